@@ -1,0 +1,3 @@
+//! Roomlog: durable messaging for chat, notification and collaboration servers. A room is a log.
+
+pub mod protocol;

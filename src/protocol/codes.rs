@@ -1,0 +1,223 @@
+//! The catalogue of public codes: every error and close that a client can see, each with its name, HTTP status and
+//! advice. Nothing else invents a code.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// Why a request failed, as told to the client: `code` of the protocol's `error` frame and of `problem+json`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorCode {
+    /// Not a frame: not a map, or without an `op`.
+    BadFrame,
+    /// A field is missing, of the wrong type, or against a rule.
+    BadRequest,
+    /// An `op` that the protocol does not have.
+    UnknownOp,
+    /// No token, or one that does not verify.
+    Unauthenticated,
+    /// The token's time is over.
+    TokenExpired,
+    /// The token, or its user, was revoked.
+    TokenRevoked,
+    /// The token does not grant this.
+    Forbidden,
+    /// There is no such room, message or subscription.
+    NotFound,
+    /// This connection does not subscribe to the room.
+    NotSubscribed,
+    /// The subscription is not a durable one.
+    NotDurable,
+    /// More bytes than `limits.max_message`.
+    TooLarge,
+    /// Faster than the configured rate.
+    RateLimited,
+    /// More subscriptions, or more connections, than configured.
+    TooMany,
+    /// Redis cannot be reached, or did not confirm. Try again with the same key.
+    Unavailable,
+    /// A fault of the server; its log has the cause.
+    Internal,
+}
+
+impl ErrorCode {
+    /// All codes, for documents and tests.
+    pub const ALL: [Self; 15] = [
+        Self::BadFrame,
+        Self::BadRequest,
+        Self::UnknownOp,
+        Self::Unauthenticated,
+        Self::TokenExpired,
+        Self::TokenRevoked,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::NotSubscribed,
+        Self::NotDurable,
+        Self::TooLarge,
+        Self::RateLimited,
+        Self::TooMany,
+        Self::Unavailable,
+        Self::Internal,
+    ];
+
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        self.row().0
+    }
+
+    /// The HTTP status that REST answers with.
+    pub const fn http_status(self) -> u16 {
+        self.row().1
+    }
+
+    const fn row(self) -> (&'static str, u16) {
+        match self {
+            Self::BadFrame => ("bad_frame", 400),
+            Self::BadRequest => ("bad_request", 400),
+            Self::UnknownOp => ("unknown_op", 400),
+            Self::Unauthenticated => ("unauthenticated", 401),
+            Self::TokenExpired => ("token_expired", 401),
+            Self::TokenRevoked => ("token_revoked", 401),
+            Self::Forbidden => ("forbidden", 403),
+            Self::NotFound => ("not_found", 404),
+            Self::NotSubscribed => ("not_subscribed", 409),
+            Self::NotDurable => ("not_durable", 409),
+            Self::TooLarge => ("too_large", 413),
+            Self::RateLimited => ("rate_limited", 429),
+            Self::TooMany => ("too_many", 429),
+            Self::Unavailable => ("unavailable", 503),
+            Self::Internal => ("internal", 500),
+        }
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for ErrorCode {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// An answer to a client that failed: a public code and words that help. Internals never go in here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct Failure {
+    /// Which of the catalogue.
+    pub code: ErrorCode,
+    /// What is wrong and what to do, for people.
+    pub message: String,
+    /// How long to wait before trying again, in milliseconds, where waiting helps.
+    pub retry_after_ms: Option<u64>,
+}
+
+impl Failure {
+    /// A failure without a time to wait.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), retry_after_ms: None }
+    }
+
+    /// [`ErrorCode::BadRequest`] with these words.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::BadRequest, message)
+    }
+
+    /// [`ErrorCode::Forbidden`] with these words.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::Forbidden, message)
+    }
+
+    /// [`ErrorCode::Unavailable`]: nothing is known to be stored, and the same key makes a retry safe.
+    pub fn unavailable() -> Self {
+        Self {
+            code: ErrorCode::Unavailable,
+            message: "Redis cannot be reached; try again with the same key".into(),
+            retry_after_ms: Some(1000),
+        }
+    }
+}
+
+impl From<super::ids::InvalidId> for Failure {
+    fn from(error: super::ids::InvalidId) -> Self {
+        Self::bad_request(error.to_string())
+    }
+}
+
+/// Why the server closes a connection: the WebSocket close code, and whether a client should connect again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CloseCode {
+    /// The client closed; all is well.
+    Normal,
+    /// A payload that cannot be decoded.
+    Undecodable,
+    /// A WebSocket message above the limit.
+    TooLarge,
+    /// The server ends or restarts; connect again.
+    Restarting,
+    /// Connect again with a fresh token.
+    TokenExpired,
+    /// No pong in time.
+    NoPong,
+    /// No `connect` in time.
+    NoConnect,
+    /// More connections than this node takes.
+    Overloaded,
+    /// The token does not verify.
+    Unauthenticated,
+    /// The token was revoked.
+    TokenRevoked,
+    /// The client went on although it was told `rate_limited`.
+    LimitsIgnored,
+}
+
+impl CloseCode {
+    /// All closes, for documents and metrics.
+    pub const ALL: [Self; 11] = [
+        Self::Normal,
+        Self::Undecodable,
+        Self::TooLarge,
+        Self::Restarting,
+        Self::TokenExpired,
+        Self::NoPong,
+        Self::NoConnect,
+        Self::Overloaded,
+        Self::Unauthenticated,
+        Self::TokenRevoked,
+        Self::LimitsIgnored,
+    ];
+
+    /// The number in the close frame. 4000 to 4499 ask to connect again, 4500 to 4999 not to.
+    pub const fn number(self) -> u16 {
+        self.row().0
+    }
+
+    /// `code` of the `goodbye` frame, and the metric's label.
+    pub const fn as_str(self) -> &'static str {
+        self.row().1
+    }
+
+    /// What `goodbye` says, for people.
+    pub const fn message(self) -> &'static str {
+        self.row().2
+    }
+
+    const fn row(self) -> (u16, &'static str, &'static str) {
+        match self {
+            Self::Normal => (1000, "normal", "closed"),
+            Self::Undecodable => (1007, "bad_frame", "the payload cannot be decoded"),
+            Self::TooLarge => (1009, "too_large", "the message is above the limit"),
+            Self::Restarting => (1012, "restarting", "the server restarts; connect again"),
+            Self::TokenExpired => (4001, "token_expired", "connect again with a fresh token"),
+            Self::NoPong => (4002, "no_pong", "no pong came in time"),
+            Self::NoConnect => (4003, "no_connect", "no connect frame came in time"),
+            Self::Overloaded => (4004, "overloaded", "this node is full; connect again later"),
+            Self::Unauthenticated => (4501, "unauthenticated", "the token was not accepted"),
+            Self::TokenRevoked => (4502, "token_revoked", "the token was revoked"),
+            Self::LimitsIgnored => (4503, "rate_limited", "the rate limit was ignored"),
+        }
+    }
+}

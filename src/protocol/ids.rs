@@ -1,0 +1,247 @@
+//! The names and ids of the protocol as types: parsed once, at the edge, and never re-checked inside.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// Longest room name, in bytes.
+pub const MAX_ROOM_NAME: usize = 128;
+
+/// Longest name of a durable subscription, in bytes.
+pub const MAX_SUBSCRIPTION_NAME: usize = 64;
+
+/// Longest user name, in bytes; it becomes part of keys and of consumer groups' names.
+pub const MAX_USER_ID: usize = 256;
+
+/// What was wrong with a name or an id, in words for the one who sent it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidId(pub &'static str);
+
+/// A room's name: `[A-Za-z0-9@][A-Za-z0-9._:@-]{0,127}`. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RoomName(Arc<str>);
+
+impl RoomName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The user whose inbox this room is, if it is one (`@<user>`).
+    pub fn inbox_of(&self) -> Option<&str> {
+        self.0.strip_prefix('@')
+    }
+}
+
+impl FromStr for RoomName {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        const RULE: InvalidId = InvalidId(
+            "a room name is 1 to 128 of A-Z a-z 0-9 . _ : @ - and begins with a letter, a digit or @",
+        );
+        let bytes = text.as_bytes();
+        let first = *bytes.first().ok_or(RULE)?;
+        let rest_is_fine = bytes[1..].iter().all(|b| b.is_ascii_alphanumeric() || b"._:@-".contains(b));
+        if bytes.len() <= MAX_ROOM_NAME && (first.is_ascii_alphanumeric() || first == b'@') && rest_is_fine {
+            Ok(Self(text.into()))
+        } else {
+            Err(RULE)
+        }
+    }
+}
+
+/// The authenticated user (`sub` of the token). Any text of 1 to 256 bytes without control characters.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserId(Arc<str>);
+
+impl UserId {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for UserId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let fits = !text.is_empty() && text.len() <= MAX_USER_ID;
+        if fits && !text.chars().any(char::is_control) {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidId("a user is 1 to 256 bytes of text without control characters"))
+        }
+    }
+}
+
+/// The name of a durable subscription: `[A-Za-z0-9._-]{1,64}`, unique for a user and room.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SubscriptionName(Arc<str>);
+
+impl SubscriptionName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SubscriptionName {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let fits = (1..=MAX_SUBSCRIPTION_NAME).contains(&text.len());
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+        if fits && text.bytes().all(allowed) {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidId("a durable subscription's name is 1 to 64 of A-Z a-z 0-9 . _ -"))
+        }
+    }
+}
+
+macro_rules! text_of {
+    ($($name:ident),*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*self.0, f)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )*};
+}
+text_of!(RoomName, UserId, SubscriptionName);
+
+/// A message's id, `<ms>-<seq>`, which is also its entry's id in the Redis Stream. Ordered as Redis orders it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct MessageId {
+    /// Unix time in milliseconds, never falling within a room.
+    pub ms: u64,
+    /// The room's own counter: 1, 2, 3 … without a hole.
+    pub seq: u64,
+}
+
+impl MessageId {
+    /// Before the first message of any room: `0-0`.
+    pub const ZERO: Self = Self { ms: 0, seq: 0 };
+
+    /// An id from its parts: Unix milliseconds and the room's counter.
+    pub const fn new(ms: u64, seq: u64) -> Self {
+        Self { ms, seq }
+    }
+
+    /// The smallest id that the message after this one can have.
+    pub const fn successor(self) -> Self {
+        Self { ms: self.ms, seq: self.seq.saturating_add(1) }
+    }
+
+    /// The greatest position that stands right before this message: the one it follows without a hole.
+    pub const fn predecessor(self) -> Self {
+        Self { ms: self.ms, seq: self.seq.saturating_sub(1) }
+    }
+}
+
+impl FromStr for MessageId {
+    type Err = InvalidId;
+
+    /// Reads `<ms>-<seq>`, and `0` as [`MessageId::ZERO`].
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        const RULE: InvalidId =
+            InvalidId("an id is <ms>-<seq>, two decimal numbers, such as 1700000000000-42");
+        if text == "0" {
+            return Ok(Self::ZERO);
+        }
+        let number = |part: &str| {
+            if part.bytes().all(|b| b.is_ascii_digit()) {
+                part.parse::<u64>().map_err(|_| RULE)
+            } else {
+                Err(RULE)
+            }
+        };
+        let (ms, seq) = text.split_once('-').ok_or(RULE)?;
+        Ok(Self { ms: number(ms)?, seq: number(seq)? })
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.ms, self.seq)
+    }
+}
+
+impl fmt::Debug for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for MessageId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for MessageId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_names_follow_the_rule() {
+        for good in ["a", "chat.general", "@ann", "A-b:c@d_e.f", "9", &"x".repeat(128)] {
+            assert!(good.parse::<RoomName>().is_ok(), "{good}");
+        }
+        for bad in ["", ".a", "-a", "a b", "a/b", "a{b", "ä", "a\n", &"x".repeat(129)] {
+            assert!(bad.parse::<RoomName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn subscription_names_follow_the_rule() {
+        for good in ["phone", "a.b-c_9", &"x".repeat(64)] {
+            assert!(good.parse::<SubscriptionName>().is_ok(), "{good}");
+        }
+        for bad in ["", "a b", "a@b", "a/b", &"x".repeat(65)] {
+            assert!(bad.parse::<SubscriptionName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ids_read_back_what_they_print_and_order_as_numbers() {
+        let id = MessageId::new(1_700_000_000_000, 42);
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert!(MessageId::new(5, 9) < MessageId::new(5, 10));
+        assert!(MessageId::new(5, 10) < MessageId::new(6, 1));
+        assert_eq!("0".parse(), Ok(MessageId::ZERO));
+        for bad in ["", "-", "1", "1-", "-1", "1-2-3", "+1-2", "1-x", "99999999999999999999-1"] {
+            assert!(bad.parse::<MessageId>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The wire contract as types: ids, frames, the two encodings and the catalogue of codes. No I/O.
+
+pub mod codes;
+pub mod ids;
+
+pub use codes::{CloseCode, ErrorCode, Failure};
+pub use ids::{MessageId, RoomName, SubscriptionName, UserId};
