@@ -1,7 +1,38 @@
 //! The wire contract as types: ids, frames, the two encodings and the catalogue of codes. No I/O.
+//!
+//! `request` and `decode` are what comes in, `frame` and `encode` what goes out, `wire` how it is framed on the socket.
 
 pub mod codes;
+pub mod data;
+pub mod decode;
+pub mod encode;
+pub mod frame;
 pub mod ids;
+pub mod request;
+pub mod wire;
 
 pub use codes::{CloseCode, ErrorCode, Failure};
+pub use data::Data;
 pub use ids::{MessageId, RoomName, SubscriptionName, UserId};
+
+/// How frames are written on a connection, chosen by its subprotocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// Text messages that hold JSON.
+    Json,
+    /// Binary messages that hold MessagePack.
+    MessagePack,
+}
+
+impl Encoding {
+    /// Both encodings, the preferred one first.
+    pub const ALL: [Self; 2] = [Self::Json, Self::MessagePack];
+
+    /// The WebSocket subprotocol.
+    pub const fn subprotocol(self) -> &'static str {
+        match self {
+            Self::Json => "roomlog.v1.json",
+            Self::MessagePack => "roomlog.v1.msgpack",
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! From frames to the bytes that go on a socket: each is a complete WebSocket message.
+//!
+//! A `message` frame is written once for each encoding ([`message`]) and shared by all readers; while somebody catches
+//! up, many of them are joined into an array ([`join`]).
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::ser::SerializeStruct;
+
+use super::frame::{Frame, Message};
+use super::wire::{MAX_HEADER, write_header};
+use super::{Encoding, Failure};
+
+/// A complete WebSocket message that holds one `message` frame, and where in it the frame begins.
+#[derive(Debug, Clone)]
+pub struct Encoded {
+    message: Bytes,
+    header: usize,
+}
+
+impl Encoded {
+    /// The WebSocket message.
+    pub fn message(&self) -> &Bytes {
+        &self.message
+    }
+
+    /// The frame without the WebSocket header.
+    pub fn frame(&self) -> &[u8] {
+        &self.message[self.header..]
+    }
+}
+
+/// Writes a frame as a WebSocket message of its own.
+pub fn frame(encoding: Encoding, frame: &Frame<'_>) -> Bytes {
+    let payload = payload(encoding, frame).unwrap_or_else(|error| {
+        tracing::error!(%error, "a frame could not be encoded");
+        let failure = Failure::new(super::ErrorCode::Internal, "the answer could not be encoded");
+        payload(encoding, &Frame::error(None, &failure)).unwrap_or_default()
+    });
+    whole(encoding, &payload).message
+}
+
+/// Writes a `message` frame.
+pub fn message(encoding: Encoding, message: &Message) -> Encoded {
+    let payload = match encoding {
+        Encoding::Json => serde_json::to_vec(&MessageFrame(message)).unwrap_or_default(),
+        Encoding::MessagePack => message_as_msgpack(message),
+    };
+    whole(encoding, &payload)
+}
+
+/// Joins frames, each without a WebSocket header, into one WebSocket message that holds an array of them.
+pub fn join<'a>(encoding: Encoding, frames: impl ExactSizeIterator<Item = &'a [u8]> + Clone) -> Bytes {
+    let bytes: usize = frames.clone().map(|frame| frame.len() + 1).sum();
+    let mut payload = Vec::with_capacity(bytes + 5);
+    match encoding {
+        Encoding::Json => {
+            for (index, frame) in frames.enumerate() {
+                payload.push(if index == 0 { b'[' } else { b',' });
+                payload.extend_from_slice(frame);
+            }
+            payload.push(b']');
+        }
+        Encoding::MessagePack => {
+            let _infallible = rmp::encode::write_array_len(&mut payload, frames.len() as u32);
+            frames.for_each(|frame| payload.extend_from_slice(frame));
+        }
+    }
+    whole(encoding, &payload).message
+}
+
+/// A frame's payload without a WebSocket header, for [`join`].
+///
+/// # Errors
+/// What the serializer says; frames of this protocol always serialize.
+pub fn payload(encoding: Encoding, frame: &impl Serialize) -> Result<Vec<u8>, String> {
+    match encoding {
+        Encoding::Json => serde_json::to_vec(frame).map_err(|error| error.to_string()),
+        Encoding::MessagePack => rmp_serde::to_vec_named(frame).map_err(|error| error.to_string()),
+    }
+}
+
+fn whole(encoding: Encoding, payload: &[u8]) -> Encoded {
+    let mut out = Vec::with_capacity(MAX_HEADER + payload.len());
+    write_header(encoding, payload.len(), &mut out);
+    let header = out.len();
+    out.extend_from_slice(payload);
+    Encoded { message: out.into(), header }
+}
+
+struct MessageFrame<'a>(&'a Message);
+
+impl Serialize for MessageFrame<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Message { room, id, key, from, kind, data } = self.0;
+        let mut frame = serializer.serialize_struct("message", 7)?;
+        frame.serialize_field("op", "message")?;
+        frame.serialize_field("room", room)?;
+        frame.serialize_field("id", id)?;
+        frame.serialize_field("key", &key.hyphenated())?;
+        frame.serialize_field("from", from)?;
+        frame.serialize_field("type", kind)?;
+        frame.serialize_field("data", data)?;
+        frame.end()
+    }
+}
+
+/// By hand, since `data` is MessagePack already: it is copied, not parsed.
+fn message_as_msgpack(message: &Message) -> Vec<u8> {
+    let mut out = Vec::with_capacity(160 + message.data.as_bytes().len());
+    let mut write = |name: &str, value: &str| {
+        let _infallible = rmp::encode::write_str(&mut out, name);
+        let _infallible = rmp::encode::write_str(&mut out, value);
+    };
+    // A map of seven pairs; its marker is put before the first of them below.
+    write("op", "message");
+    write("room", message.room.as_str());
+    write("id", &message.id.to_string());
+    write("key", message.key.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()));
+    write("from", &message.from);
+    write("type", &message.kind);
+    let _infallible = rmp::encode::write_str(&mut out, "data");
+    out.extend_from_slice(message.data.as_bytes());
+    out.insert(0, 0x87);
+    out
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::Data;
+    use super::*;
+
+    fn sample(text: &str) -> Message {
+        Message {
+            room: "chat".parse().unwrap(),
+            id: "1700000000000-42".parse().unwrap(),
+            key: "6ba7b810-9dad-11d1-80b4-00c04fd430c8".parse().unwrap(),
+            from: "ann".into(),
+            kind: "message".into(),
+            data: Data::from_json(&json!({ "text": text }).to_string()).unwrap(),
+        }
+    }
+
+    fn expected(text: &str) -> serde_json::Value {
+        json!({
+            "op": "message", "room": "chat", "id": "1700000000000-42",
+            "key": "6ba7b810-9dad-11d1-80b4-00c04fd430c8", "from": "ann", "type": "message",
+            "data": { "text": text },
+        })
+    }
+
+    fn read(encoding: Encoding, payload: &[u8]) -> serde_json::Value {
+        match encoding {
+            Encoding::Json => serde_json::from_slice(payload).unwrap(),
+            Encoding::MessagePack => rmp_serde::from_slice(payload).unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_message_reads_the_same_in_both_encodings() {
+        for encoding in Encoding::ALL {
+            let encoded = message(encoding, &sample("hi"));
+            assert_eq!(read(encoding, encoded.frame()), expected("hi"));
+            assert_eq!(encoded.message()[0], if encoding == Encoding::Json { 0x81 } else { 0x82 });
+        }
+    }
+
+    #[test]
+    fn joined_messages_are_an_array() {
+        for encoding in Encoding::ALL {
+            let two = [message(encoding, &sample("a")), message(encoding, &sample(&"b".repeat(70_000)))];
+            let joined = join(encoding, two.iter().map(Encoded::frame));
+            let array = read(encoding, &joined[10..]);
+            assert_eq!(array, json!([expected("a"), expected(&"b".repeat(70_000))]));
+        }
+    }
+
+    #[test]
+    fn frames_are_flat_maps() {
+        let failure = Failure::unavailable();
+        for encoding in Encoding::ALL {
+            let bytes = payload(encoding, &Frame::error(Some(7), &failure)).unwrap();
+            let map = read(encoding, &bytes);
+            assert_eq!(map["op"], "error");
+            assert_eq!(map["ref"], 7);
+            assert_eq!(map["code"], "unavailable");
+            assert_eq!(map["retry_after_ms"], 1000);
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! What the server says, as types. Serializing one gives the map of the protocol, without `message` frames, which
+//! `encode` writes once for all readers.
+
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+use super::codes::{CloseCode, Failure};
+use super::data::Data;
+use super::ids::{MessageId, RoomName, UserId};
+
+/// A message of a room's log, as REST and history show it: the `message` frame without `op`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Message {
+    /// The room.
+    pub room: RoomName,
+    /// The id that the log gave it.
+    pub id: MessageId,
+    /// The key that its sender gave it.
+    #[serde(serialize_with = "as_text")]
+    pub key: Uuid,
+    /// Who published it.
+    pub from: String,
+    /// Its type, `message` unless the sender said otherwise.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its content.
+    pub data: Data,
+}
+
+/// A UUID as text in both encodings, where uuid's own serialization has bytes for MessagePack.
+pub fn as_text<S: Serializer>(key: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(key)
+}
+
+/// What would follow `after` is not to be had; delivery goes on at `next`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Gap {
+    /// The last id before the gap.
+    pub after: MessageId,
+    /// The id at which delivery goes on; where that message is not there yet, the smallest id it can have.
+    pub next: MessageId,
+    /// Why.
+    pub reason: GapReason,
+}
+
+/// Why messages are not to be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GapReason {
+    /// Retention took them, or they were deleted.
+    Trimmed,
+    /// Redis came back without writes that it had confirmed.
+    Rewound,
+}
+
+/// A frame of the server, other than `message`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "op", rename_all = "lowercase")]
+pub enum Frame<'a> {
+    /// The request with this `ref` took effect.
+    Ok {
+        /// `ref` of the request.
+        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+        reference: Option<u64>,
+        /// What it answers.
+        #[serde(flatten)]
+        answer: Answer,
+    },
+    /// A request failed.
+    Error {
+        /// `ref` of the request.
+        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+        reference: Option<u64>,
+        /// Code and words.
+        #[serde(flatten)]
+        failure: FailureFields<'a>,
+    },
+    /// All up to `id` has been delivered; from here on it is live.
+    Live {
+        /// Of which room.
+        room: &'a RoomName,
+        /// The newest delivered id.
+        id: MessageId,
+    },
+    /// Messages are lost.
+    Gap {
+        /// In which room.
+        room: &'a RoomName,
+        /// Which, and why.
+        #[serde(flatten)]
+        gap: Gap,
+    },
+    /// A signal of somebody present.
+    Signal {
+        /// In which room.
+        room: &'a RoomName,
+        /// Who sent it.
+        from: &'a str,
+        /// What kind.
+        #[serde(rename = "type")]
+        kind: &'a str,
+        /// Its content.
+        data: &'a Data,
+    },
+    /// The server ended a subscription.
+    Unsubscribed {
+        /// Of which room.
+        room: &'a RoomName,
+        /// Why.
+        code: Ended,
+        /// Why, for people.
+        message: &'a str,
+    },
+    /// The connection is about to be closed.
+    Goodbye {
+        /// Why.
+        code: &'a str,
+        /// Why, for people.
+        message: &'a str,
+        /// After how many milliseconds to connect again.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u64>,
+    },
+    /// Answers `ping`.
+    Pong {
+        /// `ref` of the ping.
+        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+        reference: Option<u64>,
+    },
+}
+
+impl<'a> Frame<'a> {
+    /// The `error` frame of a failure.
+    pub fn error(reference: Option<u64>, failure: &'a Failure) -> Self {
+        Self::Error { reference, failure: failure.into() }
+    }
+
+    /// The `goodbye` frame before a close.
+    pub fn goodbye(code: CloseCode, retry_after_ms: Option<u64>) -> Self {
+        Self::Goodbye { code: code.as_str(), message: code.message(), retry_after_ms }
+    }
+}
+
+/// A [`Failure`] as it stands on the wire.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FailureFields<'a> {
+    code: &'static str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+}
+
+impl<'a> From<&'a Failure> for FailureFields<'a> {
+    fn from(failure: &'a Failure) -> Self {
+        Self {
+            code: failure.code.as_str(),
+            message: &failure.message,
+            retry_after_ms: failure.retry_after_ms,
+        }
+    }
+}
+
+/// Why the server ended a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ended {
+    /// A newer connection holds the durable subscription.
+    Replaced,
+    /// The connection's token no longer grants it.
+    Forbidden,
+    /// The room or the subscription was deleted.
+    Deleted,
+}
+
+impl Ended {
+    /// Why, for people.
+    pub const fn message(self) -> &'static str {
+        match self {
+            Self::Replaced => "a newer connection holds this durable subscription",
+            Self::Forbidden => "the token no longer grants reading this room",
+            Self::Deleted => "the room or the subscription was deleted",
+        }
+    }
+}
+
+/// What an `ok` says beside its `ref`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// To `connect`.
+    Connected {
+        /// The session's id.
+        #[serde(serialize_with = "as_text")]
+        session: Uuid,
+        /// The authenticated user.
+        user: UserId,
+        /// Seconds between the server's pings.
+        ping: u64,
+        /// When the token expires, in Unix seconds.
+        expires: Option<u64>,
+        /// Bytes of one message's `data` as stored.
+        max_message: usize,
+    },
+    /// To `auth`.
+    Renewed {
+        /// When the new token expires, in Unix seconds.
+        expires: Option<u64>,
+    },
+    /// To `subscribe`.
+    Subscribed {
+        /// The room.
+        room: RoomName,
+        /// The id after which delivery starts.
+        position: MessageId,
+        /// The newest id.
+        head: MessageId,
+    },
+    /// To `publish`.
+    Published {
+        /// The message's id.
+        id: MessageId,
+        /// Whether the key was known.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        duplicate: bool,
+    },
+    /// To `history`.
+    History(HistoryPage),
+    /// To all else.
+    Done {},
+}
+
+/// A page of a room's log.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HistoryPage {
+    /// The messages, in the order asked for.
+    pub messages: Vec<Message>,
+    /// Whether there are more in that direction.
+    pub more: bool,
+    /// The room's newest id.
+    pub head: MessageId,
+    /// The first place in the page at which messages are missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gap: Option<Gap>,
+}

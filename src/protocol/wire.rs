@@ -1,0 +1,51 @@
+//! WebSocket framing of what the server sends (RFC 6455, section 5.2). Server frames are not masked, so one buffer can
+//! be shared by all sockets; reading, with its masks and fragments, is tungstenite's.
+
+use bytes::Bytes;
+
+use super::Encoding;
+
+const FIN: u8 = 0x80;
+const TEXT: u8 = 0x1;
+const BINARY: u8 = 0x2;
+const CLOSE: u8 = 0x8;
+const PING: u8 = 0x9;
+
+/// Longest header of a frame that is not masked, in bytes.
+pub const MAX_HEADER: usize = 10;
+
+/// Appends the header of a frame that holds a whole message of `length` bytes.
+pub fn write_header(encoding: Encoding, length: usize, out: &mut Vec<u8>) {
+    let opcode = match encoding {
+        Encoding::Json => TEXT,
+        Encoding::MessagePack => BINARY,
+    };
+    header(opcode, length, out);
+}
+
+/// A ping without a payload.
+pub fn ping() -> Bytes {
+    const EMPTY_PING: [u8; 2] = [FIN | PING, 0];
+    Bytes::from_static(&EMPTY_PING)
+}
+
+/// A close frame with this code and no reason; the `goodbye` before it has the words.
+pub fn close(code: u16) -> Bytes {
+    let [high, low] = code.to_be_bytes();
+    Bytes::copy_from_slice(&[FIN | CLOSE, 2, high, low])
+}
+
+fn header(opcode: u8, length: usize, out: &mut Vec<u8>) {
+    out.push(FIN | opcode);
+    match length {
+        0..=125 => out.push(length as u8),
+        126..=0xffff => {
+            out.push(126);
+            out.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        _ => {
+            out.push(127);
+            out.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+}
