@@ -1,0 +1,3 @@
+//! The only folder that knows Redis.
+
+pub mod embedded;
