@@ -59,7 +59,7 @@ pub(super) fn arguments(home: &Home) -> Vec<OsString> {
 /// Starts processes from one thread that lives as long as this value: Linux sends the signal for a parent's
 /// death when the *thread* that started the child ends, so no thread of a pool will do.
 #[derive(Debug)]
-pub(super) struct Spawner(mpsc::Sender<Order>);
+pub(super) struct Spawner(mpsc::SyncSender<Order>);
 
 type Order = (Command, oneshot::Sender<io::Result<Child>>);
 
@@ -70,7 +70,7 @@ impl Spawner {
     /// If the system refuses another thread.
     pub(super) fn start() -> io::Result<Self> {
         let runtime = Handle::current();
-        let (sender, orders) = mpsc::channel::<Order>();
+        let (sender, orders) = mpsc::sync_channel::<Order>(1);
         let work = move || {
             let _inside = runtime.enter();
             for (mut command, answer) in orders {
@@ -83,10 +83,10 @@ impl Spawner {
     }
 
     async fn spawn(&self, command: Command) -> io::Result<Child> {
-        let gone = |_| io::Error::other("the thread that starts Redis has ended");
+        let gone = || io::Error::other("the thread that starts Redis has ended");
         let (sender, answer) = oneshot::channel();
-        self.0.send((command, sender)).map_err(|_| gone(()))?;
-        answer.await.map_err(|_| gone(()))?
+        self.0.try_send((command, sender)).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
     }
 }
 
