@@ -26,7 +26,14 @@ pub(super) struct Home {
     /// Where Redis listens; outside `dir` if that has too long a path.
     pub(super) socket: PathBuf,
     /// Locked. A child process doesn't inherit it, since Rust opens files close-on-exec.
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Home {
+    /// Unlocks for all, also for a process that was forked just now and has a copy until its exec.
+    fn drop(&mut self) {
+        let _closing_unlocks_too = self.lock.unlock();
+    }
 }
 
 impl Home {
@@ -51,7 +58,7 @@ impl Home {
         let dir = dir.canonicalize().map_err(|source| unwritable(dir, source))?;
         let lock = lock(&dir)?;
         let socket = place_for_socket(&dir, &env::temp_dir())?;
-        Ok(Self { dir, socket, _lock: lock })
+        Ok(Self { dir, socket, lock })
     }
 
     /// Where Redis writes its process id.
