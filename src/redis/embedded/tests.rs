@@ -178,6 +178,7 @@ async fn a_redis_left_over_is_replaced() {
     redis.stop().await;
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_redis_left_over_without_its_socket_is_found_by_its_process() {
     let dir = TempDir::new().unwrap();
@@ -190,6 +191,7 @@ async fn a_redis_left_over_without_its_socket_is_found_by_its_process() {
     eventually("its end", async || old.try_wait().unwrap().is_some()).await;
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_redis_left_over_that_hangs_is_killed() {
     let dir = TempDir::new().unwrap();
