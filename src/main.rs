@@ -1,1 +1,3 @@
+//! The `roomlog` command.
+
 fn main() {}

@@ -1,0 +1,139 @@
+#!/bin/sh
+# Installs what Roomlog needs beside Rust, through the machine's own package manager, and only what is missing:
+#
+#   scripts/install-deps.sh redis    a redis-server or valkey-server, 7.0 or newer
+#   scripts/install-deps.sh make     make
+#
+# Only the server's program is wanted: a service that the package brings is neither started nor enabled, and
+# one that ran before is left alone.
+set -eu
+
+OLDEST=7
+
+say() { printf 'install-deps: %s\n' "$*" >&2; }
+fail() { say "$@"; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif have sudo; then
+        sudo "$@"
+    else
+        fail "this needs root and there is no sudo; run as root: $*"
+    fi
+}
+
+# Prints the number before the first dot of the version; nothing if the server is missing.
+major_version() {
+    "$1" --version 2>/dev/null | sed -n 's/.* v=\([0-9][0-9]*\)\..*/\1/p'
+}
+
+# Says which server is there, if one is new enough.
+suitable_server() {
+    for server in redis-server valkey-server; do
+        have "$server" || continue
+        major=$(major_version "$server")
+        if [ -n "$major" ] && [ "$major" -ge "$OLDEST" ]; then
+            "$server" --version | sed 's/ sha=.*//'
+            return 0
+        fi
+    done
+    return 1
+}
+
+package_manager() {
+    for manager in apt-get dnf apk pacman zypper brew; do
+        if have "$manager"; then
+            echo "$manager"
+            return 0
+        fi
+    done
+    return 1
+}
+
+# install MANAGER PACKAGE
+install() {
+    case $1 in
+    apt-get) as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "$2" ;;
+    dnf) as_root dnf install -y "$2" ;;
+    apk) as_root apk add --no-cache "$2" ;;
+    pacman) as_root pacman -S --needed --noconfirm "$2" ;;
+    zypper) as_root zypper --non-interactive install "$2" ;;
+    brew) brew install "$2" ;;
+    esac >&2
+}
+
+apt_update() {
+    as_root apt-get -o DPkg::Lock::Timeout=120 update >&2 || say "apt-get update failed; going on with what is known"
+}
+
+# The number before the first dot of what apt-get would install: 5:7.0.15-1 gives 7.
+apt_major() {
+    apt-cache policy "$1" 2>/dev/null | sed -n 's/^ *Candidate: *\([0-9]*:\)\{0,1\}\([0-9][0-9]*\)\..*/\2/p'
+}
+
+# Debian's packages start their service at once. policy-rc.d is Debian's own way to say no; one that is
+# there already is the administrator's, and is kept.
+POLICY=/usr/sbin/policy-rc.d
+apt_redis() {
+    apt_update
+    for package in redis-server valkey-server; do
+        major=$(apt_major "$package")
+        if [ -z "$major" ] || [ "$major" -lt "$OLDEST" ]; then
+            continue
+        fi
+        if [ ! -e "$POLICY" ]; then
+            trap 'as_root rm -f "$POLICY"' EXIT
+            trap 'exit 130' INT TERM
+            printf '#!/bin/sh\nexit 101\n' | as_root tee "$POLICY" >/dev/null
+            as_root chmod 755 "$POLICY"
+        fi
+        was_there=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+        install apt-get "$package" || return 1
+        if [ "$was_there" != installed ] && have systemctl; then
+            as_root systemctl disable "$package.service" >/dev/null 2>&1 || true
+        fi
+        return 0
+    done
+    say "apt-get knows no Redis 7.0 or newer; see https://redis.io/docs/latest/operate/oss_and_stack/install/ for a newer one"
+    return 1
+}
+
+install_redis() {
+    if server=$(suitable_server); then
+        say "$server is there"
+        return 0
+    fi
+    manager=$(package_manager) || fail "no package manager is known here: install Redis 7.0 or newer, or Valkey, by hand"
+    say "no Redis 7.0 or newer, and no Valkey, is there: installing one with $manager"
+    case $manager in
+    apt-get) apt_redis || true ;;
+    brew) install brew redis || true ;;
+    *) install "$manager" valkey || install "$manager" redis || true ;;
+    esac
+    hash -r
+    server=$(suitable_server) || fail "no suitable server was installed: install Redis 7.0 or newer, or Valkey, by hand"
+    say "$server is there"
+}
+
+install_make() {
+    if have make; then
+        return 0
+    fi
+    manager=$(package_manager) || fail "no package manager is known here: install make by hand"
+    if [ "$manager" = apt-get ]; then
+        apt_update
+    fi
+    install "$manager" make || fail "make was not installed"
+}
+
+[ "$#" -gt 0 ] || set -- redis
+for what in "$@"; do
+    case $what in
+    redis) install_redis ;;
+    make) install_make ;;
+    *) say "usage: $0 [redis] [make]"; exit 2 ;;
+    esac
+done

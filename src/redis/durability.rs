@@ -1,0 +1,353 @@
+//! How safe a confirmed message is: what was asked for, what Redis is set to, and what follows from the
+//! difference, with the line that mends it. Pure: facts in, findings out.
+
+mod facts;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::facts::{Mode, ServerFacts};
+
+/// What a publish waits for before it is confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// Redis has executed it.
+    Memory,
+    /// A replica has it as well.
+    Replica,
+    /// It is on Redis's disk: `appendfsync always`, and nothing else.
+    #[default]
+    Disk,
+}
+
+/// A text that names no [`Durability`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("durability is memory, replica or disk, and not {0:?}")]
+pub struct UnknownDurability(String);
+
+impl FromStr for Durability {
+    type Err = UnknownDurability;
+
+    fn from_str(text: &str) -> Result<Self, UnknownDurability> {
+        match text {
+            "memory" => Ok(Self::Memory),
+            "replica" => Ok(Self::Replica),
+            "disk" => Ok(Self::Disk),
+            _ => Err(UnknownDurability(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "memory",
+            Self::Replica => "replica",
+            Self::Disk => "disk",
+        })
+    }
+}
+
+/// How bad a [`Finding`] is; ordered from good to bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// As it was asked for.
+    Fine,
+    /// A risk to know of.
+    Warning,
+    /// Less than was asked for: confirmed messages can be lost, or nothing works.
+    Danger,
+}
+
+/// One thing about the server that bears on durability.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What was found.
+    pub what: String,
+    /// What follows from it for messages.
+    pub consequence: String,
+    /// What to type or to set; empty if there is nothing to mend.
+    pub mend: String,
+}
+
+impl Finding {
+    fn new(severity: Severity, what: impl Into<String>, consequence: &str, mend: &str) -> Self {
+        Self { severity, what: what.into(), consequence: consequence.to_owned(), mend: mend.to_owned() }
+    }
+}
+
+/// All findings about a server of which `wanted` is asked, the worst first.
+pub fn findings(facts: &ServerFacts, wanted: Durability) -> Vec<Finding> {
+    let mut found: Vec<Finding> = [
+        version(facts),
+        role(facts),
+        Some(log(facts, wanted)),
+        rewrite(facts, wanted),
+        last_write(facts),
+        Some(eviction(facts)),
+        memory(facts),
+        replicas(facts, wanted),
+        subscribers(facts),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    found
+}
+
+/// What is in force, in one line: `Redis 7.0.15 standalone, AOF fsync always, noeviction, no memory limit, 0 replicas`.
+pub fn in_force(facts: &ServerFacts) -> String {
+    let name = if facts.is_valkey { "Valkey" } else { "Redis" };
+    let version = if facts.version.is_empty() { "of unknown version" } else { &facts.version };
+    let mode = match facts.mode {
+        Mode::Standalone => "standalone",
+        Mode::Cluster => "cluster",
+        Mode::Sentinel => "sentinel",
+    };
+    let role = if facts.is_replica { " replica" } else { "" };
+    let log = match (facts.appendonly, facts.appendfsync.as_deref()) {
+        (Some(true), Some(fsync)) => format!("AOF fsync {fsync}"),
+        (Some(true), None) => "AOF, fsync unknown".to_owned(),
+        (Some(false), _) if facts.save.as_deref() == Some("") => "nothing on disk".to_owned(),
+        (Some(false), _) => "no AOF".to_owned(),
+        (None, _) => "AOF unknown".to_owned(),
+    };
+    let policy = facts.maxmemory_policy.as_deref().unwrap_or("eviction unknown");
+    let memory = match facts.maxmemory {
+        0 => "no memory limit".to_owned(),
+        bytes => format!("memory limit {} MiB", bytes >> 20),
+    };
+    let replicas = match facts.connected_replicas {
+        1 => "1 replica".to_owned(),
+        count => format!("{count} replicas"),
+    };
+    format!("{name} {version} {mode}{role}, {log}, {policy}, {memory}, {replicas}")
+}
+
+fn version(facts: &ServerFacts) -> Option<Finding> {
+    match facts.major() {
+        Some(7..) => None,
+        Some(_) => Some(Finding::new(
+            Severity::Danger,
+            format!("Redis {} is older than 7.0", facts.version),
+            "it has no functions and no sharded pub/sub, so nothing can be published or delivered",
+            "install Redis 7.0 or newer, or Valkey",
+        )),
+        None => Some(Finding::new(
+            Severity::Warning,
+            "the server hides its version",
+            "before 7.0 nothing can be published or delivered",
+            "see to it that it is Redis 7.0 or newer, or Valkey",
+        )),
+    }
+}
+
+fn role(facts: &ServerFacts) -> Option<Finding> {
+    if facts.mode == Mode::Sentinel {
+        return Some(Finding::new(
+            Severity::Danger,
+            "the server is a sentinel",
+            "it holds no data, so nothing can be published or delivered",
+            "use a URL such as redis-sentinel://HOST:26379?sentinelServiceName=NAME",
+        ));
+    }
+    facts.is_replica.then(|| {
+        Finding::new(
+            Severity::Danger,
+            "the server is a replica",
+            "it refuses every publish",
+            "use the URL of the primary, of the sentinels, or of the cluster",
+        )
+    })
+}
+
+/// The append-only file, and when it reaches the disk.
+fn log(facts: &ServerFacts, wanted: Durability) -> Finding {
+    use Severity::{Danger, Fine, Warning};
+    let on_disk = wanted == Durability::Disk;
+    let less = if on_disk { Danger } else { Warning };
+    match (facts.appendonly, facts.appendfsync.as_deref()) {
+        (Some(false), _) => {
+            let consequence = match facts.save.as_deref() {
+                Some("") => "kill, crash or power loss loses everything: there are no snapshots either",
+                _ => "kill, crash or power loss loses everything since the last snapshot",
+            };
+            let mend = match wanted {
+                Durability::Disk => {
+                    "CONFIG SET appendonly yes; CONFIG SET appendfsync always; CONFIG REWRITE"
+                }
+                Durability::Memory | Durability::Replica => "CONFIG SET appendonly yes; CONFIG REWRITE",
+            };
+            Finding::new(less, "appendonly no", consequence, mend)
+        }
+        (None, _) => Finding::new(
+            Warning,
+            "the server hides whether it has an append-only file",
+            "without one, kill, crash or power loss loses everything since the last snapshot",
+            "see in the provider's console that appendonly is yes",
+        ),
+        (Some(true), Some("always")) => Finding::new(
+            Fine,
+            "appendonly yes, appendfsync always",
+            "what was confirmed is on the disk: neither kill nor power loss loses it",
+            "",
+        ),
+        (Some(true), Some("everysec")) if on_disk => Finding::new(
+            Danger,
+            "appendfsync everysec",
+            "a power loss loses up to two seconds of confirmed messages (measured: 22 % of those confirmed in the test)",
+            "CONFIG SET appendfsync always; CONFIG REWRITE",
+        ),
+        (Some(true), Some("everysec")) => Finding::new(
+            Fine,
+            "appendonly yes, appendfsync everysec",
+            "kill and crash lose nothing confirmed; a power loss loses up to two seconds of it",
+            "",
+        ),
+        (Some(true), Some(fsync)) => Finding::new(
+            less,
+            format!("appendfsync {fsync}"),
+            "a power loss loses what the kernel had not written yet, often the last half minute",
+            if on_disk {
+                "CONFIG SET appendfsync always; CONFIG REWRITE"
+            } else {
+                "CONFIG SET appendfsync everysec; CONFIG REWRITE"
+            },
+        ),
+        (Some(true), None) if on_disk => Finding::new(
+            Warning,
+            "the server hides appendfsync",
+            "unless it is always, a power loss loses confirmed messages",
+            "see in the provider's console that appendfsync is always, or ask for durability = \"replica\"",
+        ),
+        (Some(true), None) => Finding::new(
+            Fine,
+            "appendonly yes, appendfsync hidden",
+            "kill and crash lose nothing confirmed; a power loss may",
+            "",
+        ),
+    }
+}
+
+fn rewrite(facts: &ServerFacts, wanted: Durability) -> Option<Finding> {
+    let paused = facts.appendonly == Some(true) && facts.no_appendfsync_on_rewrite == Some(true);
+    (paused && wanted == Durability::Disk).then(|| {
+        Finding::new(
+            Severity::Danger,
+            "no-appendfsync-on-rewrite yes",
+            "while the append-only file is rewritten nothing is brought to the disk, not even with appendfsync always",
+            "CONFIG SET no-appendfsync-on-rewrite no; CONFIG REWRITE",
+        )
+    })
+}
+
+fn last_write(facts: &ServerFacts) -> Option<Finding> {
+    (!facts.aof_last_write_ok).then(|| {
+        Finding::new(
+            Severity::Danger,
+            "the last write to the append-only file failed",
+            "Redis refuses publishes until a write succeeds",
+            "see Redis's log; most often the disk is full",
+        )
+    })
+}
+
+fn eviction(facts: &ServerFacts) -> Finding {
+    const MEND: &str = "CONFIG SET maxmemory-policy noeviction; CONFIG REWRITE";
+    match facts.maxmemory_policy.as_deref() {
+        Some("noeviction") => Finding::new(
+            Severity::Fine,
+            "maxmemory-policy noeviction",
+            "at its memory limit Redis refuses publishes and deletes nothing",
+            "",
+        ),
+        None => Finding::new(
+            Severity::Warning,
+            "the server hides maxmemory-policy",
+            "unless it is noeviction, confirmed messages are deleted at the memory limit",
+            "see in the provider's console that maxmemory-policy is noeviction",
+        ),
+        Some(policy) => {
+            let consequence = if policy.starts_with("volatile") {
+                "at its memory limit Redis deletes the keys that recognise repeated publishes, so messages appear twice"
+            } else {
+                "at its memory limit Redis deletes whole rooms with their confirmed messages"
+            };
+            let severity = if facts.maxmemory > 0 { Severity::Danger } else { Severity::Warning };
+            Finding::new(severity, format!("maxmemory-policy {policy}"), consequence, MEND)
+        }
+    }
+}
+
+fn memory(facts: &ServerFacts) -> Option<Finding> {
+    if facts.maxmemory == 0 {
+        return Some(Finding::new(
+            Severity::Warning,
+            "maxmemory 0",
+            "Redis takes memory until the system kills it, instead of refusing publishes before that",
+            "CONFIG SET maxmemory 4gb; CONFIG REWRITE (for 4gb put some 60 % of the machine's memory)",
+        ));
+    }
+    let percent = u128::from(facts.used_memory) * 100 / u128::from(facts.maxmemory);
+    (percent >= 90).then(|| {
+        Finding::new(
+            Severity::Warning,
+            format!("{percent} % of maxmemory is in use"),
+            "at 100 % Redis refuses publishes",
+            "give it more memory with CONFIG SET maxmemory, or keep less in the rooms",
+        )
+    })
+}
+
+fn replicas(facts: &ServerFacts, wanted: Durability) -> Option<Finding> {
+    use Severity::{Danger, Fine, Warning};
+    let count = facts.connected_replicas;
+    match (wanted, count) {
+        (Durability::Replica, 0) => Some(Finding::new(
+            Danger,
+            "no replica is connected",
+            "no publish can be confirmed as being on a replica",
+            "start a replica with REPLICAOF, or ask for durability = \"disk\"",
+        )),
+        (Durability::Replica, _) if facts.min_replicas_to_write == Some(0) => Some(Finding::new(
+            Warning,
+            "min-replicas-to-write 0",
+            "a primary that is cut off from its replicas goes on appending what a failover then throws away",
+            "CONFIG SET min-replicas-to-write 1; CONFIG REWRITE",
+        )),
+        (Durability::Replica, _) => Some(Finding::new(
+            Fine,
+            format!("replicas connected: {count}"),
+            "what was confirmed is in the memory of at least one of them",
+            "",
+        )),
+        (Durability::Memory | Durability::Disk, 0) => None,
+        (Durability::Memory | Durability::Disk, _) => Some(Finding::new(
+            Warning,
+            format!("replicas connected: {count}, and publishes do not wait for them"),
+            "a failover loses the confirmed messages that had not reached the promoted replica",
+            "durability = \"replica\", if failovers are likelier than power losses",
+        )),
+    }
+}
+
+fn subscribers(facts: &ServerFacts) -> Option<Finding> {
+    (facts.pubsub_buffer.is_some_and(|[hard, soft, _]| hard == 0 && soft == 0)).then(|| {
+        Finding::new(
+            Severity::Warning,
+            "client-output-buffer-limit pubsub 0 0 0",
+            "a gateway that reads too slowly fills the memory of Redis",
+            "CONFIG SET client-output-buffer-limit \"pubsub 32mb 8mb 60\"; CONFIG REWRITE",
+        )
+    })
+}

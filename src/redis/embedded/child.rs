@@ -1,0 +1,188 @@
+//! The Redis process: how it is started so that it ends with its parent, how its log is followed, how it ends.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use parking_lot::Mutex;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::unix::pipe;
+use tokio::process::{Child, Command};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::home::Home;
+use super::log;
+
+/// How many of its last lines are kept for the error, if it fails.
+const KEPT_LINES: usize = 20;
+
+/// How long its last words may take after it ended: a process that it forked may still hold the pipe.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// What Redis is started with. Everything that decides durability is said, so that no default can change it.
+pub(super) fn arguments(home: &Home) -> Vec<OsString> {
+    let pid_file = home.pid_file();
+    let settings: [(&str, &Path); 17] = [
+        ("--port", "0".as_ref()),
+        ("--unixsocket", &home.socket),
+        ("--unixsocketperm", "700".as_ref()),
+        ("--dir", &home.dir),
+        ("--pidfile", &pid_file),
+        ("--daemonize", "no".as_ref()),
+        ("--supervised", "no".as_ref()),
+        // Keeps the command line, by which a left-over server is recognised.
+        ("--set-proc-title", "no".as_ref()),
+        ("--logfile", "".as_ref()),
+        ("--loglevel", "notice".as_ref()),
+        ("--appendonly", "yes".as_ref()),
+        ("--appendfsync", "always".as_ref()),
+        ("--no-appendfsync-on-rewrite", "no".as_ref()),
+        ("--aof-use-rdb-preamble", "yes".as_ref()),
+        ("--aof-load-truncated", "yes".as_ref()),
+        ("--save", "".as_ref()),
+        ("--maxmemory-policy", "noeviction".as_ref()),
+    ];
+    settings.iter().flat_map(|(name, value)| [OsString::from(name), OsString::from(value)]).collect()
+}
+
+/// Starts processes from one thread that lives as long as this value: Linux sends the signal for a parent's
+/// death when the *thread* that started the child ends, so no thread of a pool will do.
+#[derive(Debug)]
+pub(super) struct Spawner(mpsc::SyncSender<Order>);
+
+type Order = (Command, oneshot::Sender<io::Result<Child>>);
+
+impl Spawner {
+    /// Starts the thread; its children are reaped by the current Tokio runtime.
+    ///
+    /// # Errors
+    /// If the system refuses another thread.
+    pub(super) fn start() -> io::Result<Self> {
+        let runtime = Handle::current();
+        let (sender, orders) = mpsc::sync_channel::<Order>(1);
+        let work = move || {
+            let _inside = runtime.enter();
+            for (mut command, answer) in orders {
+                // Nobody waiting any more drops the child, which kills it.
+                let _nobody_waits = answer.send(command.spawn());
+            }
+        };
+        thread::Builder::new().name("roomlog-redis".to_owned()).spawn(work)?;
+        Ok(Self(sender))
+    }
+
+    async fn spawn(&self, command: Command) -> io::Result<Child> {
+        let gone = || io::Error::other("the thread that starts Redis has ended");
+        let (sender, answer) = oneshot::channel();
+        self.0.try_send((command, sender)).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+/// A running Redis. Dropping it kills the process.
+#[derive(Debug)]
+pub(super) struct Server {
+    child: Child,
+    lines: Arc<Mutex<VecDeque<String>>>,
+    follower: AbortOnDropHandle<()>,
+}
+
+impl Server {
+    /// Starts `program` on `home`.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub(super) async fn start(spawner: &Spawner, program: &Path, home: &Home) -> io::Result<Self> {
+        let (reader, writer) = io::pipe()?;
+        let mut command = Command::new(program);
+        command
+            .args(arguments(home))
+            .stdin(Stdio::null())
+            .stdout(writer.try_clone()?)
+            .stderr(writer)
+            // Out of the terminal's group: Ctrl-C is for the gateway, which still needs Redis to finish.
+            .process_group(0)
+            .kill_on_drop(true);
+        end_with_parent(&mut command);
+        let child = spawner.spawn(command).await?;
+        let lines = Arc::default();
+        let pipe = pipe::Receiver::from_owned_fd(reader.into())?;
+        let follower = AbortOnDropHandle::new(tokio::spawn(follow(pipe, Arc::clone(&lines))));
+        Ok(Self { child, lines, follower })
+    }
+
+    /// Waits until it ends. May be dropped and called again.
+    pub(super) async fn ended(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// Its last lines, oldest first; after it ended, including its very last.
+    pub(super) async fn last_words(mut self) -> Vec<String> {
+        let _or_what_there_is = timeout(LAST_WORDS, &mut self.follower).await;
+        self.lines.lock().iter().cloned().collect()
+    }
+
+    /// Asks it to end, and kills it if it has not within `patience`.
+    pub(super) async fn end(mut self, patience: Duration) {
+        if let Some(pid) = self.child.id().and_then(|id| i32::try_from(id).ok()) {
+            let _already_gone = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+        match timeout(patience, self.child.wait()).await {
+            Ok(Ok(status)) => tracing::debug!(%status, "embedded Redis ended"),
+            Ok(Err(error)) => tracing::warn!(%error, "the end of the embedded Redis was not seen"),
+            Err(_) => {
+                tracing::warn!(?patience, "embedded Redis did not end in time: killed");
+                let _already_gone = self.child.kill().await;
+            }
+        }
+        let _or_what_there_is = timeout(LAST_WORDS, &mut self.follower).await;
+    }
+}
+
+/// Has the system end the child with SIGTERM when its parent dies, however that happens. Elsewhere than on Linux
+/// there is no such thing, and the next gateway ends what was left over.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+fn end_with_parent(command: &mut Command) {
+    let parent = Pid::this();
+    let arrange = move || {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
+        // The parent may have died before the signal was arranged.
+        if Pid::parent() == parent { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+    };
+    // SAFETY: between fork and exec the closure makes two system calls (prctl, getppid) that are safe in a signal
+    // handler; it allocates nothing and takes no lock.
+    unsafe { command.pre_exec(arrange) };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn end_with_parent(_command: &mut Command) {}
+
+/// Hands Redis's log on, line by line, and keeps the last ones.
+async fn follow(pipe: pipe::Receiver, kept: Arc<Mutex<VecDeque<String>>>) {
+    let mut lines = BufReader::new(pipe).split(b'\n');
+    while let Ok(Some(line)) = lines.next_segment().await {
+        let line = String::from_utf8_lossy(&line);
+        let line = line.trim();
+        if line.is_empty() {
+            continue;
+        }
+        log::hand_on(line);
+        let mut kept = kept.lock();
+        if kept.len() == KEPT_LINES {
+            kept.pop_front();
+        }
+        kept.push_back(line.to_owned());
+    }
+}

@@ -1,0 +1,191 @@
+//! The data directory of the embedded Redis: made private, locked against a second gateway, and with a place
+//! for the socket.
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::{env, process};
+
+use uuid::Uuid;
+
+use super::EmbeddedError;
+
+/// Longest path of a socket, in bytes. Linux takes 107, macOS 103.
+const LONGEST_SOCKET: usize = 103;
+
+const LOCK: &str = "roomlog.lock";
+const PID_FILE: &str = "redis.pid";
+const SOCKET: &str = "redis.sock";
+
+/// A data directory that this process owns for as long as the value lives.
+#[derive(Debug)]
+pub(super) struct Home {
+    /// Absolute, with symbolic links resolved: the name by which a left-over Redis is recognised.
+    pub(super) dir: PathBuf,
+    /// Where Redis listens; outside `dir` if that has too long a path.
+    pub(super) socket: PathBuf,
+    /// Locked. A child process doesn't inherit it, since Rust opens files close-on-exec.
+    lock: File,
+}
+
+impl Drop for Home {
+    /// Unlocks for all, also for a process that was forked just now and has a copy until its exec.
+    fn drop(&mut self) {
+        let _closing_unlocks_too = self.lock.unlock();
+    }
+}
+
+impl Home {
+    /// Makes the directory if it is missing, takes its lock, and finds a place for the socket.
+    ///
+    /// # Errors
+    /// If the directory cannot be used, or another gateway uses it.
+    pub(super) fn open(dir: &Path) -> Result<Self, EmbeddedError> {
+        let unwritable = |path: &Path, source| EmbeddedError::Unwritable { path: path.to_owned(), source };
+        match fs::metadata(dir) {
+            Ok(found) if !found.is_dir() => return Err(EmbeddedError::NotADirectory(dir.to_owned())),
+            Ok(_) => {}
+            Err(_) => {
+                DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|source| {
+                    match source.kind() {
+                        io::ErrorKind::NotADirectory => EmbeddedError::NotADirectory(dir.to_owned()),
+                        _ => unwritable(dir, source),
+                    }
+                })?
+            }
+        }
+        let dir = dir.canonicalize().map_err(|source| unwritable(dir, source))?;
+        let lock = lock(&dir)?;
+        let socket = place_for_socket(&dir, &env::temp_dir())?;
+        Ok(Self { dir, socket, lock })
+    }
+
+    /// Where Redis writes its process id.
+    pub(super) fn pid_file(&self) -> PathBuf {
+        self.dir.join(PID_FILE)
+    }
+}
+
+/// Takes the lock of `dir` and notes this process in it, for the error of the next one.
+fn lock(dir: &Path) -> Result<File, EmbeddedError> {
+    let path = dir.join(LOCK);
+    let unwritable = |source| EmbeddedError::Unwritable { path: path.clone(), source };
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let mut file = options.open(&path).map_err(unwritable)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let _unknown_is_fine = file.read_to_string(&mut holder);
+            return Err(EmbeddedError::InUse { path: dir.to_owned(), pid: holder.trim().parse().ok() });
+        }
+        Err(TryLockError::Error(source)) => return Err(unwritable(source)),
+    }
+    file.set_len(0).and_then(|()| writeln!(file, "{}", process::id())).map_err(unwritable)?;
+    Ok(file)
+}
+
+/// The data directory, if a socket in it fits into a Unix address and reads as a URL without escapes;
+/// otherwise a short private directory whose name follows from the data directory.
+fn place_for_socket(dir: &Path, temp: &Path) -> Result<PathBuf, EmbeddedError> {
+    let socket = dir.join(SOCKET);
+    if fits(&socket) {
+        return Ok(socket);
+    }
+    let name = format!("roomlog-{}", Uuid::new_v5(&Uuid::NAMESPACE_OID, dir.as_os_str().as_encoded_bytes()));
+    let short = [temp, Path::new("/tmp")].map(|folder| folder.join(&name));
+    let [usual, last] = &short;
+    let folder = if fits(&usual.join(SOCKET)) { usual } else { last };
+    make_private(folder).map_err(|problem| EmbeddedError::Socket { path: folder.clone(), problem })?;
+    Ok(folder.join(SOCKET))
+}
+
+fn fits(socket: &Path) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-".contains(byte);
+    let bytes = socket.as_os_str().as_encoded_bytes();
+    bytes.len() <= LONGEST_SOCKET && bytes.iter().all(plain)
+}
+
+/// Makes a directory that only this user can enter; one that exists must already be that, because anybody may
+/// create names in the temporary directory.
+fn make_private(folder: &Path) -> Result<(), String> {
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Ok(()) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error.to_string()),
+    }
+    let found = fs::symlink_metadata(folder).map_err(|error| error.to_string())?;
+    let owned = found.uid() == nix::unistd::geteuid().as_raw();
+    if found.is_dir() && owned && found.mode() & 0o077 == 0 {
+        Ok(())
+    } else {
+        Err("it exists, and is not a directory that only this user can enter".to_owned())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    #[test]
+    fn the_directory_is_made_for_this_user_only() {
+        let temp = tempfile::tempdir().unwrap();
+        let home = Home::open(&temp.path().join("new/data")).unwrap();
+        assert_eq!(home.dir.metadata().unwrap().mode() & 0o777, 0o700);
+        assert_eq!(home.socket, home.dir.join(SOCKET));
+    }
+
+    #[test]
+    fn unusable_directories_are_refused_in_clear_words() {
+        let temp = tempfile::tempdir().unwrap();
+        let file = temp.path().join("file");
+        fs::write(&file, "").unwrap();
+        for dir in [file.clone(), file.join("below")] {
+            let error = Home::open(&dir).unwrap_err().to_string();
+            assert!(error.contains("not a directory") && error.contains("--data-dir"), "{error}");
+        }
+        let error = Home::open(Path::new("/proc/roomlog")).unwrap_err().to_string();
+        assert!(error.contains("cannot be used") && error.contains("--data-dir"), "{error}");
+    }
+
+    #[test]
+    fn a_second_gateway_is_told_who_holds_the_directory() {
+        let temp = tempfile::tempdir().unwrap();
+        let first = Home::open(temp.path()).unwrap();
+        let error = Home::open(temp.path()).unwrap_err().to_string();
+        assert!(error.contains(&format!("(pid {})", process::id())), "{error}");
+        assert!(error.contains(temp.path().to_str().unwrap()) && error.contains("--data-dir"), "{error}");
+        drop(first);
+        assert!(Home::open(temp.path()).is_ok());
+    }
+
+    #[test]
+    fn sockets_fit_into_an_address_and_a_url() {
+        let temp = tempfile::tempdir().unwrap();
+        let short = temp.path();
+        for dir in ["/x".repeat(60), "/with space".to_owned(), "/ümläut".to_owned()] {
+            let socket = place_for_socket(Path::new(&dir), short).unwrap();
+            assert!(fits(&socket) && socket.starts_with(short), "{socket:?}");
+            assert_eq!(socket, place_for_socket(Path::new(&dir), short).unwrap());
+        }
+        let two = ["/a b", "/a c"].map(|dir| place_for_socket(Path::new(dir), short).unwrap());
+        assert_ne!(two[0], two[1]);
+    }
+
+    #[test]
+    fn a_foreign_directory_for_the_socket_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let (open, link) = (temp.path().join("open"), temp.path().join("link"));
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o755)).unwrap();
+        symlink(&open, &link).unwrap();
+        assert!(make_private(&open).is_err());
+        assert!(make_private(&link).is_err());
+        assert!(make_private(&temp.path().join("new")).is_ok());
+    }
+}

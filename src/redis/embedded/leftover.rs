@@ -1,0 +1,115 @@
+//! A Redis that an earlier gateway left behind: asked to end, then made to, before the next one starts.
+//! Only what is surely that Redis gets a signal: its process id is checked against its command line.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::time::{Instant, sleep};
+
+use super::EmbeddedError;
+use super::home::Home;
+use super::resp;
+
+const POLL: Duration = Duration::from_millis(20);
+
+/// How it is made to end, from the mildest to the last.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Ask,
+    Terminate,
+    Kill,
+}
+
+/// Ends the Redis that still runs on `home`, if there is one; each step gets `patience`.
+///
+/// # Errors
+/// If it outlives all of them.
+pub(super) async fn end(home: &Home, patience: Duration) -> Result<(), EmbeddedError> {
+    for step in [Step::Ask, Step::Terminate, Step::Kill] {
+        if !is_there(home).await {
+            return Ok(());
+        }
+        let pid = process(home);
+        tracing::warn!(dir = %home.dir.display(), ?pid, ?step, "ending the Redis of an earlier gateway");
+        take(step, home, pid).await;
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline && is_there(home).await {
+            sleep(POLL).await;
+        }
+    }
+    if is_there(home).await {
+        let pid = process(home).map(Pid::as_raw);
+        return Err(EmbeddedError::Leftover { path: home.dir.clone(), pid });
+    }
+    Ok(())
+}
+
+async fn take(step: Step, home: &Home, pid: Option<Pid>) {
+    let signal = match step {
+        Step::Ask => {
+            // It hangs up instead of answering; whether it ended is seen afterwards.
+            let _hung_up = resp::ask(&home.socket, &["SHUTDOWN", "NOSAVE"]).await;
+            return;
+        }
+        Step::Terminate => Signal::SIGTERM,
+        Step::Kill => Signal::SIGKILL,
+    };
+    if let Some(pid) = pid {
+        let _already_gone = kill(pid, signal);
+    }
+}
+
+async fn is_there(home: &Home) -> bool {
+    process(home).is_some() || listens(&home.socket).await
+}
+
+async fn listens(socket: &Path) -> bool {
+    use io::ErrorKind::{ConnectionRefused, NotFound};
+    match resp::ask(socket, &["PING"]).await {
+        Ok(_) => true,
+        Err(error) => !matches!(error.kind(), ConnectionRefused | NotFound),
+    }
+}
+
+/// The living process that the pid file names, if it is a Redis with this directory. Process ids are used
+/// again, so the file alone proves nothing; without `/proc` nobody can tell, and the socket has to do.
+fn process(home: &Home) -> Option<Pid> {
+    let pid: i32 = fs::read_to_string(home.pid_file()).ok()?.trim().parse().ok()?;
+    let command_line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    is_ours(&command_line, &home.dir).then(|| Pid::from_raw(pid))
+}
+
+/// Whether a command line (words ended by NUL) is that of a Redis started here on `dir`.
+fn is_ours(command_line: &[u8], dir: &Path) -> bool {
+    let words: Vec<&[u8]> = command_line.split(|byte| *byte == 0).collect();
+    let program = words.first().map(|word| String::from_utf8_lossy(word)).unwrap_or_default();
+    let name = program.rsplit('/').next().unwrap_or_default();
+    let dir = dir.as_os_str().as_encoded_bytes();
+    (name.contains("redis") || name.contains("valkey"))
+        && words.windows(2).any(|pair| pair[0] == b"--dir" && pair[1] == dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_redis_on_this_directory_is_ours() {
+        let dir = Path::new("/var/lib/roomlog");
+        for (line, ours) in [
+            ("/usr/bin/redis-server\0--port\x000\0--dir\0/var/lib/roomlog\0--save\0\0", true),
+            ("valkey-server\0--dir\0/var/lib/roomlog\0", true),
+            ("/usr/bin/redis-server\0--dir\0/var/lib/roomlog2\0", false),
+            ("/usr/bin/redis-server\0--dir\0/var/lib\0", false),
+            ("/usr/bin/redis-server *:6379\0\0", false),
+            ("/var/lib/redis/backup\0--dir\0/var/lib/roomlog\0", false),
+            ("", false),
+        ] {
+            assert_eq!(is_ours(line.as_bytes(), dir), ours, "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Redis's own log lines, as lines of this program's log.
+
+/// What Redis logs as a warning although it is none.
+const ROUTINE: [&str; 8] = [
+    "oO0OoO0OoO0Oo",
+    "Redis version=",
+    "Valkey version=",
+    "Configuration loaded",
+    "Server initialized",
+    "User requested shutdown",
+    "Redis is now ready to exit",
+    "Valkey is now ready to exit",
+];
+
+/// Logs one line: warnings as such, all else for who debugs.
+pub(super) fn hand_on(line: &str) {
+    match parse(line) {
+        (true, text) => tracing::warn!(target: "roomlog::redis::server", "{text}"),
+        (false, text) => tracing::debug!(target: "roomlog::redis::server", "{text}"),
+    }
+}
+
+/// Whether a line is a warning, and its text without process id and time:
+/// `7865:M 22 Nov 2026 06:14:51.945 # Server initialized`.
+fn parse(line: &str) -> (bool, &str) {
+    let mut words = line.splitn(7, ' ');
+    match (words.nth(5), words.next()) {
+        (Some("#"), Some(text)) => (!ROUTINE.iter().any(|start| text.starts_with(start)), text),
+        (Some("*" | "-" | "."), Some(text)) => (false, text),
+        _ => (false, line),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_told_apart() {
+        for (line, expected) in [
+            (
+                "1:M 22 Nov 2026 06:14:51.945 * Running mode=standalone, port=0.",
+                (false, "Running mode=standalone, port=0."),
+            ),
+            ("1:M 22 Nov 2026 06:14:51.945 # WARNING Memory overcommit", (true, "WARNING Memory overcommit")),
+            ("1:C 22 Nov 2026 06:14:51.944 # Configuration loaded", (false, "Configuration loaded")),
+            (
+                "1:signal-handler (1700000000) Received SIGTERM",
+                (false, "1:signal-handler (1700000000) Received SIGTERM"),
+            ),
+            (
+                "*** FATAL CONFIG FILE ERROR (Redis 7.0.15) ***",
+                (false, "*** FATAL CONFIG FILE ERROR (Redis 7.0.15) ***"),
+            ),
+            ("", (false, "")),
+        ] {
+            assert_eq!(parse(line), expected);
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The only folder that knows Redis.
+
+pub mod durability;
+pub mod embedded;
