@@ -1,4 +1,8 @@
 //! Roomlog: durable messaging for chat, notification and collaboration servers. A room is a log.
 
+pub mod hub;
+pub mod log;
 pub mod protocol;
 pub mod redis;
+pub mod telemetry;
+pub mod time;

@@ -1,4 +1,23 @@
-//! The only folder that knows Redis.
+//! Redis: the only place that knows the client library, the keys and the functions.
+//!
+//! `link` is a supervised connection, `store` how commands go over it, and `log`, `subscriptions`, `rooms` and
+//! `revocations` are the operations; `bell` hears what happens live; `embedded` runs a Redis of our own.
 
+pub mod bell;
 pub mod durability;
 pub mod embedded;
+mod functions;
+mod keys;
+pub mod link;
+pub mod log;
+pub mod revocations;
+pub mod rooms;
+pub mod store;
+pub mod subscriptions;
+
+pub use bell::{Bell, BellEvent, Ring, Signal};
+pub use link::ConnectError;
+pub use log::Batch;
+pub use rooms::{RoomCursor, RoomFacts};
+pub use store::{Store, StoreOptions};
+pub use subscriptions::{Ack, AttachAt, Group, Stored};

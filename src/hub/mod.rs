@@ -1,0 +1,349 @@
+//! The hub: the rooms that are active on this node, each followed once however many read it.
+//!
+//! ```text
+//!           own appends ──┐
+//!  bell (live copies) ────┼──▶ room: tail ──▶ live subscriptions ──▶ outboxes
+//!  position checks, reads ┘        │ ring
+//!                                  ▼
+//!                  reader (pages) ──▶ subscriptions that catch up ──▶ outboxes
+//! ```
+
+pub mod outbox;
+mod pages;
+mod reader;
+mod ring;
+mod room;
+mod subscription;
+mod tail;
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use self::pages::PageSize;
+use self::ring::RingLimits;
+use self::room::Work;
+pub use self::room::{Hold, Room};
+pub use self::subscription::{Form, Holding, Subscription};
+use crate::log::{Entry, Page, Unavailable};
+use crate::protocol::frame::Ended;
+use crate::protocol::request::Start;
+use crate::protocol::{MessageId, RoomName};
+use crate::redis::{Bell, BellEvent, Ring, Store};
+use crate::telemetry::{CatchUpReason, Hole, Metrics, Transport};
+
+/// How the hub follows rooms.
+#[derive(Debug, Clone)]
+pub struct HubOptions {
+    /// Messages in a room's ring.
+    pub ring_messages: usize,
+    /// Bytes in a room's ring.
+    pub ring_bytes: usize,
+    /// Bytes in all rings.
+    pub ring_budget: usize,
+    /// How long a room stays active after its last reader.
+    pub linger: Duration,
+    /// How often positions are compared with heads.
+    pub check_interval: Duration,
+}
+
+/// The active rooms of a node.
+pub struct Hub {
+    store: Arc<Store>,
+    /// Set right after the hub is made: each needs the other.
+    bell: OnceLock<Arc<Bell>>,
+    rooms: RwLock<HashMap<RoomName, Arc<Room>>>,
+    page_sizes: PageSize,
+    limits: RingLimits,
+    options: HubOptions,
+    check_now: Notify,
+    metrics: Arc<Metrics>,
+}
+
+impl Hub {
+    /// A hub that follows nothing yet. [`Hub::listen`] comes next.
+    pub fn new(store: Arc<Store>, options: HubOptions, metrics: Arc<Metrics>) -> Arc<Self> {
+        let limits = RingLimits {
+            messages: options.ring_messages,
+            bytes: options.ring_bytes,
+            budget: options.ring_budget,
+            spent: Arc::new(AtomicUsize::new(0)),
+        };
+        Arc::new(Self {
+            store,
+            bell: OnceLock::new(),
+            rooms: RwLock::default(),
+            page_sizes: PageSize::default(),
+            limits,
+            options,
+            check_now: Notify::new(),
+            metrics,
+        })
+    }
+
+    /// Gives the hub its ear, and starts to compare positions, until `stop`.
+    pub fn listen(self: &Arc<Self>, bell: Arc<Bell>, stop: CancellationToken) {
+        if self.bell.set(bell).is_ok() {
+            tokio::spawn(self.clone().check_positions(stop));
+        }
+    }
+
+    /// What the bell calls. Does not block.
+    pub fn hear(self: &Arc<Self>, event: BellEvent) {
+        match event {
+            BellEvent::Interrupted => {
+                for room in self.rooms.read().values() {
+                    room.step(|tail| {
+                        tail.distrust();
+                        Default::default()
+                    });
+                }
+                self.check_now.notify_one();
+            }
+            BellEvent::Ring(name, ring) => {
+                let Some(room) = self.active(&name) else { return };
+                match ring {
+                    Ring::Messages(entries) => self.heard(&room, &entries),
+                    Ring::Signal(signal) => room.signal(&signal),
+                    Ring::Taken { group, holder } => room.taken(&group, &holder),
+                    Ring::Forgotten(group) => room.forgotten(&group),
+                    Ring::Deleted => {
+                        self.rooms.write().remove(&name);
+                        room.deleted();
+                    }
+                }
+            }
+        }
+    }
+
+    /// What this node appended itself: its own readers need not wait for the bell.
+    pub fn appended(self: &Arc<Self>, room: &RoomName, entries: impl FnOnce() -> Vec<Arc<Entry>>) {
+        if let Some(room) = self.active(room) {
+            self.heard(&room, &entries());
+        }
+    }
+
+    fn heard(self: &Arc<Self>, room: &Arc<Room>, entries: &[Arc<Entry>]) {
+        let work = room.step(|tail| tail.hear(entries));
+        if work.read.is_some() {
+            self.metrics.hole(Hole::Bell);
+        }
+        self.work(room, work);
+    }
+
+    /// A room's newest known id and its local readers, if it is active here.
+    pub fn active(&self, room: &RoomName) -> Option<Arc<Room>> {
+        self.rooms.read().get(room).cloned()
+    }
+
+    /// Makes a room active for as long as the hold lives.
+    ///
+    /// # Errors
+    /// If its bell cannot be heard, or its newest id cannot be had.
+    pub async fn hold(self: &Arc<Self>, name: &RoomName) -> Result<Hold, Unavailable> {
+        loop {
+            let room = self.rooms.read().get(name).cloned();
+            let room = room.unwrap_or_else(|| {
+                let mut rooms = self.rooms.write();
+                let make = || Arc::new(Room::new(name.clone(), self.limits.clone(), self.metrics.clone()));
+                rooms.entry(name.clone()).or_insert_with(make).clone()
+            });
+            let Some(hold) = room.hold() else {
+                // It was let go of just now; the map may still name it.
+                self.rooms.write().retain(|_, known| !Arc::ptr_eq(known, &room));
+                continue;
+            };
+            room.opened.get_or_try_init(|| self.open(&room)).await?;
+            return Ok(hold);
+        }
+    }
+
+    /// Listens first, and asks for the head then: what comes in between is heard.
+    async fn open(self: &Arc<Self>, room: &Arc<Room>) -> Result<(), Unavailable> {
+        let bell = self.bell.get().ok_or(Unavailable)?;
+        bell.listen(&room.name).await?;
+        let head = self.store.heads(std::slice::from_ref(&room.name)).await?[0];
+        let work = room.step(|tail| tail.open(head));
+        self.work(room, work);
+        self.metrics.rooms.increment(1);
+        Ok(())
+    }
+
+    /// Where a subscription starts. `None` means with what is new.
+    ///
+    /// # Errors
+    /// If Redis is needed for it, and cannot be reached.
+    pub async fn position(&self, room: &Room, start: Option<Start>) -> Result<MessageId, Unavailable> {
+        match start {
+            None | Some(Start::New | Start::Last(0)) => Ok(room.position()),
+            Some(Start::After(id)) => Ok(id),
+            Some(Start::Oldest) => {
+                let page = self.store.read_after(&room.name, MessageId::ZERO, 1).await?;
+                Ok(page.entries.first().map_or(page.head, |first| first.id().predecessor()))
+            }
+            Some(Start::Last(count)) => match room.before_last(count) {
+                Some(position) => Ok(position),
+                None => self.before_last(&room.name, count).await,
+            },
+        }
+    }
+
+    /// The position before the newest so many messages. Reads them in pages, of which it keeps the ids only.
+    async fn before_last(&self, room: &RoomName, count: usize) -> Result<MessageId, Unavailable> {
+        let (mut before, mut left) = (None, count);
+        let mut position = None;
+        while left > 0 {
+            let limit = left.min(self.page_sizes.get());
+            let (head, entries) = self.store.read_before(room, before, limit).await?;
+            left -= entries.len();
+            if let Some(first) = entries.first() {
+                before = Some(first.id());
+            }
+            position = Some(before.map_or(head, MessageId::predecessor));
+            if entries.len() < limit {
+                break;
+            }
+        }
+        Ok(position.unwrap_or_default())
+    }
+
+    /// Lets a subscription begin at a position: it is live at once if that is the tail's, and catches up otherwise.
+    ///
+    /// # Errors
+    /// If the room cannot be made active.
+    pub async fn subscribe(
+        self: &Arc<Self>,
+        subscription: &Arc<Subscription>,
+        position: MessageId,
+    ) -> Result<(), Unavailable> {
+        loop {
+            let hold = self.hold(&subscription.room).await?;
+            let Some(room) = self.active(&hold.name) else { continue };
+            if room.enter(subscription) {
+                self.read_on(room, subscription.clone(), position, CatchUpReason::Subscribed);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Ends a subscription at its client's wish.
+    pub fn unsubscribe(&self, subscription: &Subscription) {
+        if let Some(room) = self.active(&subscription.room) {
+            room.leave(subscription);
+        }
+    }
+
+    /// Ends a subscription for a reason, and tells its client.
+    pub fn dismiss(&self, subscription: &Subscription, code: Ended) {
+        if let Some(room) = self.active(&subscription.room) {
+            room.dismiss(subscription, code);
+        }
+    }
+
+    /// Subscribers of a room on this node.
+    pub fn subscribers(&self, room: &RoomName) -> usize {
+        self.active(room).map_or(0, |room| room.members())
+    }
+
+    /// Does what a step asks for.
+    fn work(self: &Arc<Self>, room: &Arc<Room>, work: Work) {
+        for left in work.left_behind {
+            self.read_on(room.clone(), left.subscription, left.position, left.reason);
+        }
+        if let Some(after) = work.read {
+            let (hub, room) = (self.clone(), room.clone());
+            tokio::spawn(async move { hub.read_for_tail(&room, after).await });
+        }
+    }
+
+    /// Reads for a tail until it asks for no more.
+    async fn read_for_tail(self: &Arc<Self>, room: &Arc<Room>, after: MessageId) {
+        let mut next = Some(after);
+        while let Some(after) = next {
+            let page = match self.page(room, after).await {
+                Ok(page) => page,
+                Err(Unavailable) => {
+                    room.step(|tail| {
+                        tail.read_failed();
+                        Default::default()
+                    });
+                    return;
+                }
+            };
+            let work = room.step(|tail| tail.take(&page));
+            next = work.read;
+            self.work(room, Work { read: None, ..work });
+        }
+    }
+
+    /// A page of a room's log from Redis, shared with whoever asks for the same meanwhile.
+    async fn page(&self, room: &Arc<Room>, after: MessageId) -> Result<Arc<Page>, Unavailable> {
+        let (store, name, limit) = (self.store.clone(), room.name.clone(), self.page_sizes.get());
+        let read = room.shared_read(after, limit, async move { store.read_after(&name, after, limit).await });
+        let page = read.await?;
+        self.page_sizes.learn(&page);
+        Ok(page)
+    }
+
+    /// Compares all positions with the heads, from time to time and when rings may have been lost; and lets idle rooms go.
+    async fn check_positions(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.check_now.notified() => {}
+                () = tokio::time::sleep(self.options.check_interval) => {}
+            }
+            self.let_go_of_idle_rooms().await;
+            let rooms: Vec<Arc<Room>> = self.rooms.read().values().cloned().collect();
+            for rooms in rooms.chunks(512) {
+                let names: Vec<RoomName> = rooms.iter().map(|room| room.name.clone()).collect();
+                let asked_at: Vec<MessageId> = rooms.iter().map(|room| room.position()).collect();
+                let Ok(heads) = self.store.heads(&names).await else { break };
+                for ((room, asked_at), head) in rooms.iter().zip(asked_at).zip(heads) {
+                    if !room.opened.initialized() {
+                        continue;
+                    }
+                    let work = room.step(|tail| tail.check(asked_at, head));
+                    if work.read.is_some() {
+                        self.metrics.hole(Hole::Check);
+                    }
+                    self.work(room, work);
+                }
+            }
+            self.metrics.ring_bytes.set(self.limits.spent.load(std::sync::atomic::Ordering::Relaxed) as f64);
+        }
+    }
+
+    async fn let_go_of_idle_rooms(&self) {
+        let linger = self.options.linger;
+        let idle: Vec<Arc<Room>> =
+            self.rooms.read().values().filter(|room| room.close_if_idle(linger)).cloned().collect();
+        if idle.is_empty() {
+            return;
+        }
+        {
+            let mut rooms = self.rooms.write();
+            for room in &idle {
+                if rooms.get(&room.name).is_some_and(|known| Arc::ptr_eq(known, room)) {
+                    rooms.remove(&room.name);
+                }
+            }
+        }
+        let opened = idle.iter().filter(|room| room.opened.initialized()).count();
+        self.metrics.rooms.decrement(opened as f64);
+        let names: Vec<RoomName> = idle.iter().map(|room| room.name.clone()).collect();
+        if let Some(bell) = self.bell.get() {
+            bell.unlisten(&names).await;
+        }
+    }
+
+    /// The gauge of connections of a transport, for those that the hub serves.
+    pub fn metrics(&self, transport: Transport) -> &metrics::Gauge {
+        self.metrics.connections(transport)
+    }
+}

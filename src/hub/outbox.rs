@@ -1,0 +1,150 @@
+//! What waits to be written to one client. Bounded: when it is over its limit, what is live falls back to catching up, and
+//! the client's own requests wait.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+
+/// Something to be written.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// The bytes, complete in themselves.
+    pub bytes: Bytes,
+    /// When Redis appended what is in it, in Unix ms, if this is where the delivery's latency is measured.
+    pub appended: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    parts: VecDeque<Part>,
+    bytes: usize,
+    closed: bool,
+}
+
+/// The queue of one client's connection.
+#[derive(Debug)]
+pub struct Outbox {
+    queue: Mutex<Queue>,
+    limit: usize,
+    /// Something can be written, or the end was reached.
+    ready: Notify,
+    /// There is room again.
+    room: Notify,
+    /// One reader of the log at a time: each holds a page in memory.
+    turn: Semaphore,
+}
+
+impl Outbox {
+    /// A queue that takes what is live while it holds at most so many bytes.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            queue: Mutex::default(),
+            limit,
+            ready: Notify::new(),
+            room: Notify::new(),
+            turn: Semaphore::new(1),
+        }
+    }
+
+    /// Queues an answer or a page. Whoever calls this waits for room first, so the limit holds but for one part of each.
+    pub fn push(&self, bytes: Bytes) {
+        self.add(Part { bytes, appended: None }, usize::MAX);
+    }
+
+    /// Queues something live, if there is room.
+    #[must_use]
+    pub fn offer(&self, part: Part) -> bool {
+        self.add(part, self.limit)
+    }
+
+    fn add(&self, part: Part, limit: usize) -> bool {
+        let mut queue = self.queue.lock();
+        if queue.closed {
+            // The reader finds out by itself; to the one that delivers, a closed connection is as good as any.
+            return true;
+        }
+        if queue.bytes > limit {
+            return false;
+        }
+        queue.bytes += part.bytes.len();
+        queue.parts.push_back(part);
+        drop(queue);
+        self.ready.notify_one();
+        true
+    }
+
+    /// Takes what is to be written next, at most so many parts; nothing at the end.
+    pub async fn take(&self, most: usize) -> Vec<Part> {
+        loop {
+            let ready = self.ready.notified();
+            {
+                let mut queue = self.queue.lock();
+                if !queue.parts.is_empty() {
+                    let count = queue.parts.len().min(most);
+                    let parts: Vec<Part> = queue.parts.drain(..count).collect();
+                    queue.bytes -= parts.iter().map(|part| part.bytes.len()).sum::<usize>();
+                    if queue.parts.is_empty() {
+                        // An idle connection keeps no memory for what once waited.
+                        queue.parts = VecDeque::new();
+                    }
+                    if queue.bytes <= self.limit / 4 {
+                        self.room.notify_waiters();
+                    }
+                    return parts;
+                }
+                if queue.closed {
+                    return Vec::new();
+                }
+            }
+            ready.await;
+        }
+    }
+
+    /// Takes nothing more. What is queued is still written.
+    pub fn close(&self) {
+        self.queue.lock().closed = true;
+        self.ready.notify_one();
+        self.room.notify_waiters();
+    }
+
+    /// Takes nothing more, and forgets what is queued: there is nobody to write it to.
+    pub fn abandon(&self) {
+        {
+            let mut queue = self.queue.lock();
+            queue.parts = VecDeque::new();
+            queue.bytes = 0;
+        }
+        self.close();
+    }
+
+    /// Whether nothing more is taken.
+    pub fn is_closed(&self) -> bool {
+        self.queue.lock().closed
+    }
+
+    /// Waits until little is queued. `false` if the outbox is closed.
+    pub async fn has_room(&self) -> bool {
+        loop {
+            let mut room = std::pin::pin!(self.room.notified());
+            room.as_mut().enable();
+            {
+                let queue = self.queue.lock();
+                if queue.closed {
+                    return false;
+                }
+                if queue.bytes <= self.limit / 4 {
+                    return true;
+                }
+            }
+            room.await;
+        }
+    }
+
+    /// Waits for the right to read a page for this client, and for room to put it. `None` if the outbox is closed.
+    pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        let turn = self.turn.acquire().await.ok()?;
+        self.has_room().await.then_some(turn)
+    }
+}

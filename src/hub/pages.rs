@@ -1,0 +1,59 @@
+//! How many entries to ask Redis for at once. Pure.
+//!
+//! A reply should stay near [`TARGET`]: it is held in memory, and fred parses one that is incomplete from its start
+//! again. `XRANGE` counts entries, not bytes, so the count follows the size of the entries seen last.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::log::Page;
+
+/// Bytes of a reply to aim at.
+const TARGET: usize = 128 * 1024;
+
+/// Fewest and most entries of a page. Few, since they may be of 64 KiB each.
+const ENTRIES: (usize, usize) = (8, 512);
+
+/// The size of a room's pages, shared by all who read it.
+#[derive(Debug)]
+pub struct PageSize(AtomicUsize);
+
+impl Default for PageSize {
+    fn default() -> Self {
+        Self(AtomicUsize::new(64))
+    }
+}
+
+impl PageSize {
+    /// Entries to ask for next.
+    pub fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Learns from a page.
+    pub fn learn(&self, page: &Page) {
+        if let Some(next) = next_size(page.entries.len(), page.entries.iter().map(|entry| entry.size()).sum())
+        {
+            self.0.store(next, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Entries to ask for after so many took so many bytes; no more than twice as many, since the next may be larger.
+fn next_size(entries: usize, bytes: usize) -> Option<usize> {
+    let average = bytes.checked_div(entries)?.max(1);
+    Some((TARGET / average).min(entries * 2).clamp(ENTRIES.0, ENTRIES.1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_shrink_at_once_and_grow_by_doubling() {
+        assert_eq!(next_size(0, 0), None);
+        assert_eq!(next_size(64, 64 * 200), Some(128));
+        assert_eq!(next_size(512, 512 * 200), Some(512));
+        assert_eq!(next_size(64, 64 * 65_536), Some(8));
+        assert_eq!(next_size(8, 8 * 200), Some(16));
+    }
+}

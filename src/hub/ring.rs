@@ -1,0 +1,101 @@
+//! The newest messages of a room, in memory, so that reconnects and slow readers rarely cost Redis anything. Bounded by
+//! count, by bytes, and by a budget that all rings of a node share. Pure, but for the shared count of bytes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::log::Entry;
+use crate::protocol::MessageId;
+
+/// Messages that a ring keeps even where the node's budget is spent.
+const LEAST: usize = 4;
+
+/// How much rings may keep.
+#[derive(Debug, Clone)]
+pub struct RingLimits {
+    /// Messages in one ring.
+    pub messages: usize,
+    /// Bytes in one ring.
+    pub bytes: usize,
+    /// Bytes in all rings of the node.
+    pub budget: usize,
+    /// Bytes in all rings now.
+    pub spent: Arc<AtomicUsize>,
+}
+
+/// The ring of one room: entries without a hole, from right after `floor`.
+#[derive(Debug)]
+pub struct Ring {
+    floor: MessageId,
+    entries: VecDeque<Arc<Entry>>,
+    bytes: usize,
+    limits: RingLimits,
+}
+
+impl Ring {
+    /// An empty ring at a position.
+    pub fn new(floor: MessageId, limits: RingLimits) -> Self {
+        Self { floor, entries: VecDeque::new(), bytes: 0, limits }
+    }
+
+    /// Adds the next entry.
+    pub fn push(&mut self, entry: Arc<Entry>) {
+        self.add(entry.size());
+        self.entries.push_back(entry);
+        while self.entries.len() > self.limits.messages
+            || self.bytes > self.limits.bytes
+            || (self.limits.spent.load(Ordering::Relaxed) > self.limits.budget && self.entries.len() > LEAST)
+        {
+            let Some(oldest) = self.entries.pop_front() else { break };
+            self.floor = oldest.id();
+            self.remove(oldest.size());
+        }
+    }
+
+    /// Starts anew at a position that does not follow from what was there.
+    pub fn restart(&mut self, floor: MessageId) {
+        self.entries.clear();
+        self.remove(self.bytes);
+        self.floor = floor;
+    }
+
+    /// The entries right after a position, at most so many and about so many bytes; `None` if the ring does not reach
+    /// back to it, or does not know it.
+    pub fn after(&self, position: MessageId, messages: usize, bytes: usize) -> Option<Vec<Arc<Entry>>> {
+        let start = if position == self.floor {
+            0
+        } else {
+            self.entries.binary_search_by_key(&position, |entry| entry.id()).ok()? + 1
+        };
+        let mut size = 0;
+        let fits = |entry: &&Arc<Entry>| {
+            let fits = size < bytes;
+            size += entry.size();
+            fits
+        };
+        Some(self.entries.range(start..).take(messages).take_while(fits).cloned().collect())
+    }
+
+    /// The position before the newest so many entries, if the ring has them.
+    pub fn before_last(&self, messages: usize) -> Option<MessageId> {
+        let start = self.entries.len().checked_sub(messages)?;
+        Some(if start == 0 { self.floor } else { self.entries[start - 1].id() })
+    }
+
+    fn add(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.limits.spent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn remove(&mut self, bytes: usize) {
+        self.bytes -= bytes;
+        self.limits.spent.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        self.remove(self.bytes);
+    }
+}

@@ -1,0 +1,382 @@
+//! A room that is active on this node: its tail, and those who read it here.
+//!
+//! Lock order: the hub's map, then a room's state, then an outbox. No lock is held across an await.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
+use slab::Slab;
+use tokio::sync::{Notify, OnceCell};
+
+use super::outbox::Part;
+use super::ring::RingLimits;
+use super::subscription::Subscription;
+use super::tail::{Step, Tail};
+use crate::log::{Event, Page, Unavailable};
+use crate::protocol::frame::Ended;
+use crate::protocol::{MessageId, RoomName};
+use crate::redis::{Group, Signal};
+use crate::telemetry::{CatchUpReason, Metrics, Path, Queue};
+
+/// Somebody who reads the room here.
+#[derive(Debug)]
+struct Member {
+    subscription: Arc<Subscription>,
+    /// Whether the tail pushes; otherwise a reader brings the log at the client's pace.
+    live: bool,
+}
+
+#[derive(Debug)]
+struct State {
+    tail: Tail,
+    members: Slab<Member>,
+    /// Who uses the room without being a member: requests that wait for a message.
+    holds: usize,
+    idle_since: Instant,
+    /// The hub has let go of it; whoever still has it must ask the hub for another.
+    closed: bool,
+}
+
+type SharedRead = Shared<BoxFuture<'static, Result<Arc<Page>, Unavailable>>>;
+
+/// An active room.
+pub struct Room {
+    /// Its name.
+    pub name: RoomName,
+    /// Set once its bell is heard and its position is known.
+    pub(super) opened: OnceCell<()>,
+    state: Mutex<State>,
+    reads: Mutex<HashMap<(MessageId, usize), SharedRead>>,
+    changed: Notify,
+    metrics: Arc<Metrics>,
+}
+
+/// What a reader at a position finds.
+#[derive(Debug)]
+pub(super) enum Join {
+    /// It is now live.
+    Live,
+    /// The log goes on, this far and further; from the ring if that reaches back.
+    Behind(Option<Page>),
+    /// The node has not followed the log as far as the reader.
+    Ahead,
+    /// The subscription is over.
+    Ended,
+}
+
+/// A subscription that has to read on from a position by itself.
+#[derive(Debug)]
+pub(super) struct LeftBehind {
+    pub subscription: Arc<Subscription>,
+    pub position: MessageId,
+    pub reason: CatchUpReason,
+}
+
+/// What a step asks the hub to do.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    /// A read to make for the tail.
+    pub read: Option<MessageId>,
+    /// Readers to start.
+    pub left_behind: Vec<LeftBehind>,
+}
+
+impl Room {
+    pub(super) fn new(name: RoomName, limits: RingLimits, metrics: Arc<Metrics>) -> Self {
+        let state = State {
+            tail: Tail::new(limits),
+            members: Slab::new(),
+            holds: 0,
+            idle_since: Instant::now(),
+            closed: false,
+        };
+        Self {
+            name,
+            opened: OnceCell::new(),
+            state: Mutex::new(state),
+            reads: Mutex::default(),
+            changed: Notify::new(),
+            metrics,
+        }
+    }
+
+    /// The newest id that this node has seen.
+    pub fn position(&self) -> MessageId {
+        self.state.lock().tail.position().unwrap_or_default()
+    }
+
+    /// The position before the newest so many messages, if the ring has them.
+    pub(super) fn before_last(&self, messages: usize) -> Option<MessageId> {
+        self.state.lock().tail.ring().before_last(messages)
+    }
+
+    /// Subscribers on this node.
+    pub fn members(&self) -> usize {
+        self.state.lock().members.len()
+    }
+
+    /// Waits until the room's position is beyond another.
+    pub async fn beyond(&self, position: MessageId) {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if self.position() > position {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Lets the tail take a step, and tells the live members what comes of it.
+    pub(super) fn step(&self, step: impl FnOnce(&mut Tail) -> Step) -> Work {
+        let mut state = self.state.lock();
+        let before = state.tail.position();
+        let Step { events, read, leave_behind } = step(&mut state.tail);
+        let mut work = Work { read, left_behind: Vec::new() };
+        if let Some(position) = leave_behind {
+            for (_, member) in state.members.iter_mut().filter(|(_, member)| member.live) {
+                member.live = false;
+                let subscription = member.subscription.clone();
+                work.left_behind.push(LeftBehind { subscription, position, reason: CatchUpReason::Behind });
+            }
+        }
+        let mut position = before.unwrap_or_default();
+        for event in &events {
+            self.tell(&mut state.members, event, position, &mut work.left_behind);
+            position = match event {
+                Event::Message(entry) => entry.id(),
+                Event::Gap(gap) => gap.next.predecessor(),
+            };
+        }
+        let moved = state.tail.position() != before;
+        drop(state);
+        if moved {
+            self.changed.notify_waiters();
+        }
+        work
+    }
+
+    /// Tells live members of one event; who has no room for it falls back to reading on from `position`, before it.
+    fn tell(
+        &self,
+        members: &mut Slab<Member>,
+        event: &Event,
+        position: MessageId,
+        left_behind: &mut Vec<LeftBehind>,
+    ) {
+        // One delivery a message is timed: a figure for each would cost more than it tells.
+        let mut timed = match event {
+            Event::Message(entry) => Some(entry.id().ms),
+            Event::Gap(_) => None,
+        };
+        let mut delivered = 0;
+        for (_, member) in members.iter_mut().filter(|(_, member)| member.live) {
+            let subscription = &member.subscription;
+            let bytes = match event {
+                Event::Message(entry) => subscription.form.message(entry),
+                Event::Gap(gap) => {
+                    self.metrics.gap(gap.reason);
+                    subscription.form.gap(&self.name, *gap)
+                }
+            };
+            if subscription.outbox.offer(Part { bytes, appended: timed }) {
+                timed = None;
+                delivered += 1;
+            } else {
+                self.metrics.full(Queue::Outbox);
+                member.live = false;
+                left_behind.push(LeftBehind {
+                    subscription: subscription.clone(),
+                    position,
+                    reason: CatchUpReason::Slow,
+                });
+            }
+        }
+        if matches!(event, Event::Message(_)) {
+            self.metrics.delivered(Path::Live, delivered);
+        }
+    }
+
+    /// Makes a subscription a member, not yet live. `false` if the hub has let go of the room.
+    pub(super) fn enter(&self, subscription: &Arc<Subscription>) -> bool {
+        let mut state = self.state.lock();
+        if state.closed {
+            return false;
+        }
+        let place = state.members.insert(Member { subscription: subscription.clone(), live: false });
+        subscription.place.store(place, Ordering::Release);
+        self.metrics.subscriptions.increment(1);
+        true
+    }
+
+    /// Joins a member to the tail if its position is the tail's, and says `live` the first time.
+    pub(super) fn join(&self, subscription: &Subscription, position: MessageId, announce: bool) -> Join {
+        const MESSAGES: usize = 256;
+        const BYTES: usize = 128 * 1024;
+        let mut state = self.state.lock();
+        let State { tail, members, .. } = &mut *state;
+        let Some(member) = members.get_mut(subscription.place.load(Ordering::Acquire)) else {
+            return Join::Ended;
+        };
+        if subscription.has_ended() {
+            return Join::Ended;
+        }
+        let head = tail.position().unwrap_or_default();
+        if position > head {
+            return Join::Ahead;
+        }
+        if position < head {
+            let entries = tail.ring().after(position, MESSAGES, BYTES);
+            return Join::Behind(entries.map(|entries| Page {
+                after: position,
+                entries,
+                head,
+                complete: false,
+            }));
+        }
+        member.live = true;
+        if announce {
+            subscription.outbox.push(subscription.form.live(&self.name, position));
+        }
+        Join::Live
+    }
+
+    /// Ends a subscription. Whether it had not ended before.
+    pub(super) fn leave(&self, subscription: &Subscription) -> bool {
+        let mut state = self.state.lock();
+        self.remove(&mut state, subscription)
+    }
+
+    fn remove(&self, state: &mut State, subscription: &Subscription) -> bool {
+        if !subscription.end() {
+            return false;
+        }
+        state.members.try_remove(subscription.place.load(Ordering::Acquire));
+        state.idle_since = Instant::now();
+        self.metrics.subscriptions.decrement(1);
+        true
+    }
+
+    /// Ends the subscriptions that `which` picks, and tells their clients why.
+    fn end(&self, code: Ended, which: impl Fn(&Subscription) -> bool) {
+        let mut state = self.state.lock();
+        let ended: Vec<Arc<Subscription>> = state
+            .members
+            .iter()
+            .map(|(_, member)| &member.subscription)
+            .filter(|subscription| which(subscription))
+            .cloned()
+            .collect();
+        for subscription in ended {
+            if self.remove(&mut state, &subscription) {
+                subscription.outbox.push(subscription.form.unsubscribed(&self.name, code));
+            }
+        }
+    }
+
+    /// A connection took a durable subscription over: whoever else holds it here is replaced.
+    pub(super) fn taken(&self, group: &Group, holder: &str) {
+        self.end(Ended::Replaced, |subscription| {
+            subscription.durable.as_ref().is_some_and(|held| held.group == *group && held.holder != holder)
+        });
+    }
+
+    /// A durable subscription was deleted.
+    pub(super) fn forgotten(&self, group: &Group) {
+        self.end(Ended::Deleted, |subscription| {
+            subscription.durable.as_ref().is_some_and(|held| held.group == *group)
+        });
+    }
+
+    /// The room was deleted.
+    pub(super) fn deleted(&self) {
+        self.end(Ended::Deleted, |_| true);
+        self.state.lock().closed = true;
+        self.changed.notify_waiters();
+    }
+
+    /// Ends one member's subscription for a reason, and tells its client.
+    pub(super) fn dismiss(&self, dismissed: &Subscription, code: Ended) {
+        self.end(code, |subscription| std::ptr::eq(subscription, dismissed));
+    }
+
+    /// Hands a signal to those present whom it is for.
+    pub(super) fn signal(&self, signal: &Signal) {
+        let state = self.state.lock();
+        for (_, member) in &state.members {
+            let subscription = &member.subscription;
+            let meant = signal.to.as_ref().is_none_or(|to| *to == subscription.user);
+            if subscription.session == signal.session || !meant {
+                continue;
+            }
+            let frame = subscription.form.signal(&self.name, &signal.from, &signal.kind, &signal.data);
+            if let Some(bytes) = frame
+                && subscription.outbox.offer(Part { bytes, appended: None })
+            {
+                self.metrics.signals.increment(1);
+            }
+        }
+    }
+
+    /// Keeps the room active without a subscription. `None` if the hub has let go of it.
+    pub(super) fn hold(self: &Arc<Self>) -> Option<Hold> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return None;
+        }
+        state.holds += 1;
+        Some(Hold(self.clone()))
+    }
+
+    /// Closes the room if nobody has used it for so long. Whether it is closed.
+    pub(super) fn close_if_idle(&self, linger: Duration) -> bool {
+        let mut state = self.state.lock();
+        let idle = state.members.is_empty() && state.holds == 0 && state.idle_since.elapsed() >= linger;
+        state.closed |= idle;
+        state.closed
+    }
+
+    /// A read that others who ask for the same while it is under way share.
+    pub(super) fn shared_read<F>(self: &Arc<Self>, after: MessageId, limit: usize, read: F) -> SharedRead
+    where
+        F: Future<Output = Result<Page, Unavailable>> + Send + 'static,
+    {
+        let mut reads = self.reads.lock();
+        if let Some(read) = reads.get(&(after, limit)) {
+            return read.clone();
+        }
+        let room = self.clone();
+        let read = async move {
+            let page = read.await.map(Arc::new);
+            room.reads.lock().remove(&(after, limit));
+            page
+        };
+        let shared = read.boxed().shared();
+        reads.insert((after, limit), shared.clone());
+        shared
+    }
+}
+
+/// Keeps a room active for as long as it lives.
+pub struct Hold(Arc<Room>);
+
+impl std::ops::Deref for Hold {
+    type Target = Room;
+
+    fn deref(&self) -> &Room {
+        &self.0
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.holds -= 1;
+        state.idle_since = Instant::now();
+    }
+}

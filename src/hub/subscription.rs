@@ -1,0 +1,163 @@
+//! One client's subscription to one room: who it is, where its bytes go, and in which form.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::outbox::Outbox;
+use crate::log::{Entry, Event};
+use crate::protocol::encode;
+use crate::protocol::frame::{Ended, Frame, Gap};
+use crate::protocol::{Data, Encoding, MessageId, RoomName, UserId};
+use crate::redis::Group;
+
+/// How a client reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// WebSocket messages in this encoding.
+    Frames(Encoding),
+    /// Server-Sent Events.
+    Events,
+}
+
+impl Form {
+    /// A live message, shared by all who read this form.
+    pub fn message(self, entry: &Entry) -> Bytes {
+        match self {
+            Self::Frames(encoding) => entry.encoded(encoding).message().clone(),
+            Self::Events => entry.event().clone(),
+        }
+    }
+
+    /// What somebody who catches up is told of a page, in as few parts as its gaps allow.
+    pub fn page(self, room: &RoomName, events: &[Event]) -> Vec<Bytes> {
+        let mut parts = Vec::new();
+        let mut entries: Vec<&Arc<Entry>> = Vec::with_capacity(events.len());
+        for event in events {
+            match event {
+                Event::Message(entry) => entries.push(entry),
+                Event::Gap(gap) => {
+                    parts.extend(self.run(&std::mem::take(&mut entries)));
+                    parts.push(self.gap(room, *gap));
+                }
+            }
+        }
+        parts.extend(self.run(&entries));
+        parts
+    }
+
+    fn run(self, entries: &[&Arc<Entry>]) -> Option<Bytes> {
+        match (self, entries) {
+            (_, []) => None,
+            (_, [one]) => Some(self.message(one)),
+            (Self::Frames(encoding), many) => {
+                Some(encode::join(encoding, many.iter().map(|entry| entry.encoded(encoding).frame())))
+            }
+            (Self::Events, many) => {
+                let events: Vec<&[u8]> = many.iter().map(|entry| &entry.event()[..]).collect();
+                Some(events.concat().into())
+            }
+        }
+    }
+
+    /// A `gap`.
+    pub fn gap(self, room: &RoomName, gap: Gap) -> Bytes {
+        self.frame("gap", &Frame::Gap { room, gap })
+    }
+
+    /// `live`, where the form has it.
+    pub fn live(self, room: &RoomName, id: MessageId) -> Bytes {
+        match self {
+            Self::Frames(encoding) => encode::frame(encoding, &Frame::Live { room, id }),
+            Self::Events => Bytes::from_static(b": live\n\n"),
+        }
+    }
+
+    /// A signal, where the form has it.
+    pub fn signal(self, room: &RoomName, from: &UserId, kind: &str, data: &Data) -> Option<Bytes> {
+        match self {
+            Self::Frames(encoding) => {
+                Some(encode::frame(encoding, &Frame::Signal { room, from: from.as_str(), kind, data }))
+            }
+            Self::Events => None,
+        }
+    }
+
+    /// `unsubscribed`.
+    pub fn unsubscribed(self, room: &RoomName, code: Ended) -> Bytes {
+        self.frame("unsubscribed", &Frame::Unsubscribed { room, code, message: code.message() })
+    }
+
+    fn frame(self, event: &str, frame: &Frame<'_>) -> Bytes {
+        match self {
+            Self::Frames(encoding) => encode::frame(encoding, frame),
+            Self::Events => {
+                let data = serde_json::to_string(frame).unwrap_or_default();
+                format!("event: {event}\ndata: {data}\n\n").into()
+            }
+        }
+    }
+}
+
+/// A durable subscription as its connection holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holding {
+    /// The subscription.
+    pub group: Group,
+    /// This connection, as `<node>/<session>`.
+    pub holder: String,
+}
+
+/// A subscription. The room knows it while it lasts; a reader carries it along while it catches up.
+#[derive(Debug)]
+pub struct Subscription {
+    /// The room.
+    pub room: RoomName,
+    /// The connection's session.
+    pub session: Uuid,
+    /// Its user.
+    pub user: UserId,
+    /// How its client reads.
+    pub form: Form,
+    /// Where its bytes go.
+    pub outbox: Arc<Outbox>,
+    /// What it holds, if it is durable.
+    pub durable: Option<Holding>,
+    ended: AtomicBool,
+    pub(super) place: AtomicUsize,
+}
+
+impl Subscription {
+    /// A subscription that is nowhere yet.
+    pub fn new(
+        room: RoomName,
+        session: Uuid,
+        user: UserId,
+        form: Form,
+        outbox: Arc<Outbox>,
+        durable: Option<Holding>,
+    ) -> Self {
+        Self {
+            room,
+            session,
+            user,
+            form,
+            outbox,
+            durable,
+            ended: AtomicBool::new(false),
+            place: AtomicUsize::new(usize::MAX),
+        }
+    }
+
+    /// Whether it is over, whoever ended it.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Ends it. Whether it had not ended before.
+    pub(super) fn end(&self) -> bool {
+        !self.ended.swap(true, Ordering::AcqRel)
+    }
+}

@@ -1,0 +1,186 @@
+//! The tail of a room: how far this node has followed its log, and what that means for whatever comes in next. Pure: it
+//! says what to deliver and what to read, and `room` does it.
+//!
+//! All sources feed it: answers to the node's own appends and the bell ([`Tail::hear`]), comparisons with the head
+//! ([`Tail::check`]), and reads ([`Tail::take`]). What it hears may be lost, repeated or reordered. Only an entry that
+//! comes right after the position is delivered as it is; any other that is newer leads to a read from the position, and a
+//! read is the truth.
+
+use std::sync::Arc;
+
+use super::ring::{Ring, RingLimits};
+use crate::log::follow::follows;
+use crate::log::{Entry, Event, Page, follow};
+use crate::protocol::MessageId;
+use crate::protocol::frame::{Gap, GapReason};
+
+/// What is to be done after something came in.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// What live subscribers are told, in order.
+    pub events: Vec<Event>,
+    /// A read to make from this position; its outcome goes to [`Tail::take`] or [`Tail::read_failed`].
+    pub read: Option<MessageId>,
+    /// The node was further behind than a read brings: subscribers that are live go on by themselves, from this position.
+    pub leave_behind: Option<MessageId>,
+}
+
+/// How far a room's log was followed.
+#[derive(Debug)]
+pub struct Tail {
+    /// All up to here was delivered; not known before [`Tail::open`].
+    position: Option<MessageId>,
+    ring: Ring,
+    /// The newest id heard of. Beyond the position, it asks for a read.
+    heard: MessageId,
+    /// What `heard` was when the read that is under way began.
+    reading: Option<MessageId>,
+    /// Whether what comes right after the position may be believed. Not after an interruption: Redis may have lost writes
+    /// and given their `seq` again.
+    trusted: bool,
+}
+
+impl Tail {
+    /// A tail whose position is not known yet. What it hears meanwhile is not lost.
+    pub fn new(limits: RingLimits) -> Self {
+        Self {
+            position: None,
+            ring: Ring::new(MessageId::ZERO, limits),
+            heard: MessageId::ZERO,
+            reading: None,
+            trusted: true,
+        }
+    }
+
+    /// Starts at the room's newest id.
+    pub fn open(&mut self, head: MessageId) -> Step {
+        if self.position.is_none() {
+            self.position = Some(head);
+            self.ring.restart(head);
+        }
+        self.step(Vec::new())
+    }
+
+    /// The newest delivered id.
+    pub fn position(&self) -> Option<MessageId> {
+        self.position
+    }
+
+    /// Recent messages.
+    pub fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    /// Takes entries from an unreliable source.
+    pub fn hear(&mut self, entries: &[Arc<Entry>]) -> Step {
+        let mut events = Vec::new();
+        for entry in entries {
+            match self.position {
+                Some(position) if entry.id() <= position => {}
+                Some(position) if self.trusted && follows(position, entry.id()) => {
+                    self.deliver(Event::Message(entry.clone()), &mut events);
+                }
+                _ => self.heard = self.heard.max(entry.id()),
+            }
+        }
+        self.step(events)
+    }
+
+    /// Takes the word of a reader that the log goes on to here.
+    pub fn hear_of(&mut self, id: MessageId) -> Step {
+        self.heard = self.heard.max(id);
+        self.step(Vec::new())
+    }
+
+    /// Believes nothing until the next check or read: what came in meanwhile may be lost, or rewritten.
+    pub fn distrust(&mut self) {
+        self.trusted = false;
+    }
+
+    /// Compares with the room's newest id, which was asked for when the position was `asked_at`.
+    pub fn check(&mut self, asked_at: MessageId, head: MessageId) -> Step {
+        let mut events = Vec::new();
+        if self.position == Some(asked_at) && self.reading.is_none() {
+            if head < asked_at {
+                let gap = Gap { after: asked_at, next: head.successor(), reason: GapReason::Rewound };
+                events.push(Event::Gap(gap));
+                self.position = Some(head);
+                self.ring.restart(head);
+                self.heard = head;
+            }
+            self.heard = self.heard.max(head);
+            self.trusted = true;
+        }
+        self.step(events)
+    }
+
+    /// Takes what a read brought.
+    pub fn take(&mut self, page: &Page) -> Step {
+        let heard_before = self.reading.take();
+        let Some(position) = self.position else { return Step::default() };
+        if page.after > position {
+            // A check went back behind where this read began.
+            return self.step(Vec::new());
+        }
+        let (told, reached) = follow(&since(page, position));
+        if !page.complete && reached < page.head {
+            self.position = Some(page.head);
+            self.ring.restart(page.head);
+            return Step { leave_behind: Some(position), ..self.step(Vec::new()) };
+        }
+        let mut events = Vec::new();
+        told.into_iter().for_each(|event| self.deliver(event, &mut events));
+        self.position = Some(reached);
+        self.trusted = true;
+        if page.complete && heard_before == Some(self.heard) {
+            // It was heard of before the read, and the read did not find it: it is no more.
+            self.heard = reached;
+        }
+        self.step(events)
+    }
+
+    /// The read that was asked for did not succeed. The next check asks again.
+    pub fn read_failed(&mut self) {
+        self.reading = None;
+        self.trusted = false;
+    }
+
+    fn deliver(&mut self, event: Event, events: &mut Vec<Event>) {
+        match &event {
+            Event::Message(entry) => {
+                self.position = Some(entry.id());
+                self.ring.push(entry.clone());
+            }
+            // Whoever stands before the gap is to be told of it, by a read; so the ring forgets what was before.
+            Event::Gap(gap) => self.ring.restart(gap.next.predecessor()),
+        }
+        events.push(event);
+    }
+
+    fn step(&mut self, events: Vec<Event>) -> Step {
+        let read = match self.position {
+            Some(position) if self.heard > position && self.reading.is_none() => {
+                self.reading = Some(self.heard);
+                Some(position)
+            }
+            _ => None,
+        };
+        Step { events, read, leave_behind: None }
+    }
+}
+
+/// A page as it would be, had it been read from a position that was reached meanwhile.
+fn since(page: &Page, position: MessageId) -> Page {
+    if page.after == position {
+        return page.clone();
+    }
+    Page {
+        after: position,
+        entries: page.entries.iter().filter(|entry| entry.id() > position).cloned().collect(),
+        head: page.head.max(position),
+        complete: page.complete,
+    }
+}
+
+#[cfg(test)]
+mod tests;

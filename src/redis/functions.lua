@@ -1,0 +1,202 @@
+-- What must be atomic on a room, as one library of Redis Functions. @LIBRARY@ carries a hash of this text, so that
+-- nodes of two versions can run side by side. All keys of a room share its hash tag, so a room lives in one slot.
+
+-- The newest id of a room: from its head, or, where that is missing, from the stream itself.
+local function newest(log, head)
+  local known = redis.call('HMGET', head, 'ms', 'seq')
+  if known[1] then
+    return tonumber(known[1]), tonumber(known[2])
+  end
+  if redis.call('EXISTS', log) == 1 then
+    local info = redis.call('XINFO', 'STREAM', log)
+    for i = 1, #info, 2 do
+      if info[i] == 'last-generated-id' then
+        local ms, seq = string.match(info[i + 1], '^(%d+)%-(%d+)$')
+        return tonumber(ms), tonumber(seq)
+      end
+    end
+  end
+  return 0, 0
+end
+
+-- Lua's numbers are doubles: exact up to 2^53, and %d would cut them where a long has 32 bits.
+local function id(ms, seq)
+  return string.format('%.0f-%.0f', ms, seq)
+end
+
+local function parts(text)
+  local ms, seq = string.match(text, '^(%d+)%-(%d+)$')
+  return tonumber(ms), tonumber(seq)
+end
+
+local function now()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+-- keys: log, head, prefix of the keys' windows, bell
+-- args: length of a window in ms, then key, from, type and data of each message
+-- Returns an id for each message, with '=' before it where its key was known.
+local function append(keys, args)
+  local log, head, known, bell = keys[1], keys[2], keys[3], keys[4]
+  local window, time = tonumber(args[1]), now()
+  local current = known .. string.format('%.0f', math.floor(time / window))
+  local previous = known .. string.format('%.0f', math.floor(time / window) - 1)
+  local ms, seq = newest(log, head)
+  ms = math.max(ms, time)
+  local ids, rung, remember, here = {}, { 'm' }, {}, {}
+  for i = 2, #args, 4 do
+    local key = args[i]
+    local first = here[key] or redis.call('HGET', current, key) or redis.call('HGET', previous, key)
+    if first then
+      ids[#ids + 1] = '=' .. first
+    else
+      seq = seq + 1
+      local this = id(ms, seq)
+      redis.call('XADD', log, this, 'key', key, 'from', args[i + 1], 'type', args[i + 2], 'data', args[i + 3])
+      ids[#ids + 1], here[key] = this, this
+      remember[#remember + 1] = key
+      remember[#remember + 1] = this
+      local n = #rung
+      rung[n + 1], rung[n + 2], rung[n + 3], rung[n + 4], rung[n + 5] = this, key, args[i + 1], args[i + 2], args[i + 3]
+    end
+  end
+  if #remember > 0 then
+    redis.call('HSET', head, 'ms', string.format('%.0f', ms), 'seq', string.format('%.0f', seq))
+    redis.call('HSET', current, unpack(remember))
+    redis.call('PEXPIRE', current, 2 * window)
+    redis.call('SPUBLISH', bell, cmsgpack.pack(rung))
+  end
+  return ids
+end
+
+-- A durable subscription is a field of the hash `subs`, `<position> <used> <holder>`, mirrored by a consumer group of
+-- the stream, so that Redis's own lag is exact. The hash is what finds a position in O(1): XINFO GROUPS is O(groups).
+local function stored(subs, group)
+  local value = redis.call('HGET', subs, group)
+  if value then
+    return string.match(value, '^(%S+) %S+ (%S+)$')
+  end
+end
+
+local function store(log, subs, group, position, holder)
+  redis.call('HSET', subs, group, position .. ' ' .. string.format('%.0f', now()) .. ' ' .. holder)
+  local _, seq = parts(position)
+  local read = string.format('%.0f', seq)
+  local moved = redis.pcall('XGROUP', 'SETID', log, group, position, 'ENTRIESREAD', read)
+  if moved.err then
+    redis.call('XGROUP', 'CREATE', log, group, position, 'MKSTREAM', 'ENTRIESREAD', read)
+  end
+end
+
+-- Just before the oldest entry, or the newest id where there is none.
+local function oldest(log, ms, seq)
+  local first = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)
+  if first[1] then
+    local at, count = parts(first[1][1])
+    return id(at, count - 1)
+  end
+  return id(ms, seq)
+end
+
+-- keys: log, head, subs, bell
+-- args: group, holder, where to start ('$', '0' or an id), whether that replaces a stored position
+-- Returns the position and the head.
+local function attach(keys, args)
+  local log, head, subs, bell = keys[1], keys[2], keys[3], keys[4]
+  local group, holder, start, replace = args[1], args[2], args[3], args[4] == '1'
+  local ms, seq = newest(log, head)
+  local position, before = stored(subs, group)
+  if not position or replace then
+    if start == '$' then
+      position = id(ms, seq)
+    elseif start == '0' then
+      position = oldest(log, ms, seq)
+    else
+      position = start
+    end
+  end
+  store(log, subs, group, position, holder)
+  redis.call('HSETNX', head, 'ms', string.format('%.0f', ms))
+  redis.call('HSETNX', head, 'seq', string.format('%.0f', seq))
+  if before and before ~= '-' and before ~= holder then
+    redis.call('SPUBLISH', bell, cmsgpack.pack({ 't', group, holder }))
+  end
+  return { position, id(ms, seq) }
+end
+
+-- keys: log, head, subs
+-- args: group, holder, id
+-- Returns 1 if the position is now at or behind the id, 0 if another connection holds the subscription.
+local function ack(keys, args)
+  local log, head, subs = keys[1], keys[2], keys[3]
+  local group, holder = args[1], args[2]
+  local position, current = stored(subs, group)
+  if current ~= holder then
+    return 0
+  end
+  local ms, seq = parts(args[3])
+  local had_ms, had_seq = parts(position)
+  local head_ms, head_seq = newest(log, head)
+  local newer = ms > had_ms or (ms == had_ms and seq > had_seq)
+  -- A position beyond the head is of writes that Redis lost: it may go back.
+  local lost = had_ms > head_ms or (had_ms == head_ms and had_seq > head_seq)
+  if newer or lost then
+    store(log, subs, group, args[3], holder)
+  end
+  return 1
+end
+
+-- keys: subs
+-- args: group, holder
+-- Gives the subscription up, if this holder still has it; with a holder that has it, notes that it is in use.
+local function touch(keys, args, left)
+  local position, current = stored(keys[1], args[1])
+  if current == args[2] then
+    local holder = left and '-' or current
+    redis.call('HSET', keys[1], args[1], position .. ' ' .. string.format('%.0f', now()) .. ' ' .. holder)
+    return 1
+  end
+  return 0
+end
+
+local function detach(keys, args)
+  return touch(keys, args, true)
+end
+
+local function renew(keys, args)
+  return touch(keys, args, false)
+end
+
+-- keys: log, subs, bell
+-- args: group, then, where it must be unused to go, the value that it must still have
+-- Returns 1 if the subscription is gone, 0 if there was none, or it was used.
+local function forget(keys, args)
+  local value = redis.call('HGET', keys[2], args[1])
+  if not value or (args[2] and args[2] ~= value) then
+    return 0
+  end
+  redis.call('HDEL', keys[2], args[1])
+  redis.pcall('XGROUP', 'DESTROY', keys[1], args[1])
+  redis.call('SPUBLISH', keys[3], cmsgpack.pack({ 'f', args[1] }))
+  return 1
+end
+
+-- keys: log, head, subs, bell, prefix of the keys' windows
+-- args: length of a window in ms
+-- Returns 1 if there was such a room.
+local function delete(keys, args)
+  local window = math.floor(now() / tonumber(args[1]))
+  local gone = redis.call('DEL', keys[1], keys[2], keys[3])
+  redis.call('DEL', keys[5] .. string.format('%.0f', window), keys[5] .. string.format('%.0f', window - 1))
+  redis.call('SPUBLISH', keys[4], cmsgpack.pack({ 'd' }))
+  return gone > 0 and 1 or 0
+end
+
+redis.register_function('@LIBRARY@_append', append)
+redis.register_function('@LIBRARY@_attach', attach)
+redis.register_function('@LIBRARY@_ack', ack)
+redis.register_function('@LIBRARY@_detach', detach)
+redis.register_function('@LIBRARY@_renew', renew)
+redis.register_function('@LIBRARY@_forget', forget)
+redis.register_function('@LIBRARY@_delete', delete)

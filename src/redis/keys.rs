@@ -1,0 +1,99 @@
+//! The names of everything that Roomlog keeps in Redis. Every key of a room carries the hash tag `{room}`, so that a room
+//! lives in one slot of a cluster.
+
+use crate::protocol::RoomName;
+
+/// Makes keys under the configured prefix.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    /// Keys under `redis.prefix`.
+    pub fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.into() }
+    }
+
+    /// The stream of a room's messages.
+    pub fn log(&self, room: &RoomName) -> String {
+        self.of(room, "log")
+    }
+
+    /// A hash: `ms` and `seq` of the room's newest id.
+    pub fn head(&self, room: &RoomName) -> String {
+        self.of(room, "head")
+    }
+
+    /// A hash: the room's durable subscriptions, `<user>/<name>` → `<position> <last used, Unix ms> <holder>`.
+    pub fn subs(&self, room: &RoomName) -> String {
+        self.of(room, "subs")
+    }
+
+    /// The prefix of the hashes key → id, one for each window of deduplication.
+    pub fn known_keys(&self, room: &RoomName) -> String {
+        self.of(room, "keys:")
+    }
+
+    /// The shard channel for live copies of appended messages, signals and notices.
+    pub fn bell(&self, room: &RoomName) -> String {
+        self.of(room, "bell")
+    }
+
+    /// The pattern that finds the head, and so the name, of every room.
+    pub fn every_head(&self) -> String {
+        format!("{}{{*}}:head", escape_glob(&self.prefix))
+    }
+
+    /// The room of a key or channel of this kind (`head`, `bell`).
+    pub fn room_of(&self, key: &str, kind: &str) -> Option<RoomName> {
+        let (room, found) = key.strip_prefix(&self.prefix)?.strip_prefix('{')?.rsplit_once("}:")?;
+        if found == kind { room.parse().ok() } else { None }
+    }
+
+    /// The stream of revocations.
+    pub fn revocations(&self) -> String {
+        format!("{}revocations", self.prefix)
+    }
+
+    /// The janitor's lease.
+    pub fn janitor(&self) -> String {
+        format!("{}janitor", self.prefix)
+    }
+
+    /// A key that is there while a node lives.
+    pub fn node(&self, node: &str) -> String {
+        format!("{}node:{node}", self.prefix)
+    }
+
+    fn of(&self, room: &RoomName, kind: &str) -> String {
+        format!("{}{{{room}}}:{kind}", self.prefix)
+    }
+}
+
+fn escape_glob(text: &str) -> String {
+    let mut escaped = String::new();
+    for character in text.chars() {
+        if "*?[]\\^-".contains(character) {
+            escaped.push('\\');
+        }
+        escaped.push(character);
+    }
+    escaped
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_room_is_found_in_its_keys() {
+        let keys = Keys::new("my:{x}*:");
+        let room: RoomName = "chat:a@b".parse().unwrap();
+        assert_eq!(keys.room_of(&keys.bell(&room), "bell"), Some(room.clone()));
+        assert_eq!(keys.room_of(&keys.head(&room), "bell"), None);
+        assert_eq!(keys.room_of("rl:{a}:bell", "bell"), None);
+        assert_eq!(keys.every_head(), "my:{x}\\*:{*}:head");
+    }
+}

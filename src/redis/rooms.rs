@@ -1,0 +1,204 @@
+//! Rooms as things to manage: what there is to know of one, listing, deleting, trimming; and what the nodes agree on
+//! through Redis (who is alive, who is the janitor).
+
+use std::time::Duration;
+
+use fred::interfaces::ClientLike;
+use fred::interfaces::{ClusterInterface, KeysInterface};
+use fred::types::{ClusterHash, CustomCommand, Expiration, SetOptions, Value};
+
+use super::store::{Command, Store};
+use crate::log::Unavailable;
+use crate::protocol::{MessageId, RoomName};
+use crate::telemetry::RedisCall;
+
+/// A room's log, measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RoomFacts {
+    /// The newest id ever given.
+    pub head: MessageId,
+    /// The oldest entry.
+    pub first: Option<MessageId>,
+    /// How many entries there are.
+    pub length: u64,
+    /// How many bytes of Redis's memory the log takes, as Redis estimates it.
+    pub bytes: u64,
+}
+
+/// Where a listing of rooms goes on: which primary, and Redis's own cursor there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RoomCursor {
+    node: usize,
+    cursor: String,
+}
+
+impl RoomCursor {
+    /// As text for a client to hand back.
+    pub fn text(&self) -> String {
+        format!("{}.{}", self.node, self.cursor)
+    }
+
+    /// Reads what [`RoomCursor::text`] wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (node, cursor) = text.split_once('.')?;
+        cursor.parse::<u64>().ok()?;
+        Some(Self { node: node.parse().ok()?, cursor: cursor.into() })
+    }
+}
+
+impl Store {
+    /// Measures a room's log.
+    ///
+    /// # Errors
+    /// If Redis cannot be reached.
+    pub async fn facts(&self, room: &RoomName) -> Result<RoomFacts, Unavailable> {
+        let log = self.keys.log(room);
+        let command = |name, args: &[&str]| {
+            Command::new(RedisCall::Manage, name, args.iter().map(|arg| Value::from(*arg)))
+        };
+        let commands = [
+            command("XLEN", &[&log]),
+            command("MEMORY", &["USAGE", &log, "SAMPLES", "16"]),
+            command("XRANGE", &[&log, "-", "+", "COUNT", "1"]),
+        ];
+        let head = self.heads(std::slice::from_ref(room)).await?[0];
+        let replies = self.run(room, commands).await?;
+        let [length, bytes, first] = replies.try_into().map_err(|_| Unavailable)?;
+        let first = first
+            .into_array()
+            .into_iter()
+            .next()
+            .and_then(|entry| entry.into_array().first()?.as_str()?.parse().ok());
+        Ok(RoomFacts {
+            head,
+            first,
+            length: length.as_u64().unwrap_or_default(),
+            bytes: bytes.as_u64().unwrap_or_default(),
+        })
+    }
+
+    /// Removes the oldest entries until at most so many are left. How many went.
+    ///
+    /// # Errors
+    /// If Redis cannot be reached.
+    pub async fn trim_to_length(&self, room: &RoomName, length: u64) -> Result<u64, Unavailable> {
+        self.trim(room, ["MAXLEN", "="], length.to_string()).await
+    }
+
+    /// Removes the entries before an id. How many went.
+    ///
+    /// # Errors
+    /// If Redis cannot be reached.
+    pub async fn trim_before(&self, room: &RoomName, id: MessageId) -> Result<u64, Unavailable> {
+        self.trim(room, ["MINID", "="], id.to_string()).await
+    }
+
+    async fn trim(&self, room: &RoomName, how: [&str; 2], bound: String) -> Result<u64, Unavailable> {
+        let args = [self.keys.log(room), how[0].into(), how[1].into(), bound].map(Value::from);
+        let reply = self.run_one(room, Command::new(RedisCall::Trim, "XTRIM", args)).await?;
+        reply.as_u64().ok_or(Unavailable)
+    }
+
+    /// Deletes one message. Whether there was one.
+    ///
+    /// # Errors
+    /// If Redis cannot be reached.
+    pub async fn delete_message(&self, room: &RoomName, id: MessageId) -> Result<bool, Unavailable> {
+        let args = [self.keys.log(room), id.to_string()].map(Value::from);
+        let reply = self.run_one(room, Command::new(RedisCall::Manage, "XDEL", args)).await?;
+        Ok(reply.as_u64() == Some(1))
+    }
+
+    /// Deletes a room with all that belongs to it; its subscribers are told through the bell. Whether there was one.
+    ///
+    /// # Errors
+    /// If Redis cannot be reached.
+    pub async fn delete_room(&self, room: &RoomName) -> Result<bool, Unavailable> {
+        let keys = &self.keys;
+        let names =
+            [keys.log(room), keys.head(room), keys.subs(room), keys.bell(room), keys.known_keys(room)];
+        let window = Value::from(self.options.deduplication_window.as_millis() as i64);
+        let command = self.function(RedisCall::Manage, "delete", &names, [window]);
+        Ok(self.run_one(room, command).await?.as_u64() == Some(1))
+    }
+
+    /// Some of the rooms, in no order, and where to go on; `None` at the end. Each room that is there throughout is
+    /// found at least once.
+    ///
+    /// # Errors
+    /// If Redis cannot be reached.
+    pub async fn rooms(&self, from: &RoomCursor) -> Result<(Vec<RoomName>, Option<RoomCursor>), Unavailable> {
+        let client = self.any_client()?;
+        let mut nodes: Vec<_> =
+            client.cached_cluster_state().map(|state| state.unique_primary_nodes()).unwrap_or_default();
+        nodes.sort_by_key(ToString::to_string);
+        let cursor = if from.cursor.is_empty() { "0" } else { &from.cursor };
+        let pattern = self.keys.every_head();
+        let args = [cursor, "MATCH", &pattern, "COUNT", "1000"].map(Value::from).to_vec();
+        let scan = CustomCommand::new_static("SCAN", ClusterHash::Random, false);
+        let reply: Result<Value, _> = match nodes.get(from.node) {
+            Some(node) => client.with_cluster_node(node).custom(scan, args).await,
+            None => client.custom(scan, args).await,
+        };
+        let reply = reply.map_err(|error| {
+            tracing::warn!(%error, "rooms cannot be listed");
+            Unavailable
+        })?;
+        let [cursor, keys] = reply.into_array().try_into().map_err(|_| Unavailable)?;
+        let rooms =
+            keys.into_array().iter().filter_map(|key| self.keys.room_of(&key.as_str()?, "head")).collect();
+        let cursor = cursor.into_string().ok_or(Unavailable)?;
+        let next = if cursor != "0" {
+            Some(RoomCursor { node: from.node, cursor })
+        } else if from.node + 1 < nodes.len() {
+            Some(RoomCursor { node: from.node + 1, cursor: "0".into() })
+        } else {
+            None
+        };
+        Ok((rooms, next))
+    }
+
+    /// Says that a node lives, until `expiry` has passed.
+    ///
+    /// # Errors
+    /// If Redis cannot be reached.
+    pub async fn node_lives(&self, node: &str, expiry: Duration) -> Result<(), Unavailable> {
+        let expiry = Expiration::PX(expiry.as_millis() as i64);
+        let client = self.any_client()?;
+        let key = self.keys.node(node);
+        client.set::<(), _, _>(key, 1, Some(expiry), None, false).await.map_err(|_| Unavailable)
+    }
+
+    /// Whether a node has said lately that it lives.
+    ///
+    /// # Errors
+    /// If Redis cannot be reached.
+    pub async fn is_alive(&self, node: &str) -> Result<bool, Unavailable> {
+        self.any_client()?.exists(self.keys.node(node)).await.map_err(|_| Unavailable)
+    }
+
+    /// Takes or keeps the janitor's lease for so long. Whether this node has it.
+    ///
+    /// # Errors
+    /// If Redis cannot be reached.
+    pub async fn lease(&self, node: &str, expiry: Duration) -> Result<bool, Unavailable> {
+        let client = self.any_client()?;
+        let key = self.keys.janitor();
+        let expiry = expiry.as_millis() as i64;
+        let taken: Option<String> = client
+            .set(&key, node, Some(Expiration::PX(expiry)), Some(SetOptions::NX), false)
+            .await
+            .map_err(|_| Unavailable)?;
+        if taken.is_some() {
+            return Ok(true);
+        }
+        let holder: Option<String> = client.get(&key).await.map_err(|_| Unavailable)?;
+        if holder.as_deref() != Some(node) {
+            return Ok(false);
+        }
+        // Between these two commands the lease may pass to another; two janitors for a moment do no harm, since a plan
+        // is carried out by commands that remove nothing that is not in the plan.
+        client.pexpire::<(), _>(&key, expiry, None).await.map_err(|_| Unavailable)?;
+        Ok(true)
+    }
+}

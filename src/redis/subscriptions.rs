@@ -1,0 +1,225 @@
+//! Durable subscriptions: positions that outlive connections, and which connection holds each.
+
+use fred::types::Value;
+
+use super::store::{Command, Store};
+use crate::log::Unavailable;
+use crate::protocol::{MessageId, RoomName, SubscriptionName, UserId};
+use crate::telemetry::RedisCall;
+
+/// A durable subscription's name within its room: `<user>/<name>`, also its consumer group's name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Group(String);
+
+impl Group {
+    /// The group of a user's subscription.
+    pub fn new(user: &UserId, name: &SubscriptionName) -> Self {
+        Self(format!("{user}/{name}"))
+    }
+
+    /// The group as it is called in Redis.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// User and name. A user may contain a slash, a name may not.
+    pub fn parts(&self) -> (&str, &str) {
+        self.0.rsplit_once('/').unwrap_or(("", &self.0))
+    }
+}
+
+impl From<String> for Group {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+/// Where a durable subscription starts when it is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttachAt {
+    /// At the stored position; at the room's newest id where there is none.
+    Stored,
+    /// At the stored position; at this id where there is none.
+    StoredOr(MessageId),
+    /// At this id, whatever is stored.
+    Id(MessageId),
+    /// With what is new, whatever is stored.
+    New,
+    /// With the oldest entry, whatever is stored.
+    Oldest,
+}
+
+/// A durable subscription as Redis has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Whose, and its name.
+    pub group: Group,
+    /// All up to here is acknowledged.
+    pub position: MessageId,
+    /// When it was last used, in Unix ms of Redis's clock.
+    pub used: u64,
+    /// Which connection of which node holds it, as `<node>/<session>`.
+    pub holder: Option<String>,
+    /// The value as stored, to delete it only if it is still the same.
+    value: String,
+}
+
+impl Stored {
+    /// The node of the connection that holds it.
+    pub fn node(&self) -> Option<&str> {
+        self.holder.as_deref().and_then(|holder| holder.split_once('/')).map(|(node, _)| node)
+    }
+
+    fn parse(group: String, value: String) -> Option<Self> {
+        let mut words = value.split(' ');
+        let position = words.next()?.parse().ok()?;
+        let used = words.next()?.parse().ok()?;
+        let holder = words.next().filter(|holder| *holder != "-").map(str::to_owned);
+        Some(Self { group: group.into(), position, used, holder, value })
+    }
+}
+
+/// An acknowledgement to write.
+#[derive(Debug, Clone)]
+pub struct Ack {
+    /// The room.
+    pub room: RoomName,
+    /// Which durable subscription.
+    pub group: Group,
+    /// By which connection.
+    pub holder: String,
+    /// All up to and including this is handled.
+    pub id: MessageId,
+}
+
+impl Store {
+    /// Makes a connection the holder of a durable subscription, which is created where it is new. Whoever held it is told
+    /// through the bell. Returns its position and the room's newest id.
+    ///
+    /// # Errors
+    /// If Redis cannot be reached.
+    pub async fn attach(
+        &self,
+        room: &RoomName,
+        group: &Group,
+        holder: &str,
+        at: AttachAt,
+    ) -> Result<(MessageId, MessageId), Unavailable> {
+        let (start, replaces) = match at {
+            AttachAt::Stored => ("$".to_owned(), "0"),
+            AttachAt::StoredOr(id) => (id.to_string(), "0"),
+            AttachAt::Id(id) => (id.to_string(), "1"),
+            AttachAt::New => ("$".to_owned(), "1"),
+            AttachAt::Oldest => ("0".to_owned(), "1"),
+        };
+        let keys = &self.keys;
+        let names = [keys.log(room), keys.head(room), keys.subs(room), keys.bell(room)];
+        let args = [group.as_str(), holder, &start, replaces].map(Value::from);
+        let reply = self.run_one(room, self.function(RedisCall::Attach, "attach", &names, args)).await?;
+        let ids: Vec<MessageId> =
+            reply.into_array().iter().filter_map(|id| id.as_str()?.parse().ok()).collect();
+        let [position, head] = ids[..] else { return Err(Unavailable) };
+        Ok((position, head))
+    }
+
+    /// Writes acknowledgements, in as few round trips as there are links. For each, whether the connection still holds
+    /// the subscription; where it does not, the position has not moved.
+    pub async fn acknowledge(&self, acks: &[Ack]) -> Vec<Result<bool, Unavailable>> {
+        let mut outcomes = vec![Err(Unavailable); acks.len()];
+        for link in 0..self.links() {
+            let indexes: Vec<usize> =
+                (0..acks.len()).filter(|index| self.link_of(&acks[*index].room) == link).collect();
+            for indexes in indexes.chunks(256) {
+                let commands = indexes.iter().map(|index| {
+                    let Ack { room, group, holder, id } = &acks[*index];
+                    let names = [self.keys.log(room), self.keys.head(room), self.keys.subs(room)];
+                    let args = [group.as_str(), holder, &id.to_string()].map(Value::from);
+                    (room, self.function(RedisCall::Ack, "ack", &names, args))
+                });
+                let replies = self.run_many(link, commands.collect()).await;
+                for (index, reply) in indexes.iter().zip(replies) {
+                    outcomes[*index] = reply.map(|held| held.as_u64() == Some(1));
+                }
+            }
+        }
+        outcomes
+    }
+
+    /// Gives a durable subscription up, if this connection still holds it. Its position stays.
+    ///
+    /// # Errors
+    /// If Redis cannot be reached.
+    pub async fn detach(&self, room: &RoomName, group: &Group, holder: &str) -> Result<(), Unavailable> {
+        self.touch(room, group, holder, "detach").await
+    }
+
+    /// Notes that a durable subscription is in use, if this connection still holds it.
+    ///
+    /// # Errors
+    /// If Redis cannot be reached.
+    pub async fn renew(&self, room: &RoomName, group: &Group, holder: &str) -> Result<(), Unavailable> {
+        self.touch(room, group, holder, "renew").await
+    }
+
+    async fn touch(
+        &self,
+        room: &RoomName,
+        group: &Group,
+        holder: &str,
+        function: &str,
+    ) -> Result<(), Unavailable> {
+        let args = [group.as_str(), holder].map(Value::from);
+        let command = self.function(RedisCall::Attach, function, &[self.keys.subs(room)], args);
+        self.run_one(room, command).await.map(drop)
+    }
+
+    /// Deletes a durable subscription and its position; the connection that holds it is told through the bell. Whether
+    /// there was one.
+    ///
+    /// # Errors
+    /// If Redis cannot be reached.
+    pub async fn forget(&self, room: &RoomName, group: &Group) -> Result<bool, Unavailable> {
+        self.forget_if(room, group, None).await
+    }
+
+    /// Deletes a durable subscription if nothing has used it since it was read.
+    ///
+    /// # Errors
+    /// If Redis cannot be reached.
+    pub async fn expire(&self, room: &RoomName, stored: &Stored) -> Result<bool, Unavailable> {
+        self.forget_if(room, &stored.group, Some(&stored.value)).await
+    }
+
+    async fn forget_if(
+        &self,
+        room: &RoomName,
+        group: &Group,
+        value: Option<&str>,
+    ) -> Result<bool, Unavailable> {
+        let names = [self.keys.log(room), self.keys.subs(room), self.keys.bell(room)];
+        let args = std::iter::once(group.as_str()).chain(value).map(Value::from);
+        let reply = self.run_one(room, self.function(RedisCall::Manage, "forget", &names, args)).await?;
+        Ok(reply.as_u64() == Some(1))
+    }
+
+    /// A room's durable subscriptions, in the order of their names.
+    ///
+    /// # Errors
+    /// If Redis cannot be reached.
+    pub async fn subscriptions(&self, room: &RoomName) -> Result<Vec<Stored>, Unavailable> {
+        let args = [Value::from(self.keys.subs(room))];
+        let reply = self.run_one(room, Command::new(RedisCall::Manage, "HGETALL", args)).await?;
+        let pairs: Vec<(String, String)> = match reply {
+            Value::Map(map) => map
+                .inner()
+                .into_iter()
+                .filter_map(|(key, value)| Some((key.into_string()?, value.into_string()?)))
+                .collect(),
+            other => other.convert().unwrap_or_default(),
+        };
+        let mut all: Vec<Stored> =
+            pairs.into_iter().filter_map(|(group, value)| Stored::parse(group, value)).collect();
+        all.sort_by(|a, b| a.group.cmp(&b.group));
+        Ok(all)
+    }
+}

@@ -1,0 +1,7 @@
+//! What operators see: metrics and logs.
+
+mod metrics;
+mod names;
+
+pub use metrics::{Metrics, Shared};
+pub use names::{CatchUpReason, Hole, Name, Outcome, Path, Queue, RedisCall, Transport};

@@ -1,0 +1,190 @@
+//! Every metric by name, with what it means, and every label's values: all bounded, none a room's or a user's name.
+
+/// What a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// How often which durations were seen, in seconds.
+    Histogram,
+}
+
+macro_rules! names {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $kind:ident, $help:literal;)*) => {
+        /// The metrics on `/metrics`.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Name {
+            $(#[doc = $help] $name,)*
+        }
+
+        impl Name {
+            /// All metrics.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The name as Prometheus has it.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text),* }
+            }
+
+            /// What it means.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$name => $help),* }
+            }
+
+            /// What it is.
+            pub const fn kind(self) -> Kind {
+                match self { $(Self::$name => Kind::$kind),* }
+            }
+        }
+    };
+}
+
+names! {
+    Connections = "roomlog_connections", Gauge, "Connections open now, by transport";
+    Closed = "roomlog_connections_closed_total", Counter, "Connections that the server closed, by code";
+    Publishes = "roomlog_publishes_total", Counter, "Messages that clients published, by outcome";
+    PublishSeconds = "roomlog_publish_seconds", Histogram, "From a publish's arrival to its confirmation by Redis";
+    Deliveries = "roomlog_deliveries_total", Counter, "Messages handed to subscribers, by path";
+    DeliverySeconds = "roomlog_delivery_seconds", Histogram, "From a message's append to the write on a live subscriber's socket; one subscriber a message is measured, by the clocks of Redis and of this node";
+    Signals = "roomlog_signals_total", Counter, "Signals handed to subscribers";
+    Acks = "roomlog_acks_total", Counter, "Acknowledgements that clients sent";
+    AckWrites = "roomlog_ack_writes_total", Counter, "Positions written to Redis, each standing for one or more acknowledgements";
+    CatchUps = "roomlog_catch_ups_total", Counter, "Times a subscription began to catch up, by reason";
+    Gaps = "roomlog_gaps_total", Counter, "Gaps that subscribers were told of, by reason";
+    Holes = "roomlog_holes_total", Counter, "Holes in what the bell brought, filled by reading the log, by how they were found";
+    Subscriptions = "roomlog_subscriptions", Gauge, "Subscriptions of this node's connections";
+    CatchingUp = "roomlog_subscriptions_catching_up", Gauge, "Of these, those that read the log at their own pace";
+    Rooms = "roomlog_active_rooms", Gauge, "Rooms that this node follows live";
+    RingBytes = "roomlog_ring_bytes", Gauge, "Bytes of recent messages kept in memory";
+    SentBytes = "roomlog_sent_bytes_total", Counter, "Bytes written to clients' sockets";
+    ReceivedBytes = "roomlog_received_bytes_total", Counter, "Bytes of WebSocket messages read from clients";
+    Queued = "roomlog_append_queue_messages", Gauge, "Messages that wait to be appended";
+    QueuedBytes = "roomlog_append_queue_bytes", Gauge, "Bytes of messages that wait to be appended";
+    FullQueues = "roomlog_full_queues_total", Counter, "Times a bounded queue was full, by queue; what happens then is in docs/operations.md";
+    RedisCalls = "roomlog_redis_calls_total", Counter, "Commands sent to Redis, by call and outcome";
+    RedisSeconds = "roomlog_redis_call_seconds", Histogram, "From sending a command to its reply, by call";
+    Lag = "roomlog_subscription_lag_messages", Gauge, "Messages that the durable subscription furthest behind has not acknowledged, as the janitor last saw it";
+    Trimmed = "roomlog_trimmed_messages_total", Counter, "Messages that retention removed";
+    Overrun = "roomlog_trimmed_unacknowledged_total", Counter, "Messages that retention removed before a durable subscription had acknowledged them, counted for each subscription";
+    Janitor = "roomlog_janitor", Gauge, "1 while this node is the janitor";
+    Ready = "roomlog_redis_up", Gauge, "1 while Redis answers";
+    Durability = "roomlog_durability_as_wanted", Gauge, "1 if Redis is configured for the durability asked for";
+    EmbeddedUp = "roomlog_embedded_redis_up", Gauge, "1 while the embedded Redis runs";
+    EmbeddedRestarts = "roomlog_embedded_redis_restarts_total", Counter, "Times the embedded Redis was started again";
+}
+
+macro_rules! label {
+    ($(#[$doc:meta])* $label:ident { $($(#[$about:meta])* $value:ident = $text:literal),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $label {
+            $($(#[$about])* $value,)*
+        }
+
+        impl $label {
+            /// All values, in the order of their discriminants.
+            pub const ALL: &[Self] = &[$(Self::$value),*];
+
+            /// The value as Prometheus has it.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$value => $text),* }
+            }
+        }
+    };
+}
+
+label!(
+    /// How a client is connected.
+    Transport {
+        /// WebSocket.
+        WebSocket = "websocket",
+        /// Server-Sent Events.
+        Events = "sse",
+        /// Long polling.
+        Poll = "poll",
+    }
+);
+
+label!(
+    /// What became of a publish.
+    Outcome {
+        /// Redis has it.
+        Stored = "stored",
+        /// Redis had it already.
+        Duplicate = "duplicate",
+        /// Redis could not be reached.
+        Unavailable = "unavailable",
+    }
+);
+
+label!(
+    /// How a message reached a subscriber.
+    Path {
+        /// Pushed as it came.
+        Live = "live",
+        /// Read from the room's ring.
+        Ring = "ring",
+        /// Read from Redis.
+        Redis = "redis",
+    }
+);
+
+label!(
+    /// Why a subscription catches up.
+    CatchUpReason {
+        /// It has just begun.
+        Subscribed = "subscribed",
+        /// Its client reads slower than the room fills.
+        Slow = "slow",
+        /// The node itself was behind by more than the ring holds.
+        Behind = "behind",
+    }
+);
+
+label!(
+    /// How a hole was found.
+    Hole {
+        /// A later message came.
+        Bell = "bell",
+        /// The position was behind the head.
+        Check = "check",
+    }
+);
+
+label!(
+    /// A queue with a bound.
+    Queue {
+        /// Messages to append: `unavailable`.
+        Append = "append",
+        /// A connection's outgoing bytes: its subscriptions catch up.
+        Outbox = "outbox",
+        /// A connection's publishes under way: it is not read from.
+        InFlight = "in_flight",
+    }
+);
+
+label!(
+    /// What a command to Redis was for.
+    RedisCall {
+        /// Messages appended.
+        Append = "append",
+        /// Replication awaited.
+        Wait = "wait",
+        /// The log read.
+        Read = "read",
+        /// Newest ids read.
+        Head = "head",
+        /// A durable subscription attached, detached or renewed.
+        Attach = "attach",
+        /// Positions written.
+        Ack = "ack",
+        /// A signal sent.
+        Signal = "signal",
+        /// A log trimmed.
+        Trim = "trim",
+        /// Rooms and subscriptions listed, measured or deleted.
+        Manage = "manage",
+    }
+);
