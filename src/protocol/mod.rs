@@ -2,6 +2,8 @@
 
 pub mod codes;
 pub mod ids;
+pub mod pattern;
 
 pub use codes::{CloseCode, ErrorCode, Failure};
 pub use ids::{MessageId, RoomName, SubscriptionName, UserId};
+pub use pattern::Pattern;
