@@ -1,3 +1,4 @@
 //! Roomlog: durable messaging for chat, notification and collaboration servers. A room is a log.
 
+pub mod config;
 pub mod protocol;
