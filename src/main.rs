@@ -1,3 +1,2 @@
 //! The `roomlog` command.
-
 fn main() {}

@@ -8,12 +8,14 @@ pub mod decode;
 pub mod encode;
 pub mod frame;
 pub mod ids;
+pub mod pattern;
 pub mod request;
 pub mod wire;
 
 pub use codes::{CloseCode, ErrorCode, Failure};
 pub use data::Data;
 pub use ids::{MessageId, RoomName, SubscriptionName, UserId};
+pub use pattern::Pattern;
 
 /// How frames are written on a connection, chosen by its subprotocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

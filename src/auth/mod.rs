@@ -1,0 +1,16 @@
+//! Who a client is and what it may do: tokens, the keys that verify them, grants and revocations.
+
+mod jwk;
+
+pub mod grants;
+pub mod keys;
+pub mod revocation;
+pub mod token;
+
+pub use grants::{Grants, Permission, RoomGrants};
+pub use keys::{AuthError, KeySet};
+pub use revocation::{InvalidRevocation, Revocation, Revocations};
+pub use token::{Claims, LEEWAY, Verifier, mint};
+
+#[cfg(test)]
+mod tests;

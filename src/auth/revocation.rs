@@ -1,0 +1,197 @@
+//! Tokens that were revoked before their time was over. Pure: every node keeps this set, and reads the entries from a
+//! Redis stream that has their fields.
+
+use std::collections::HashMap;
+
+use crate::protocol::UserId;
+
+use super::Claims;
+
+/// One revocation, of a token or of all older tokens of a user. Times are Unix seconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Revocation {
+    /// The token with this `jti`.
+    Token {
+        /// Its `jti`.
+        jti: String,
+        /// When the revocation may be forgotten.
+        until: u64,
+    },
+    /// The user's tokens with an `iat` below `before`, and those without `iat`.
+    ///
+    /// `iat` counts whole seconds, so to revoke what was issued up to now, `before` is now + 1. Tokens that the user
+    /// gets in the rest of this second are then revoked too.
+    User {
+        /// The user.
+        user: UserId,
+        /// The first `iat` that is not revoked.
+        before: u64,
+        /// When the revocation may be forgotten.
+        until: u64,
+    },
+}
+
+/// Fields that are not those of a revocation.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no revocation: field `{0}` is missing or malformed")]
+pub struct InvalidRevocation(&'static str);
+
+impl Revocation {
+    /// The fields of its stream entry, all text: `kind`, `subject`, `before` (0 for a token) and `until`.
+    pub fn to_fields(&self) -> [(&'static str, String); 4] {
+        let (kind, subject, before, until) = match self {
+            Self::Token { jti, until } => ("token", jti.as_str(), 0, until),
+            Self::User { user, before, until } => ("user", user.as_str(), *before, until),
+        };
+        [
+            ("kind", kind.into()),
+            ("subject", subject.into()),
+            ("before", before.to_string()),
+            ("until", until.to_string()),
+        ]
+    }
+
+    /// Reads the fields of [`to_fields`](Self::to_fields), which `get` looks up by name.
+    ///
+    /// # Errors
+    /// Names the first field that is missing or malformed.
+    pub fn from_fields<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Self, InvalidRevocation> {
+        let text = |name| get(name).ok_or(InvalidRevocation(name));
+        let number = |name| text(name)?.parse::<u64>().map_err(|_| InvalidRevocation(name));
+        let subject = text("subject")?;
+        let until = number("until")?;
+        match text("kind")? {
+            "token" => Ok(Self::Token { jti: subject.into(), until }),
+            "user" => {
+                let user = subject.parse().map_err(|_| InvalidRevocation("subject"))?;
+                Ok(Self::User { user, before: number("before")?, until })
+            }
+            _ => Err(InvalidRevocation("kind")),
+        }
+    }
+}
+
+/// All revocations that still matter.
+#[derive(Debug, Clone, Default)]
+pub struct Revocations {
+    /// `jti` → until.
+    tokens: HashMap<String, u64>,
+    /// User → (before, until), each the greatest of the user's revocations.
+    users: HashMap<UserId, (u64, u64)>,
+}
+
+impl Revocations {
+    /// Adds one. Order and repetition make no difference.
+    pub fn insert(&mut self, revocation: Revocation) {
+        match revocation {
+            Revocation::Token { jti, until } => {
+                let known = self.tokens.entry(jti).or_default();
+                *known = until.max(*known);
+            }
+            Revocation::User { user, before, until } => {
+                let known = self.users.entry(user).or_default();
+                *known = (before.max(known.0), until.max(known.1));
+            }
+        }
+    }
+
+    /// Whether the token is revoked, by its `jti` or with its user.
+    pub fn is_revoked(&self, claims: &Claims) -> bool {
+        let by_token = claims.jti.as_ref().is_some_and(|jti| self.tokens.contains_key(jti));
+        let by_user = self
+            .users
+            .get(&claims.user)
+            .is_some_and(|(before, _)| claims.issued.is_none_or(|issued| issued < *before));
+        by_token || by_user
+    }
+
+    /// Forgets those whose `until` is not after `now`, in Unix seconds.
+    pub fn expire(&mut self, now: u64) {
+        self.tokens.retain(|_, until| *until > now);
+        self.users.retain(|_, (_, until)| *until > now);
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.tokens.len() + self.users.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::auth::Grants;
+
+    fn claims(user: &str, issued: Option<u64>, jti: Option<&str>) -> Claims {
+        Claims {
+            user: user.parse().unwrap(),
+            expires: 1000,
+            issued,
+            jti: jti.map(Into::into),
+            grants: Grants::default(),
+        }
+    }
+
+    fn user(user: &str, before: u64, until: u64) -> Revocation {
+        Revocation::User { user: user.parse().unwrap(), before, until }
+    }
+
+    fn token(jti: &str, until: u64) -> Revocation {
+        Revocation::Token { jti: jti.into(), until }
+    }
+
+    #[test]
+    fn a_token_is_revoked_by_its_jti() {
+        let mut revocations = Revocations::default();
+        revocations.insert(token("x", 500));
+        assert!(revocations.is_revoked(&claims("ann", Some(1), Some("x"))));
+        assert!(!revocations.is_revoked(&claims("ann", Some(1), Some("y"))));
+        assert!(!revocations.is_revoked(&claims("ann", Some(1), None)));
+    }
+
+    #[test]
+    fn a_user_is_revoked_with_all_tokens_issued_before() {
+        let mut revocations = Revocations::default();
+        revocations.insert(user("ann", 100, 500));
+        revocations.insert(user("ann", 50, 400));
+        assert!(revocations.is_revoked(&claims("ann", Some(99), None)));
+        assert!(!revocations.is_revoked(&claims("ann", Some(100), None)));
+        assert!(revocations.is_revoked(&claims("ann", None, Some("y"))));
+        assert!(!revocations.is_revoked(&claims("bob", Some(1), None)));
+    }
+
+    #[test]
+    fn they_are_forgotten_when_their_time_is_over() {
+        let mut revocations = Revocations::default();
+        for revocation in [token("x", 500), token("x", 300), user("ann", 100, 500), user("ann", 101, 300)] {
+            revocations.insert(revocation);
+        }
+        revocations.expire(499);
+        assert_eq!(revocations.len(), 2);
+        revocations.expire(500);
+        assert!(revocations.is_empty());
+    }
+
+    #[test]
+    fn fields_read_back_what_they_write() {
+        for revocation in [token("x", 500), user("ann", 100, 500)] {
+            let fields = revocation.to_fields();
+            let get =
+                |name: &str| fields.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str());
+            assert_eq!(Revocation::from_fields(get), Ok(revocation.clone()));
+            for (missing, _) in &fields {
+                let result = Revocation::from_fields(|name| get(name).filter(|_| name != *missing));
+                let needed = *missing != "before" || matches!(revocation, Revocation::User { .. });
+                assert_eq!(result.is_err(), needed, "{missing}");
+            }
+        }
+        let odd = |name: &str| Some(if name == "kind" { "room" } else { "1" });
+        assert_eq!(Revocation::from_fields(odd), Err(InvalidRevocation("kind")));
+    }
+}

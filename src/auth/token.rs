@@ -1,0 +1,241 @@
+//! Tokens: what a JWT must be like to be accepted, and making one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{EncodingKey, Header, Validation, decode, decode_header, encode};
+use serde::{Deserialize, Deserializer, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Algorithm, AuthConfig};
+use crate::protocol::{ErrorCode, Failure, UserId};
+
+use super::grants::{Grants, RoomGrants};
+use super::jwk::{Key, jwt_algorithm};
+use super::keys::{AuthError, KeySet};
+
+/// Seconds by which clocks may differ: `exp` and `nbf` hold to within these.
+pub const LEEWAY: u64 = 5;
+
+/// Longest token, in bytes.
+pub const MAX_TOKEN: usize = 8 * 1024;
+
+/// What a verified token says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claims {
+    /// `sub`.
+    pub user: UserId,
+    /// `exp`, in Unix seconds. The token holds [`LEEWAY`] seconds longer.
+    pub expires: u64,
+    /// `iat`, in Unix seconds.
+    pub issued: Option<u64>,
+    /// `jti`.
+    pub jti: Option<String>,
+    /// `rooms`; no claim grants nothing.
+    pub grants: Grants,
+}
+
+impl Claims {
+    /// Whether the time of the token is over at `now`, in Unix seconds.
+    pub fn is_expired(&self, now: u64) -> bool {
+        now > self.expires.saturating_add(LEEWAY)
+    }
+}
+
+/// Verifies tokens, with the keys and rules of the configuration.
+pub struct Verifier {
+    keys: Arc<KeySet>,
+    config: AuthConfig,
+}
+
+impl Verifier {
+    /// Reads the keys. Without a JWK set at a URL this waits for nothing but files.
+    ///
+    /// # Errors
+    /// No key is configured, or one cannot be read or used.
+    pub async fn new(config: &AuthConfig) -> Result<Self, AuthError> {
+        let keys = Arc::new(KeySet::load(config).await?);
+        Ok(Self { keys, config: config.clone() })
+    }
+
+    /// Keeps the keys of a JWK set at a URL fresh until cancelled; without one it returns at once. The caller owns the
+    /// task.
+    pub async fn refresh_loop(self: Arc<Self>, cancelled: CancellationToken) {
+        Arc::clone(&self.keys).refresh_loop(cancelled).await;
+    }
+
+    /// Verifies a token. It waits only if the token names a key that a JWK set at a URL may have got meanwhile.
+    ///
+    /// # Errors
+    /// [`ErrorCode::TokenExpired`] where its time is over, [`ErrorCode::Unauthenticated`] for anything else.
+    pub async fn verify(&self, token: &str) -> Result<Claims, Failure> {
+        self.verify_at(token, jsonwebtoken::get_current_timestamp()).await
+    }
+
+    pub(super) async fn verify_at(&self, token: &str, now: u64) -> Result<Claims, Failure> {
+        if token.len() > MAX_TOKEN {
+            return Err(refused(format!("the token is longer than {MAX_TOKEN} bytes")));
+        }
+        let header = decode_header(token)
+            .map_err(|_| refused("the token is no JWT signed with HS256, RS256, ES256 or EdDSA"))?;
+        if header.crit.is_some() {
+            return Err(refused("the token has critical header parameters, which are not supported"));
+        }
+        let algorithm = accepted(header.alg)
+            .filter(|algorithm| self.config.accepts(*algorithm))
+            .ok_or_else(|| refused("the token's algorithm is not accepted"))?;
+
+        let id = header.kid.as_deref();
+        let known = id.is_none_or(|id| self.keys.has(id));
+        let mut claims = self.decode(token, self.keys.candidates(algorithm, id));
+        if let (Err(_), false, Some(id)) = (&claims, known, id)
+            && self.keys.find(id).await
+        {
+            claims = self.decode(token, self.keys.candidates(algorithm, Some(id)));
+        }
+        claims?.check(now)
+    }
+
+    /// Verifies the signature with the first key that fits, then `iss` and `aud`.
+    fn decode(&self, token: &str, keys: Vec<Key>) -> Result<RawClaims, Failure> {
+        for key in keys {
+            match decode::<RawClaims>(token, &key.verifying, &self.validation(key.algorithm)) {
+                Ok(data) => return Ok(data.claims),
+                Err(error) if matches!(error.kind(), ErrorKind::InvalidSignature) => {}
+                Err(error) => return Err(self.explain(error.kind())),
+            }
+        }
+        Err(refused("the token is not signed with a key that is accepted here"))
+    }
+
+    /// The rules that the library checks: `iss` and `aud`. [`RawClaims::check`] has the others, where `now` is an
+    /// argument.
+    fn validation(&self, algorithm: Algorithm) -> Validation {
+        let AuthConfig { issuer, audience, .. } = &self.config;
+        let mut validation = Validation::new(jwt_algorithm(algorithm));
+        validation.validate_exp = false;
+        let mut required = Vec::new();
+        if let Some(issuer) = issuer {
+            validation.set_issuer(&[issuer]);
+            required.push("iss");
+        }
+        if let Some(audience) = audience {
+            validation.set_audience(&[audience]);
+            required.push("aud");
+        }
+        validation.set_required_spec_claims(&required);
+        validation
+    }
+
+    fn explain(&self, error: &ErrorKind) -> Failure {
+        match error {
+            ErrorKind::MissingRequiredClaim(claim) => refused(format!("the token has no valid `{claim}`")),
+            ErrorKind::InvalidIssuer => refused("the token's `iss` is not accepted"),
+            ErrorKind::InvalidAudience if self.config.audience.is_none() => {
+                refused("the token has an `aud`, and this server has none: its auth.audience must be set")
+            }
+            ErrorKind::InvalidAudience => refused("the token's `aud` is not accepted"),
+            ErrorKind::Json(_) => refused(
+                "the token's claims are malformed: `sub` and `jti` are text, `exp`, `nbf` and `iat` are numbers, \
+                 `rooms` is a map from patterns to lists",
+            ),
+            _ => refused("the token is malformed"),
+        }
+    }
+}
+
+/// The algorithm, if it is one that can be accepted at all.
+fn accepted(algorithm: jsonwebtoken::Algorithm) -> Option<Algorithm> {
+    match algorithm {
+        jsonwebtoken::Algorithm::HS256 => Some(Algorithm::HS256),
+        jsonwebtoken::Algorithm::RS256 => Some(Algorithm::RS256),
+        jsonwebtoken::Algorithm::ES256 => Some(Algorithm::ES256),
+        jsonwebtoken::Algorithm::EdDSA => Some(Algorithm::EdDSA),
+        _ => None,
+    }
+}
+
+fn refused(message: impl Into<String>) -> Failure {
+    Failure::new(ErrorCode::Unauthenticated, message)
+}
+
+/// The claims as they stand in the token.
+#[derive(Deserialize)]
+struct RawClaims {
+    sub: Option<String>,
+    #[serde(default, deserialize_with = "seconds")]
+    exp: Option<u64>,
+    #[serde(default, deserialize_with = "seconds")]
+    nbf: Option<u64>,
+    #[serde(default, deserialize_with = "seconds")]
+    iat: Option<u64>,
+    jti: Option<String>,
+    #[serde(default)]
+    rooms: Grants,
+}
+
+impl RawClaims {
+    fn check(self, now: u64) -> Result<Claims, Failure> {
+        let expires = self.exp.ok_or_else(|| refused("the token has no `exp`"))?;
+        let user = self.sub.ok_or_else(|| refused("the token has no `sub`"))?;
+        let user = user.parse().map_err(|error| refused(format!("the token's `sub`: {error}")))?;
+        let claims = Claims { user, expires, issued: self.iat, jti: self.jti, grants: self.rooms };
+        if claims.is_expired(now) {
+            return Err(Failure::new(ErrorCode::TokenExpired, "the token has expired; get a new one"));
+        }
+        if self.nbf.is_some_and(|nbf| nbf > now.saturating_add(LEEWAY)) {
+            return Err(refused("the token's `nbf` is in the future"));
+        }
+        Ok(claims)
+    }
+}
+
+/// A NumericDate, which may have a fraction. What is below 0 becomes 0.
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.map(|seconds| seconds as u64))
+}
+
+/// The claims of a token that is made here.
+#[derive(Serialize)]
+struct Minted<'a> {
+    sub: &'a UserId,
+    iat: u64,
+    exp: u64,
+    rooms: &'a RoomGrants,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jti: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iss: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aud: Option<&'a str>,
+}
+
+/// Makes a token that a [`Verifier`] of the same configuration accepts for `ttl` from now: HS256 with
+/// `auth.hs256_secret`, and the configured issuer and audience.
+///
+/// # Errors
+/// [`AuthError::Mint`] where there is no secret.
+pub fn mint(
+    config: &AuthConfig,
+    user: &UserId,
+    rooms: &RoomGrants,
+    ttl: Duration,
+    jti: Option<&str>,
+) -> Result<String, AuthError> {
+    let secret = config.hs256_secret.as_ref();
+    let secret = secret.ok_or_else(|| AuthError::Mint("auth.hs256_secret is not set".into()))?;
+    let iat = jsonwebtoken::get_current_timestamp();
+    let claims = Minted {
+        sub: user,
+        iat,
+        exp: iat.saturating_add(ttl.as_secs()),
+        rooms,
+        jti,
+        iss: config.issuer.as_deref(),
+        aud: config.audience.as_deref(),
+    };
+    let key = EncodingKey::from_secret(secret.expose().as_bytes());
+    let token = encode(&Header::new(jsonwebtoken::Algorithm::HS256), &claims, &key);
+    token.map_err(|error| AuthError::Mint(error.to_string()))
+}

@@ -1,0 +1,87 @@
+//! What is wrong with a configuration: which key, where its value came from, and what would be right.
+
+use std::fmt;
+
+use toml::Table;
+
+/// Where a value of the configuration came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The defaults in the binary.
+    Defaults,
+    /// The configuration file of this name.
+    File(String),
+    /// The environment variable of this name.
+    Environment(String),
+    /// The command line.
+    Flag,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Defaults => f.write_str("built-in defaults"),
+            Self::File(name) => f.write_str(name),
+            Self::Environment(name) => write!(f, "environment variable {name}"),
+            Self::Flag => f.write_str("command line"),
+        }
+    }
+}
+
+/// A configuration that was refused. Its text never holds a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// Not TOML.
+    #[error("{origin}, line {line}: {problem}")]
+    Syntax {
+        /// The file.
+        origin: Origin,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong there.
+        problem: String,
+    },
+    /// A section or key that does not exist.
+    #[error("{origin}: there is no `{key}`; {hint}")]
+    UnknownKey {
+        /// The dotted key, as given.
+        key: String,
+        /// Who gave it.
+        origin: Origin,
+        /// The nearest key, or those that exist.
+        hint: String,
+    },
+    /// A value against the key's rule, alone or together with other keys.
+    #[error("{origin}: `{key}`: {problem}")]
+    BadValue {
+        /// The dotted key.
+        key: String,
+        /// Who gave the value.
+        origin: Origin,
+        /// The rule.
+        problem: String,
+    },
+}
+
+impl ConfigError {
+    /// The syntax error of `source`. Only its line is told: the text of the line may be a secret.
+    pub(super) fn syntax(origin: Origin, source: &str, error: &toml::de::Error) -> Self {
+        let before = error.span().and_then(|span| source.get(..span.start)).unwrap_or_default();
+        let line = 1 + before.bytes().filter(|b| *b == b'\n').count();
+        Self::Syntax { origin, line, problem: error.message().into() }
+    }
+
+    /// An unknown key: `wanted` is not among the `valid` names below `parent` (empty, or with its dot).
+    pub(super) fn unknown(origin: Origin, key: &str, wanted: &str, parent: &str, valid: &Table) -> Self {
+        let nearest = valid
+            .keys()
+            .map(|candidate| (strsim::jaro_winkler(wanted, candidate), candidate))
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+            .filter(|(likeness, _)| *likeness > 0.8)
+            .map(|(_, candidate)| format!("did you mean `{parent}{candidate}`? "))
+            .unwrap_or_default();
+        let valid: Vec<_> = valid.keys().map(String::as_str).collect();
+        let hint = format!("{nearest}valid here: {}", valid.join(", "));
+        Self::UnknownKey { key: key.into(), origin, hint }
+    }
+}

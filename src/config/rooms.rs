@@ -1,0 +1,67 @@
+//! `[[rooms]]`: what rooms keep. The first table whose pattern matches a room's name holds for it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::{Pattern, RoomName};
+
+use super::values;
+
+/// What the rooms of one pattern keep. A message goes when it is above any of the three limits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RoomPolicy {
+    /// The rooms. Key `match`.
+    #[serde(rename = "match")]
+    pub pattern: Pattern,
+    /// Age from which messages go; `None` (written `0s`) for no limit. Default 30 d.
+    #[serde(with = "values::duration_or_zero")]
+    pub max_age: Option<Duration>,
+    /// Number of messages; `None` (written 0) for no limit. Default 1,000,000.
+    #[serde(with = "values::count_or_zero")]
+    pub max_length: Option<u64>,
+    /// Bytes of messages as stored; `None` (written 0) for no limit. Default 1 GB, 10^9.
+    #[serde(with = "values::bytes_or_zero")]
+    pub max_bytes: Option<u64>,
+    /// Whether messages stay that a durable subscription still needs, up to hard limits. Default true.
+    pub keep_unacked: bool,
+}
+
+/// All room policies in order, the last of which is for every room.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<RoomPolicy>", into = "Vec<RoomPolicy>")]
+pub struct RoomPolicies {
+    listed: Vec<RoomPolicy>,
+    rest: RoomPolicy,
+}
+
+impl RoomPolicies {
+    /// The policy of this room: the first that matches.
+    pub fn of(&self, room: &RoomName) -> &RoomPolicy {
+        self.listed.iter().find(|policy| policy.pattern.matches(room)).unwrap_or(&self.rest)
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &RoomPolicy> {
+        self.listed.iter().chain([&self.rest])
+    }
+}
+
+impl TryFrom<Vec<RoomPolicy>> for RoomPolicies {
+    type Error = &'static str;
+
+    fn try_from(mut listed: Vec<RoomPolicy>) -> Result<Self, Self::Error> {
+        match listed.pop() {
+            Some(rest) if rest.pattern.is_any() => Ok(Self { listed, rest }),
+            _ => Err("the last [[rooms]] table must be for `*`"),
+        }
+    }
+}
+
+impl From<RoomPolicies> for Vec<RoomPolicy> {
+    fn from(policies: RoomPolicies) -> Self {
+        let RoomPolicies { mut listed, rest } = policies;
+        listed.push(rest);
+        listed
+    }
+}
