@@ -2,9 +2,13 @@
 
 pub mod auth;
 pub mod config;
+pub mod history;
 pub mod hub;
+pub mod janitor;
 pub mod log;
+pub mod node;
 pub mod protocol;
 pub mod redis;
+pub mod session;
 pub mod telemetry;
 pub mod time;

@@ -8,6 +8,7 @@
 //!                  reader (pages) ──▶ subscriptions that catch up ──▶ outboxes
 //! ```
 
+pub mod appender;
 pub mod outbox;
 mod pages;
 mod reader;

@@ -15,7 +15,7 @@ pub mod rooms;
 pub mod store;
 pub mod subscriptions;
 
-pub use bell::{Bell, BellEvent, Ring, Signal};
+pub use bell::{Bell, BellEvent, Ear, Ring, Signal};
 pub use link::ConnectError;
 pub use log::Batch;
 pub use rooms::{RoomCursor, RoomFacts};
