@@ -26,30 +26,32 @@ pub async fn page(
     limit: usize,
 ) -> Result<HistoryPage, Unavailable> {
     match range {
-        Range::After(id) => forward(store, room, Some(id), limit).await,
-        Range::Oldest => forward(store, room, None, limit).await,
+        Range::After(id) => forward(store, room, id, true, limit).await,
+        Range::Oldest => forward(store, room, MessageId::ZERO, false, limit).await,
+        Range::FromTime(ms) => {
+            let before = MessageId::new(ms.saturating_sub(1), if ms == 0 { 0 } else { u64::MAX });
+            forward(store, room, before, false, limit).await
+        }
         Range::Before(id) => backward(store, room, Some(id), limit).await,
         Range::Newest => backward(store, room, None, limit).await,
     }
 }
 
+/// Reads on from a position. `known` says that the client knows it, so that what is missing right after it is a loss.
 async fn forward(
     store: &Store,
     room: &RoomName,
-    after: Option<MessageId>,
+    mut position: MessageId,
+    mut known: bool,
     limit: usize,
 ) -> Result<HistoryPage, Unavailable> {
     let mut taken = Taken::new(limit);
     let mut gap = None;
-    let mut position = after;
     loop {
-        let page = store.read_after(room, position.unwrap_or_default(), taken.next_read()).await?;
+        let page = store.read_after(room, position, taken.next_read()).await?;
         let head = page.head;
-        let page = match position {
-            Some(_) => page,
-            // All that is retained was asked for: what is not is no loss.
-            None => from_its_first(page),
-        };
+        let page = if known { page } else { from_its_first(page) };
+        known = true;
         let (complete, (events, reached)) = (page.complete, follow(&page));
         let mut more = false;
         for event in events {
@@ -62,7 +64,7 @@ async fn forward(
         if complete || more {
             return Ok(taken.page(more, head, gap));
         }
-        position = Some(reached);
+        position = reached;
     }
 }
 

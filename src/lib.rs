@@ -1,7 +1,10 @@
 //! Roomlog: durable messaging for chat, notification and collaboration servers. A room is a log.
 
+pub mod api;
 pub mod auth;
+pub mod cli;
 pub mod config;
+pub mod gateway;
 pub mod history;
 pub mod hub;
 pub mod janitor;

@@ -15,6 +15,7 @@ use crate::hub::{Hub, HubOptions};
 use crate::janitor;
 use crate::log::Unavailable;
 use crate::protocol::{CloseCode, ErrorCode, Failure};
+use crate::redis::durability::{self, Finding, Severity};
 use crate::redis::embedded::{Embedded, EmbeddedError, EmbeddedOptions};
 use crate::redis::{Bell, BellEvent, ConnectError, Ear, Store, StoreOptions};
 use crate::session::acks::Acks;
@@ -34,6 +35,9 @@ const RENEWAL: Duration = Duration::from_secs(3600);
 
 /// How often metrics are folded, and figures that must be asked for are asked for.
 const UPKEEP: Duration = Duration::from_secs(5);
+
+/// In how many of these rounds Redis's configuration is read again: once a minute.
+const INSPECTION_ROUNDS: u32 = 12;
 
 /// Over how long clients are asked to spread when they reconnect after a shutdown.
 const RECONNECT_SPREAD: Duration = Duration::from_secs(5);
@@ -73,6 +77,7 @@ pub struct Node {
     /// What it counts.
     pub metrics: Arc<Metrics>,
     verifier: Arc<Verifier>,
+    durability: RwLock<String>,
     revocations: RwLock<Revocations>,
     embedded: Mutex<Option<Embedded>>,
     /// Set when the node takes no more connections.
@@ -141,12 +146,14 @@ impl Node {
             registry,
             metrics,
             verifier,
+            durability: RwLock::default(),
             revocations: RwLock::default(),
             embedded: Mutex::new(embedded),
             draining: CancellationToken::new(),
             stop,
             tasks: Mutex::default(),
         });
+        node.inspect_redis(true).await;
         node.run_tasks();
         Ok(node)
     }
@@ -250,7 +257,7 @@ impl Node {
     }
 
     async fn keep_up(self: Arc<Self>) {
-        let mut restarts = 0;
+        let (mut restarts, mut rounds) = (0, 0u32);
         while !self.stop.is_cancelled() {
             self.metrics.upkeep();
             self.metrics.redis_up.set(f64::from(u8::from(self.store.ping().await.is_ok())));
@@ -259,8 +266,37 @@ impl Node {
                 self.metrics.embedded_restarts.increment(state.restarts() - restarts);
                 restarts = state.restarts();
             }
+            rounds += 1;
+            if rounds.is_multiple_of(INSPECTION_ROUNDS) {
+                self.inspect_redis(false).await;
+            }
             self.pause(UPKEEP).await;
         }
+    }
+
+    /// How durable messages are, as Redis is configured.
+    pub fn durability_in_force(&self) -> String {
+        self.durability.read().clone()
+    }
+
+    /// Reads Redis's configuration, and says where it is less than was asked for.
+    async fn inspect_redis(&self, say: bool) {
+        let Ok(facts) = self.store.server_facts().await else { return };
+        let wanted = self.config.durability();
+        let in_force = durability::in_force(&facts);
+        let mut as_wanted = true;
+        for Finding { severity, what, consequence, mend } in durability::findings(&facts, wanted) {
+            as_wanted &= severity < Severity::Danger;
+            // The embedded Redis is configured by this program, and by nobody else.
+            if say && severity > Severity::Fine && !self.config.is_embedded() {
+                tracing::warn!("{what}: {consequence}. Mend it with: {mend}");
+            }
+        }
+        if say {
+            tracing::info!("durability asked for: {wanted}; in force: {in_force}");
+        }
+        self.metrics.durability.set(f64::from(u8::from(as_wanted)));
+        *self.durability.write() = in_force;
     }
 
     async fn pause(&self, duration: Duration) {

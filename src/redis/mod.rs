@@ -7,6 +7,7 @@ pub mod bell;
 pub mod durability;
 pub mod embedded;
 mod functions;
+mod inspect;
 mod keys;
 pub mod link;
 pub mod log;

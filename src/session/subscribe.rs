@@ -52,12 +52,16 @@ impl Session {
             self.connection.outbox.clone(),
             holding,
         ));
+        if let Err(unavailable) = hub.enter(&hold, &subscription) {
+            self.release(&subscription).await;
+            return Err(unavailable.into());
+        }
         self.subscriptions.insert(room.clone(), subscription.clone());
         if reference.is_some() {
             let answer = Answer::Subscribed { room, position, head: head.max(hold.position()) };
             self.send(&Frame::Ok { reference, answer });
         }
-        hub.subscribe(&subscription, position).await?;
+        hub.begin(&hold, &subscription, position);
         Ok(())
     }
 
