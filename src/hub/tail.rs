@@ -38,6 +38,8 @@ pub struct Tail {
     /// Whether what comes right after the position may be believed. Not after an interruption: Redis may have lost writes
     /// and given their `seq` again.
     trusted: bool,
+    /// The greatest position so far. Ids after a rewind are of a later time, so what is not beyond it is a late ring.
+    furthest: MessageId,
     /// How many interruptions there were. What was asked before one proves nothing after it.
     interruptions: u64,
 }
@@ -65,6 +67,7 @@ impl Tail {
             heard: MessageId::ZERO,
             reading: None,
             trusted: true,
+            furthest: MessageId::ZERO,
             interruptions: 0,
         }
     }
@@ -175,7 +178,7 @@ impl Tail {
 
     /// Whether an entry of an unreliable source is the next one, so that no read is needed.
     fn believes(&self, position: MessageId, id: MessageId) -> bool {
-        self.trusted && follows(position, id)
+        self.trusted && follows(position, id) && id > self.furthest
     }
 
     fn deliver(&mut self, event: Event, events: &mut Vec<Event>) {
@@ -191,6 +194,7 @@ impl Tail {
     }
 
     fn step(&mut self, events: Vec<Event>) -> Step {
+        self.furthest = self.furthest.max(self.position.unwrap_or_default());
         let read = match self.position {
             Some(position) if self.heard > position && self.reading.is_none() => {
                 self.reading = Some(Reading { heard: self.heard, interruptions: self.interruptions });

@@ -160,6 +160,18 @@ fn a_seq_that_was_given_again_is_told_as_rewound() {
     check(&tail.take(&page("1-5", &["2-4"], "2-4")), "Rewound 1-5..2-4, 2-4");
 }
 
+/// The check is answered by the new Redis while the bell still brings what the old one rang.
+#[test]
+fn a_late_bell_from_before_a_rewind_repeats_nothing() {
+    let mut tail = tail("1-3");
+    tail.hear(&entries(&["1-4"]));
+    let asked = tail.asking();
+    check(&tail.check(asked, id("1-3")), "Rewound 1-4..1-4");
+    check(&tail.hear(&entries(&["1-4"])), "read 1-3");
+    check(&tail.take(&page("1-3", &[], "1-3")), "");
+    check(&tail.hear(&entries(&["2-4"])), "2-4");
+}
+
 #[test]
 fn after_an_interruption_what_seems_to_follow_is_read() {
     let mut tail = tail("1-5");
