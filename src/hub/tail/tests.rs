@@ -1,5 +1,7 @@
-//! The rules of the tail, one example each.
+//! The rules of the tail, one example each; [`simulation`] holds them against all that can happen.
 #![allow(clippy::unwrap_used)]
+
+mod simulation;
 
 use std::sync::Arc;
 
