@@ -303,13 +303,13 @@ impl Hub {
             let rooms: Vec<Arc<Room>> = self.rooms.read().values().cloned().collect();
             for rooms in rooms.chunks(512) {
                 let names: Vec<RoomName> = rooms.iter().map(|room| room.name.clone()).collect();
-                let asked_at: Vec<MessageId> = rooms.iter().map(|room| room.position()).collect();
+                let asked: Vec<_> = rooms.iter().map(|room| room.asking()).collect();
                 let Ok(heads) = self.store.heads(&names).await else { break };
-                for ((room, asked_at), head) in rooms.iter().zip(asked_at).zip(heads) {
+                for ((room, asked), head) in rooms.iter().zip(asked).zip(heads) {
                     if !room.opened.initialized() {
                         continue;
                     }
-                    let work = room.step(|tail| tail.check(asked_at, head));
+                    let work = room.step(|tail| tail.check(asked, head));
                     if work.read.is_some() {
                         self.metrics.hole(Hole::Check);
                     }

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, OnceCell};
 use super::outbox::Part;
 use super::ring::RingLimits;
 use super::subscription::Subscription;
-use super::tail::{Step, Tail};
+use super::tail::{Asked, Step, Tail};
 use crate::log::{Event, Page, Unavailable};
 use crate::protocol::frame::Ended;
 use crate::protocol::{MessageId, RoomName};
@@ -111,6 +111,11 @@ impl Room {
     /// The newest id that this node has seen.
     pub fn position(&self) -> MessageId {
         self.state.lock().tail.position().unwrap_or_default()
+    }
+
+    /// What to hand to [`Tail::check`] with the head that is asked for next.
+    pub(super) fn asking(&self) -> Asked {
+        self.state.lock().tail.asking()
     }
 
     /// The position before the newest so many messages, if the ring has them.
