@@ -9,29 +9,9 @@ use fred::types::{ClusterHash, CustomCommand, Expiration, SetOptions, Value};
 
 use super::store::{Command, Store};
 use crate::log::Unavailable;
+use crate::log::retention::RoomFacts;
 use crate::protocol::{MessageId, RoomName};
 use crate::telemetry::RedisCall;
-
-/// A room's log, measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct RoomFacts {
-    /// The newest id ever given.
-    pub head: MessageId,
-    /// The oldest entry.
-    pub first: Option<MessageId>,
-    /// How many entries there are.
-    pub length: u64,
-    /// How many bytes of Redis's memory the log takes, as Redis estimates it.
-    pub bytes: u64,
-}
-
-impl RoomFacts {
-    /// How many of the entries come after a position. Ids are dense, so that is a difference.
-    pub fn after(&self, position: MessageId) -> u64 {
-        let Some(first) = self.first else { return 0 };
-        self.head.seq.saturating_sub(position.seq.max(first.seq.saturating_sub(1)))
-    }
-}
 
 /// Where a listing of rooms goes on: which primary, and Redis's own cursor there.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
