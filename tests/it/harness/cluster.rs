@@ -1,0 +1,53 @@
+//! A Redis Cluster of three primaries, without replicas.
+
+use super::redis::{Redis, free_port};
+use super::{Reply, eventually};
+
+/// A running cluster. Dropping it kills all of it.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The primaries, by ascending slots.
+    pub nodes: Vec<Redis>,
+}
+
+/// The slots of each primary.
+const SLOTS: [(u16, u16); 3] = [(0, 5460), (5461, 10_922), (10_923, 16_383)];
+
+impl Cluster {
+    /// Starts the primaries and waits until they agree that all slots are served.
+    pub async fn start() -> Self {
+        let mut nodes = Vec::new();
+        for _ in SLOTS {
+            let settings = ["--cluster-enabled", "yes", "--appendonly", "no"];
+            nodes.push(Redis::start_with(Some(free_port()), &settings).await);
+        }
+        for (index, (node, (first, last))) in nodes.iter().zip(SLOTS).enumerate() {
+            node.ask(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]);
+            node.ask(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]);
+            node.ask(&["CLUSTER", "MEET", "127.0.0.1", &nodes[0].port().to_string()]);
+        }
+        for node in &nodes {
+            eventually("the cluster is complete", async || {
+                let info = node.ask(&["CLUSTER", "INFO"]).text();
+                ["cluster_state:ok", "cluster_slots_ok:16384", "cluster_known_nodes:3"]
+                    .iter()
+                    .all(|line| info.contains(line))
+            })
+            .await;
+        }
+        Self { nodes }
+    }
+
+    /// Where clients find it.
+    pub fn url(&self) -> String {
+        let [first, others @ ..] = &self.nodes[..] else { panic!("no nodes") };
+        let others: Vec<String> =
+            others.iter().map(|node| format!("node=127.0.0.1:{}", node.port())).collect();
+        format!("redis-cluster://127.0.0.1:{}?{}", first.port(), others.join("&"))
+    }
+
+    /// How many keys each node has.
+    pub fn sizes(&self) -> Vec<i64> {
+        self.nodes.iter().map(|node| node.ask(&["DBSIZE"])).map(|reply: Reply| reply.number()).collect()
+    }
+}

@@ -1,0 +1,17 @@
+//! The whole thing from outside: the real binary against real Redis servers that the tests start themselves. What is
+//! checked is what `docs/protocol.md` promises, a file a feature.
+
+#![allow(clippy::unwrap_used)]
+
+mod harness;
+
+mod connect;
+mod durable;
+mod history;
+mod malformed;
+mod publish;
+mod rest;
+mod signal;
+mod sse;
+mod subscribe;
+mod tokens;
