@@ -5,12 +5,17 @@
 
 mod harness;
 
+mod cli;
+mod cluster;
 mod connect;
 mod durable;
+mod embedded;
+mod faults;
 mod history;
 mod malformed;
 mod publish;
 mod rest;
+mod scale;
 mod signal;
 mod sse;
 mod subscribe;

@@ -1,7 +1,7 @@
 //! A Redis Cluster of three primaries, without replicas.
 
+use super::eventually;
 use super::redis::{Redis, free_port};
-use super::{Reply, eventually};
 
 /// A running cluster. Dropping it kills all of it.
 #[derive(Debug)]
@@ -46,8 +46,27 @@ impl Cluster {
         format!("redis-cluster://127.0.0.1:{}?{}", first.port(), others.join("&"))
     }
 
+    /// Moves the slot of a room, with all that is in it, from its primary to the next.
+    pub async fn move_slot_of(&self, room: &str) {
+        let slot = self.nodes[0].ask(&["CLUSTER", "KEYSLOT", room]).number();
+        let owner = SLOTS.iter().position(|(first, last)| (*first..=*last).contains(&(slot as u16))).unwrap();
+        let (from, to) = (&self.nodes[owner], &self.nodes[(owner + 1) % SLOTS.len()]);
+        let slot = slot.to_string();
+        let [from_id, to_id] = [from, to].map(|node| node.ask(&["CLUSTER", "MYID"]).text());
+        to.ask(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]);
+        from.ask(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]);
+        let keys = from.ask(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]);
+        let port = to.port().to_string();
+        for key in keys.list() {
+            from.ask(&["MIGRATE", "127.0.0.1", &port, &key.text(), "0", "5000"]);
+        }
+        for node in [to, from].into_iter().chain(&self.nodes) {
+            node.ask(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]);
+        }
+    }
+
     /// How many keys each node has.
     pub fn sizes(&self) -> Vec<i64> {
-        self.nodes.iter().map(|node| node.ask(&["DBSIZE"])).map(|reply: Reply| reply.number()).collect()
+        self.nodes.iter().map(|node| node.ask(&["DBSIZE"])).map(|reply| reply.number()).collect()
     }
 }

@@ -23,7 +23,7 @@ pub use redis::Redis;
 pub use resp::Reply;
 pub use rest::{Answer, Rest, answer};
 pub use server::{Run, Running, Server, run, spawn};
-pub use token::{admin, everything, now, sign, token, token_for, token_with_id};
+pub use token::{SECRET, admin, everything, now, sign, token, token_for, token_with_id};
 
 /// How long anything may take that should be quick. Far above what it takes, since tests share few cores.
 pub const DEADLINE: Duration = Duration::from_secs(30);
