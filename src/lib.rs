@@ -1,10 +1,17 @@
 //! Roomlog: durable messaging for chat, notification and collaboration servers. A room is a log.
 
+pub mod api;
 pub mod auth;
+pub mod cli;
 pub mod config;
+pub mod gateway;
+pub mod history;
 pub mod hub;
+pub mod janitor;
 pub mod log;
+pub mod node;
 pub mod protocol;
 pub mod redis;
+pub mod session;
 pub mod telemetry;
 pub mod time;

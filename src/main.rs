@@ -1,2 +1,5 @@
 //! The `roomlog` command.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    roomlog::cli::run()
+}

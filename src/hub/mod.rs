@@ -8,6 +8,7 @@
 //!                  reader (pages) ──▶ subscriptions that catch up ──▶ outboxes
 //! ```
 
+pub mod appender;
 pub mod outbox;
 mod pages;
 mod reader;
@@ -21,7 +22,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +36,7 @@ use crate::protocol::frame::Ended;
 use crate::protocol::request::Start;
 use crate::protocol::{MessageId, RoomName};
 use crate::redis::{Bell, BellEvent, Ring, Store};
-use crate::telemetry::{CatchUpReason, Hole, Metrics, Transport};
+use crate::telemetry::{CatchUpReason, Hole, Metrics};
 
 /// How the hub follows rooms.
 #[derive(Debug, Clone)]
@@ -58,6 +59,8 @@ pub struct Hub {
     /// Set right after the hub is made: each needs the other.
     bell: OnceLock<Arc<Bell>>,
     rooms: RwLock<HashMap<RoomName, Arc<Room>>>,
+    /// Rooms that were deleted, and are still to be let go of.
+    deleted: Mutex<Vec<Arc<Room>>>,
     page_sizes: PageSize,
     limits: RingLimits,
     options: HubOptions,
@@ -78,6 +81,7 @@ impl Hub {
             store,
             bell: OnceLock::new(),
             rooms: RwLock::default(),
+            deleted: Mutex::default(),
             page_sizes: PageSize::default(),
             limits,
             options,
@@ -115,6 +119,7 @@ impl Hub {
                     Ring::Deleted => {
                         self.rooms.write().remove(&name);
                         room.deleted();
+                        self.deleted.lock().push(room);
                     }
                 }
             }
@@ -154,8 +159,8 @@ impl Hub {
                 rooms.entry(name.clone()).or_insert_with(make).clone()
             });
             let Some(hold) = room.hold() else {
-                // It was let go of just now; the map may still name it.
-                self.rooms.write().retain(|_, known| !Arc::ptr_eq(known, &room));
+                // It is being let go of; the map may name it for a moment yet.
+                tokio::task::yield_now().await;
                 continue;
             };
             room.opened.get_or_try_init(|| self.open(&room)).await?;
@@ -166,7 +171,7 @@ impl Hub {
     /// Listens first, and asks for the head then: what comes in between is heard.
     async fn open(self: &Arc<Self>, room: &Arc<Room>) -> Result<(), Unavailable> {
         let bell = self.bell.get().ok_or(Unavailable)?;
-        bell.listen(&room.name).await?;
+        room.listening.get_or_try_init(|| bell.listen(&room.name)).await?;
         let head = self.store.heads(std::slice::from_ref(&room.name)).await?[0];
         let work = room.step(|tail| tail.open(head));
         self.work(room, work);
@@ -212,23 +217,19 @@ impl Hub {
         Ok(position.unwrap_or_default())
     }
 
-    /// Lets a subscription begin at a position: it is live at once if that is the tail's, and catches up otherwise.
+    /// Makes a subscription known to its room, so that what is said to those present reaches it. [`Hub::begin`] comes next.
     ///
     /// # Errors
-    /// If the room cannot be made active.
-    pub async fn subscribe(
-        self: &Arc<Self>,
-        subscription: &Arc<Subscription>,
-        position: MessageId,
-    ) -> Result<(), Unavailable> {
-        loop {
-            let hold = self.hold(&subscription.room).await?;
-            let Some(room) = self.active(&hold.name) else { continue };
-            if room.enter(subscription) {
-                self.read_on(room, subscription.clone(), position, CatchUpReason::Subscribed);
-                return Ok(());
-            }
-        }
+    /// If the room was deleted just now.
+    pub fn enter(&self, hold: &Hold, subscription: &Arc<Subscription>) -> Result<(), Unavailable> {
+        if hold.enter(subscription) { Ok(()) } else { Err(Unavailable) }
+    }
+
+    /// Lets a subscription's delivery begin after a position: it is live at once if that is the tail's, and catches up
+    /// otherwise.
+    pub fn begin(self: &Arc<Self>, hold: &Hold, subscription: &Arc<Subscription>, position: MessageId) {
+        let room = Arc::clone(hold);
+        self.read_on(room, subscription.clone(), position, CatchUpReason::Subscribed);
     }
 
     /// Ends a subscription at its client's wish.
@@ -302,13 +303,13 @@ impl Hub {
             let rooms: Vec<Arc<Room>> = self.rooms.read().values().cloned().collect();
             for rooms in rooms.chunks(512) {
                 let names: Vec<RoomName> = rooms.iter().map(|room| room.name.clone()).collect();
-                let asked_at: Vec<MessageId> = rooms.iter().map(|room| room.position()).collect();
+                let asked: Vec<_> = rooms.iter().map(|room| room.asking()).collect();
                 let Ok(heads) = self.store.heads(&names).await else { break };
-                for ((room, asked_at), head) in rooms.iter().zip(asked_at).zip(heads) {
+                for ((room, asked), head) in rooms.iter().zip(asked).zip(heads) {
                     if !room.opened.initialized() {
                         continue;
                     }
-                    let work = room.step(|tail| tail.check(asked_at, head));
+                    let work = room.step(|tail| tail.check(asked, head));
                     if work.read.is_some() {
                         self.metrics.hole(Hole::Check);
                     }
@@ -323,27 +324,24 @@ impl Hub {
         let linger = self.options.linger;
         let idle: Vec<Arc<Room>> =
             self.rooms.read().values().filter(|room| room.close_if_idle(linger)).cloned().collect();
-        if idle.is_empty() {
-            return;
-        }
+        let mut gone = std::mem::take(&mut *self.deleted.lock());
         {
             let mut rooms = self.rooms.write();
-            for room in &idle {
-                if rooms.get(&room.name).is_some_and(|known| Arc::ptr_eq(known, room)) {
+            for room in idle {
+                if rooms.get(&room.name).is_some_and(|known| Arc::ptr_eq(known, &room)) {
                     rooms.remove(&room.name);
+                    gone.push(room);
                 }
             }
         }
-        let opened = idle.iter().filter(|room| room.opened.initialized()).count();
+        let opened = gone.iter().filter(|room| room.opened.initialized()).count();
         self.metrics.rooms.decrement(opened as f64);
-        let names: Vec<RoomName> = idle.iter().map(|room| room.name.clone()).collect();
-        if let Some(bell) = self.bell.get() {
+        let listening = gone.into_iter().filter(|room| room.listening.initialized());
+        let names: Vec<RoomName> = listening.map(|room| room.name.clone()).collect();
+        if let Some(bell) = self.bell.get()
+            && !names.is_empty()
+        {
             bell.unlisten(&names).await;
         }
-    }
-
-    /// The gauge of connections of a transport, for those that the hub serves.
-    pub fn metrics(&self, transport: Transport) -> &metrics::Gauge {
-        self.metrics.connections(transport)
     }
 }

@@ -20,6 +20,8 @@ pub struct Part {
 struct Queue {
     parts: VecDeque<Part>,
     bytes: usize,
+    /// Whether what was taken last may still be on its way.
+    writing: bool,
     closed: bool,
 }
 
@@ -81,7 +83,8 @@ impl Outbox {
             let ready = self.ready.notified();
             {
                 let mut queue = self.queue.lock();
-                if !queue.parts.is_empty() {
+                queue.writing = !queue.parts.is_empty();
+                if queue.writing {
                     let count = queue.parts.len().min(most);
                     let parts: Vec<Part> = queue.parts.drain(..count).collect();
                     queue.bytes -= parts.iter().map(|part| part.bytes.len()).sum::<usize>();
@@ -117,6 +120,12 @@ impl Outbox {
             queue.bytes = 0;
         }
         self.close();
+    }
+
+    /// Whether something waits to be written, or is being written.
+    pub fn is_waiting(&self) -> bool {
+        let queue = self.queue.lock();
+        queue.bytes > 0 || queue.writing
     }
 
     /// Whether nothing more is taken.

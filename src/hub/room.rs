@@ -16,7 +16,7 @@ use tokio::sync::{Notify, OnceCell};
 use super::outbox::Part;
 use super::ring::RingLimits;
 use super::subscription::Subscription;
-use super::tail::{Step, Tail};
+use super::tail::{Asked, Step, Tail};
 use crate::log::{Event, Page, Unavailable};
 use crate::protocol::frame::Ended;
 use crate::protocol::{MessageId, RoomName};
@@ -48,7 +48,9 @@ type SharedRead = Shared<BoxFuture<'static, Result<Arc<Page>, Unavailable>>>;
 pub struct Room {
     /// Its name.
     pub name: RoomName,
-    /// Set once its bell is heard and its position is known.
+    /// Set once its bell is heard.
+    pub(super) listening: OnceCell<()>,
+    /// Set once its position is known.
     pub(super) opened: OnceCell<()>,
     state: Mutex<State>,
     reads: Mutex<HashMap<(MessageId, usize), SharedRead>>,
@@ -97,6 +99,7 @@ impl Room {
         };
         Self {
             name,
+            listening: OnceCell::new(),
             opened: OnceCell::new(),
             state: Mutex::new(state),
             reads: Mutex::default(),
@@ -108,6 +111,11 @@ impl Room {
     /// The newest id that this node has seen.
     pub fn position(&self) -> MessageId {
         self.state.lock().tail.position().unwrap_or_default()
+    }
+
+    /// What to hand to [`Tail::check`] with the head that is asked for next.
+    pub(super) fn asking(&self) -> Asked {
+        self.state.lock().tail.asking()
     }
 
     /// The position before the newest so many messages, if the ring has them.
@@ -256,9 +264,10 @@ impl Room {
         if !subscription.end() {
             return false;
         }
-        state.members.try_remove(subscription.place.load(Ordering::Acquire));
-        state.idle_since = Instant::now();
-        self.metrics.subscriptions.decrement(1);
+        if state.members.try_remove(subscription.place.load(Ordering::Acquire)).is_some() {
+            state.idle_since = Instant::now();
+            self.metrics.subscriptions.decrement(1);
+        }
         true
     }
 
@@ -366,9 +375,9 @@ impl Room {
 pub struct Hold(Arc<Room>);
 
 impl std::ops::Deref for Hold {
-    type Target = Room;
+    type Target = Arc<Room>;
 
-    fn deref(&self) -> &Room {
+    fn deref(&self) -> &Arc<Room> {
         &self.0
     }
 }

@@ -53,6 +53,7 @@ pub fn follows(position: MessageId, id: MessageId) -> bool {
     id > position && id.seq == position.seq + 1
 }
 
-fn reason(position: MessageId, next: MessageId) -> GapReason {
+/// Why the log goes on at `next` after a position that it does not follow.
+pub fn reason(position: MessageId, next: MessageId) -> GapReason {
     if next.seq > position.seq { GapReason::Trimmed } else { GapReason::Rewound }
 }

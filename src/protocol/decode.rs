@@ -3,15 +3,17 @@
 //! Decoding has two steps: an encoding finds the fields of each frame ([`Fields`]), without looking into them; then
 //! one piece of code, for both encodings, checks them. So a frame with a bad field can still be answered by its `ref`.
 
+use std::fmt;
+
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::Encoding;
 use super::codes::{ErrorCode, Failure};
 use super::data::{self, Data, Head};
-use super::ids::InvalidId;
+use super::ids::{InvalidId, RoomName};
 use super::request::{DEFAULT_TYPE, Draft, HISTORY_LIMIT, MAX_LAST, MAX_TYPE, Range, Request, Start};
 
 /// One frame of a client: what it asks, or why it cannot be done, and how to address the answer.
@@ -36,57 +38,89 @@ pub const MAX_FRAMES: usize = 4096;
 /// # Errors
 /// [`Undecodable`] if the payload as a whole is malformed.
 pub fn decode(encoding: Encoding, payload: &Bytes) -> Result<Vec<Incoming>, Undecodable> {
-    match encoding {
-        Encoding::Json => decode_json(payload),
-        Encoding::MessagePack => decode_msgpack(payload),
-    }
-}
-
-fn decode_json(payload: &[u8]) -> Result<Vec<Incoming>, Undecodable> {
-    let first = payload.iter().find(|byte| !byte.is_ascii_whitespace());
-    if first == Some(&b'[') {
-        let frames: Vec<&RawValue> = serde_json::from_slice(payload).map_err(|_| Undecodable)?;
-        if frames.len() > MAX_FRAMES {
-            return Ok(vec![too_many_frames()]);
-        }
-        Ok(frames.into_iter().map(json_frame).collect())
-    } else {
-        let frame: &RawValue = serde_json::from_slice(payload).map_err(|_| Undecodable)?;
-        Ok(vec![json_frame(frame)])
-    }
-}
-
-fn json_frame(frame: &RawValue) -> Incoming {
-    match serde_json::from_str::<Fields<&RawValue>>(frame.get()) {
-        Ok(fields) => fields.check(),
-        Err(_) => not_a_frame(),
-    }
-}
-
-fn decode_msgpack(payload: &Bytes) -> Result<Vec<Incoming>, Undecodable> {
-    let mut input = &payload[..];
-    let frames = match data::read_head(&mut &payload[..]).map_err(|_| Undecodable)? {
-        Head::Array(count) => {
-            data::read_head(&mut input).map_err(|_| Undecodable)?;
-            count
-        }
-        _ => 1,
-    };
-    if frames > MAX_FRAMES {
+    let Maps { maps, .. } = maps(encoding, payload)?;
+    if maps.len() > MAX_FRAMES {
         return Ok(vec![too_many_frames()]);
     }
-    let mut incoming = Vec::with_capacity(frames);
-    for _ in 0..frames {
-        incoming.push(match msgpack_fields(payload, &mut input)? {
-            Some(fields) => fields.check(),
-            None => not_a_frame(),
-        });
-    }
-    if input.is_empty() { Ok(incoming) } else { Err(Undecodable) }
+    Ok(maps.iter().map(|fields| fields.as_ref().map_or_else(not_a_frame, Fields::check)).collect())
 }
 
-/// The fields of the frame at the start of `input`, which lies within `payload`; `None` if it is no map.
-fn msgpack_fields(payload: &Bytes, input: &mut &[u8]) -> Result<Option<Fields<Bytes>>, Undecodable> {
+/// Decodes a message to publish: a map with the fields of a `publish` frame.
+///
+/// # Errors
+/// `bad_request`, naming the field.
+pub fn draft(encoding: Encoding, body: &Bytes) -> Result<Draft, Failure> {
+    if let Ok(Maps { array: false, maps }) = maps(encoding, body)
+        && let [Some(fields)] = &maps[..]
+    {
+        return fields.draft();
+    }
+    Err(Failure::bad_request("the body must be one map with a field `data`"))
+}
+
+/// Decodes an array of messages to publish, each with its room.
+///
+/// # Errors
+/// `bad_request` if the body as a whole is malformed.
+pub fn drafts(encoding: Encoding, body: &Bytes) -> Result<Vec<Result<(RoomName, Draft), Failure>>, Failure> {
+    match maps(encoding, body) {
+        Ok(Maps { array: true, maps }) => Ok(maps
+            .iter()
+            .map(|fields| match fields {
+                Some(fields) => Ok((fields.room()?, fields.draft()?)),
+                None => Err(Failure::bad_request("each message must be a map")),
+            })
+            .collect()),
+        _ => Err(Failure::bad_request("the body must be an array of maps with `room` and `data`")),
+    }
+}
+
+/// The maps of a payload; `None` stands for a value that is none.
+struct Maps<'a> {
+    array: bool,
+    maps: Vec<Option<Fields<'a>>>,
+}
+
+fn maps(encoding: Encoding, payload: &Bytes) -> Result<Maps<'_>, Undecodable> {
+    match encoding {
+        Encoding::Json => json_maps(payload),
+        Encoding::MessagePack => msgpack_maps(payload),
+    }
+}
+
+fn json_maps(payload: &[u8]) -> Result<Maps<'_>, Undecodable> {
+    let array = payload.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
+    let values: Vec<&RawValue> = if array {
+        serde_json::from_slice(payload).map_err(|_| Undecodable)?
+    } else {
+        vec![serde_json::from_slice(payload).map_err(|_| Undecodable)?]
+    };
+    let maps = values.into_iter().map(|value| serde_json::from_str(value.get()).ok()).collect();
+    Ok(Maps { array, maps })
+}
+
+fn msgpack_maps(payload: &Bytes) -> Result<Maps<'_>, Undecodable> {
+    let mut input = &payload[..];
+    let (array, count) = match data::read_head(&mut &payload[..]).map_err(|_| Undecodable)? {
+        Head::Array(count) => {
+            data::read_head(&mut input).map_err(|_| Undecodable)?;
+            (true, count)
+        }
+        _ => (false, 1),
+    };
+    // Each value takes a byte at least: what claims more is malformed, and must not reserve memory for it.
+    if count > input.len() {
+        return Err(Undecodable);
+    }
+    let mut maps = Vec::with_capacity(count);
+    for _ in 0..count {
+        maps.push(msgpack_map(payload, &mut input)?);
+    }
+    if input.is_empty() { Ok(Maps { array, maps }) } else { Err(Undecodable) }
+}
+
+/// The map at the start of `input`, which lies within `payload`; `None` if it is no map.
+fn msgpack_map<'a>(payload: &Bytes, input: &mut &[u8]) -> Result<Option<Fields<'a>>, Undecodable> {
     let mut ahead = *input;
     let Head::Map(count) = data::read_head(&mut ahead).map_err(|_| Undecodable)? else {
         measure(input)?;
@@ -97,9 +131,7 @@ fn msgpack_fields(payload: &Bytes, input: &mut &[u8]) -> Result<Option<Fields<By
     for _ in 0..count {
         let name = data::read_text(input).map_err(|_| Undecodable)?;
         let value = payload.slice_ref(measure(input)?);
-        if let Some(field) = fields.named(name) {
-            *field = Some(value);
-        }
+        fields.set(name, Field::MessagePack(value));
     }
     Ok(Some(fields))
 }
@@ -137,61 +169,108 @@ fn too_many_frames() -> Incoming {
 }
 
 /// The fields that any client frame may have, found but not yet looked into.
-#[derive(Deserialize)]
-#[serde(bound = "V: Deserialize<'de>")]
-struct Fields<V> {
-    op: Option<V>,
-    r#ref: Option<V>,
-    token: Option<V>,
-    room: Option<V>,
-    since: Option<V>,
-    last: Option<V>,
-    durable: Option<V>,
-    forget: Option<V>,
-    #[serde(default, deserialize_with = "null_too")]
-    data: Option<V>,
-    r#type: Option<V>,
-    key: Option<V>,
-    id: Option<V>,
-    after: Option<V>,
-    before: Option<V>,
-    limit: Option<V>,
-    to: Option<V>,
+#[derive(Default)]
+struct Fields<'a> {
+    op: Option<Field<'a>>,
+    reference: Option<Field<'a>>,
+    token: Option<Field<'a>>,
+    room: Option<Field<'a>>,
+    since: Option<Field<'a>>,
+    last: Option<Field<'a>>,
+    durable: Option<Field<'a>>,
+    forget: Option<Field<'a>>,
+    data: Option<Field<'a>>,
+    kind: Option<Field<'a>>,
+    key: Option<Field<'a>>,
+    id: Option<Field<'a>>,
+    after: Option<Field<'a>>,
+    before: Option<Field<'a>>,
+    limit: Option<Field<'a>>,
+    to: Option<Field<'a>>,
 }
 
-/// Serde takes `null` for a missing field; as `data` it is a value.
-fn null_too<'de, D: serde::Deserializer<'de>, V: Deserialize<'de>>(field: D) -> Result<Option<V>, D::Error> {
-    V::deserialize(field).map(Some)
+/// A field's value, not yet looked into.
+enum Field<'a> {
+    Json(&'a RawValue),
+    MessagePack(Bytes),
 }
 
-impl<V> Default for Fields<V> {
-    fn default() -> Self {
-        Self {
-            op: None,
-            r#ref: None,
-            token: None,
-            room: None,
-            since: None,
-            last: None,
-            durable: None,
-            forget: None,
-            data: None,
-            r#type: None,
-            key: None,
-            id: None,
-            after: None,
-            before: None,
-            limit: None,
-            to: None,
+/// The fields of a JSON object.
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Fields<'de>, A::Error> {
+                let mut fields = Fields::default();
+                while let Some((name, value)) = object.next_entry::<String, &RawValue>()? {
+                    fields.set(&name, Field::Json(value));
+                }
+                Ok(fields)
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// Each is `None` where the value is of another type.
+impl Field<'_> {
+    fn text(&self) -> Option<String> {
+        match self {
+            Self::Json(value) => serde_json::from_str(value.get()).ok(),
+            Self::MessagePack(value) => data::read_text(&mut &value[..]).ok().map(str::to_owned),
+        }
+    }
+
+    fn unsigned(&self) -> Option<u64> {
+        match self {
+            Self::Json(value) => serde_json::from_str(value.get()).ok(),
+            Self::MessagePack(value) => match data::read_head(&mut &value[..]) {
+                Ok(Head::Unsigned(number)) => Some(number),
+                _ => None,
+            },
+        }
+    }
+
+    fn boolean(&self) -> Option<bool> {
+        match self {
+            Self::Json(value) => serde_json::from_str(value.get()).ok(),
+            Self::MessagePack(value) => match data::read_head(&mut &value[..]) {
+                Ok(Head::Bool(value)) => Some(value),
+                _ => None,
+            },
+        }
+    }
+
+    fn is_null(&self) -> bool {
+        match self {
+            Self::Json(value) => value.get() == "null",
+            Self::MessagePack(value) => data::read_head(&mut &value[..]) == Ok(Head::Nil),
+        }
+    }
+
+    /// MessagePack is copied: a slice would keep the whole WebSocket message in memory for as long as the ring keeps this one.
+    fn data(&self) -> Result<Data, data::DataError> {
+        match self {
+            Self::Json(value) => Data::from_json(value.get()),
+            Self::MessagePack(value) => Data::from_msgpack(Bytes::copy_from_slice(value)),
         }
     }
 }
 
-impl<V> Fields<V> {
-    fn named(&mut self, name: &str) -> Option<&mut Option<V>> {
-        Some(match name {
+impl<'a> Fields<'a> {
+    /// Unknown fields are ignored.
+    fn set(&mut self, name: &str, value: Field<'a>) {
+        let field = match name {
             "op" => &mut self.op,
-            "ref" => &mut self.r#ref,
+            "ref" => &mut self.reference,
             "token" => &mut self.token,
             "room" => &mut self.room,
             "since" => &mut self.since,
@@ -199,91 +278,28 @@ impl<V> Fields<V> {
             "durable" => &mut self.durable,
             "forget" => &mut self.forget,
             "data" => &mut self.data,
-            "type" => &mut self.r#type,
+            "type" => &mut self.kind,
             "key" => &mut self.key,
             "id" => &mut self.id,
             "after" => &mut self.after,
             "before" => &mut self.before,
             "limit" => &mut self.limit,
             "to" => &mut self.to,
-            _ => return None,
-        })
-    }
-}
-
-/// A field's value in some encoding. Each method is `None` where the value is of another type.
-trait Value {
-    fn text(&self) -> Option<String>;
-    fn unsigned(&self) -> Option<u64>;
-    fn boolean(&self) -> Option<bool>;
-    fn is_null(&self) -> bool;
-    fn data(&self) -> Result<Data, data::DataError>;
-}
-
-impl Value for &RawValue {
-    fn text(&self) -> Option<String> {
-        serde_json::from_str(self.get()).ok()
-    }
-
-    fn unsigned(&self) -> Option<u64> {
-        serde_json::from_str(self.get()).ok()
-    }
-
-    fn boolean(&self) -> Option<bool> {
-        serde_json::from_str(self.get()).ok()
-    }
-
-    fn is_null(&self) -> bool {
-        self.get() == "null"
-    }
-
-    fn data(&self) -> Result<Data, data::DataError> {
-        Data::from_json(self.get())
-    }
-}
-
-impl Value for Bytes {
-    fn text(&self) -> Option<String> {
-        data::read_text(&mut &self[..]).ok().map(str::to_owned)
-    }
-
-    fn unsigned(&self) -> Option<u64> {
-        match data::read_head(&mut &self[..]) {
-            Ok(Head::Unsigned(number)) => Some(number),
-            _ => None,
-        }
-    }
-
-    fn boolean(&self) -> Option<bool> {
-        match data::read_head(&mut &self[..]) {
-            Ok(Head::Bool(value)) => Some(value),
-            _ => None,
-        }
-    }
-
-    fn is_null(&self) -> bool {
-        data::read_head(&mut &self[..]) == Ok(Head::Nil)
-    }
-
-    /// Copies: a slice would keep the whole WebSocket message in memory for as long as the ring keeps this one.
-    fn data(&self) -> Result<Data, data::DataError> {
-        Data::from_msgpack(Bytes::copy_from_slice(self))
-    }
-}
-
-impl<V: Value> Fields<V> {
-    fn check(self) -> Incoming {
-        let reference = match &self.r#ref {
-            None => None,
-            Some(value) => match value.unsigned() {
-                Some(number) => Some(number),
-                None => {
-                    let failure = Failure::new(ErrorCode::BadFrame, "`ref` must be an unsigned integer");
-                    return Incoming { reference: None, request: Err(failure) };
-                }
-            },
+            _ => return,
         };
-        let Some(op) = self.op.as_ref().and_then(V::text) else {
+        *field = Some(value);
+    }
+
+    fn check(&self) -> Incoming {
+        let reference = match self.reference.as_ref().map(Field::unsigned) {
+            None => None,
+            Some(Some(number)) => Some(number),
+            Some(None) => {
+                let failure = Failure::new(ErrorCode::BadFrame, "`ref` must be an unsigned integer");
+                return Incoming { reference: None, request: Err(failure) };
+            }
+        };
+        let Some(op) = self.op.as_ref().and_then(Field::text) else {
             return Incoming { reference, ..not_a_frame() };
         };
         Incoming { reference, request: self.request(&op) }
@@ -291,24 +307,24 @@ impl<V: Value> Fields<V> {
 
     fn request(&self, op: &str) -> Result<Request, Failure> {
         Ok(match op {
-            "connect" => Request::Connect { token: optional("token", &self.token, V::text, TEXT)? },
+            "connect" => Request::Connect { token: optional("token", &self.token, Field::text, TEXT)? },
             "subscribe" => {
                 Request::Subscribe { room: self.room()?, start: self.start()?, durable: self.durable()? }
             }
             "unsubscribe" => Request::Unsubscribe {
                 room: self.room()?,
-                forget: optional("forget", &self.forget, V::boolean, "true or false")?.unwrap_or(false),
+                forget: optional("forget", &self.forget, Field::boolean, "true or false")?.unwrap_or(false),
             },
             "publish" => Request::Publish { room: self.room()?, message: self.draft()? },
             "ack" => Request::Ack { room: self.room()?, id: parsed("id", &self.id)? },
             "history" => Request::History { room: self.room()?, range: self.range()?, limit: self.limit()? },
             "signal" => Request::Signal {
                 room: self.room()?,
-                kind: message_type(required("type", &self.r#type, V::text, TEXT)?)?,
+                kind: message_type(required("type", &self.kind, Field::text, TEXT)?)?,
                 data: self.data()?,
                 to: optional_parsed("to", &self.to)?,
             },
-            "auth" => Request::Auth { token: required("token", &self.token, V::text, TEXT)? },
+            "auth" => Request::Auth { token: required("token", &self.token, Field::text, TEXT)? },
             "ping" => Request::Ping,
             _ => {
                 let message = "there is no such op in version 1 of the protocol";
@@ -317,7 +333,7 @@ impl<V: Value> Fields<V> {
         })
     }
 
-    fn room(&self) -> Result<super::RoomName, Failure> {
+    fn room(&self) -> Result<RoomName, Failure> {
         parsed("room", &self.room)
     }
 
@@ -331,8 +347,8 @@ impl<V: Value> Fields<V> {
     }
 
     fn draft(&self) -> Result<Draft, Failure> {
-        let kind = optional("type", &self.r#type, V::text, TEXT)?;
-        let key = optional("key", &self.key, V::text, TEXT)?;
+        let kind = optional("type", &self.kind, Field::text, TEXT)?;
+        let key = optional("key", &self.key, Field::text, TEXT)?;
         Ok(Draft {
             key: key.map_or_else(|| Ok(Uuid::new_v4()), |text| message_key(&text))?,
             kind: kind.map_or_else(|| Ok(DEFAULT_TYPE.into()), message_type)?,
@@ -341,19 +357,19 @@ impl<V: Value> Fields<V> {
     }
 
     fn start(&self) -> Result<Option<Start>, Failure> {
-        let since = optional("since", &self.since, V::text, "an id, \"0\" or \"$\"")?;
-        let last = optional("last", &self.last, V::unsigned, "a number from 0 to 1000")?;
+        let since = optional("since", &self.since, Field::text, "an id, \"0\" or \"$\"")?;
+        let last = optional("last", &self.last, Field::unsigned, "a number from 0 to 1000")?;
         start(since.as_deref(), last)
     }
 
     fn range(&self) -> Result<Range, Failure> {
-        let after = optional("after", &self.after, V::text, TEXT)?;
-        let before = optional("before", &self.before, V::text, TEXT)?;
+        let after = optional("after", &self.after, Field::text, TEXT)?;
+        let before = optional("before", &self.before, Field::text, TEXT)?;
         range(after.as_deref(), before.as_deref())
     }
 
     fn limit(&self) -> Result<usize, Failure> {
-        limit(optional("limit", &self.limit, V::unsigned, "a number from 1 to 1000")?)
+        limit(optional("limit", &self.limit, Field::unsigned, "a number from 1 to 1000")?)
     }
 }
 
@@ -431,10 +447,10 @@ fn named<T>(name: &str, result: Result<T, InvalidId>) -> Result<T, Failure> {
     result.map_err(|error| Failure::bad_request(format!("`{name}`: {error}")))
 }
 
-fn optional<V: Value, T>(
+fn optional<'a, T>(
     name: &str,
-    value: &Option<V>,
-    read: impl Fn(&V) -> Option<T>,
+    value: &Option<Field<'a>>,
+    read: impl Fn(&Field<'a>) -> Option<T>,
     wanted: &str,
 ) -> Result<Option<T>, Failure> {
     match value {
@@ -447,25 +463,25 @@ fn optional<V: Value, T>(
     }
 }
 
-fn required<V: Value, T>(
+fn required<'a, T>(
     name: &str,
-    value: &Option<V>,
-    read: impl Fn(&V) -> Option<T>,
+    value: &Option<Field<'a>>,
+    read: impl Fn(&Field<'a>) -> Option<T>,
     wanted: &str,
 ) -> Result<T, Failure> {
     optional(name, value, read, wanted)?.ok_or_else(|| missing(name))
 }
 
-fn optional_parsed<V: Value, T: std::str::FromStr<Err = InvalidId>>(
+fn optional_parsed<T: std::str::FromStr<Err = InvalidId>>(
     name: &str,
-    value: &Option<V>,
+    value: &Option<Field<'_>>,
 ) -> Result<Option<T>, Failure> {
-    optional(name, value, V::text, TEXT)?.map(|text| named(name, text.parse())).transpose()
+    optional(name, value, Field::text, TEXT)?.map(|text| named(name, text.parse())).transpose()
 }
 
-fn parsed<V: Value, T: std::str::FromStr<Err = InvalidId>>(
+fn parsed<T: std::str::FromStr<Err = InvalidId>>(
     name: &str,
-    value: &Option<V>,
+    value: &Option<Field<'_>>,
 ) -> Result<T, Failure> {
     optional_parsed(name, value)?.ok_or_else(|| missing(name))
 }

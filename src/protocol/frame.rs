@@ -2,6 +2,7 @@
 //! `encode` writes once for all readers.
 
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::codes::{CloseCode, Failure};
@@ -9,11 +10,13 @@ use super::data::Data;
 use super::ids::{MessageId, RoomName, UserId};
 
 /// A message of a room's log, as REST and history show it: the `message` frame without `op`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Message {
     /// The room.
+    #[schema(value_type = String)]
     pub room: RoomName,
     /// The id that the log gave it.
+    #[schema(value_type = String, example = "1700000000000-42")]
     pub id: MessageId,
     /// The key that its sender gave it.
     #[serde(serialize_with = "as_text")]
@@ -23,7 +26,8 @@ pub struct Message {
     /// Its type, `message` unless the sender said otherwise.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Its content.
+    /// Its content: any JSON value.
+    #[schema(value_type = Object)]
     pub data: Data,
 }
 
@@ -33,18 +37,20 @@ pub fn as_text<S: Serializer>(key: &Uuid, serializer: S) -> Result<S::Ok, S::Err
 }
 
 /// What would follow `after` is not to be had; delivery goes on at `next`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Gap {
     /// The last id before the gap.
+    #[schema(value_type = String)]
     pub after: MessageId,
     /// The id at which delivery goes on; where that message is not there yet, the smallest id it can have.
+    #[schema(value_type = String)]
     pub next: MessageId,
     /// Why.
     pub reason: GapReason,
 }
 
 /// Why messages are not to be had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum GapReason {
     /// Retention took them, or they were deleted.
@@ -230,13 +236,14 @@ pub enum Answer {
 }
 
 /// A page of a room's log.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct HistoryPage {
     /// The messages, in the order asked for.
     pub messages: Vec<Message>,
     /// Whether there are more in that direction.
     pub more: bool,
     /// The room's newest id.
+    #[schema(value_type = String)]
     pub head: MessageId,
     /// The first place in the page at which messages are missing.
     #[serde(skip_serializing_if = "Option::is_none")]

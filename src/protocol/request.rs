@@ -115,6 +115,8 @@ pub enum Range {
     After(MessageId),
     /// The oldest messages that are retained.
     Oldest,
+    /// The oldest messages from this time on, in Unix milliseconds.
+    FromTime(u64),
     /// The newest messages before this id.
     Before(MessageId),
     /// The newest messages.

@@ -1,7 +1,7 @@
 //! The bell: a shard channel for each room that is active on this node, on which Redis sends live copies of what was
 //! appended, signals and notices. It may lose, repeat or reorder: it is an accelerator, and the log is the truth.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,7 +84,8 @@ pub type Ear = Arc<dyn Fn(BellEvent) + Send + Sync>;
 pub struct Bell {
     link: Arc<Link>,
     keys: Keys,
-    wanted: Mutex<HashSet<String>>,
+    /// How many listen to each channel here.
+    wanted: Mutex<HashMap<String, usize>>,
     requests: mpsc::Sender<(String, oneshot::Sender<bool>)>,
     ear: Ear,
 }
@@ -126,35 +127,54 @@ impl Bell {
         Ok(bell)
     }
 
-    /// Listens to a room's bell. Subscriptions that are asked for at once go to Redis together.
+    /// Listens to a room's bell, until as many calls of [`Bell::unlisten`]. Subscriptions that are asked for at once go to
+    /// Redis together.
     ///
     /// # Errors
-    /// If Redis cannot be reached; the bell is then tried again by itself for as long as the room is listened to.
+    /// If Redis cannot be reached; then nothing was changed.
     pub async fn listen(&self, room: &RoomName) -> Result<(), Unavailable> {
         let channel = self.keys.bell(room);
-        self.wanted.lock().insert(channel.clone());
+        *self.wanted.lock().entry(channel.clone()).or_default() += 1;
         let (done, heard) = oneshot::channel();
-        self.requests.send((channel, done)).await.map_err(|_| Unavailable)?;
-        match heard.await {
-            Ok(true) => Ok(()),
-            _ => Err(Unavailable),
+        let asked = self.requests.send((channel.clone(), done)).await;
+        if asked.is_ok() && heard.await == Ok(true) {
+            return Ok(());
         }
+        self.no_longer_wanted(&[channel]);
+        Err(Unavailable)
     }
 
     /// Stops listening to rooms' bells.
     pub async fn unlisten(&self, rooms: &[RoomName]) {
         let channels: Vec<String> = rooms.iter().map(|room| self.keys.bell(room)).collect();
-        {
-            let mut wanted = self.wanted.lock();
-            channels.iter().for_each(|channel| {
-                wanted.remove(channel);
-            });
-        }
-        for group in self.by_slot(channels) {
+        let channels = self.no_longer_wanted(&channels);
+        for group in self.by_slot(channels.clone()) {
             if let Err(error) = self.link.client().sunsubscribe(group).await {
                 tracing::debug!(%error, "a bell could not be left");
             }
         }
+        // Somebody may have begun to listen while this was on its way, and have been cut off by it.
+        let wanted_again = {
+            let wanted = self.wanted.lock();
+            channels.into_iter().filter(|channel| wanted.contains_key(channel)).collect()
+        };
+        self.subscribe_to(wanted_again).await;
+    }
+
+    /// Counts listeners down. The channels that are left with none.
+    fn no_longer_wanted(&self, channels: &[String]) -> Vec<String> {
+        let mut wanted = self.wanted.lock();
+        let mut left = Vec::new();
+        for channel in channels {
+            if let Some(count) = wanted.get_mut(channel) {
+                *count -= 1;
+                if *count == 0 {
+                    wanted.remove(channel);
+                    left.push(channel.clone());
+                }
+            }
+        }
+        left
     }
 
     async fn subscribe(
@@ -190,7 +210,7 @@ impl Bell {
             }
             for _ in 0..tries {
                 self.subscribe_to_dummies().await;
-                let channels: Vec<String> = self.wanted.lock().iter().cloned().collect();
+                let channels: Vec<String> = self.wanted.lock().keys().cloned().collect();
                 for channels in channels.chunks(CHANNELS_AT_ONCE) {
                     self.subscribe_to(channels.to_vec()).await;
                 }

@@ -7,6 +7,7 @@ pub mod bell;
 pub mod durability;
 pub mod embedded;
 mod functions;
+mod inspect;
 mod keys;
 pub mod link;
 pub mod log;
@@ -15,7 +16,7 @@ pub mod rooms;
 pub mod store;
 pub mod subscriptions;
 
-pub use bell::{Bell, BellEvent, Ring, Signal};
+pub use bell::{Bell, BellEvent, Ear, Ring, Signal};
 pub use link::ConnectError;
 pub use log::Batch;
 pub use rooms::{RoomCursor, RoomFacts};

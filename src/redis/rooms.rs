@@ -25,6 +25,14 @@ pub struct RoomFacts {
     pub bytes: u64,
 }
 
+impl RoomFacts {
+    /// How many of the entries come after a position. Ids are dense, so that is a difference.
+    pub fn after(&self, position: MessageId) -> u64 {
+        let Some(first) = self.first else { return 0 };
+        self.head.seq.saturating_sub(position.seq.max(first.seq.saturating_sub(1)))
+    }
+}
+
 /// Where a listing of rooms goes on: which primary, and Redis's own cursor there.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RoomCursor {

@@ -1,5 +1,6 @@
 //! What operators see: metrics and logs.
 
+pub mod logs;
 mod metrics;
 mod names;
 

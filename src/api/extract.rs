@@ -1,0 +1,211 @@
+//! What handlers take from a request and give back, in either encoding.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::problem::Problem;
+use crate::auth::{Claims, Permission};
+use crate::gateway::websocket::bearer;
+use crate::node::Node;
+use crate::protocol::{Encoding, ErrorCode, Failure, RoomName};
+
+const MSGPACK: &str = "application/msgpack";
+
+/// Who asks: the claims of the `Authorization: Bearer` token.
+pub struct Bearer(pub Arc<Claims>);
+
+impl Bearer {
+    /// Checks a grant on a room.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn require(&self, room: &RoomName, permission: Permission) -> Result<(), Problem> {
+        self.require_any(room, &[permission])
+    }
+
+    /// Checks that at least one of these is granted on a room.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn require_any(&self, room: &RoomName, permissions: &[Permission]) -> Result<(), Problem> {
+        let Claims { grants, user, .. } = &*self.0;
+        if permissions.iter().any(|permission| grants.allows(room, user, *permission)) {
+            return Ok(());
+        }
+        let wanted: Vec<&str> = permissions.iter().map(|permission| permission.as_str()).collect();
+        let message = format!("the token does not grant `{}` on this room", wanted.join("` or `"));
+        Err(Failure::forbidden(message).into())
+    }
+
+    /// Checks `manage` on all rooms.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn require_manage_all(&self) -> Result<(), Problem> {
+        if self.0.grants.manages_all() {
+            Ok(())
+        } else {
+            Err(Failure::forbidden("the token does not grant `manage` on `*`").into())
+        }
+    }
+}
+
+impl FromRequestParts<Arc<Node>> for Bearer {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, node: &Arc<Node>) -> Result<Self, Problem> {
+        let token = bearer(&parts.headers).ok_or_else(|| {
+            Failure::new(ErrorCode::Unauthenticated, "the header `Authorization: Bearer <token>` is missing")
+        })?;
+        Ok(Self(node.authenticate(token).await?))
+    }
+}
+
+/// The room of the path.
+pub struct Room(pub RoomName);
+
+impl<S: Send + Sync> FromRequestParts<S> for Room {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        Ok(Self(path(parts, state, "room").await?.parse()?))
+    }
+}
+
+/// The message id of the path.
+pub struct Id(pub crate::protocol::MessageId);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        Ok(Self(path(parts, state, "id").await?.parse()?))
+    }
+}
+
+/// The durable subscription of the path.
+pub struct Subscription(pub crate::redis::Group);
+
+impl<S: Send + Sync> FromRequestParts<S> for Subscription {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let user = path(parts, state, "user").await?.parse()?;
+        let name = path(parts, state, "name").await?.parse()?;
+        Ok(Self(crate::redis::Group::new(&user, &name)))
+    }
+}
+
+async fn path<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> Result<String, Problem> {
+    let params = RawPathParams::from_request_parts(parts, state)
+        .await
+        .map_err(|_| Failure::bad_request("the path is not UTF-8"))?;
+    let value = params.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_owned());
+    Ok(value.unwrap_or_default())
+}
+
+/// The query string.
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let query = axum::extract::Query::from_request_parts(parts, state).await;
+        let query =
+            query.map_err(|error| Failure::bad_request(format!("the query: {}", error.body_text())))?;
+        Ok(Self(query.0))
+    }
+}
+
+/// A body as bytes, and its encoding.
+pub struct Body(pub Encoding, pub Bytes);
+
+impl Body {
+    /// Reads it as a value.
+    ///
+    /// # Errors
+    /// `bad_request`.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        let read = match self.0 {
+            Encoding::Json => serde_json::from_slice(&self.1).map_err(|error| error.to_string()),
+            Encoding::MessagePack => {
+                let mut reader = rmp_serde::Deserializer::from_read_ref(&self.1[..]);
+                reader.set_max_depth(crate::protocol::data::MAX_DEPTH);
+                T::deserialize(&mut reader).map_err(|error| error.to_string())
+            }
+        };
+        read.map_err(|error| Failure::bad_request(format!("the body: {error}")).into())
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for Body {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let encoding = if names_msgpack(request.headers(), header::CONTENT_TYPE) {
+            Encoding::MessagePack
+        } else {
+            Encoding::Json
+        };
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                Failure::new(ErrorCode::TooLarge, "the body is larger than limits.max_message allows")
+            } else {
+                Failure::bad_request("the body cannot be read")
+            }
+        })?;
+        Ok(Self(encoding, bytes))
+    }
+}
+
+/// How the client wants the answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Accept(Encoding);
+
+impl<S: Send + Sync> FromRequestParts<S> for Accept {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let msgpack = names_msgpack(&parts.headers, header::ACCEPT);
+        Ok(Self(if msgpack { Encoding::MessagePack } else { Encoding::Json }))
+    }
+}
+
+impl Accept {
+    /// Answers with a value.
+    pub fn reply(self, status: StatusCode, value: &impl Serialize) -> Response {
+        let (content_type, body) = match self.0 {
+            Encoding::Json => {
+                ("application/json", serde_json::to_vec(value).map_err(|error| error.to_string()))
+            }
+            Encoding::MessagePack => {
+                (MSGPACK, rmp_serde::to_vec_named(value).map_err(|error| error.to_string()))
+            }
+        };
+        match body {
+            Ok(body) => (status, [(header::CONTENT_TYPE, content_type)], body).into_response(),
+            Err(error) => {
+                tracing::error!(%error, "an answer could not be encoded");
+                Problem(Failure::new(ErrorCode::Internal, "the answer could not be encoded")).into_response()
+            }
+        }
+    }
+}
+
+fn names_msgpack(headers: &HeaderMap, name: header::HeaderName) -> bool {
+    let values = headers.get_all(name);
+    values.iter().filter_map(|value| value.to_str().ok()).any(|value| {
+        value.split(',').any(|part| {
+            let kind = part.split(';').next().unwrap_or_default().trim();
+            kind.eq_ignore_ascii_case(MSGPACK) || kind.eq_ignore_ascii_case("application/x-msgpack")
+        })
+    })
+}

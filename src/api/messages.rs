@@ -1,0 +1,313 @@
+//! Messages over REST: publishing, history, long polling, deleting one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::extract::{Accept, Bearer, Body, Id, Query, Room};
+use super::problem::{Problem, ProblemBody};
+use crate::auth::Permission;
+use crate::history;
+use crate::node::Node;
+use crate::protocol::decode;
+use crate::protocol::frame::{HistoryPage, as_text};
+use crate::protocol::request::{Draft, Range};
+use crate::protocol::{ErrorCode, Failure, RoomName};
+use crate::telemetry::Transport;
+
+/// Most messages in one batch.
+const BATCH: usize = 1000;
+
+/// Longest time that an answer is held back for.
+const LONGEST_WAIT: u64 = 60;
+
+/// A message to publish.
+#[derive(ToSchema)]
+#[allow(dead_code)] // For the document: bodies are read as publish frames are.
+pub struct NewMessage {
+    /// Any JSON value; in MessagePack also binary.
+    #[schema(value_type = Object)]
+    data: (),
+    /// `message` where it is missing.
+    r#type: Option<String>,
+}
+
+/// A message to publish, and where.
+#[derive(ToSchema)]
+#[allow(dead_code)] // As above.
+pub struct NewMessageIn {
+    /// The room.
+    room: String,
+    /// Any JSON value; in MessagePack also binary.
+    #[schema(value_type = Object)]
+    data: (),
+    /// `message` where it is missing.
+    r#type: Option<String>,
+    /// The message's key; the server makes one where it is missing.
+    key: Option<Uuid>,
+}
+
+/// A stored message.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Published {
+    /// Its id.
+    #[schema(value_type = String, example = "1700000000000-42")]
+    id: crate::protocol::MessageId,
+    /// Its key.
+    #[serde(serialize_with = "as_text")]
+    key: Uuid,
+    /// Whether the key was known, and nothing new stored.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    duplicate: bool,
+}
+
+/// What became of one message of a batch.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum BatchItem {
+    /// It is stored.
+    Published(Published),
+    /// It is not.
+    Failed {
+        /// Why not.
+        error: BatchError,
+    },
+}
+
+/// Why a message of a batch was not stored.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BatchError {
+    /// The protocol's code.
+    #[schema(value_type = String)]
+    code: ErrorCode,
+    /// What is wrong and what to do.
+    message: String,
+}
+
+/// Publishes a message.
+#[utoipa::path(
+    post, path = "/v1/rooms/{room}/messages", tag = "messages",
+    params(
+        ("room" = String, Path, description = "The room's name"),
+        ("Idempotency-Key" = Option<Uuid>, Header, description = "The message's key: sending it again stores nothing new"),
+    ),
+    request_body = NewMessage,
+    responses(
+        (status = 201, description = "Stored", body = Published),
+        (status = 200, description = "The key was known: the id is that of the first time", body = Published),
+        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
+    )
+)]
+pub async fn publish(
+    State(node): State<Arc<Node>>,
+    bearer: Bearer,
+    Room(room): Room,
+    accept: Accept,
+    headers: HeaderMap,
+    Body(encoding, body): Body,
+) -> Result<Response, Problem> {
+    let mut draft = decode::draft(encoding, &body)?;
+    if let Some(key) = headers.get("idempotency-key") {
+        // RFC drafts write it as a quoted string, most people without quotes.
+        draft.key = decode::message_key(key.to_str().unwrap_or_default().trim_matches('"'))
+            .map_err(|_| Failure::bad_request("the header `Idempotency-Key` must be a UUID"))?;
+    }
+    let published = store(&node, &bearer, room, draft).await?;
+    let status = if published.duplicate { StatusCode::OK } else { StatusCode::CREATED };
+    Ok(accept.reply(status, &published))
+}
+
+/// Publishes messages to any rooms.
+#[utoipa::path(
+    post, path = "/v1/messages", tag = "messages",
+    request_body = Vec<NewMessageIn>,
+    responses(
+        (status = 200, description = "What became of each, in the same order", body = Vec<BatchItem>),
+        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
+    )
+)]
+pub async fn publish_batch(
+    State(node): State<Arc<Node>>,
+    bearer: Bearer,
+    accept: Accept,
+    Body(encoding, body): Body,
+) -> Result<Response, Problem> {
+    let drafts = decode::drafts(encoding, &body)?;
+    if drafts.len() > BATCH {
+        return Err(Failure::bad_request(format!("a batch has at most {BATCH} messages")).into());
+    }
+    let items = drafts.into_iter().map(|draft| async {
+        let stored = match draft {
+            Ok((room, draft)) => store(&node, &bearer, room, draft).await,
+            Err(failure) => Err(failure.into()),
+        };
+        match stored {
+            Ok(published) => BatchItem::Published(published),
+            Err(Problem(Failure { code, message, .. })) => {
+                BatchItem::Failed { error: BatchError { code, message } }
+            }
+        }
+    });
+    Ok(accept.reply(StatusCode::OK, &join_all(items).await))
+}
+
+async fn store(node: &Node, bearer: &Bearer, room: RoomName, draft: Draft) -> Result<Published, Problem> {
+    bearer.require(&room, Permission::Write)?;
+    node.fits(draft.data.as_bytes().len())?;
+    let key = draft.key;
+    let appended = node.appender.append(&room, bearer.0.user.clone(), draft).await?;
+    Ok(Published { id: appended.id, key, duplicate: appended.duplicate })
+}
+
+/// Which part of a room's history.
+#[derive(Debug, Deserialize, IntoParams)]
+pub struct HistoryQuery {
+    /// Messages after this id; `0` for the oldest that are retained.
+    after: Option<String>,
+    /// The newest messages before this id.
+    before: Option<String>,
+    /// Messages from this time on: Unix milliseconds, or RFC 3339 such as `2026-01-31T12:00:00Z`.
+    from_time: Option<String>,
+    /// Most messages, 1 to 1000; 100 if it is missing.
+    limit: Option<u64>,
+    /// `asc` (oldest first, the default) or `desc`. With neither bound, also where to start: at the oldest, or at the newest.
+    order: Option<Order>,
+    /// Seconds, at most 60, to hold an empty answer back for a message to come.
+    wait: Option<u64>,
+}
+
+/// The order of messages in an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Order {
+    Asc,
+    Desc,
+}
+
+impl HistoryQuery {
+    fn range(&self) -> Result<Range, Failure> {
+        match (&self.from_time, &self.after, &self.before) {
+            (None, None, None) if self.order == Some(Order::Desc) => Ok(Range::Newest),
+            (None, None, None) => Ok(Range::Oldest),
+            (None, after, before) => decode::range(after.as_deref(), before.as_deref()),
+            (Some(time), None, None) => Ok(Range::FromTime(unix_ms(time)?)),
+            (Some(_), ..) => Err(Failure::bad_request("give one of `after`, `before` and `from_time`")),
+        }
+    }
+}
+
+fn unix_ms(text: &str) -> Result<u64, Failure> {
+    let since_epoch = |time: std::time::SystemTime| {
+        time.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    };
+    text.parse().ok().or_else(|| humantime::parse_rfc3339_weak(text).ok().map(since_epoch)).ok_or_else(|| {
+        Failure::bad_request("`from_time` is Unix milliseconds, or a time such as 2026-01-31T12:00:00Z")
+    })
+}
+
+/// Reads a page of a room's history, or waits for its next message.
+#[utoipa::path(
+    get, path = "/v1/rooms/{room}/messages", tag = "messages",
+    params(("room" = String, Path, description = "The room's name"), HistoryQuery),
+    responses(
+        (status = 200, description = "The page", body = HistoryPage),
+        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
+    )
+)]
+pub async fn history(
+    State(node): State<Arc<Node>>,
+    bearer: Bearer,
+    Room(room): Room,
+    accept: Accept,
+    Query(query): Query<HistoryQuery>,
+) -> Result<Response, Problem> {
+    bearer.require(&room, Permission::Read)?;
+    let (range, limit) = (query.range()?, decode::limit(query.limit)?);
+    let wait = query.wait.unwrap_or_default();
+    if wait > LONGEST_WAIT {
+        return Err(Failure::bad_request("`wait` is at most 60 seconds").into());
+    }
+    let mut page = if wait == 0 {
+        history::page(&node.store, &room, range, limit).await?
+    } else {
+        wait_for_page(&node, &room, range, limit, Duration::from_secs(wait)).await?
+    };
+    if query.order == Some(Order::Desc) {
+        page.messages.reverse();
+    }
+    Ok(accept.reply(StatusCode::OK, &page))
+}
+
+/// A page that is not empty, or what there is when the time is over or the server ends.
+async fn wait_for_page(
+    node: &Node,
+    room: &RoomName,
+    range: Range,
+    limit: usize,
+    wait: Duration,
+) -> Result<HistoryPage, Problem> {
+    let deadline = Instant::now() + wait;
+    let polls = node.metrics.connections(Transport::Poll);
+    let _counted = Counted::new(polls);
+    let hold = node.hub.hold(room).await?;
+    loop {
+        let page = history::page(&node.store, room, range, limit).await?;
+        if !page.messages.is_empty() || page.gap.is_some() {
+            return Ok(page);
+        }
+        tokio::select! {
+            () = hold.beyond(page.head) => {}
+            () = tokio::time::sleep_until(deadline) => return Ok(page),
+            () = node.draining.cancelled() => return Ok(page),
+        }
+    }
+}
+
+struct Counted<'a>(&'a metrics::Gauge);
+
+impl<'a> Counted<'a> {
+    fn new(gauge: &'a metrics::Gauge) -> Self {
+        gauge.increment(1);
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.decrement(1);
+    }
+}
+
+/// Deletes one message. Readers that come to its place are told of a gap.
+#[utoipa::path(
+    delete, path = "/v1/rooms/{room}/messages/{id}", tag = "messages",
+    params(
+        ("room" = String, Path, description = "The room's name"),
+        ("id" = String, Path, description = "The message's id"),
+    ),
+    responses(
+        (status = 204, description = "Deleted"),
+        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
+    )
+)]
+pub async fn delete(
+    State(node): State<Arc<Node>>,
+    bearer: Bearer,
+    Room(room): Room,
+    Id(id): Id,
+) -> Result<StatusCode, Problem> {
+    bearer.require(&room, Permission::Manage)?;
+    if node.store.delete_message(&room, id).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(Failure::new(ErrorCode::NotFound, "there is no such message in this room").into())
+    }
+}

@@ -1,0 +1,87 @@
+//! What operators and their tools ask for: revocation, health, metrics.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::extract::{Bearer, Body};
+use super::problem::{Problem, ProblemBody};
+use crate::auth::Revocation;
+use crate::node::Node;
+use crate::protocol::{ErrorCode, Failure, UserId};
+use crate::time::now_s;
+
+/// What to revoke: one token, or a user's tokens.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct NewRevocation {
+    /// The `jti` of the token.
+    jti: Option<String>,
+    /// The user.
+    user: Option<String>,
+    /// Revokes the user's tokens that were issued before this time, in Unix seconds; now where it is missing.
+    before: Option<u64>,
+}
+
+/// Revokes a token, or a user's tokens. Live connections that it covers are closed on every node.
+#[utoipa::path(
+    post, path = "/v1/revocations", tag = "operations",
+    request_body = NewRevocation,
+    responses(
+        (status = 204, description = "Revoked"),
+        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
+    )
+)]
+pub async fn revoke(
+    State(node): State<Arc<Node>>,
+    bearer: Bearer,
+    body: Body,
+) -> Result<StatusCode, Problem> {
+    bearer.require_manage_all()?;
+    let NewRevocation { jti, user, before } = body.read()?;
+    let until = now_s() + node.config.auth.revocation_ttl.as_secs();
+    let revocation = match (jti, user, before) {
+        (Some(jti), None, None) if !jti.is_empty() => Revocation::Token { jti, until },
+        (None, Some(user), before) => {
+            let user: UserId = user.parse()?;
+            // Tokens count whole seconds: what was issued in this one is revoked too.
+            Revocation::User { user, before: before.unwrap_or(now_s() + 1), until }
+        }
+        _ => return Err(Failure::bad_request("the body is {jti}, or {user, before?}").into()),
+    };
+    node.revoke(revocation).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Whether the process lives.
+#[utoipa::path(get, path = "/healthz", tag = "operations", responses((status = 200, description = "It lives", body = String)))]
+pub async fn health() -> &'static str {
+    "ok\n"
+}
+
+/// Whether the node can serve: Redis answers, and the node does not end.
+#[utoipa::path(
+    get, path = "/readyz", tag = "operations",
+    responses(
+        (status = 200, description = "Ready, and how durable messages are", body = String),
+        (status = 503, content_type = "application/problem+json", description = "Not ready, and why", body = ProblemBody),
+    )
+)]
+pub async fn ready(State(node): State<Arc<Node>>) -> Response {
+    if node.draining.is_cancelled() {
+        return Problem(Failure::new(ErrorCode::Unavailable, "the server ends")).into_response();
+    }
+    match node.store.ping().await {
+        Ok(()) => format!("ready; {}\n", node.durability_in_force()).into_response(),
+        Err(error) => Problem::from(error).into_response(),
+    }
+}
+
+/// The metrics, for Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, description = "Prometheus text", body = String)))]
+pub async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], node.metrics.render())
+}

@@ -1,0 +1,243 @@
+//! Rooms over REST: what there is to know of one, its durable subscriptions, listing, deleting.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::extract::{Accept, Bearer, Query, Room, Subscription};
+use super::problem::{Problem, ProblemBody};
+use crate::auth::Permission;
+use crate::node::Node;
+use crate::protocol::{ErrorCode, Failure, MessageId, Pattern, RoomName};
+use crate::redis::RoomCursor;
+
+/// Rooms in a page of the listing, at least, where there are so many.
+const ROOMS: usize = 100;
+
+/// Scans of Redis for one page: a pattern that few rooms match must not hold the answer back for long.
+const SCANS: usize = 50;
+
+/// Who may know of a room's state: those who read it, and those who manage it.
+const KNOW: [Permission; 2] = [Permission::Read, Permission::Manage];
+
+/// A room.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RoomInfo {
+    /// Its name.
+    #[schema(value_type = String)]
+    room: RoomName,
+    /// The newest id ever given.
+    #[schema(value_type = String)]
+    head: MessageId,
+    /// The oldest id that is retained.
+    #[schema(value_type = Option<String>)]
+    first: Option<MessageId>,
+    /// Messages that are retained.
+    length: u64,
+    /// Bytes of Redis's memory that they take, as Redis estimates it.
+    bytes: u64,
+    /// Live subscribers on this node.
+    subscribers: usize,
+    /// Durable subscriptions.
+    subscriptions: usize,
+}
+
+/// A durable subscription.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SubscriptionInfo {
+    /// Whose.
+    user: String,
+    /// Its name.
+    name: String,
+    /// All up to here is acknowledged.
+    #[schema(value_type = String)]
+    position: MessageId,
+    /// Messages that are not.
+    lag: u64,
+    /// Whether a connection holds it now.
+    connected: bool,
+}
+
+/// Some of the rooms.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RoomList {
+    /// Their names.
+    #[schema(value_type = Vec<String>)]
+    rooms: BTreeSet<RoomName>,
+    /// What to ask for next; null at the end.
+    cursor: Option<String>,
+}
+
+/// Which rooms.
+#[derive(Debug, Deserialize, IntoParams)]
+pub struct ListQuery {
+    /// A pattern, in which `*` stands for any run of characters.
+    r#match: Option<String>,
+    /// `cursor` of the answer before.
+    cursor: Option<String>,
+}
+
+/// Describes a room.
+#[utoipa::path(
+    get, path = "/v1/rooms/{room}", tag = "rooms",
+    params(("room" = String, Path, description = "The room's name")),
+    responses(
+        (status = 200, description = "The room", body = RoomInfo),
+        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
+    )
+)]
+pub async fn describe(
+    State(node): State<Arc<Node>>,
+    bearer: Bearer,
+    Room(room): Room,
+    accept: Accept,
+) -> Result<Response, Problem> {
+    bearer.require_any(&room, &KNOW)?;
+    let facts = node.store.facts(&room).await?;
+    let subscriptions = node.store.subscriptions(&room).await?.len();
+    let subscribers = node.hub.subscribers(&room);
+    if facts.head == MessageId::ZERO && facts.length == 0 && subscriptions == 0 && subscribers == 0 {
+        return Err(Failure::new(ErrorCode::NotFound, "there is no such room").into());
+    }
+    let info = RoomInfo {
+        room,
+        head: facts.head,
+        first: facts.first,
+        length: facts.length,
+        bytes: facts.bytes,
+        subscribers,
+        subscriptions,
+    };
+    Ok(accept.reply(StatusCode::OK, &info))
+}
+
+/// Lists a room's durable subscriptions.
+#[utoipa::path(
+    get, path = "/v1/rooms/{room}/subscriptions", tag = "rooms",
+    params(("room" = String, Path, description = "The room's name")),
+    responses(
+        (status = 200, description = "The subscriptions", body = Vec<SubscriptionInfo>),
+        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
+    )
+)]
+pub async fn subscriptions(
+    State(node): State<Arc<Node>>,
+    bearer: Bearer,
+    Room(room): Room,
+    accept: Accept,
+) -> Result<Response, Problem> {
+    bearer.require_any(&room, &KNOW)?;
+    let facts = node.store.facts(&room).await?;
+    let stored = node.store.subscriptions(&room).await?;
+    let mut alive: HashMap<&str, bool> = HashMap::new();
+    for holder in stored.iter().filter_map(|stored| stored.node()) {
+        if !alive.contains_key(holder) {
+            alive.insert(holder, node.store.is_alive(holder).await?);
+        }
+    }
+    let infos: Vec<SubscriptionInfo> = stored
+        .iter()
+        .map(|stored| {
+            let (user, name) = stored.group.parts();
+            SubscriptionInfo {
+                user: user.into(),
+                name: name.into(),
+                position: stored.position,
+                lag: facts.after(stored.position),
+                connected: stored.node().is_some_and(|node| alive.get(node) == Some(&true)),
+            }
+        })
+        .collect();
+    Ok(accept.reply(StatusCode::OK, &infos))
+}
+
+/// Deletes a durable subscription and its position.
+#[utoipa::path(
+    delete, path = "/v1/rooms/{room}/subscriptions/{user}/{name}", tag = "rooms",
+    params(
+        ("room" = String, Path, description = "The room's name"),
+        ("user" = String, Path, description = "Whose subscription"),
+        ("name" = String, Path, description = "Its name"),
+    ),
+    responses(
+        (status = 204, description = "Deleted; a connection that held it is told"),
+        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
+    )
+)]
+pub async fn delete_subscription(
+    State(node): State<Arc<Node>>,
+    bearer: Bearer,
+    Room(room): Room,
+    Subscription(group): Subscription,
+) -> Result<StatusCode, Problem> {
+    bearer.require(&room, Permission::Manage)?;
+    if node.store.forget(&room, &group).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(Failure::new(ErrorCode::NotFound, "there is no such subscription of this room").into())
+    }
+}
+
+/// Deletes a room with all that belongs to it.
+#[utoipa::path(
+    delete, path = "/v1/rooms/{room}", tag = "rooms",
+    params(("room" = String, Path, description = "The room's name")),
+    responses(
+        (status = 204, description = "Deleted; its subscribers are told"),
+        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
+    )
+)]
+pub async fn delete(
+    State(node): State<Arc<Node>>,
+    bearer: Bearer,
+    Room(room): Room,
+) -> Result<StatusCode, Problem> {
+    bearer.require(&room, Permission::Manage)?;
+    if node.store.delete_room(&room).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(Failure::new(ErrorCode::NotFound, "there is no such room").into())
+    }
+}
+
+/// Lists rooms, in pages of no fixed size; a page may be empty before the end.
+#[utoipa::path(
+    get, path = "/v1/rooms", tag = "rooms",
+    params(ListQuery),
+    responses(
+        (status = 200, description = "Some of the rooms", body = RoomList),
+        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
+    )
+)]
+pub async fn list(
+    State(node): State<Arc<Node>>,
+    bearer: Bearer,
+    accept: Accept,
+    Query(query): Query<ListQuery>,
+) -> Result<Response, Problem> {
+    bearer.require_manage_all()?;
+    let pattern: Pattern = query.r#match.as_deref().unwrap_or("*").parse()?;
+    let mut cursor = match &query.cursor {
+        None => RoomCursor::default(),
+        Some(text) => RoomCursor::parse(text)
+            .ok_or_else(|| Failure::bad_request("`cursor` must be that of the answer before"))?,
+    };
+    let mut rooms = BTreeSet::new();
+    for _ in 0..SCANS {
+        let (found, next) = node.store.rooms(&cursor).await?;
+        rooms.extend(found.into_iter().filter(|room| pattern.matches(room)));
+        match next {
+            None => return Ok(accept.reply(StatusCode::OK, &RoomList { rooms, cursor: None })),
+            Some(next) => cursor = next,
+        }
+        if rooms.len() >= ROOMS {
+            break;
+        }
+    }
+    Ok(accept.reply(StatusCode::OK, &RoomList { rooms, cursor: Some(cursor.text()) }))
+}

@@ -1,0 +1,27 @@
+//! `roomlog config`.
+
+use std::io::Write;
+
+use clap::Args;
+
+use super::{ConfigArgs, Failed};
+use crate::config::DEFAULTS;
+
+/// Prints a configuration.
+#[derive(Debug, Args)]
+pub struct Show {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Print what is in force, from the file, the environment and the defaults, without secrets
+    #[arg(long)]
+    effective: bool,
+}
+
+impl Show {
+    pub fn run(self) -> Result<(), Failed> {
+        let text =
+            if self.effective { self.config.load(Vec::new())?.to_toml()? } else { DEFAULTS.to_owned() };
+        std::io::stdout().write_all(text.as_bytes())?;
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! `roomlog serve`.
+
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{ConfigArgs, Failed};
+use crate::api;
+use crate::auth::{Permission, RoomGrants, mint};
+use crate::config::Config;
+use crate::gateway::listener;
+use crate::node::Node;
+use crate::telemetry::logs;
+
+/// How long a token of `--dev` holds.
+const DEV_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Runs the server.
+#[derive(Debug, Args)]
+pub struct Serve {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Address and port to listen on (server.listen)
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// The Redis to use (redis.url); without one, the server runs its own
+    #[arg(long, value_name = "URL")]
+    redis_url: Option<String>,
+    /// Directory for the data of the server's own Redis (embedded.data_dir)
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// For trying things out: makes a secret, takes connections from this machine only, and prints a token
+    #[arg(long)]
+    dev: bool,
+}
+
+/// `--dev` is for this machine.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "--dev takes connections from this machine only, and {0} is open to others; leave --dev out, and set a key for tokens (auth.hs256_secret)"
+)]
+struct NotLoopback(SocketAddr);
+
+/// No key for tokens.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "no key for tokens is configured. To try things out, use --dev. Otherwise set one of auth.hs256_secret, \
+     auth.public_key_file, auth.jwks_file, auth.jwks_url; for the first: \
+     ROOMLOG_AUTH__HS256_SECRET=$(openssl rand -hex 32)"
+)]
+struct NoKeys;
+
+impl Serve {
+    pub fn run(self) -> Result<(), Failed> {
+        let config = self.load()?;
+        logs::start(&config.log);
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(serve(config, self.dev))
+    }
+
+    fn load(&self) -> Result<Config, Failed> {
+        let text = |value: &str| toml::Value::String(value.to_owned());
+        let mut overrides = Vec::new();
+        let mut set = |key: &str, value: Option<&str>| {
+            overrides.extend(value.map(|value| (key.to_owned(), text(value))));
+        };
+        set("server.listen", self.listen.as_deref());
+        set("redis.url", self.redis_url.as_deref());
+        let data_dir = self.data_dir.as_ref().map(|dir| dir.to_string_lossy());
+        set("embedded.data_dir", data_dir.as_deref());
+        let mut config = self.config.load(overrides)?;
+        if self.dev {
+            if !config.server.listen.ip().is_loopback() {
+                return Err(NotLoopback(config.server.listen).into());
+            }
+            if config.auth.hs256_secret.is_none() {
+                let secret = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+                config.auth.hs256_secret = Some(secret.parse()?);
+            }
+        } else if !config.auth.is_configured() {
+            return Err(NoKeys.into());
+        }
+        Ok(config)
+    }
+}
+
+async fn serve(config: Config, dev: bool) -> Result<(), Failed> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    // Before Redis is started: a taken port is the commoner mistake.
+    let listener = listener::bind(config.server.listen).await?;
+    let metrics_listener = match config.server.metrics_listen {
+        Some(address) => Some(listener::bind(address).await?),
+        None => None,
+    };
+    let node = tokio::select! {
+        node = Node::start(config) => node?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    let address = listener.local_addr()?;
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(listener::serve(listener, api::router(node.clone()), node.draining.clone()));
+    if let Some(listener) = metrics_listener {
+        tracing::info!("metrics on http://{}/metrics", listener.local_addr()?);
+        tokio::spawn(listener::serve(listener, api::metrics_router(node.clone()), stop.clone()));
+    }
+    tracing::info!("listening on http://{address}");
+    if dev {
+        welcome(&node.config, address)?;
+    }
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("ending; a second signal ends at once");
+    let ended = async {
+        node.shut_down().await;
+        stop.cancel();
+        let _ended_or_broken = serving.await;
+    };
+    tokio::select! {
+        () = ended => tracing::info!("ended"),
+        _ = terminate.recv() => return Err(EndedAtOnce.into()),
+        _ = interrupt.recv() => return Err(EndedAtOnce.into()),
+    }
+    Ok(())
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("ended at once by a second signal; what was not confirmed may be lost")]
+struct EndedAtOnce;
+
+/// What somebody who tries things out needs next.
+fn welcome(config: &Config, address: SocketAddr) -> Result<(), Failed> {
+    let all = [("*".parse()?, Permission::ALL.to_vec())];
+    let token = mint(&config.auth, &"dev".parse()?, &RoomGrants::from(all), DEV_TTL, None)?;
+    let mut out = std::io::stdout();
+    let (bold, plain) = if out.is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+    writeln!(
+        out,
+        "
+{bold}Roomlog runs on http://{address}{plain}  (development: this machine only)
+
+A token for the user `dev`, who may do everything for 30 days:
+  export ROOMLOG_URL=http://{address}
+  export ROOMLOG_TOKEN={token}
+
+Publish a message, and read the room:
+  curl -H \"Authorization: Bearer $ROOMLOG_TOKEN\" -H 'Content-Type: application/json' \\
+       -d '{{\"data\": {{\"text\": \"hello\"}}}}' $ROOMLOG_URL/v1/rooms/chat.general/messages
+  curl -H \"Authorization: Bearer $ROOMLOG_TOKEN\" $ROOMLOG_URL/v1/rooms/chat.general/messages
+
+Follow it live:  roomlog tail chat.general --last 10
+"
+    )?;
+    out.flush()?;
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! `GET /v1/rooms/{room}/events`: a room as Server-Sent Events. The same subscription as over WebSocket, in another form.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use crate::api::extract::{Bearer, Query, Room};
+use crate::api::problem::{Problem, ProblemBody};
+use crate::auth::Permission;
+use crate::hub::outbox::Outbox;
+use crate::hub::{Form, Subscription};
+use crate::node::Node;
+use crate::protocol::decode;
+use crate::protocol::{Encoding, ErrorCode, Failure};
+use crate::session::registry::Connection;
+use crate::telemetry::Transport;
+use crate::time::now_ms;
+
+/// How long a stream may be silent before a comment shows that it lives.
+const COMMENT_AFTER: Duration = Duration::from_secs(15);
+
+const COMMENT: Bytes = Bytes::from_static(b": \n\n");
+
+/// Where the stream starts, unless `Last-Event-ID` says it.
+#[derive(Debug, Deserialize, IntoParams)]
+pub struct StartQuery {
+    /// An id (all after it), `0` (all that is retained) or `$` (only what is new, the default).
+    since: Option<String>,
+    /// The newest so many messages first, 0 to 1000.
+    last: Option<u64>,
+}
+
+/// Streams a room's messages.
+#[utoipa::path(
+    get, path = "/v1/rooms/{room}/events", tag = "live",
+    params(
+        ("room" = String, Path, description = "The room's name"),
+        StartQuery,
+        ("Last-Event-ID" = Option<String>, Header, description = "Resumes after this id; goes before `since` and `last`"),
+    ),
+    responses(
+        (status = 200, content_type = "text/event-stream", body = String,
+         description = "`id:` the message's id, `event:` its type, `data:` the message as JSON; `event: gap` where messages are lost"),
+        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
+    )
+)]
+pub async fn stream(
+    State(node): State<Arc<Node>>,
+    Bearer(claims): Bearer,
+    Room(room): Room,
+    Query(query): Query<StartQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    Bearer(claims.clone()).require(&room, Permission::Read)?;
+    let resumed = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("?"));
+    let start = match resumed {
+        Some(id) => decode::start(Some(id), None)?,
+        None => decode::start(query.since.as_deref(), query.last)?,
+    };
+    if node.draining.is_cancelled() {
+        return Err(Failure::new(ErrorCode::Unavailable, "the server ends").into());
+    }
+    let outbox = Arc::new(Outbox::new(node.config.limits.outbox));
+    let user = claims.user.clone();
+    let entered = node.registry.enter(Transport::Events, Encoding::Json, outbox.clone(), Some(claims));
+    let Some(connection) = entered else {
+        return Err(Failure::new(ErrorCode::TooMany, "this node is full; try again later").into());
+    };
+    let mut stream = Stream { node: node.clone(), connection, subscription: None };
+    let hold = node.hub.hold(&room).await?;
+    let position = node.hub.position(&hold, start).await?;
+    let id = stream.connection.id;
+    let subscription = Arc::new(Subscription::new(room, id, user, Form::Events, outbox.clone(), None));
+    stream.subscription = Some(subscription.clone());
+    // Shows at once that the stream is open, also to proxies that wait for a first byte.
+    outbox.push(COMMENT);
+    node.hub.enter(&hold, &subscription)?;
+    node.hub.begin(&hold, &subscription, position);
+    let body = Body::from_stream(futures_util::stream::unfold(stream, |stream| async move {
+        let bytes = stream.next().await?;
+        Some((Ok::<Bytes, std::convert::Infallible>(bytes), stream))
+    }));
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-cache, no-transform"),
+        // nginx would hold events back until its buffer is full.
+        (header::HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    Ok((headers, body).into_response())
+}
+
+/// An open stream. Dropped when the client has gone.
+struct Stream {
+    node: Arc<Node>,
+    connection: Arc<Connection>,
+    subscription: Option<Arc<Subscription>>,
+}
+
+impl Stream {
+    /// The next bytes to send; `None` at the end.
+    async fn next(&self) -> Option<Bytes> {
+        let subscription = self.subscription.as_ref()?;
+        let outbox = &self.connection.outbox;
+        if subscription.has_ended() && !outbox.is_waiting() {
+            return None;
+        }
+        let Ok(parts) = tokio::time::timeout(COMMENT_AFTER, outbox.take(16)).await else {
+            return Some(COMMENT);
+        };
+        if subscription.has_ended() {
+            outbox.close();
+        }
+        let mut bytes: Vec<Bytes> = parts
+            .into_iter()
+            .map(|part| {
+                if let Some(appended) = part.appended {
+                    let seconds = now_ms().saturating_sub(appended) as f64 / 1000.0;
+                    self.node.metrics.delivery_seconds.record(seconds);
+                }
+                part.bytes
+            })
+            .collect();
+        let bytes = if bytes.len() == 1 { bytes.remove(0) } else { bytes.concat().into() };
+        self.node.metrics.sent_bytes.increment(bytes.len() as u64);
+        (!bytes.is_empty()).then_some(bytes)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Some(subscription) = &self.subscription {
+            self.node.hub.unsubscribe(subscription);
+        }
+        self.connection.outbox.abandon();
+        self.node.registry.leave(&self.connection);
+    }
+}

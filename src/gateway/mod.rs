@@ -1,0 +1,7 @@
+//! The edge: the listener, and the connections that stay open (WebSocket, Server-Sent Events).
+
+pub mod events;
+pub mod listener;
+pub mod origin;
+mod socket;
+pub mod websocket;

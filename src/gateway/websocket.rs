@@ -1,0 +1,212 @@
+//! `GET /v1/ws`: the upgrade, and the life of a connection after it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::header::{
+    AUTHORIZATION, CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tungstenite::handshake::derive_accept_key;
+
+use super::socket::{self, Reader, Received};
+use crate::api::problem::Problem;
+use crate::hub::outbox::Outbox;
+use crate::node::Node;
+use crate::protocol::frame::Frame;
+use crate::protocol::{CloseCode, Encoding, ErrorCode, Failure, decode, encode, wire};
+use crate::session::Session;
+use crate::session::registry::Connection;
+use crate::telemetry::Transport;
+
+/// A WebSocket message may hold this many times the bytes of one message's data.
+const MESSAGES_AT_ONCE: usize = 16;
+
+/// Time in which a client takes what is left for it, and closes too, after the connection was ended.
+const CLOSE_WITHIN: Duration = Duration::from_secs(3);
+
+/// Answers the upgrade request.
+#[utoipa::path(
+    get, path = "/v1/ws", tag = "live",
+    responses(
+        (status = 101, description = "A WebSocket with the subprotocol `roomlog.v1.json` or `roomlog.v1.msgpack`; see docs/protocol.md"),
+        (status = 400, description = "No WebSocket upgrade, or only unknown subprotocols", body = crate::api::problem::ProblemBody),
+        (status = 503, description = "The server ends", body = crate::api::problem::ProblemBody),
+    )
+)]
+pub async fn upgrade(State(node): State<Arc<Node>>, mut request: Request) -> Response {
+    let (encoding, key) = match handshake(request.headers()) {
+        Ok(handshake) => handshake,
+        Err(failure) => return Problem(failure).into_response(),
+    };
+    if node.draining.is_cancelled() {
+        return Problem(Failure::new(ErrorCode::Unavailable, "the server ends")).into_response();
+    }
+    let mut headers = vec![
+        (CONNECTION, "upgrade".to_owned()),
+        (UPGRADE, "websocket".to_owned()),
+        (SEC_WEBSOCKET_ACCEPT, derive_accept_key(key.as_bytes())),
+    ];
+    if request.headers().contains_key(SEC_WEBSOCKET_PROTOCOL) {
+        headers.push((SEC_WEBSOCKET_PROTOCOL, encoding.subprotocol().to_owned()));
+    }
+    let token = bearer(request.headers()).map(str::to_owned);
+    let upgraded = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        match upgraded.await {
+            Ok(upgraded) => {
+                if let Some((stream, early)) = socket_of(upgraded) {
+                    serve(node, stream, early, encoding, token).await;
+                }
+            }
+            Err(error) => tracing::debug!(%error, "an upgrade broke"),
+        }
+    });
+    (StatusCode::SWITCHING_PROTOCOLS, axum::response::AppendHeaders(headers)).into_response()
+}
+
+/// The token of an `Authorization: Bearer` header.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Checks the request, and chooses the encoding: the first that the client asks for and the server has.
+fn handshake(headers: &HeaderMap) -> Result<(Encoding, String), Failure> {
+    let has = |name: HeaderName, token: &str| {
+        let values = headers.get_all(name);
+        values
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
+    };
+    if !has(CONNECTION, "upgrade") || !has(UPGRADE, "websocket") {
+        return Err(Failure::bad_request("this address is for WebSockets: ask for an upgrade"));
+    }
+    if !has(SEC_WEBSOCKET_VERSION, "13") {
+        return Err(Failure::bad_request("only version 13 of WebSocket is spoken here"));
+    }
+    let key = headers.get(SEC_WEBSOCKET_KEY).and_then(|key| key.to_str().ok());
+    let key = key.ok_or_else(|| Failure::bad_request("the header Sec-WebSocket-Key is missing"))?;
+    let mut asked = headers
+        .get_all(SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .peekable();
+    if asked.peek().is_none() {
+        return Ok((Encoding::Json, key.to_owned()));
+    }
+    let known = |asked: &str| Encoding::ALL.into_iter().find(|encoding| encoding.subprotocol() == asked);
+    let encoding = asked.find_map(known).ok_or_else(|| {
+        Failure::bad_request(
+            "none of the subprotocols is known; there are roomlog.v1.json and roomlog.v1.msgpack",
+        )
+    })?;
+    Ok((encoding, key.to_owned()))
+}
+
+fn socket_of(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
+    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+    Some((parts.io.into_inner(), parts.read_buf))
+}
+
+async fn serve(node: Arc<Node>, stream: TcpStream, early: Bytes, encoding: Encoding, token: Option<String>) {
+    let stream = Arc::new(stream);
+    let outbox = Arc::new(Outbox::new(node.config.limits.outbox));
+    let writer = tokio::spawn(socket::write(stream.clone(), outbox.clone(), node.metrics.clone()));
+    let entered = node.registry.enter(Transport::WebSocket, encoding, outbox.clone(), None);
+    let max_message = node.config.limits.max_message.saturating_mul(MESSAGES_AT_ONCE);
+    let mut reader = Reader::new(stream.clone(), early, outbox.clone(), max_message);
+    if let Some(connection) = &entered {
+        let mut session = Session::new(node.clone(), connection.clone(), encoding, token);
+        listen(&node, connection, &mut session, &mut reader, encoding).await;
+        outbox.close();
+        session.end().await;
+    } else {
+        node.metrics.closed(CloseCode::Overloaded);
+        outbox.push(encode::frame(encoding, &Frame::goodbye(CloseCode::Overloaded, Some(5_000))));
+        outbox.push(wire::close(CloseCode::Overloaded.number()));
+        outbox.close();
+    }
+    finish(writer, &stream, &mut reader).await;
+    outbox.abandon();
+    if let Some(connection) = entered {
+        node.registry.leave(&connection);
+    }
+}
+
+/// Reads and handles until the client closes or breaks a rule, or the connection is ended. A request that is being handled
+/// is handled to its end, so that nothing it took is left behind.
+async fn listen(
+    node: &Node,
+    connection: &Connection,
+    session: &mut Session,
+    reader: &mut Reader,
+    encoding: Encoding,
+) {
+    loop {
+        let received = tokio::select! {
+            () = connection.ending.cancelled() => return,
+            received = reader.next() => received,
+        };
+        let payload = match (received, encoding) {
+            (Received::Text(payload), Encoding::Json) => payload,
+            (Received::Binary(payload), Encoding::MessagePack) => payload,
+            (Received::Sign, _) => {
+                connection.heard();
+                continue;
+            }
+            (Received::End, _) => {
+                node.metrics.closed(CloseCode::Normal);
+                return;
+            }
+            (Received::Bad(code), _) => return connection.close(code, None, &node.metrics),
+            (Received::Text(_) | Received::Binary(_), _) => {
+                return undecodable(connection, encoding, "text is for JSON, binary for MessagePack", node);
+            }
+        };
+        connection.heard();
+        node.metrics.received_bytes.increment(payload.len() as u64);
+        let Ok(frames) = decode::decode(encoding, &payload) else {
+            return undecodable(connection, encoding, "the payload cannot be decoded", node);
+        };
+        for frame in frames {
+            session.handle(frame).await;
+            if connection.ending.is_cancelled() {
+                return;
+            }
+        }
+    }
+}
+
+fn undecodable(connection: &Connection, encoding: Encoding, message: &str, node: &Node) {
+    let failure = Failure::new(ErrorCode::BadFrame, message);
+    connection.outbox.push(encode::frame(encoding, &Frame::error(None, &failure)));
+    connection.close(CloseCode::Undecodable, None, &node.metrics);
+}
+
+/// Lets what is left be written, and waits for the client to close its side: closing with unread input would reset the
+/// connection, and the goodbye with it.
+async fn finish(
+    mut writer: tokio::task::JoinHandle<std::io::Result<()>>,
+    stream: &TcpStream,
+    reader: &mut Reader,
+) {
+    let closing = async {
+        let _broken_is_over_too = (&mut writer).await;
+        let _broken_is_over_too = socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write);
+        while !matches!(reader.next().await, Received::End | Received::Bad(_)) {}
+    };
+    let _time_is_up = tokio::time::timeout(CLOSE_WITHIN, closing).await;
+    writer.abort();
+}

@@ -1,0 +1,143 @@
+//! Pages of a room's log on request, over WebSocket or REST.
+
+use std::sync::Arc;
+
+use crate::log::follow::{follows, reason};
+use crate::log::{Entry, Event, Page, Unavailable, follow};
+use crate::protocol::frame::{Gap, HistoryPage};
+use crate::protocol::request::Range;
+use crate::protocol::{MessageId, RoomName};
+use crate::redis::Store;
+
+/// Bytes of messages after which a page ends early and says that there are more.
+const PAGE_BYTES: usize = 1024 * 1024;
+
+/// Entries in one read of Redis.
+const READ: usize = 128;
+
+/// Reads a page: messages oldest first, whether there are more in the direction asked for, the head, and the first gap.
+///
+/// # Errors
+/// If Redis cannot be reached.
+pub async fn page(
+    store: &Store,
+    room: &RoomName,
+    range: Range,
+    limit: usize,
+) -> Result<HistoryPage, Unavailable> {
+    match range {
+        Range::After(id) => forward(store, room, id, true, limit).await,
+        Range::Oldest => forward(store, room, MessageId::ZERO, false, limit).await,
+        Range::FromTime(ms) => {
+            let before = MessageId::new(ms.saturating_sub(1), if ms == 0 { 0 } else { u64::MAX });
+            forward(store, room, before, false, limit).await
+        }
+        Range::Before(id) => backward(store, room, Some(id), limit).await,
+        Range::Newest => backward(store, room, None, limit).await,
+    }
+}
+
+/// Reads on from a position. `known` says that the client knows it, so that what is missing right after it is a loss.
+async fn forward(
+    store: &Store,
+    room: &RoomName,
+    mut position: MessageId,
+    mut known: bool,
+    limit: usize,
+) -> Result<HistoryPage, Unavailable> {
+    let mut taken = Taken::new(limit);
+    let mut gap = None;
+    loop {
+        let page = store.read_after(room, position, taken.next_read()).await?;
+        let head = page.head;
+        let page = if known { page } else { from_its_first(page) };
+        known = true;
+        let (complete, (events, reached)) = (page.complete, follow(&page));
+        let mut more = false;
+        for event in events {
+            match event {
+                Event::Message(entry) => more |= !taken.add(entry),
+                Event::Gap(lost) if !more => gap = gap.or(Some(lost)),
+                Event::Gap(_) => {}
+            }
+        }
+        if complete || more {
+            return Ok(taken.page(more, head, gap));
+        }
+        position = reached;
+    }
+}
+
+fn from_its_first(page: Page) -> Page {
+    let after = page.entries.first().map_or(page.head, |first| first.id().predecessor());
+    Page { after, ..page }
+}
+
+async fn backward(
+    store: &Store,
+    room: &RoomName,
+    before: Option<MessageId>,
+    limit: usize,
+) -> Result<HistoryPage, Unavailable> {
+    let mut taken = Taken::new(limit);
+    let mut cursor = before;
+    let (head, more) = loop {
+        let wanted = taken.next_read();
+        let (head, entries) = store.read_before(room, cursor, wanted).await?;
+        let complete = entries.len() < wanted;
+        cursor = entries.first().map(|entry| entry.id()).or(cursor);
+        let more = entries.into_iter().rev().any(|entry| !taken.add(entry));
+        if complete || more {
+            break (head, more);
+        }
+    };
+    taken.entries.reverse();
+    let gap = first_gap(&taken.entries, before, head);
+    Ok(taken.page(more, head, gap))
+}
+
+/// The first hole among entries that were read backwards, or between them and where the reading began.
+fn first_gap(entries: &[Arc<Entry>], before: Option<MessageId>, head: MessageId) -> Option<Gap> {
+    let ids: Vec<MessageId> = entries.iter().map(|entry| entry.id()).collect();
+    let within = ids.windows(2).find(|pair| !follows(pair[0], pair[1])).map(|pair| (pair[0], pair[1]));
+    let next = before.filter(|before| *before <= head).unwrap_or(head.successor());
+    let (after, next) = within.or_else(|| {
+        let last = *ids.last()?;
+        // A `before` that is a point in time, not a message, has no `seq` to tell.
+        (next.seq > last.seq + 1).then_some((last, next))
+    })?;
+    Some(Gap { after, next, reason: reason(after, next) })
+}
+
+/// What a page has taken so far.
+struct Taken {
+    entries: Vec<Arc<Entry>>,
+    bytes: usize,
+    limit: usize,
+}
+
+impl Taken {
+    fn new(limit: usize) -> Self {
+        Self { entries: Vec::new(), bytes: 0, limit }
+    }
+
+    /// One more than is still wanted: it tells whether there are more.
+    fn next_read(&self) -> usize {
+        (self.limit - self.entries.len() + 1).min(READ)
+    }
+
+    /// Takes an entry, unless the page is full.
+    fn add(&mut self, entry: Arc<Entry>) -> bool {
+        let fits = self.entries.len() < self.limit && (self.bytes < PAGE_BYTES || self.entries.is_empty());
+        if fits {
+            self.bytes += entry.size();
+            self.entries.push(entry);
+        }
+        fits
+    }
+
+    fn page(self, more: bool, head: MessageId, gap: Option<Gap>) -> HistoryPage {
+        let messages = self.entries.iter().map(|entry| entry.message.clone()).collect();
+        HistoryPage { messages, more, head, gap }
+    }
+}

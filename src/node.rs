@@ -1,0 +1,333 @@
+//! A node: the composition root. What a server is made of, started in order and stopped in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::auth::{AuthError, Claims, Revocation, Revocations, Verifier};
+use crate::config::Config;
+use crate::hub::appender::Appender;
+use crate::hub::{Hub, HubOptions};
+use crate::janitor;
+use crate::log::Unavailable;
+use crate::protocol::{CloseCode, ErrorCode, Failure};
+use crate::redis::durability::{self, Finding, Severity};
+use crate::redis::embedded::{Embedded, EmbeddedError, EmbeddedOptions};
+use crate::redis::{Bell, BellEvent, ConnectError, Ear, Store, StoreOptions};
+use crate::session::acks::Acks;
+use crate::session::held::Held;
+use crate::session::registry::Registry;
+use crate::telemetry::Metrics;
+use crate::time::now_s;
+
+/// How often a node asks for new revocations; every node must act on one within 2 s.
+const REVOCATIONS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often a node says that it lives, and for how long that holds.
+const LIFE_SIGN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(20));
+
+/// How often it notes the durable subscriptions that it holds as in use.
+const RENEWAL: Duration = Duration::from_secs(3600);
+
+/// How often metrics are folded, and figures that must be asked for are asked for.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// In how many of these rounds Redis's configuration is read again: once a minute.
+const INSPECTION_ROUNDS: u32 = 12;
+
+/// Over how long clients are asked to spread when they reconnect after a shutdown.
+const RECONNECT_SPREAD: Duration = Duration::from_secs(5);
+
+/// Why a node cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Redis.
+    #[error(transparent)]
+    Redis(#[from] ConnectError),
+    /// The embedded Redis.
+    #[error(transparent)]
+    Embedded(#[from] EmbeddedError),
+    /// Keys for tokens.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+}
+
+/// A running node, without its listener.
+pub struct Node {
+    /// Unlike any other node's, and another after each start.
+    pub id: String,
+    /// What it was told.
+    pub config: Config,
+    /// The rooms' logs.
+    pub store: Arc<Store>,
+    /// The rooms that are active here.
+    pub hub: Arc<Hub>,
+    /// What is published here.
+    pub appender: Arc<Appender>,
+    /// What is acknowledged here.
+    pub acks: Arc<Acks>,
+    /// The durable subscriptions of this node's connections.
+    pub held: Held,
+    /// This node's connections.
+    pub registry: Arc<Registry>,
+    /// What it counts.
+    pub metrics: Arc<Metrics>,
+    verifier: Arc<Verifier>,
+    durability: RwLock<String>,
+    revocations: RwLock<Revocations>,
+    embedded: Mutex<Option<Embedded>>,
+    /// Set when the node takes no more connections.
+    pub draining: CancellationToken,
+    stop: CancellationToken,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Node {
+    /// Starts everything but the listener.
+    ///
+    /// # Errors
+    /// If Redis cannot be used, or the keys for tokens.
+    pub async fn start(config: Config) -> Result<Arc<Self>, StartError> {
+        let verifier = Arc::new(Verifier::new(&config.auth).await?);
+        let metrics = Arc::new(Metrics::default());
+        let stop = CancellationToken::new();
+        let (embedded, url) = match &config.redis.url {
+            Some(url) => (None, url.expose().to_owned()),
+            None => {
+                let options = EmbeddedOptions {
+                    data_dir: config.embedded.data_dir.clone(),
+                    server: config.embedded.server.clone(),
+                };
+                let embedded = Embedded::start(&options).await?;
+                let url = embedded.url();
+                (Some(embedded), url)
+            }
+        };
+        let options = StoreOptions {
+            url,
+            prefix: config.redis.prefix.clone(),
+            clients: config.redis.clients,
+            durability: config.durability(),
+            command_timeout: config.redis.command_timeout,
+            deduplication_window: config.retention.deduplication_window,
+        };
+        let store = Store::connect(options.clone(), metrics.clone(), stop.clone()).await?;
+        let hub = Hub::new(
+            store.clone(),
+            HubOptions {
+                ring_messages: config.hub.ring_messages,
+                ring_bytes: config.hub.ring_bytes,
+                ring_budget: config.hub.ring_budget,
+                linger: config.hub.linger,
+                check_interval: config.hub.check_interval,
+            },
+            metrics.clone(),
+        );
+        let listening = hub.clone();
+        let ear: Ear = Arc::new(move |event: BellEvent| listening.hear(event));
+        hub.listen(Bell::connect(&options, ear, stop.clone()).await?, stop.clone());
+        // Half a second beyond a command's time: what waited behind a command that was lost is answered soon after it.
+        let patience = config.redis.command_timeout + Duration::from_millis(500);
+        let appender = Appender::start(store.clone(), hub.clone(), patience, metrics.clone(), stop.clone());
+        let acks = Acks::start(store.clone(), hub.clone(), metrics.clone(), stop.clone());
+        let registry = Arc::new(Registry::new(config.limits.connections, metrics.clone()));
+        let node = Arc::new(Self {
+            id: Uuid::new_v4().simple().to_string(),
+            config,
+            store,
+            hub,
+            appender,
+            acks,
+            held: Held::default(),
+            registry,
+            metrics,
+            verifier,
+            durability: RwLock::default(),
+            revocations: RwLock::default(),
+            embedded: Mutex::new(embedded),
+            draining: CancellationToken::new(),
+            stop,
+            tasks: Mutex::default(),
+        });
+        node.inspect_redis(true).await;
+        node.run_tasks();
+        Ok(node)
+    }
+
+    fn run_tasks(self: &Arc<Self>) {
+        let stop = &self.stop;
+        let mut tasks = self.tasks.lock();
+        tasks.push(tokio::spawn(self.registry.clone().sweep(stop.clone())));
+        tasks.push(tokio::spawn(self.verifier.clone().refresh_loop(stop.clone())));
+        tasks.push(tokio::spawn(self.clone().follow_revocations()));
+        tasks.push(tokio::spawn(self.clone().show_life()));
+        tasks.push(tokio::spawn(self.clone().keep_up()));
+        tasks.push(tokio::spawn(janitor::run(self.clone(), stop.clone())));
+    }
+
+    /// Who a token says its bearer is.
+    ///
+    /// # Errors
+    /// `unauthenticated`, `token_expired` or `token_revoked`.
+    pub async fn authenticate(&self, token: &str) -> Result<Arc<Claims>, Failure> {
+        let claims = self.verifier.verify(token).await?;
+        if self.revocations.read().is_revoked(&claims) {
+            return Err(Failure::new(ErrorCode::TokenRevoked, "the token was revoked"));
+        }
+        Ok(Arc::new(claims))
+    }
+
+    /// Checks a message's size.
+    ///
+    /// # Errors
+    /// `too_large`.
+    pub fn fits(&self, bytes: usize) -> Result<(), Failure> {
+        let limit = self.config.limits.max_message;
+        if bytes <= limit {
+            return Ok(());
+        }
+        let message = format!("`data` takes {bytes} bytes as stored, and the limit is {limit}");
+        Err(Failure::new(ErrorCode::TooLarge, message))
+    }
+
+    /// Revokes a token, or a user's tokens, on all nodes.
+    ///
+    /// # Errors
+    /// If Redis does not take it.
+    pub async fn revoke(&self, revocation: Revocation) -> Result<(), Unavailable> {
+        let fields = revocation.to_fields().map(|(name, value)| (name.to_owned(), value));
+        self.store.revoke(fields.to_vec(), self.config.auth.revocation_ttl).await?;
+        self.apply([revocation]);
+        Ok(())
+    }
+
+    fn apply(&self, revocations: impl IntoIterator<Item = Revocation>) {
+        let mut known = self.revocations.write();
+        revocations.into_iter().for_each(|revocation| known.insert(revocation));
+        let known = parking_lot::RwLockWriteGuard::downgrade(known);
+        self.registry.close_revoked(&known);
+    }
+
+    async fn follow_revocations(self: Arc<Self>) {
+        let mut position = "0-0".to_owned();
+        while !self.stop.is_cancelled() {
+            match self.store.revocations_after(&position).await {
+                Ok((records, reached)) => {
+                    let more = !records.is_empty();
+                    if more {
+                        self.apply(records.iter().filter_map(|record| {
+                            let get = |name: &str| {
+                                record
+                                    .iter()
+                                    .find(|(field, _)| field == name)
+                                    .map(|(_, value)| value.as_str())
+                            };
+                            Revocation::from_fields(get).inspect_err(|error| tracing::warn!(%error)).ok()
+                        }));
+                    }
+                    position = reached;
+                    if more {
+                        continue;
+                    }
+                }
+                Err(Unavailable) => tracing::debug!("revocations cannot be read; trying again"),
+            }
+            self.revocations.write().expire(now_s());
+            self.pause(REVOCATIONS_INTERVAL).await;
+        }
+    }
+
+    async fn show_life(self: Arc<Self>) {
+        let (mut since_renewal, (interval, expiry)) = (Duration::ZERO, LIFE_SIGN);
+        while !self.stop.is_cancelled() {
+            let _shown_again_soon = self.store.node_lives(&self.id, expiry).await;
+            if since_renewal >= RENEWAL {
+                since_renewal = Duration::ZERO;
+                for (room, holding) in self.held.all() {
+                    let _renewed_next_time = self.store.renew(&room, &holding.group, &holding.holder).await;
+                }
+            }
+            self.pause(interval).await;
+            since_renewal += interval;
+        }
+    }
+
+    async fn keep_up(self: Arc<Self>) {
+        let (mut restarts, mut rounds) = (0, 0u32);
+        while !self.stop.is_cancelled() {
+            self.metrics.upkeep();
+            self.metrics.redis_up.set(f64::from(u8::from(self.store.ping().await.is_ok())));
+            if let Some(state) = self.embedded.lock().as_ref().map(Embedded::state) {
+                self.metrics.embedded_up.set(f64::from(u8::from(state.is_up())));
+                self.metrics.embedded_restarts.increment(state.restarts() - restarts);
+                restarts = state.restarts();
+            }
+            rounds += 1;
+            if rounds.is_multiple_of(INSPECTION_ROUNDS) {
+                self.inspect_redis(false).await;
+            }
+            self.pause(UPKEEP).await;
+        }
+    }
+
+    /// How durable messages are, as Redis is configured.
+    pub fn durability_in_force(&self) -> String {
+        self.durability.read().clone()
+    }
+
+    /// Reads Redis's configuration, and says where it is less than was asked for.
+    async fn inspect_redis(&self, say: bool) {
+        let Ok(facts) = self.store.server_facts().await else { return };
+        let wanted = self.config.durability();
+        let in_force = durability::in_force(&facts);
+        let mut as_wanted = true;
+        for Finding { severity, what, consequence, mend } in durability::findings(&facts, wanted) {
+            as_wanted &= severity < Severity::Danger;
+            // The embedded Redis is configured by this program, and by nobody else.
+            if say && severity > Severity::Fine && !self.config.is_embedded() {
+                tracing::warn!("{what}: {consequence}. Mend it with: {mend}");
+            }
+        }
+        if say {
+            tracing::info!("durability asked for: {wanted}; in force: {in_force}");
+        }
+        self.metrics.durability.set(f64::from(u8::from(as_wanted)));
+        *self.durability.write() = in_force;
+    }
+
+    async fn pause(&self, duration: Duration) {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = tokio::time::sleep(duration) => {}
+        }
+    }
+
+    /// Takes no more connections, says goodbye to those that are there, and waits for them to end, at most for the grace
+    /// time; then stops everything.
+    pub async fn shut_down(self: Arc<Self>) {
+        self.draining.cancel();
+        self.registry.close_all(CloseCode::Restarting, RECONNECT_SPREAD);
+        let ended = async {
+            while !self.registry.is_empty() || self.appender.waiting() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        if tokio::time::timeout(self.config.server.shutdown_grace, ended).await.is_err() {
+            let (connections, messages) = (self.registry.len(), self.appender.waiting());
+            tracing::warn!(connections, messages, "the grace time is over; these are cut");
+        }
+        self.stop.cancel();
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        for task in tasks {
+            let _cancelled_or_done = tokio::time::timeout(Duration::from_secs(1), task).await;
+        }
+        let embedded = self.embedded.lock().take();
+        if let Some(embedded) = embedded {
+            embedded.stop().await;
+        }
+    }
+}

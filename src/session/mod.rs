@@ -1,0 +1,347 @@
+//! One connection's session: requests go in, frames come out of its outbox. Knows nothing of sockets.
+//!
+//! Requests take effect in the order sent. Publishes go on while the next request is read, since the appender keeps their
+//! order; anything else waits until they have been answered.
+
+pub mod acks;
+pub mod held;
+mod in_flight;
+mod rate;
+pub mod registry;
+mod subscribe;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use self::in_flight::InFlight;
+use self::rate::Rate;
+use self::registry::{Connection, PING_INTERVAL};
+use crate::auth::{Claims, Permission};
+use crate::history;
+use crate::hub::{Form, Subscription};
+use crate::log::Unavailable;
+use crate::node::Node;
+use crate::protocol::decode::Incoming;
+use crate::protocol::frame::{Answer, Ended, Frame};
+use crate::protocol::request::{Draft, Request};
+use crate::protocol::{CloseCode, Encoding, ErrorCode, Failure, MessageId, RoomName, encode};
+use crate::redis::Signal;
+use crate::telemetry::Queue;
+
+/// Requests over the rate that are refused before the connection is closed.
+const REFUSALS_UNTIL_CLOSE: u32 = 100;
+
+/// One connection's session.
+pub struct Session {
+    node: Arc<Node>,
+    connection: Arc<Connection>,
+    encoding: Encoding,
+    /// The token that came with the upgrade.
+    offered: Option<String>,
+    subscriptions: HashMap<RoomName, Arc<Subscription>>,
+    in_flight: Arc<InFlight>,
+    rate: Rate,
+}
+
+/// How a request ended: an answer, or a failure, or with it the whole connection.
+enum Refusal {
+    Failed(Failure),
+    Closes(Failure, CloseCode),
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<Unavailable> for Refusal {
+    fn from(_: Unavailable) -> Self {
+        Self::Failed(Failure::unavailable())
+    }
+}
+
+impl Session {
+    /// A session that awaits `connect`.
+    pub fn new(
+        node: Arc<Node>,
+        connection: Arc<Connection>,
+        encoding: Encoding,
+        offered: Option<String>,
+    ) -> Self {
+        let limits = &node.config.limits;
+        Self {
+            in_flight: Arc::new(InFlight::new(limits.publishes_in_flight)),
+            rate: Rate::new(limits.publish_rate),
+            node,
+            connection,
+            encoding,
+            offered,
+            subscriptions: HashMap::new(),
+        }
+    }
+
+    /// Handles one frame, and answers it. Returns when the next one may be read.
+    pub async fn handle(&mut self, incoming: Incoming) {
+        // A client that asks and does not read the answers waits.
+        if !self.connection.outbox.has_room().await {
+            return;
+        }
+        let reference = incoming.reference;
+        let outcome = match incoming.request {
+            Ok(request) => self.request(reference, request).await,
+            Err(failure) if self.connection.claims().is_none() => {
+                Err(Refusal::Closes(failure, CloseCode::Unauthenticated))
+            }
+            Err(failure) => Err(failure.into()),
+        };
+        match outcome {
+            Ok(()) => {}
+            Err(Refusal::Failed(failure)) => self.send(&Frame::error(reference, &failure)),
+            Err(Refusal::Closes(failure, code)) => {
+                self.send(&Frame::error(reference, &failure));
+                self.connection.close(code, None, &self.node.metrics);
+            }
+        }
+    }
+
+    /// Ends the session: its subscriptions end, what it acknowledged is written, and what it held is given up.
+    pub async fn end(mut self) {
+        for (_, subscription) in std::mem::take(&mut self.subscriptions) {
+            self.release(&subscription).await;
+        }
+    }
+
+    async fn request(&mut self, reference: Option<u64>, request: Request) -> Result<(), Refusal> {
+        let claims = match (self.connection.claims(), request) {
+            (None, Request::Connect { token }) => return self.connect(reference, token).await,
+            (None, _) => {
+                let failure = Failure::new(ErrorCode::Unauthenticated, "the first frame must be `connect`");
+                return Err(Refusal::Closes(failure, CloseCode::Unauthenticated));
+            }
+            (Some(_), Request::Connect { .. }) => {
+                return Err(Failure::bad_request("this connection is connected already").into());
+            }
+            (Some(claims), request) => (claims, request),
+        };
+        match claims {
+            (claims, Request::Publish { room, message }) => {
+                self.publish(&claims, reference, room, message).await
+            }
+            (claims, request) => {
+                self.in_flight.drained().await;
+                self.settled(&claims, reference, request).await
+            }
+        }
+    }
+
+    /// Requests that wait for the publishes before them.
+    async fn settled(
+        &mut self,
+        claims: &Claims,
+        reference: Option<u64>,
+        request: Request,
+    ) -> Result<(), Refusal> {
+        match request {
+            Request::Connect { .. } | Request::Publish { .. } => {}
+            Request::Subscribe { room, start, durable } => {
+                require(claims, &room, Permission::Read)?;
+                self.subscribe(claims, reference, room, start, durable).await?;
+            }
+            Request::Unsubscribe { room, forget } => {
+                self.unsubscribe(&room, forget).await?;
+                self.answer(reference, Answer::Done {});
+            }
+            Request::Ack { room, id } => self.ack(reference, &room, id).await?,
+            Request::History { room, range, limit } => {
+                require(claims, &room, Permission::Read)?;
+                let page = history::page(&self.node.store, &room, range, limit).await?;
+                self.answer(reference, Answer::History(page));
+            }
+            Request::Signal { room, kind, data, to } => {
+                require(claims, &room, Permission::Write)?;
+                self.spend_rate()?;
+                self.fits(data.as_bytes().len())?;
+                let (session, from) = (self.connection.id, claims.user.clone());
+                self.node.store.signal(&room, &Signal { session, from, kind, data, to }).await?;
+                self.answer(reference, Answer::Done {});
+            }
+            Request::Auth { token } => {
+                let renewed = self.verify(&token).await?;
+                if renewed.user != claims.user {
+                    return Err(Failure::forbidden("the new token is of another user").into());
+                }
+                let expires = Some(renewed.expires);
+                self.connection.set_claims(renewed);
+                self.drop_forbidden().await;
+                self.answer(reference, Answer::Renewed { expires });
+            }
+            Request::Ping => self.send(&Frame::Pong { reference }),
+        }
+        Ok(())
+    }
+
+    async fn connect(&mut self, reference: Option<u64>, token: Option<String>) -> Result<(), Refusal> {
+        let Some(token) = token.or_else(|| self.offered.take()) else {
+            let message = "`connect` needs a `token`, unless the upgrade brought one";
+            let failure = Failure::new(ErrorCode::Unauthenticated, message);
+            return Err(Refusal::Closes(failure, CloseCode::Unauthenticated));
+        };
+        let claims = self.verify(&token).await?;
+        let answer = Answer::Connected {
+            session: self.connection.id,
+            user: claims.user.clone(),
+            ping: PING_INTERVAL.as_secs(),
+            expires: Some(claims.expires),
+            max_message: self.node.config.limits.max_message,
+        };
+        self.connection.set_claims(claims);
+        // The client must know its session, whether or not it asked for an answer.
+        self.send(&Frame::Ok { reference, answer });
+        Ok(())
+    }
+
+    async fn verify(&self, token: &str) -> Result<Arc<Claims>, Refusal> {
+        self.node.authenticate(token).await.map_err(|failure| {
+            let code = match failure.code {
+                ErrorCode::TokenExpired => CloseCode::TokenExpired,
+                ErrorCode::TokenRevoked => CloseCode::TokenRevoked,
+                _ => CloseCode::Unauthenticated,
+            };
+            if self.connection.claims().is_some() {
+                // A renewal that fails leaves the old token in force, for as long as it holds.
+                Refusal::Failed(failure)
+            } else {
+                Refusal::Closes(failure, code)
+            }
+        })
+    }
+
+    async fn publish(
+        &mut self,
+        claims: &Claims,
+        reference: Option<u64>,
+        room: RoomName,
+        message: Draft,
+    ) -> Result<(), Refusal> {
+        require(claims, &room, Permission::Write)?;
+        self.spend_rate()?;
+        self.fits(message.data.as_bytes().len())?;
+        if self.in_flight.is_full() {
+            self.node.metrics.full(Queue::InFlight);
+            self.in_flight.has_room().await;
+        }
+        let landing = self.in_flight.take_off();
+        let (encoding, outbox) = (self.encoding, self.connection.outbox.clone());
+        let confirm = Box::new(move |outcome: Result<crate::log::Appended, Unavailable>| {
+            match outcome {
+                Ok(appended) if reference.is_some() => {
+                    let answer = Answer::Published { id: appended.id, duplicate: appended.duplicate };
+                    outbox.push(encode::frame(encoding, &Frame::Ok { reference, answer }));
+                }
+                Ok(_) => {}
+                Err(Unavailable) => {
+                    let failure = Failure::unavailable();
+                    outbox.push(encode::frame(encoding, &Frame::error(reference, &failure)));
+                }
+            }
+            drop(landing);
+        });
+        self.node.appender.submit(&room, claims.user.clone(), message, confirm);
+        Ok(())
+    }
+
+    async fn ack(&self, reference: Option<u64>, room: &RoomName, id: MessageId) -> Result<(), Refusal> {
+        let subscription = self.subscribed(room)?;
+        let Some(holding) = &subscription.durable else {
+            let message = "only durable subscriptions are acknowledged";
+            return Err(Failure::new(ErrorCode::NotDurable, message).into());
+        };
+        let newest = self.node.hub.active(room).map_or(MessageId::ZERO, |room| room.position());
+        if id > newest && id > self.node.store.heads(std::slice::from_ref(room)).await?[0] {
+            return Err(Failure::bad_request("`id` is beyond the newest message of the room").into());
+        }
+        let (encoding, outbox) = (self.encoding, self.connection.outbox.clone());
+        let written = reference.map(|reference| -> acks::Written {
+            Box::new(move |outcome| {
+                let failure = Failure::unavailable();
+                let frame = match outcome {
+                    Ok(()) => Frame::Ok { reference: Some(reference), answer: Answer::Done {} },
+                    Err(Unavailable) => Frame::error(Some(reference), &failure),
+                };
+                outbox.push(encode::frame(encoding, &frame));
+            })
+        });
+        self.node.acks.note(subscription, holding, id, written);
+        Ok(())
+    }
+
+    fn subscribed(&self, room: &RoomName) -> Result<&Arc<Subscription>, Failure> {
+        self.subscriptions.get(room).filter(|subscription| !subscription.has_ended()).ok_or_else(|| {
+            Failure::new(ErrorCode::NotSubscribed, "this connection does not subscribe to the room")
+        })
+    }
+
+    /// Ends the subscriptions that a renewed token no longer grants.
+    async fn drop_forbidden(&mut self) {
+        let Some(claims) = self.connection.claims() else { return };
+        let forbidden: Vec<RoomName> = self
+            .subscriptions
+            .keys()
+            .filter(|room| !claims.grants.allows(room, &claims.user, Permission::Read))
+            .cloned()
+            .collect();
+        for room in forbidden {
+            if let Some(subscription) = self.subscriptions.remove(&room) {
+                self.node.hub.dismiss(&subscription, Ended::Forbidden);
+                self.release(&subscription).await;
+            }
+        }
+    }
+
+    fn spend_rate(&mut self) -> Result<(), Refusal> {
+        let Err(wait) = self.rate.spend(Instant::now()) else { return Ok(()) };
+        let failure = Failure {
+            code: ErrorCode::RateLimited,
+            message: "too many publishes and signals; slow down".into(),
+            retry_after_ms: Some(wait.as_millis().max(1) as u64),
+        };
+        if self.rate.refused() >= REFUSALS_UNTIL_CLOSE {
+            return Err(Refusal::Closes(failure, CloseCode::LimitsIgnored));
+        }
+        Err(failure.into())
+    }
+
+    fn fits(&self, bytes: usize) -> Result<(), Failure> {
+        self.node.fits(bytes)
+    }
+
+    fn answer(&self, reference: Option<u64>, answer: Answer) {
+        if reference.is_some() {
+            self.send(&Frame::Ok { reference, answer });
+        }
+    }
+
+    fn send(&self, frame: &Frame<'_>) {
+        self.connection.outbox.push(self.encode(frame));
+    }
+
+    fn encode(&self, frame: &Frame<'_>) -> Bytes {
+        encode::frame(self.encoding, frame)
+    }
+
+    fn form(&self) -> Form {
+        Form::Frames(self.encoding)
+    }
+}
+
+fn require(claims: &Claims, room: &RoomName, permission: Permission) -> Result<(), Failure> {
+    if claims.grants.allows(room, &claims.user, permission) {
+        Ok(())
+    } else {
+        Err(Failure::forbidden(format!("the token does not grant `{}` on this room", permission.as_str())))
+    }
+}

@@ -1,0 +1,268 @@
+//! All connections of a node, and what happens to them by the clock: pings, the time to connect, the end of a token. One
+//! sweep over all of them, instead of timers for each.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::auth::{Claims, Revocations};
+use crate::hub::outbox::Outbox;
+use crate::protocol::frame::Frame;
+use crate::protocol::{CloseCode, Encoding, encode, wire};
+use crate::telemetry::{Metrics, Transport};
+use crate::time::now_ms;
+
+/// Time between the server's pings.
+pub const PING_INTERVAL: Duration = Duration::from_secs(25);
+
+/// Time in which a pong must follow a ping.
+pub const PONG_WITHIN: Duration = Duration::from_secs(10);
+
+/// Time in which a client must say `connect`.
+pub const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// How often connections are looked at.
+const SWEEP: Duration = Duration::from_millis(500);
+
+/// What the registry can do to a connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// Its session.
+    pub id: Uuid,
+    transport: Transport,
+    encoding: Encoding,
+    /// Where its bytes go.
+    pub outbox: Arc<Outbox>,
+    claims: RwLock<Option<Arc<Claims>>>,
+    opened: u64,
+    heard: AtomicU64,
+    pinged: AtomicU64,
+    /// Set when it is to end.
+    pub ending: CancellationToken,
+    closed: AtomicBool,
+}
+
+/// What the clock asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    Nothing,
+    Ping,
+    Close(CloseCode),
+}
+
+/// What [`due`] looks at; all times in Unix ms.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    now: u64,
+    opened: u64,
+    heard: u64,
+    pinged: u64,
+    /// When the token ends; `None` before `connect`.
+    expires: Option<u64>,
+    /// Whether something waits to be written: then a ping would wait behind it, and its pong says nothing.
+    blocked: bool,
+}
+
+/// Pure: what is due on a WebSocket.
+fn due(clock: Clock) -> Due {
+    let Clock { now, opened, heard, pinged, expires, blocked } = clock;
+    let after = |since: u64, wait: Duration| now.saturating_sub(since) >= wait.as_millis() as u64;
+    match expires {
+        None if after(opened, CONNECT_WITHIN) => Due::Close(CloseCode::NoConnect),
+        Some(expires) if now > expires => Due::Close(CloseCode::TokenExpired),
+        _ if blocked => Due::Nothing,
+        _ if pinged > heard && after(pinged, PONG_WITHIN) => Due::Close(CloseCode::NoPong),
+        _ if pinged <= heard && after(pinged.max(opened), PING_INTERVAL) => Due::Ping,
+        _ => Due::Nothing,
+    }
+}
+
+impl Connection {
+    /// Who it is, once that is known.
+    pub fn claims(&self) -> Option<Arc<Claims>> {
+        self.claims.read().clone()
+    }
+
+    /// Says who it is, anew where a token was renewed.
+    pub fn set_claims(&self, claims: Arc<Claims>) {
+        *self.claims.write() = Some(claims);
+    }
+
+    /// Something came from the client.
+    pub fn heard(&self) {
+        self.heard.store(now_ms(), Ordering::Relaxed);
+    }
+
+    /// Ends the connection: says goodbye, and closes once that is written.
+    pub fn close(&self, code: CloseCode, retry_after: Option<Duration>, metrics: &Metrics) {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        metrics.closed(code);
+        if self.transport == Transport::WebSocket {
+            let retry_after_ms = retry_after.map(|after| after.as_millis() as u64);
+            if !matches!(code, CloseCode::Normal) {
+                self.outbox.push(encode::frame(self.encoding, &Frame::goodbye(code, retry_after_ms)));
+            }
+            self.outbox.push(wire::close(code.number()));
+        }
+        self.outbox.close();
+        self.ending.cancel();
+    }
+
+    fn sweep(&self, now: u64, metrics: &Metrics) {
+        let expires = self.claims.read().as_ref().map(|claims| claims.expires.saturating_mul(1000));
+        let clock = Clock {
+            now,
+            opened: self.opened,
+            heard: self.heard.load(Ordering::Relaxed),
+            pinged: self.pinged.load(Ordering::Relaxed),
+            expires,
+            blocked: self.transport != Transport::WebSocket || self.outbox.is_waiting(),
+        };
+        match due(clock) {
+            Due::Nothing => {}
+            Due::Ping => {
+                self.pinged.store(now, Ordering::Relaxed);
+                self.outbox.push(wire::ping());
+            }
+            Due::Close(code) => self.close(code, None, metrics),
+        }
+    }
+}
+
+/// The connections of a node.
+pub struct Registry {
+    connections: Mutex<HashMap<Uuid, Arc<Connection>>>,
+    limit: usize,
+    metrics: Arc<Metrics>,
+}
+
+impl Registry {
+    /// A registry of at most so many connections.
+    pub fn new(limit: usize, metrics: Arc<Metrics>) -> Self {
+        Self { connections: Mutex::default(), limit, metrics }
+    }
+
+    /// Enters a connection. `None` if the node is full.
+    pub fn enter(
+        &self,
+        transport: Transport,
+        encoding: Encoding,
+        outbox: Arc<Outbox>,
+        claims: Option<Arc<Claims>>,
+    ) -> Option<Arc<Connection>> {
+        let now = now_ms();
+        let connection = Arc::new(Connection {
+            id: Uuid::new_v4(),
+            transport,
+            encoding,
+            outbox,
+            claims: RwLock::new(claims),
+            opened: now,
+            heard: AtomicU64::new(now),
+            pinged: AtomicU64::new(0),
+            ending: CancellationToken::new(),
+            closed: AtomicBool::new(false),
+        });
+        let mut connections = self.connections.lock();
+        if connections.len() >= self.limit {
+            return None;
+        }
+        connections.insert(connection.id, connection.clone());
+        self.metrics.connections(transport).increment(1);
+        Some(connection)
+    }
+
+    /// Forgets a connection that has ended.
+    pub fn leave(&self, connection: &Connection) {
+        if self.connections.lock().remove(&connection.id).is_some() {
+            self.metrics.connections(connection.transport).decrement(1);
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.connections.lock().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Closes those whose token is revoked.
+    pub fn close_revoked(&self, revocations: &Revocations) {
+        for connection in self.all() {
+            if connection.claims().is_some_and(|claims| revocations.is_revoked(&claims)) {
+                connection.close(CloseCode::TokenRevoked, None, &self.metrics);
+            }
+        }
+    }
+
+    /// Closes all, and asks clients to come back spread over so long, lest they all come at once.
+    pub fn close_all(&self, code: CloseCode, spread: Duration) {
+        let all = self.all();
+        let count = all.len().max(1) as u32;
+        for (index, connection) in all.iter().enumerate() {
+            connection.close(code, Some(spread * index as u32 / count), &self.metrics);
+        }
+    }
+
+    /// Looks at all connections from time to time, until `stop`.
+    pub async fn sweep(self: Arc<Self>, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(SWEEP);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            let now = now_ms();
+            self.all().iter().for_each(|connection| connection.sweep(now, &self.metrics));
+        }
+    }
+
+    fn all(&self) -> Vec<Arc<Connection>> {
+        self.connections.lock().values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUIET: Clock =
+        Clock { now: 0, opened: 0, heard: 0, pinged: 0, expires: Some(10_000_000), blocked: false };
+
+    #[test]
+    fn a_client_must_connect_in_time() {
+        assert_eq!(due(Clock { now: 9_999, expires: None, ..QUIET }), Due::Nothing);
+        assert_eq!(due(Clock { now: 10_000, expires: None, ..QUIET }), Due::Close(CloseCode::NoConnect));
+    }
+
+    #[test]
+    fn a_ping_comes_every_25_s_and_wants_a_pong_within_10() {
+        assert_eq!(due(Clock { now: 24_999, ..QUIET }), Due::Nothing);
+        assert_eq!(due(Clock { now: 25_000, ..QUIET }), Due::Ping);
+        assert_eq!(due(Clock { now: 34_999, pinged: 25_000, ..QUIET }), Due::Nothing);
+        assert_eq!(due(Clock { now: 35_000, pinged: 25_000, ..QUIET }), Due::Close(CloseCode::NoPong));
+        assert_eq!(due(Clock { now: 35_000, pinged: 25_000, heard: 25_100, ..QUIET }), Due::Nothing);
+        assert_eq!(due(Clock { now: 50_000, pinged: 25_000, heard: 25_100, ..QUIET }), Due::Ping);
+    }
+
+    #[test]
+    fn a_client_that_reads_slowly_is_not_taken_for_dead() {
+        assert_eq!(due(Clock { now: 90_000, pinged: 25_000, blocked: true, ..QUIET }), Due::Nothing);
+    }
+
+    #[test]
+    fn a_token_ends_even_while_the_client_reads_slowly() {
+        let late = Clock { now: 60_001, expires: Some(60_000), blocked: true, ..QUIET };
+        assert_eq!(due(late), Due::Close(CloseCode::TokenExpired));
+    }
+}

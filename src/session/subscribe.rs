@@ -1,0 +1,122 @@
+//! Subscribing and unsubscribing, durable or not.
+
+use std::sync::Arc;
+
+use super::{Refusal, Session};
+use crate::auth::Claims;
+use crate::hub::{Holding, Subscription};
+use crate::log::Unavailable;
+use crate::protocol::frame::{Answer, Frame};
+use crate::protocol::request::Start;
+use crate::protocol::{ErrorCode, Failure, MessageId, RoomName, SubscriptionName};
+use crate::redis::{AttachAt, Group};
+
+impl Session {
+    /// Answers, and delivers from then on. A subscription that this connection has of the room is replaced.
+    pub(super) async fn subscribe(
+        &mut self,
+        claims: &Claims,
+        reference: Option<u64>,
+        room: RoomName,
+        start: Option<Start>,
+        durable: Option<SubscriptionName>,
+    ) -> Result<(), Refusal> {
+        if let Some(old) = self.subscriptions.remove(&room) {
+            self.release(&old).await;
+        }
+        self.forget_ended();
+        if self.subscriptions.len() >= self.node.config.limits.subscriptions {
+            let limit = self.node.config.limits.subscriptions;
+            let message = format!("a connection has at most {limit} subscriptions");
+            return Err(Failure::new(ErrorCode::TooMany, message).into());
+        }
+        let hub = &self.node.hub;
+        // The room is active before the position is read: what comes in between is heard.
+        let hold = hub.hold(&room).await?;
+        let holding = durable.map(|name| Holding {
+            group: Group::new(&claims.user, &name),
+            holder: format!("{}/{}", self.node.id, self.connection.id),
+        });
+        let (position, head) = match &holding {
+            None => {
+                let position = hub.position(&hold, start).await?;
+                (position, hold.position())
+            }
+            Some(holding) => self.attach(&hold, holding, start).await?,
+        };
+        let subscription = Arc::new(Subscription::new(
+            room.clone(),
+            self.connection.id,
+            claims.user.clone(),
+            self.form(),
+            self.connection.outbox.clone(),
+            holding,
+        ));
+        if let Err(unavailable) = hub.enter(&hold, &subscription) {
+            self.release(&subscription).await;
+            return Err(unavailable.into());
+        }
+        self.subscriptions.insert(room.clone(), subscription.clone());
+        if reference.is_some() {
+            let answer = Answer::Subscribed { room, position, head: head.max(hold.position()) };
+            self.send(&Frame::Ok { reference, answer });
+        }
+        hub.begin(&hold, &subscription, position);
+        Ok(())
+    }
+
+    /// Takes a durable subscription, creating it where it is new. Its position, and the room's head.
+    async fn attach(
+        &self,
+        room: &crate::hub::Room,
+        holding: &Holding,
+        start: Option<Start>,
+    ) -> Result<(MessageId, MessageId), Unavailable> {
+        let at = match start {
+            None => AttachAt::Stored,
+            Some(Start::After(id)) => AttachAt::Id(id),
+            Some(Start::New) => AttachAt::New,
+            Some(Start::Oldest) => AttachAt::Oldest,
+            // `last` is for the first use only; later ones go on at the stored position.
+            Some(Start::Last(_)) => AttachAt::StoredOr(self.node.hub.position(room, start).await?),
+        };
+        let attached = self.node.store.attach(&room.name, &holding.group, &holding.holder, at).await?;
+        self.node.held.insert(&room.name, holding);
+        Ok(attached)
+    }
+
+    pub(super) async fn unsubscribe(&mut self, room: &RoomName, forget: bool) -> Result<(), Refusal> {
+        self.subscribed(room)?;
+        let Some(subscription) = self.subscriptions.remove(room) else { return Ok(()) };
+        match &subscription.durable {
+            Some(holding) if forget => {
+                self.node.hub.unsubscribe(&subscription);
+                self.node.held.remove(room, holding);
+                self.node.store.forget(room, &holding.group).await?;
+            }
+            _ => self.release(&subscription).await,
+        }
+        Ok(())
+    }
+
+    /// Ends a subscription on this node. The position of a durable one is written and stays, free for the next.
+    pub(super) async fn release(&self, subscription: &Subscription) {
+        self.node.hub.unsubscribe(subscription);
+        if let Some(holding) = &subscription.durable {
+            self.node.held.remove(&subscription.room, holding);
+            self.node.acks.flush(subscription, holding).await;
+            let detached = self.node.store.detach(&subscription.room, &holding.group, &holding.holder).await;
+            if detached == Err(Unavailable) {
+                tracing::debug!(room = %subscription.room, "a durable subscription could not be given up");
+            }
+        }
+    }
+
+    /// Subscriptions that the server ended need no place any more.
+    fn forget_ended(&mut self) {
+        let limit = self.node.config.limits.subscriptions;
+        if self.subscriptions.len() >= limit {
+            self.subscriptions.retain(|_, subscription| !subscription.has_ended());
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The log: text for people on a terminal, JSON elsewhere, always on standard error. Never payloads or tokens.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogConfig, LogFormat};
+
+/// Starts logging, for the whole process. `ROOMLOG_LOG` may hold finer directives than `log.level`, such as
+/// `info,roomlog::hub=debug`.
+pub fn start(config: &LogConfig) {
+    let level = config.level.as_str();
+    // fred tells of each lost connection at several levels; what matters of it is logged where it is handled.
+    let directives = std::env::var("ROOMLOG_LOG").unwrap_or_else(|_| format!("{level},fred=off"));
+    let filter = EnvFilter::builder().parse_lossy(directives);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let terminal = std::io::stderr().is_terminal();
+    let text = match config.format {
+        LogFormat::Text => true,
+        LogFormat::Json => false,
+        LogFormat::Auto => terminal,
+    };
+    let _started_before = if text {
+        log.with_ansi(terminal).with_target(false).try_init()
+    } else {
+        log.json().flatten_event(true).try_init()
+    };
+}
