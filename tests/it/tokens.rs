@@ -20,11 +20,14 @@ async fn a_live_connection_ends_with_its_token_unless_that_is_renewed() {
     let started = Instant::now();
     renewed.ok(json!({ "op": "auth", "token": everything("ann") })).await;
 
+    let events = rest.events("/v1/rooms/room/events", &[]).await.unwrap();
+
     let goodbye = ends.expect("goodbye").await;
     assert_eq!(goodbye["code"], "token_expired");
     assert_eq!(ends.closed().await, 4001);
     let took = started.elapsed().as_secs_f64();
     assert!((1.0..=8.0).contains(&took), "closed after {took} s");
+    events.ended().await;
     renewed.publish("room", json!(1)).await;
     crate::harness::eventually("the token is over for requests too", async || {
         rest.get("/v1/rooms/room/messages").await.status == 401

@@ -21,8 +21,8 @@ pub use codec::{binary, from_msgpack, to_msgpack};
 pub use events::{Event, Events};
 pub use redis::Redis;
 pub use resp::Reply;
-pub use rest::{Answer, Rest, answer};
-pub use server::{Run, Running, Server, run, spawn};
+pub use rest::{Rest, answer};
+pub use server::{Server, run, spawn};
 pub use token::{SECRET, admin, everything, now, sign, token, token_for, token_with_id};
 
 /// How long anything may take that should be quick. Far above what it takes, since tests share few cores.

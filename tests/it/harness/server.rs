@@ -75,16 +75,6 @@ impl Server {
         Pid::from_raw(self.child.id() as i32)
     }
 
-    /// Whether its log has a line with these words by now.
-    pub fn logged(&self, words: &str) -> bool {
-        self.log.lock().iter().any(|line| line.contains(words))
-    }
-
-    /// Whether it still runs.
-    pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
-    }
-
     /// Bytes of memory that it has in use.
     pub fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
