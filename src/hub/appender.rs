@@ -194,8 +194,7 @@ impl Appender {
             messages += waiting.len();
             sending.push(Sending { batch, waiting });
         }
-        self.metrics.queued.set(self.waiting.load(Ordering::Relaxed) as f64);
-        self.metrics.queued_bytes.set(self.waiting_bytes.load(Ordering::Relaxed) as f64);
+        self.measure();
         sending
     }
 
@@ -226,6 +225,12 @@ impl Appender {
             }
             self.go_on(link, room);
         }
+        self.measure();
+    }
+
+    fn measure(&self) {
+        self.metrics.queued.set(self.waiting.load(Ordering::Relaxed) as f64);
+        self.metrics.queued_bytes.set(self.waiting_bytes.load(Ordering::Relaxed) as f64);
     }
 
     /// The room's append is over: the next may start.

@@ -10,7 +10,6 @@
 
 pub mod appender;
 pub mod outbox;
-mod pages;
 mod reader;
 mod ring;
 mod room;
@@ -26,7 +25,6 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use self::pages::PageSize;
 use self::ring::RingLimits;
 use self::room::Work;
 pub use self::room::{Hold, Room};
@@ -61,7 +59,6 @@ pub struct Hub {
     rooms: RwLock<HashMap<RoomName, Arc<Room>>>,
     /// Rooms that were deleted, and are still to be let go of.
     deleted: Mutex<Vec<Arc<Room>>>,
-    page_sizes: PageSize,
     limits: RingLimits,
     options: HubOptions,
     check_now: Notify,
@@ -82,7 +79,6 @@ impl Hub {
             bell: OnceLock::new(),
             rooms: RwLock::default(),
             deleted: Mutex::default(),
-            page_sizes: PageSize::default(),
             limits,
             options,
             check_now: Notify::new(),
@@ -193,18 +189,19 @@ impl Hub {
             }
             Some(Start::Last(count)) => match room.before_last(count) {
                 Some(position) => Ok(position),
-                None => self.before_last(&room.name, count).await,
+                None => self.before_last(room, count).await,
             },
         }
     }
 
     /// The position before the newest so many messages. Reads them in pages, of which it keeps the ids only.
-    async fn before_last(&self, room: &RoomName, count: usize) -> Result<MessageId, Unavailable> {
+    async fn before_last(&self, room: &Room, count: usize) -> Result<MessageId, Unavailable> {
         let (mut before, mut left) = (None, count);
         let mut position = None;
         while left > 0 {
-            let limit = left.min(self.page_sizes.get());
-            let (head, entries) = self.store.read_before(room, before, limit).await?;
+            let limit = left.min(room.page_size.get());
+            let (head, entries) = self.store.read_before(&room.name, before, limit).await?;
+            room.page_size.learn(&entries);
             left -= entries.len();
             if let Some(first) = entries.first() {
                 before = Some(first.id());
@@ -284,10 +281,10 @@ impl Hub {
 
     /// A page of a room's log from Redis, shared with whoever asks for the same meanwhile.
     async fn page(&self, room: &Arc<Room>, after: MessageId) -> Result<Arc<Page>, Unavailable> {
-        let (store, name, limit) = (self.store.clone(), room.name.clone(), self.page_sizes.get());
+        let (store, name, limit) = (self.store.clone(), room.name.clone(), room.page_size.get());
         let read = room.shared_read(after, limit, async move { store.read_after(&name, after, limit).await });
         let page = read.await?;
-        self.page_sizes.learn(&page);
+        room.page_size.learn(&page.entries);
         Ok(page)
     }
 

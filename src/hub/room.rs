@@ -17,7 +17,7 @@ use super::outbox::Part;
 use super::ring::RingLimits;
 use super::subscription::Subscription;
 use super::tail::{Asked, Step, Tail};
-use crate::log::{Event, Page, Unavailable};
+use crate::log::{Event, Page, PageSize, Unavailable};
 use crate::protocol::frame::Ended;
 use crate::protocol::{MessageId, RoomName};
 use crate::redis::{Group, Signal};
@@ -53,6 +53,8 @@ pub struct Room {
     /// Set once its position is known.
     pub(super) opened: OnceCell<()>,
     state: Mutex<State>,
+    /// How much of its log to read at once.
+    pub(super) page_size: PageSize,
     reads: Mutex<HashMap<(MessageId, usize), SharedRead>>,
     changed: Notify,
     metrics: Arc<Metrics>,
@@ -102,6 +104,7 @@ impl Room {
             listening: OnceCell::new(),
             opened: OnceCell::new(),
             state: Mutex::new(state),
+            page_size: PageSize::default(),
             reads: Mutex::default(),
             changed: Notify::new(),
             metrics,

@@ -58,11 +58,14 @@ pub fn draft(encoding: Encoding, body: &Bytes) -> Result<Draft, Failure> {
     Err(Failure::bad_request("the body must be one map with a field `data`"))
 }
 
+/// A message to publish, and in which room.
+pub type Addressed = (RoomName, Draft);
+
 /// Decodes an array of messages to publish, each with its room.
 ///
 /// # Errors
 /// `bad_request` if the body as a whole is malformed.
-pub fn drafts(encoding: Encoding, body: &Bytes) -> Result<Vec<Result<(RoomName, Draft), Failure>>, Failure> {
+pub fn drafts(encoding: Encoding, body: &Bytes) -> Result<Vec<Result<Addressed, Failure>>, Failure> {
     match maps(encoding, body) {
         Ok(Maps { array: true, maps }) => Ok(maps
             .iter()
