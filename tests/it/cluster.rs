@@ -1,6 +1,7 @@
 //! The core paths on a Redis Cluster of three primaries, with rooms on all of them.
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -40,6 +41,16 @@ async fn rooms_in_all_slots_work_across_nodes() {
         assert_eq!(delivered, published);
     }
     assert!(cluster.sizes().iter().all(|keys| *keys > 0), "{:?}", cluster.sizes());
+
+    // At once, not when positions happen to be compared.
+    let started = Instant::now();
+    for room in rooms() {
+        let id = writer.publish(&room, json!("at once")).await;
+        assert_eq!(id_of(&far.expect("message").await), id);
+        published.entry(room).or_default().push(id);
+    }
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    near.messages(ROOMS).await;
 
     // A signal too, and history from the other node.
     for room in rooms() {
@@ -108,6 +119,11 @@ async fn a_room_whose_slot_moves_goes_on() {
     while seen.last() != ids.last() {
         seen.push(id_of(&reader.expect("message").await));
     }
+    // In time, its bell is heard from its new place.
+    eventually("messages come at once again", async || {
+        writer.deliver("room", &mut reader).await < Duration::from_millis(200)
+    })
+    .await;
     let expected = 11..11 + seen.len() as u64;
     assert_eq!(
         seen.iter().map(|id| crate::harness::seq(id)).collect::<Vec<_>>(),

@@ -207,6 +207,12 @@ async fn lost_redis_connections_go_unnoticed_by_subscribers() {
     let seen: HashSet<String> =
         reader.messages(9).await.iter().map(|message| message["key"].as_str().unwrap().to_owned()).collect();
     assert_eq!(seen, expected);
+    for room in ["a", "b", "c"] {
+        eventually("messages come at once again", async || {
+            writer.deliver(room, &mut reader).await < Duration::from_millis(200)
+        })
+        .await;
+    }
 }
 
 /// Publishes 10,000 messages of 1 KB, which the member gets as they come; the slowest round, and the ids.
@@ -255,4 +261,35 @@ async fn a_reader_that_stops_costs_little_and_misses_nothing() {
     };
     let seen = timeout(2 * DEADLINE, reading).await.expect("all 10,000 messages");
     assert_eq!(crate::harness::ids(&seen), [ids, vec![id]].concat());
+}
+
+#[tokio::test]
+async fn a_slow_reader_is_told_what_retention_took_meanwhile() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let mut writer = Client::connect(&server, &everything("ann")).await;
+    let upgrade = Upgrade { buffer: Some(4096), ..Upgrade::default() };
+    let mut slow = Client::connect_with(&server, &everything("slow"), upgrade).await;
+    slow.join("room").await;
+    let all = writer.publish_many("room", 6000, 2000).await;
+    redis.ask(&["XTRIM", "rl:{room}:log", "MAXLEN", "=", "300"]);
+    let (mut last, mut gaps) = (0, 0);
+    while last < all.len() as u64 {
+        let frame = slow.next().await;
+        match frame["op"].as_str() {
+            Some("message") => {
+                assert_eq!(seq(&id_of(&frame)), last + 1);
+                last += 1;
+            }
+            Some("gap") => {
+                assert_eq!(frame["reason"], "trimmed");
+                assert_eq!(seq(frame["after"].as_str().unwrap()), last);
+                last = seq(frame["next"].as_str().unwrap()) - 1;
+                assert!(last <= 5700, "{frame}");
+                gaps += 1;
+            }
+            _ => assert_eq!(frame["op"], "live"),
+        }
+    }
+    assert_eq!(gaps, 1);
 }

@@ -8,6 +8,7 @@ mod harness;
 mod cli;
 mod cluster;
 mod connect;
+mod durability;
 mod durable;
 mod embedded;
 mod faults;

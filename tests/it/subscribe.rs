@@ -1,5 +1,7 @@
 //! Subscribing: where delivery starts, the backlog and what is live after it, and gaps.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::harness::{Client, Redis, Server, everything, id_of, ids, seq, seqs, token};
@@ -109,6 +111,12 @@ async fn a_message_reaches_other_nodes() {
     for reader in [&mut near, &mut far] {
         assert_eq!(crate::harness::ids(&reader.messages(500).await), ids);
     }
+    // At once, not when positions happen to be compared.
+    let started = std::time::Instant::now();
+    for _ in 0..20 {
+        writer.deliver("room", &mut far).await;
+    }
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
 }
 
 #[tokio::test]

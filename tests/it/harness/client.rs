@@ -1,6 +1,7 @@
 //! A WebSocket client that sees exactly what the server sends, in order.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -225,6 +226,14 @@ impl Client {
     pub async fn publish(&mut self, room: &str, data: Value) -> String {
         let answer = self.ok(json!({ "op": "publish", "room": room, "data": data })).await;
         id_of(&answer)
+    }
+
+    /// Publishes a message and waits until the reader has it; how long that took.
+    pub async fn deliver(&mut self, room: &str, reader: &mut Self) -> Duration {
+        let started = Instant::now();
+        let id = self.publish(room, json!("deliver")).await;
+        while id_of(&reader.expect("message").await) != id {}
+        started.elapsed()
     }
 
     /// Publishes so many messages of so many bytes each, a few under way at a time; their ids.

@@ -1,4 +1,4 @@
-//! A Redis Cluster of three primaries, without replicas.
+//! What is made of several Redis processes: a Redis Cluster of three primaries, and a sentinel that watches a primary.
 
 use super::eventually;
 use super::redis::{Redis, free_port};
@@ -68,5 +68,33 @@ impl Cluster {
     /// How many keys each node has.
     pub fn sizes(&self) -> Vec<i64> {
         self.nodes.iter().map(|node| node.ask(&["DBSIZE"])).map(|reply| reply.number()).collect()
+    }
+}
+
+/// A sentinel that fails over by itself. Dropping it kills it.
+#[derive(Debug)]
+pub struct Sentinel {
+    redis: Redis,
+}
+
+impl Sentinel {
+    /// Starts one that watches a primary, and waits until it knows its replica.
+    pub async fn start(primary: &Redis) -> Self {
+        let redis = Redis::sentinel().await;
+        let port = primary.port().to_string();
+        redis.ask(&["SENTINEL", "MONITOR", "main", "127.0.0.1", &port, "1"]);
+        for (name, value) in [("down-after-milliseconds", "1000"), ("failover-timeout", "5000")] {
+            redis.ask(&["SENTINEL", "SET", "main", name, value]);
+        }
+        eventually("the sentinel knows the replica", async || {
+            redis.ask(&["SENTINEL", "MASTER", "main"]).field("num-slaves").number() == 1
+        })
+        .await;
+        Self { redis }
+    }
+
+    /// Where clients find the primary.
+    pub fn url(&self) -> String {
+        format!("redis-sentinel://127.0.0.1:{}?sentinelServiceName=main", self.redis.port())
     }
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 pub use client::{Client, Upgrade, id_of, ids, seq, seqs};
-pub use cluster::Cluster;
+pub use cluster::{Cluster, Sentinel};
 pub use codec::{binary, from_msgpack, to_msgpack};
 pub use events::{Event, Events};
 pub use redis::Redis;

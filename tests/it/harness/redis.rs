@@ -11,6 +11,8 @@ use tempfile::TempDir;
 use super::eventually;
 use super::resp::{self, Place, Reply};
 
+const SENTINEL: &str = "--sentinel";
+
 /// A running Redis. Dropping it kills it.
 #[derive(Debug)]
 pub struct Redis {
@@ -29,6 +31,27 @@ impl Redis {
     /// Starts one on a port, which keeps what it was told through a `kill -9` of its own.
     pub async fn durable() -> Self {
         Self::start_with(Some(free_port()), &["--appendonly", "yes", "--appendfsync", "always"]).await
+    }
+
+    /// Starts one on a port of its own with these settings.
+    pub async fn on_port(settings: &[&str]) -> Self {
+        Self::start_with(Some(free_port()), settings).await
+    }
+
+    /// Starts a sentinel.
+    pub async fn sentinel() -> Self {
+        Self::on_port(&[SENTINEL]).await
+    }
+
+    /// Starts a replica of this one, and waits until it has caught up.
+    pub async fn replica(&self) -> Self {
+        let primary = format!("127.0.0.1 {}", self.port());
+        let replica = Self::on_port(&["--appendonly", "no", "--replicaof", &primary]).await;
+        eventually("the replica follows", async || {
+            replica.ask(&["INFO", "replication"]).text().contains("master_link_status:up")
+        })
+        .await;
+        replica
     }
 
     /// Starts one on this port, or on a socket where there is none, with these settings.
@@ -125,12 +148,29 @@ fn spawn(dir: &TempDir, place: &Place, settings: &[String]) -> Child {
     let dir = dir.path();
     let start = |program: &str| {
         let mut command = Command::new(program);
+        if settings.iter().any(|setting| setting == SENTINEL) {
+            // It keeps what it learns in its configuration file, which it must be given first.
+            let path = dir.join("sentinel.conf");
+            std::fs::write(&path, "")?;
+            command.arg(path);
+        }
         match place {
             Place::Socket(path) => command.args(["--port", "0", "--unixsocket"]).arg(path),
             Place::Port(port) => command.args(["--port", &port.to_string(), "--bind", "127.0.0.1"]),
         };
         command.arg("--dir").arg(dir).arg("--logfile").arg(dir.join("redis.log"));
-        command.args(["--save", "", "--maxmemory-policy", "noeviction", "--daemonize", "no"]).args(settings);
+        command
+            .args([
+                "--repl-diskless-sync-delay",
+                "0",
+                "--save",
+                "",
+                "--maxmemory-policy",
+                "noeviction",
+                "--daemonize",
+                "no",
+            ])
+            .args(settings);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
     };
     start("redis-server")
