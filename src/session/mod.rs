@@ -205,8 +205,7 @@ impl Session {
             max_message: self.node.config.limits.max_message,
         };
         self.connection.set_claims(claims);
-        // The client must know its session, whether or not it asked for an answer.
-        self.send(&Frame::Ok { reference, answer });
+        self.answer(reference, answer);
         Ok(())
     }
 
