@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::harness::{Client, Redis, Server, Upgrade, everything, now, sign, token_for};
@@ -171,7 +172,7 @@ async fn closed_with(client: &mut Client, code: u16) {
     assert!(String::from_utf8_lossy(&seen).contains("goodbye"), "no goodbye");
 }
 
-/// Both at once, since both take their time.
+/// All at once, since each takes its time.
 #[tokio::test]
 async fn who_says_nothing_is_let_go() {
     let redis = Redis::start().await;
@@ -190,5 +191,12 @@ async fn who_says_nothing_is_let_go() {
         timeout(Duration::from_secs(60), closed).await.expect("closed for want of a pong");
         assert!((30..45).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
     };
-    tokio::join!(no_connect, no_pong);
+    let no_request = async {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost").await.unwrap();
+        let mut answer = Vec::new();
+        let _or_reset =
+            timeout(Duration::from_secs(40), stream.read_to_end(&mut answer)).await.expect("an end");
+    };
+    tokio::join!(no_connect, no_pong, no_request);
 }

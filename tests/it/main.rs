@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod chaos;
 mod cli;
 mod cluster;
 mod connect;

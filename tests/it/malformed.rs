@@ -75,6 +75,21 @@ async fn a_message_of_the_other_kind_ends_at_most_the_connection() {
 }
 
 #[tokio::test]
+async fn a_message_may_come_in_fragments_with_a_ping_between() {
+    let (_redis, server) = start().await;
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    let fragment = |payload: &str, kind, last| {
+        Message::Frame(Frame::message(payload.as_bytes().to_vec(), OpCode::Data(kind), last))
+    };
+    client.send_message(fragment("{\"op\":\"pi", Data::Text, false)).await;
+    client.send_message(Message::Ping(b"are you there"[..].into())).await;
+    client.send_message(fragment("ng\",\"re", Data::Continue, false)).await;
+    client.send_message(fragment("f\":5}", Data::Continue, true)).await;
+    assert_eq!(client.answer(5).await["op"], "pong");
+    assert_eq!(client.pongs, [b"are you there".to_vec()]);
+}
+
+#[tokio::test]
 async fn a_huge_message_ends_the_connection() {
     let (_redis, server) = start().await;
     let mut client = Client::connect(&server, &everything("ann")).await;

@@ -153,6 +153,7 @@ async fn what_a_publish_lacks_is_named() {
         (json!({ "op": "publish", "room": "room", "data": 1, "key": "k" }), "key"),
         (json!({ "op": "publish", "room": "room", "data": 1, "key": 7 }), "key"),
         (json!({ "op": "publish", "room": "room", "data": 1, "type": 7 }), "type"),
+        (json!({ "op": "publish", "room": "room", "data": 1, "type": "a\ndata: b" }), "type"),
     ] {
         let answer = client.request(frame.clone()).await;
         assert_eq!((&answer["op"], &answer["code"]), (&json!("error"), &json!("bad_request")), "{frame}");

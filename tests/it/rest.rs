@@ -194,6 +194,25 @@ async fn a_durable_subscription_can_be_deleted_and_its_holder_is_told() {
     rest.delete(path).await.problem(404, "not_found");
 }
 
+#[tokio::test]
+async fn users_may_have_odd_names() {
+    let (redis, server) = start().await;
+    let user = "team/änn e?%/x";
+    let mut client = Client::connect(&server, &everything(user)).await;
+    let id = client.publish("room", json!(1)).await;
+    client.subscribe("room", json!({ "durable": "phone", "since": "0" })).await;
+    assert_eq!(client.expect("message").await["from"], user);
+    client.ok(json!({ "op": "ack", "room": "room", "id": id })).await;
+    let rest = Rest::new(&server, &admin());
+    let listed = rest.get("/v1/rooms/room/subscriptions").await.with(200);
+    assert_eq!(
+        (&listed[0]["user"], &listed[0]["name"], &listed[0]["lag"]),
+        (&json!(user), &json!("phone"), &json!(0))
+    );
+    rest.delete("/v1/rooms/room/subscriptions/team%2F%C3%A4nn%20e%3F%25%2Fx/phone").await.with(204);
+    assert_eq!(redis.ask(&["XINFO", "GROUPS", "rl:{room}:log"]).list(), []);
+}
+
 /// All rooms of a listing, page by page.
 pub async fn listed(rest: &Rest, pattern: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::harness::{Client, Redis, Rest, Server, Upgrade, eventually, everything, ids, seqs};
@@ -81,6 +82,29 @@ async fn a_second_signal_ends_at_once() {
     server.ended().await;
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     redis.resume();
+}
+
+#[tokio::test]
+async fn requests_that_do_not_end_hold_nothing_up() {
+    let redis = Redis::start().await;
+    let mut server = Server::with(&redis.url(), &[("ROOMLOG_SERVER__SHUTDOWN_GRACE", "2s")]).await;
+    let rest = Rest::new(&server, &everything("ann"));
+    let events = rest.events("/v1/rooms/room/events", &[]).await.unwrap();
+    let mut half = TcpStream::connect(server.address).await.unwrap();
+    let head = "POST /v1/rooms/room/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n";
+    let head = format!("{head}Authorization: Bearer {}\r\n\r\n{{", everything("ann"));
+    half.write_all(head.as_bytes()).await.unwrap();
+    let mut unread = TcpStream::connect(server.address).await.unwrap();
+    unread.write_all(b"GET /v1/ws HTTP/1.1\r\n").await.unwrap();
+    let poll = tokio::spawn(async move { rest.get("/v1/rooms/room/messages?wait=60").await });
+    let others = Rest::anonymous(&server);
+    eventually("the poll waits", async || others.waiting_polls().await == 1).await;
+
+    let started = Instant::now();
+    server.terminate().await;
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    events.ended().await;
+    poll.await.unwrap();
 }
 
 #[tokio::test]

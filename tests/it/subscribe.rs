@@ -137,6 +137,21 @@ async fn unsubscribing_ends_delivery() {
 }
 
 #[tokio::test]
+async fn an_id_that_was_never_given_is_no_dead_end() {
+    let (_redis, server, mut writer, ids) = room_with(3).await;
+    for since in ["99999999999999-7", "1-1", "1-900"] {
+        let mut client = Client::connect(&server, &everything("bob")).await;
+        client.subscribe("room", json!({ "since": since })).await;
+        let frames = client.until("live").await;
+        let gap = frames.iter().find(|frame| frame["op"] == "gap");
+        assert_eq!(gap.is_none(), since == "1-1" && frames.len() == 3, "{since}: {frames:?}");
+        let id = writer.publish("room", json!(since)).await;
+        assert_eq!(id_of(&client.expect("message").await), id, "{since}");
+    }
+    assert_eq!(seq(&ids[2]), 3);
+}
+
+#[tokio::test]
 async fn subscribing_again_starts_over() {
     let (_redis, _server, mut client, _ids) = room_with(5).await;
     client.subscribe("room", json!({ "last": 2 })).await;

@@ -35,6 +35,8 @@ pub struct Client {
     pub protocol: Option<String>,
     /// WebSocket messages received.
     pub received: usize,
+    /// What came in pong frames.
+    pub pongs: Vec<Vec<u8>>,
     frames: VecDeque<Value>,
     closed: Option<u16>,
     next_ref: u64,
@@ -66,8 +68,8 @@ impl Client {
         let protocol = response.headers().get("Sec-WebSocket-Protocol");
         let protocol = protocol.map(|name| name.to_str().unwrap().to_owned());
         let msgpack = protocol.as_deref() == Some("roomlog.v1.msgpack");
-        let frames = VecDeque::new();
-        Ok(Self { socket, msgpack, protocol, received: 0, frames, closed: None, next_ref: 1 })
+        let (frames, pongs) = Default::default();
+        Ok(Self { socket, msgpack, protocol, received: 0, pongs, frames, closed: None, next_ref: 1 })
     }
 
     /// Connects with JSON.
@@ -285,7 +287,8 @@ impl Client {
                 self.closed = Some(frame.map_or(1005, |frame| frame.code.into()));
                 return;
             }
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => return,
+            Some(Ok(Message::Ping(_))) => return,
+            Some(Ok(Message::Pong(payload))) => return self.pongs.push(payload.to_vec()),
             Some(Ok(other)) => panic!("of the wrong type: {other:?}"),
             Some(Err(_)) | None => {
                 self.closed.get_or_insert(1006);
