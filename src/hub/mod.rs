@@ -57,8 +57,8 @@ pub struct Hub {
     /// Set right after the hub is made: each needs the other.
     bell: OnceLock<Arc<Bell>>,
     rooms: RwLock<HashMap<RoomName, Arc<Room>>>,
-    /// Rooms that were deleted, and are still to be let go of.
-    deleted: Mutex<Vec<Arc<Room>>>,
+    /// Rooms that were deleted; their bells are still heard.
+    let_go: Mutex<Vec<Arc<Room>>>,
     limits: RingLimits,
     options: HubOptions,
     check_now: Notify,
@@ -78,7 +78,7 @@ impl Hub {
             store,
             bell: OnceLock::new(),
             rooms: RwLock::default(),
-            deleted: Mutex::default(),
+            let_go: Mutex::default(),
             limits,
             options,
             check_now: Notify::new(),
@@ -111,14 +111,23 @@ impl Hub {
                     Ring::Messages(entries) => self.heard(&room, &entries),
                     Ring::Signal(signal) => room.signal(&signal),
                     Ring::Taken { group, holder } => room.taken(&group, &holder),
-                    Ring::Forgotten(group) => room.forgotten(&group),
-                    Ring::Deleted => {
-                        self.rooms.write().remove(&name);
-                        room.deleted();
-                        self.deleted.lock().push(room);
-                    }
+                    Ring::Forgotten { group, holder } => room.forgotten(&group, &holder),
+                    Ring::Deleted(head) => self.deleted(&name, head),
                 }
             }
+        }
+    }
+
+    /// The room was deleted, when this was its newest id: its subscriptions here end. A room of the same name that was
+    /// made since is another one.
+    pub fn deleted(&self, name: &RoomName, head: MessageId) {
+        let mut rooms = self.rooms.write();
+        let Some(room) = rooms.get(name) else { return };
+        if !room.is_newer_than(head)
+            && let Some(room) = rooms.remove(name)
+        {
+            room.deleted();
+            self.let_go.lock().push(room);
         }
     }
 
@@ -321,7 +330,7 @@ impl Hub {
         let linger = self.options.linger;
         let idle: Vec<Arc<Room>> =
             self.rooms.read().values().filter(|room| room.close_if_idle(linger)).cloned().collect();
-        let mut gone = std::mem::take(&mut *self.deleted.lock());
+        let mut gone = std::mem::take(&mut *self.let_go.lock());
         {
             let mut rooms = self.rooms.write();
             for room in idle {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
@@ -298,11 +299,30 @@ impl Room {
         });
     }
 
-    /// A durable subscription was deleted.
-    pub(super) fn forgotten(&self, group: &Group) {
+    /// A durable subscription was deleted while this connection held it.
+    pub(super) fn forgotten(&self, group: &Group, holder: &str) {
         self.end(Ended::Deleted, |subscription| {
-            subscription.durable.as_ref().is_some_and(|held| held.group == *group)
+            subscription.durable.as_ref().is_some_and(|held| held.group == *group && held.holder == holder)
         });
+    }
+
+    /// Whether this cannot be the room that was deleted when its newest id was `head`: ids after a deletion are of a later
+    /// time, and before the first there is none.
+    pub(super) fn is_newer_than(&self, head: MessageId) -> bool {
+        let position = self.position();
+        position > head || (position == MessageId::ZERO && head != MessageId::ZERO)
+    }
+
+    /// Hands a reader's bytes to a subscription, unless it has ended: its client has been told so, and nothing may come after
+    /// that. Whether it has not.
+    pub(super) fn hand(&self, subscription: &Subscription, parts: Vec<Bytes>) -> bool {
+        // Subscriptions end under this lock.
+        let _state = self.state.lock();
+        if subscription.has_ended() {
+            return false;
+        }
+        parts.into_iter().for_each(|part| subscription.outbox.push(part));
+        true
     }
 
     /// The room was deleted.

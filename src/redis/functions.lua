@@ -176,21 +176,23 @@ local function forget(keys, args)
   if not value or (args[2] and args[2] ~= value) then
     return 0
   end
+  local _, holder = stored(keys[2], args[1])
   redis.call('HDEL', keys[2], args[1])
   redis.pcall('XGROUP', 'DESTROY', keys[1], args[1])
-  redis.call('SPUBLISH', keys[3], cmsgpack.pack({ 'f', args[1] }))
+  redis.call('SPUBLISH', keys[3], cmsgpack.pack({ 'f', args[1], holder }))
   return 1
 end
 
 -- keys: log, head, subs, bell, prefix of the keys' windows
 -- args: length of a window in ms
--- Returns 1 if there was such a room.
+-- Returns the room's newest id, if there was such a room.
 local function delete(keys, args)
+  local head = id(newest(keys[1], keys[2]))
   local window = math.floor(now() / tonumber(args[1]))
   local gone = redis.call('DEL', keys[1], keys[2], keys[3])
   redis.call('DEL', keys[5] .. string.format('%.0f', window), keys[5] .. string.format('%.0f', window - 1))
-  redis.call('SPUBLISH', keys[4], cmsgpack.pack({ 'd' }))
-  return gone > 0 and 1 or 0
+  redis.call('SPUBLISH', keys[4], cmsgpack.pack({ 'd', head }))
+  return gone > 0 and head or nil
 end
 
 redis.register_function('@LIBRARY@_append', append)

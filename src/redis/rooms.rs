@@ -117,17 +117,18 @@ impl Store {
         Ok(reply.as_u64() == Some(1))
     }
 
-    /// Deletes a room with all that belongs to it; its subscribers are told through the bell. Whether there was one.
+    /// Deletes a room with all that belongs to it; its subscribers are told through the bell. Its newest
+    /// id, if there was such a room.
     ///
     /// # Errors
     /// If Redis cannot be reached.
-    pub async fn delete_room(&self, room: &RoomName) -> Result<bool, Unavailable> {
+    pub async fn delete_room(&self, room: &RoomName) -> Result<Option<MessageId>, Unavailable> {
         let keys = &self.keys;
         let names =
             [keys.log(room), keys.head(room), keys.subs(room), keys.bell(room), keys.known_keys(room)];
         let window = Value::from(self.options.deduplication_window.as_millis() as i64);
         let command = self.function(RedisCall::Manage, "delete", &names, [window]);
-        Ok(self.run_one(room, command).await?.as_u64() == Some(1))
+        Ok(self.run_one(room, command).await?.as_str().and_then(|head| head.parse().ok()))
     }
 
     /// Some of the rooms, in no order, and where to go on; `None` at the end. Each room that is there throughout is
