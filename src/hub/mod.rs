@@ -268,11 +268,12 @@ impl Hub {
         }
     }
 
-    /// Reads for a tail until it asks for no more.
+    /// Reads for a tail until it asks for no more. Shares no reads: one that began earlier knows nothing of what was heard
+    /// since, which the tail would take for gone.
     async fn read_for_tail(self: &Arc<Self>, room: &Arc<Room>, after: MessageId) {
         let mut next = Some(after);
         while let Some(after) = next {
-            let page = match self.page(room, after).await {
+            let page = match self.read(room, after, room.page_size.get()).await {
                 Ok(page) => page,
                 Err(Unavailable) => {
                     room.step(|tail| {
@@ -289,10 +290,13 @@ impl Hub {
     }
 
     /// A page of a room's log from Redis, shared with whoever asks for the same meanwhile.
-    async fn page(&self, room: &Arc<Room>, after: MessageId) -> Result<Arc<Page>, Unavailable> {
-        let (store, name, limit) = (self.store.clone(), room.name.clone(), room.page_size.get());
-        let read = room.shared_read(after, limit, async move { store.read_after(&name, after, limit).await });
-        let page = read.await?;
+    async fn page(self: &Arc<Self>, room: &Arc<Room>, after: MessageId) -> Result<Arc<Page>, Unavailable> {
+        let (hub, of, limit) = (self.clone(), room.clone(), room.page_size.get());
+        room.shared_read(after, limit, async move { hub.read(&of, after, limit).await }).await
+    }
+
+    async fn read(&self, room: &Room, after: MessageId, limit: usize) -> Result<Page, Unavailable> {
+        let page = self.store.read_after(&room.name, after, limit).await?;
         room.page_size.learn(&page.entries);
         Ok(page)
     }

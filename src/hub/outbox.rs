@@ -92,7 +92,7 @@ impl Outbox {
                         // An idle connection keeps no memory for what once waited.
                         queue.parts = VecDeque::new();
                     }
-                    if queue.bytes <= self.limit / 4 {
+                    if queue.bytes <= self.limit {
                         self.room.notify_waiters();
                     }
                     return parts;
@@ -162,3 +162,6 @@ impl Outbox {
         self.at_most(self.limit / 4).await.then_some(turn)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -99,3 +99,6 @@ impl Drop for Ring {
         self.remove(self.bytes);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -195,6 +195,36 @@ local function delete(keys, args)
   return gone > 0 and head or nil
 end
 
+-- keys: log, head
+-- args: how many entries to keep up to the head that the plan knew (or ''), that head's seq, the id before which all go (or '')
+-- Returns how many went, and the oldest that is left.
+local function trim(keys, args)
+  local _, seq = newest(keys[1], keys[2])
+  local gone = 0
+  if args[1] ~= '' then
+    -- What was appended since the plan was made comes on top: it must not push out what the plan keeps.
+    local length = tonumber(args[1]) + math.max(0, seq - tonumber(args[2]))
+    gone = redis.call('XTRIM', keys[1], 'MAXLEN', '=', string.format('%.0f', length))
+  end
+  if args[3] ~= '' then
+    gone = gone + redis.call('XTRIM', keys[1], 'MINID', '=', args[3])
+  end
+  local first = redis.call('XRANGE', keys[1], '-', '+', 'COUNT', 1)
+  return { gone, first[1] and first[1][1] or '' }
+end
+
+-- keys: log, head, subs
+-- args: the newest id that the room must still have
+-- Returns 1 if the room is gone.
+local function delete_if_empty(keys, args)
+  local untouched = id(newest(keys[1], keys[2])) == args[1]
+  if untouched and redis.call('XLEN', keys[1]) == 0 and redis.call('HLEN', keys[3]) == 0 then
+    redis.call('DEL', keys[1], keys[2], keys[3])
+    return 1
+  end
+  return 0
+end
+
 redis.register_function('@LIBRARY@_append', append)
 redis.register_function('@LIBRARY@_attach', attach)
 redis.register_function('@LIBRARY@_ack', ack)
@@ -202,3 +232,5 @@ redis.register_function('@LIBRARY@_detach', detach)
 redis.register_function('@LIBRARY@_renew', renew)
 redis.register_function('@LIBRARY@_forget', forget)
 redis.register_function('@LIBRARY@_delete', delete)
+redis.register_function('@LIBRARY@_trim', trim)
+redis.register_function('@LIBRARY@_delete_if_empty', delete_if_empty)

@@ -19,6 +19,8 @@ pub mod subscriptions;
 pub use bell::{Bell, BellEvent, Ear, Ring, Signal};
 pub use link::ConnectError;
 pub use log::Batch;
-pub use rooms::{RoomCursor, RoomFacts};
+pub use rooms::RoomCursor;
 pub use store::{Store, StoreOptions};
 pub use subscriptions::{Ack, AttachAt, Group, Stored};
+
+pub use crate::log::retention::RoomFacts;

@@ -1,31 +1,19 @@
 //! The rules of the tail, one example each; [`simulation`] holds them against all that can happen.
 #![allow(clippy::unwrap_used)]
 
+mod model;
 mod simulation;
 
 use std::sync::Arc;
 
 use super::*;
-use crate::protocol::Data;
-use crate::protocol::frame::Message;
 
 fn id(text: &str) -> MessageId {
     text.parse().unwrap()
 }
 
-fn entry(id: MessageId) -> Arc<Entry> {
-    Arc::new(Entry::new(Message {
-        room: "room".parse().unwrap(),
-        id,
-        key: uuid::Uuid::nil(),
-        from: "ann".into(),
-        kind: "message".into(),
-        data: Data::NIL,
-    }))
-}
-
 fn entries(ids: &[&str]) -> Vec<Arc<Entry>> {
-    ids.iter().map(|text| entry(id(text))).collect()
+    ids.iter().map(|text| Entry::sample(id(text), 0)).collect()
 }
 
 fn limits(messages: usize) -> RingLimits {

@@ -12,86 +12,8 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
+use super::model::{Log, Read};
 use super::*;
-
-/// The room's log, and what was ever done to it.
-#[derive(Default)]
-struct Log {
-    entries: Vec<Arc<Entry>>,
-    head: MessageId,
-    ms: u64,
-    /// The log before each write.
-    past: Vec<(Vec<Arc<Entry>>, MessageId)>,
-    /// Rewinds so far.
-    era: usize,
-    trimmed: BTreeSet<MessageId>,
-    rewound: BTreeSet<MessageId>,
-}
-
-impl Log {
-    fn append(&mut self, count: usize, ms: u64) -> Vec<Arc<Entry>> {
-        self.remember();
-        self.ms += ms;
-        let seq = self.head.seq;
-        let new: Vec<_> = (1..=count as u64).map(|more| entry(MessageId::new(self.ms, seq + more))).collect();
-        self.head = MessageId::new(self.ms, seq + count as u64);
-        self.entries.extend(new.iter().cloned());
-        new
-    }
-
-    fn remove(&mut self, range: std::ops::Range<usize>) {
-        self.remember();
-        let length = self.entries.len();
-        let range = range.start.min(length)..range.end.min(length);
-        self.trimmed.extend(self.entries.drain(range).map(|entry| entry.id()));
-    }
-
-    fn remember(&mut self) {
-        self.past.push((self.entries.clone(), self.head));
-    }
-
-    /// Loses the newest writes.
-    fn rewind(&mut self, writes: usize) {
-        let Some(back) = self.past.len().checked_sub(writes.max(1)) else { return };
-        let newer = self.past.split_off(back);
-        let lost = newer.iter().flat_map(|(entries, _)| entries).chain(&self.entries).map(|entry| entry.id());
-        let (entries, head) = newer[0].clone();
-        self.rewound.extend(lost.filter(|id| *id > head));
-        (self.entries, self.head) = (entries, head);
-        self.era += 1;
-        self.ms += 1;
-    }
-
-    /// Loses everything, as when the room is deleted.
-    fn delete(&mut self) {
-        self.rewind(self.past.len());
-    }
-
-    fn page(&self, after: MessageId, head: MessageId, limit: usize) -> Page {
-        let newer = self.entries.iter().filter(|entry| entry.id() > after);
-        let entries: Vec<_> = newer.take(limit).cloned().collect();
-        Page { after, complete: entries.len() < limit, entries, head }
-    }
-}
-
-/// A read on its way.
-enum Read {
-    Asked(MessageId),
-    Begun { after: MessageId, head: MessageId, era: usize },
-    Done(Page),
-    Failed,
-}
-
-impl Read {
-    fn advance(self, log: &Log, limit: usize) -> Self {
-        match self {
-            Self::Asked(after) => Self::Begun { after, head: log.head, era: log.era },
-            Self::Begun { era, .. } if era != log.era => Self::Failed,
-            Self::Begun { after, head, .. } => Self::Done(log.page(after, head, limit)),
-            over => over,
-        }
-    }
-}
 
 /// A subscriber, who holds the server to its promise with everything that it is told.
 struct Reader {
@@ -185,7 +107,7 @@ struct Simulation {
 
 impl Simulation {
     fn new(page: usize, ring: usize, start: usize) -> Self {
-        let mut log = Log { ms: 10, ..Log::default() };
+        let mut log = Log::new();
         let first = log.append(4, 0);
         let head = log.head;
         let second = first.get(start).map_or(head, |entry| entry.id().predecessor());
@@ -428,7 +350,7 @@ fn run(page: usize, ring: usize, start: usize, history: &[Op]) -> Simulation {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn without_loss_in_the_log_every_message_comes_once_and_no_gap(
