@@ -33,7 +33,7 @@ struct Seen {
     head: MessageId,
     lag: u64,
     at: Instant,
-    /// When the oldest entry becomes too old, in Unix ms.
+    /// When something becomes too old, in Unix ms: the oldest entry, a durable subscription, or the empty room itself.
     due_ms: Option<u64>,
 }
 
@@ -117,7 +117,7 @@ async fn tend(node: &Node, room: &RoomName, now: u64) -> Result<Option<Seen>, Un
             tracing::debug!(%room, "an empty room was removed");
             None
         } else {
-            Some(seen(&facts, &[], None))
+            Some(seen(node, &facts, &[], policy))
         });
     }
     let positions: Vec<MessageId> = subscriptions.iter().map(|stored| stored.position).collect();
@@ -134,7 +134,7 @@ async fn tend(node: &Node, room: &RoomName, now: u64) -> Result<Option<Seen>, Un
             node.metrics.overrun.increment(lost);
         }
     }
-    Ok(Some(seen(&RoomFacts { first, ..facts }, &positions, max_age_ms)))
+    Ok(Some(seen(node, &RoomFacts { first, ..facts }, &subscriptions, policy)))
 }
 
 /// Deletes the room's durable subscriptions that nobody has used for too long, and returns the others.
@@ -160,11 +160,16 @@ fn limits(policy: &RoomPolicy) -> Limits {
     }
 }
 
-fn seen(facts: &RoomFacts, positions: &[MessageId], max_age_ms: Option<u64>) -> Seen {
+fn seen(node: &Node, facts: &RoomFacts, subscriptions: &[Stored], policy: &RoomPolicy) -> Seen {
+    let ms = |duration: Duration| duration.as_millis() as u64;
+    let ttl = ms(node.config.retention.subscription_ttl);
+    let oldest = facts.first.zip(policy.max_age).map(|(first, age)| first.ms.saturating_add(ms(age)));
+    let unused = subscriptions.iter().map(|stored| stored.used.saturating_add(ttl)).min();
+    let empty = facts.head.ms.saturating_add(policy.max_age.map_or(0, ms)).saturating_add(ttl);
     Seen {
         head: facts.head,
-        lag: positions.iter().map(|position| facts.after(*position)).max().unwrap_or_default(),
+        lag: subscriptions.iter().map(|stored| facts.after(stored.position)).max().unwrap_or_default(),
         at: Instant::now(),
-        due_ms: facts.first.zip(max_age_ms).map(|(first, age)| first.ms.saturating_add(age)),
+        due_ms: [oldest, unused, (facts.length == 0).then_some(empty)].into_iter().flatten().min(),
     }
 }

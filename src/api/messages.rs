@@ -306,6 +306,7 @@ pub async fn delete(
 ) -> Result<StatusCode, Problem> {
     bearer.require(&room, Permission::Manage)?;
     if node.store.delete_message(&room, id).await? {
+        node.hub.forget(&room, id.successor());
         Ok(StatusCode::NO_CONTENT)
     } else {
         Err(Failure::new(ErrorCode::NotFound, "there is no such message in this room").into())

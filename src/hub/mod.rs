@@ -112,9 +112,20 @@ impl Hub {
                     Ring::Signal(signal) => room.signal(&signal),
                     Ring::Taken { group, holder } => room.taken(&group, &holder),
                     Ring::Forgotten { group, holder } => room.forgotten(&group, &holder),
+                    Ring::Forget(before) => self.forget(&name, before),
                     Ring::Deleted(head) => self.deleted(&name, head),
                 }
             }
+        }
+    }
+
+    /// Messages before this id were taken out of the room's log: what is kept of them here is not to be read any more.
+    pub fn forget(&self, name: &RoomName, before: MessageId) {
+        if let Some(room) = self.active(name) {
+            room.step(|tail| {
+                tail.forget(before);
+                Default::default()
+            });
         }
     }
 

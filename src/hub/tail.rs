@@ -112,6 +112,11 @@ impl Tail {
         self.step(Vec::new())
     }
 
+    /// Forgets messages before an id, which were taken out of the log.
+    pub fn forget(&mut self, before: MessageId) {
+        self.ring.forget(before);
+    }
+
     /// Believes nothing until the next check or read: what came in meanwhile may be lost, or rewritten.
     pub fn distrust(&mut self) {
         self.trusted = false;

@@ -54,6 +54,8 @@ pub enum Ring {
         /// Who held it.
         holder: String,
     },
+    /// Messages were deleted or trimmed: those before this id that are kept in memory are not to be read any more.
+    Forget(MessageId),
     /// The room was deleted, when this was its newest id.
     Deleted(MessageId),
 }
@@ -322,6 +324,7 @@ fn ring(room: &RoomName, payload: &Bytes) -> Option<Ring> {
         (b"f", [group, holder]) => {
             Some(Ring::Forgotten { group: text(group)?.into(), holder: text(holder)? })
         }
+        (b"x", [before]) => Some(Ring::Forget(text(before)?.parse().ok()?)),
         (b"d", [head]) => Some(Ring::Deleted(text(head)?.parse().ok()?)),
         _ => None,
     }

@@ -195,11 +195,28 @@ local function delete(keys, args)
   return gone > 0 and head or nil
 end
 
--- keys: log, head
+-- Tells nodes that what they keep in memory before this id is not to be read any more.
+local function forget_before(bell, before)
+  redis.call('SPUBLISH', bell, cmsgpack.pack({ 'x', before }))
+end
+
+-- keys: log, bell
+-- args: id
+-- Returns 1 if there was such a message.
+local function delete_message(keys, args)
+  local gone = redis.call('XDEL', keys[1], args[1])
+  if gone == 1 then
+    local ms, seq = parts(args[1])
+    forget_before(keys[2], id(ms, seq + 1))
+  end
+  return gone
+end
+
+-- keys: log, head, bell
 -- args: how many entries to keep up to the head that the plan knew (or ''), that head's seq, the id before which all go (or '')
 -- Returns how many went, and the oldest that is left.
 local function trim(keys, args)
-  local _, seq = newest(keys[1], keys[2])
+  local ms, seq = newest(keys[1], keys[2])
   local gone = 0
   if args[1] ~= '' then
     -- What was appended since the plan was made comes on top: it must not push out what the plan keeps.
@@ -210,7 +227,11 @@ local function trim(keys, args)
     gone = gone + redis.call('XTRIM', keys[1], 'MINID', '=', args[3])
   end
   local first = redis.call('XRANGE', keys[1], '-', '+', 'COUNT', 1)
-  return { gone, first[1] and first[1][1] or '' }
+  first = first[1] and first[1][1] or ''
+  if gone > 0 then
+    forget_before(keys[3], first ~= '' and first or id(ms, seq + 1))
+  end
+  return { gone, first }
 end
 
 -- keys: log, head, subs
@@ -232,5 +253,6 @@ redis.register_function('@LIBRARY@_detach', detach)
 redis.register_function('@LIBRARY@_renew', renew)
 redis.register_function('@LIBRARY@_forget', forget)
 redis.register_function('@LIBRARY@_delete', delete)
+redis.register_function('@LIBRARY@_delete_message', delete_message)
 redis.register_function('@LIBRARY@_trim', trim)
 redis.register_function('@LIBRARY@_delete_if_empty', delete_if_empty)

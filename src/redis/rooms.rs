@@ -81,7 +81,7 @@ impl Store {
             head.seq.to_string(),
             plan.before.map_or(String::new(), |id| id.to_string()),
         ];
-        let names = [self.keys.log(room), self.keys.head(room)];
+        let names = [self.keys.log(room), self.keys.head(room), self.keys.bell(room)];
         let command = self.function(RedisCall::Trim, "trim", &names, args.map(Value::from));
         let reply = self.run_one(room, command).await?;
         let [removed, first] = reply.into_array().try_into().map_err(|_| Unavailable)?;
@@ -100,13 +100,14 @@ impl Store {
         Ok(self.run_one(room, command).await?.as_u64() == Some(1))
     }
 
-    /// Deletes one message. Whether there was one.
+    /// Deletes one message; nodes that keep it in memory are told through the bell. Whether there was one.
     ///
     /// # Errors
     /// If Redis cannot be reached.
     pub async fn delete_message(&self, room: &RoomName, id: MessageId) -> Result<bool, Unavailable> {
-        let args = [self.keys.log(room), id.to_string()].map(Value::from);
-        let reply = self.run_one(room, Command::new(RedisCall::Manage, "XDEL", args)).await?;
+        let names = [self.keys.log(room), self.keys.bell(room)];
+        let command = self.function(RedisCall::Manage, "delete_message", &names, [id.to_string().into()]);
+        let reply = self.run_one(room, command).await?;
         Ok(reply.as_u64() == Some(1))
     }
 

@@ -96,6 +96,9 @@ async fn a_second_server_on_one_directory_says_what_to_do() {
     Client::connect(&first, &everything("ann")).await.publish("room", json!(1)).await;
 }
 
+/// Arguments, environment, and words that the error must have.
+type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a [&'a str]);
+
 #[tokio::test]
 async fn what_keeps_a_server_from_starting_is_said_clearly() {
     let dir = tempfile::tempdir().unwrap();
@@ -106,7 +109,7 @@ async fn what_keeps_a_server_from_starting_is_said_clearly() {
     std::fs::write(&file, "").unwrap();
     let file = file.to_str().unwrap();
     let nowhere = "redis://127.0.0.1:1";
-    let cases: [(&[&str], &[(&str, &str)], &[&str]); 6] = [
+    let cases: [Case<'_>; 6] = [
         (&["--listen", &address, "--data-dir", path], &[], &[&address, "--listen"]),
         (&["--data-dir", file], &[], &[file, "--data-dir"]),
         (&["--data-dir", path], &[("PATH", "/nonexistent")], &["redis-server", "--redis-url"]),

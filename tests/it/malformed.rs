@@ -1,6 +1,5 @@
 //! Input that no client should send: the protocol's answer to it, and never more harm than to its own connection.
 
-use std::cell::RefCell;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -8,6 +7,7 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
@@ -261,7 +261,7 @@ fn no_input_takes_the_server_down() {
     let witness = runtime.block_on(async {
         let mut witness = Client::connect(&server, &everything("witness")).await;
         witness.join("witnessed").await;
-        RefCell::new(witness)
+        Mutex::new(witness)
     });
     let bytes = prop::collection::vec(any::<u8>(), 0..200);
     let sent = prop_oneof![
@@ -289,7 +289,7 @@ fn no_input_takes_the_server_down() {
                     };
                 }
                 drop(client);
-                let witness = &mut *witness.borrow_mut();
+                let mut witness = witness.lock().await;
                 witness.publish("witnessed", json!("alive")).await;
                 witness.expect("message").await;
             });

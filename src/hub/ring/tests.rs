@@ -124,3 +124,16 @@ fn the_newest_so_many_begin_after_a_position_if_all_are_there() {
     }
     assert_eq!(Ring::new(at(3), unlimited()).before_last(0), Some(at(3)));
 }
+
+#[test]
+fn what_was_taken_out_of_the_log_is_forgotten() {
+    let limits = unlimited();
+    let mut ring = ring(&limits, 0, 5);
+    ring.forget(at(4));
+    assert_eq!(after(&ring, at(2)), None);
+    assert_eq!(after(&ring, at(3)), Some(vec![4, 5]));
+    assert_eq!(spent(&limits), 2 * size(0));
+    ring.forget(at(9));
+    assert_eq!(after(&ring, at(5)), Some(vec![]));
+    assert_eq!(spent(&limits), 0);
+}
