@@ -32,6 +32,8 @@ const CLOSE_LOOK: Duration = Duration::from_secs(60);
 struct Seen {
     head: MessageId,
     lag: u64,
+    /// Whether something is over its limits and stays for a durable subscription that may acknowledge it any moment.
+    kept: bool,
     at: Instant,
     /// When something becomes too old, in Unix ms: the oldest entry, a durable subscription, or the empty room itself.
     due_ms: Option<u64>,
@@ -39,7 +41,10 @@ struct Seen {
 
 impl Seen {
     fn is_current(&self, head: MessageId, now_ms: u64) -> bool {
-        self.head == head && self.at.elapsed() < CLOSE_LOOK && self.due_ms.is_none_or(|due| now_ms < due)
+        self.head == head
+            && !self.kept
+            && self.at.elapsed() < CLOSE_LOOK
+            && self.due_ms.is_none_or(|due| now_ms < due)
     }
 }
 
@@ -122,10 +127,10 @@ async fn tend(node: &Node, room: &RoomName, now: u64) -> Result<Option<Seen>, Un
     }
     let positions: Vec<MessageId> = subscriptions.iter().map(|stored| stored.position).collect();
     let plan = plan(&limits(policy), &facts, &positions, now);
-    let mut first = facts.first;
+    let (mut first, mut length) = (facts.first, facts.length);
     if plan != Default::default() {
         let (removed, first_now) = node.store.trim(room, &plan, facts.head).await?;
-        first = first_now;
+        (first, length) = (first_now, length.saturating_sub(removed));
         node.metrics.trimmed.increment(removed);
         tracing::debug!(%room, removed, "trimmed");
         for (index, lost) in overrun(facts.first, first, facts.head, &positions) {
@@ -134,7 +139,7 @@ async fn tend(node: &Node, room: &RoomName, now: u64) -> Result<Option<Seen>, Un
             node.metrics.overrun.increment(lost);
         }
     }
-    Ok(Some(seen(node, &RoomFacts { first, ..facts }, &subscriptions, policy)))
+    Ok(Some(seen(node, &RoomFacts { first, length, ..facts }, &subscriptions, policy)))
 }
 
 /// Deletes the room's durable subscriptions that nobody has used for too long, and returns the others.
@@ -166,8 +171,10 @@ fn seen(node: &Node, facts: &RoomFacts, subscriptions: &[Stored], policy: &RoomP
     let oldest = facts.first.zip(policy.max_age).map(|(first, age)| first.ms.saturating_add(ms(age)));
     let unused = subscriptions.iter().map(|stored| stored.used.saturating_add(ttl)).min();
     let empty = facts.head.ms.saturating_add(policy.max_age.map_or(0, ms)).saturating_add(ttl);
+    let (soft, now) = (Limits { keep_unacked: false, ..limits(policy) }, now_ms());
     Seen {
         head: facts.head,
+        kept: !subscriptions.is_empty() && plan(&soft, facts, &[], now) != Default::default(),
         lag: subscriptions.iter().map(|stored| facts.after(stored.position)).max().unwrap_or_default(),
         at: Instant::now(),
         due_ms: [oldest, unused, (facts.length == 0).then_some(empty)].into_iter().flatten().min(),

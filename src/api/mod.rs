@@ -9,7 +9,6 @@ mod rooms;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
@@ -18,9 +17,6 @@ use utoipa_axum::routes;
 use crate::gateway::{events, origin, websocket};
 use crate::node::Node;
 use crate::protocol::{ErrorCode, Failure};
-
-/// A body may hold this many times the bytes of one message's data, as a WebSocket message may.
-const MESSAGES_AT_ONCE: usize = 16;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -83,10 +79,8 @@ fn document() -> utoipa::openapi::OpenApi {
 pub fn router(node: Arc<Node>) -> Router {
     let apart = node.config.server.metrics_listen.is_some();
     let (router, _) = if apart { routes() } else { routes_and_metrics() }.split_for_parts();
-    let limit = node.config.limits.max_message.saturating_mul(MESSAGES_AT_ONCE);
     router
         .fallback(|| async { problem::Problem(Failure::new(ErrorCode::NotFound, "there is nothing here")) })
-        .layer(DefaultBodyLimit::max(limit))
         .layer(axum::middleware::from_fn_with_state(node.clone(), origin::check))
         .with_state(node)
 }

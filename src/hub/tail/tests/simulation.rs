@@ -53,6 +53,8 @@ impl Reader {
                     GapReason::Rewound => {
                         assert!(gap.next.seq <= gap.after.seq + 1, "{gap:?}");
                         assert!(log.rewound.range(..=gap.after.successor()).next().is_some(), "{gap:?}");
+                        // It is told that these are lost; if a late bell brings one again, it is told so again.
+                        self.got.retain(|id| *id < gap.next);
                     }
                 }
                 self.position = gap.next.predecessor();
