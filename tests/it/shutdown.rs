@@ -120,7 +120,9 @@ async fn a_full_node_sends_clients_elsewhere() {
     first.close().await;
     eventually("there is room again", async || {
         let mut client = Client::open(&server, Upgrade::default()).await.unwrap();
-        client.try_send(json!({ "op": "connect", "token": everything("cia") }).to_string().into()).await;
+        client
+            .try_send(json!({ "op": "connect", "ref": 1, "token": everything("cia") }).to_string().into())
+            .await;
         client.next_or_closed().await.is_some_and(|frame| frame["op"] == "ok")
     })
     .await;
