@@ -98,7 +98,7 @@ async fn requests_that_do_not_end_hold_nothing_up() {
     unread.write_all(b"GET /v1/ws HTTP/1.1\r\n").await.unwrap();
     let poll = tokio::spawn(async move { rest.get("/v1/rooms/room/messages?wait=60").await });
     let others = Rest::anonymous(&server);
-    eventually("the poll waits", async || others.waiting_polls().await == 1).await;
+    eventually("the poll waits", async || others.connections("poll").await == 1).await;
 
     let started = Instant::now();
     server.terminate().await;
@@ -120,7 +120,9 @@ async fn a_full_node_sends_clients_elsewhere() {
     first.close().await;
     eventually("there is room again", async || {
         let mut client = Client::open(&server, Upgrade::default()).await.unwrap();
-        client.try_send(json!({ "op": "connect", "token": everything("cia") }).to_string().into()).await;
+        client
+            .try_send(json!({ "op": "connect", "ref": 1, "token": everything("cia") }).to_string().into())
+            .await;
         client.next_or_closed().await.is_some_and(|frame| frame["op"] == "ok")
     })
     .await;
