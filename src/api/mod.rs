@@ -9,11 +9,13 @@ mod rooms;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::StatusCode;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::problem::Problem;
 use crate::gateway::{events, origin, websocket};
 use crate::node::Node;
 use crate::protocol::{ErrorCode, Failure};
@@ -80,7 +82,11 @@ pub fn router(node: Arc<Node>) -> Router {
     let apart = node.config.server.metrics_listen.is_some();
     let (router, _) = if apart { routes() } else { routes_and_metrics() }.split_for_parts();
     router
-        .fallback(|| async { problem::Problem(Failure::new(ErrorCode::NotFound, "there is nothing here")) })
+        .fallback(async || Problem(Failure::new(ErrorCode::NotFound, "there is nothing here")))
+        .method_not_allowed_fallback(async || {
+            let failure = Failure::bad_request("this address does not take this method");
+            Problem(failure).with_status(StatusCode::METHOD_NOT_ALLOWED)
+        })
         .layer(axum::middleware::from_fn_with_state(node.clone(), origin::check))
         .with_state(node)
 }

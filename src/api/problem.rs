@@ -52,8 +52,15 @@ impl From<Unavailable> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.code.http_status());
+        self.with_status(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
+    }
+}
+
+impl Problem {
+    /// The answer with another status than its code's.
+    pub fn with_status(self, status: StatusCode) -> Response {
         let Failure { code, message, retry_after_ms } = self.0;
-        let status = StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = ProblemBody {
             r#type: "about:blank",
             title: status.canonical_reason().unwrap_or("Error"),

@@ -19,7 +19,7 @@ use crate::hub::{Form, Subscription};
 use crate::node::Node;
 use crate::protocol::decode;
 use crate::protocol::{Encoding, ErrorCode, Failure};
-use crate::session::registry::Connection;
+use crate::session::registry::{Entered, Registry};
 use crate::telemetry::Transport;
 use crate::time::now_ms;
 
@@ -69,7 +69,8 @@ pub async fn stream(
     }
     let outbox = Arc::new(Outbox::new(node.config.limits.outbox));
     let user = claims.user.clone();
-    let entered = node.registry.enter(Transport::Events, Encoding::Json, outbox.clone(), Some(claims));
+    let registry = &node.registry;
+    let entered = Registry::enter(registry, Transport::Events, Encoding::Json, outbox.clone(), Some(claims));
     let Some(connection) = entered else {
         return Err(Failure::new(ErrorCode::TooMany, "this node is full; try again later").into());
     };
@@ -99,7 +100,7 @@ pub async fn stream(
 /// An open stream. Dropped when the client has gone.
 struct Stream {
     node: Arc<Node>,
-    connection: Arc<Connection>,
+    connection: Entered,
     subscription: Option<Arc<Subscription>>,
 }
 
@@ -141,6 +142,5 @@ impl Drop for Stream {
             self.node.hub.unsubscribe(subscription);
         }
         self.connection.outbox.abandon();
-        self.node.registry.leave(&self.connection);
     }
 }

@@ -87,6 +87,19 @@ impl Reader {
     }
 }
 
+/// Reads and forgets until the client closes its side. Past the WebSocket reader, which must not be asked for more once it
+/// has refused something.
+pub(super) async fn drain(stream: &TcpStream) {
+    let mut forgotten = [0; 4096];
+    while stream.readable().await.is_ok() {
+        match stream.try_read(&mut forgotten) {
+            Ok(0) => return,
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
+            _ => {}
+        }
+    }
+}
+
 /// The socket as tungstenite sees it.
 struct Io<'a> {
     stream: &'a TcpStream,

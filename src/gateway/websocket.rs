@@ -23,7 +23,7 @@ use crate::node::Node;
 use crate::protocol::frame::Frame;
 use crate::protocol::{CloseCode, Encoding, ErrorCode, Failure, decode, encode, wire};
 use crate::session::Session;
-use crate::session::registry::Connection;
+use crate::session::registry::{Connection, Registry};
 use crate::telemetry::Transport;
 
 /// A WebSocket message may hold this many times the bytes of one message's data.
@@ -124,11 +124,11 @@ async fn serve(node: Arc<Node>, stream: TcpStream, early: Bytes, encoding: Encod
     let stream = Arc::new(stream);
     let outbox = Arc::new(Outbox::new(node.config.limits.outbox));
     let writer = tokio::spawn(socket::write(stream.clone(), outbox.clone(), node.metrics.clone()));
-    let entered = node.registry.enter(Transport::WebSocket, encoding, outbox.clone(), None);
+    let entered = Registry::enter(&node.registry, Transport::WebSocket, encoding, outbox.clone(), None);
     let max_message = node.config.limits.max_message.saturating_mul(MESSAGES_AT_ONCE);
     let mut reader = Reader::new(stream.clone(), early, outbox.clone(), max_message);
     if let Some(connection) = &entered {
-        let mut session = Session::new(node.clone(), connection.clone(), encoding, token);
+        let mut session = Session::new(node.clone(), Arc::clone(connection), encoding, token);
         listen(&node, connection, &mut session, &mut reader, encoding).await;
         if connection.farewell() == Some(CloseCode::Restarting) {
             // There is time to answer what is under way.
@@ -144,11 +144,8 @@ async fn serve(node: Arc<Node>, stream: TcpStream, early: Bytes, encoding: Encod
         outbox.push(wire::close(CloseCode::Overloaded.number()));
         outbox.close();
     }
-    finish(writer, &stream, &mut reader).await;
+    finish(writer, &stream).await;
     outbox.abandon();
-    if let Some(connection) = entered {
-        node.registry.leave(&connection);
-    }
 }
 
 /// Reads and handles until the client closes or breaks a rule, or the connection is ended. A request that is being handled
@@ -203,15 +200,11 @@ fn undecodable(connection: &Connection, encoding: Encoding, message: &str, node:
 
 /// Lets what is left be written, and waits for the client to close its side: closing with unread input would reset the
 /// connection, and the goodbye with it.
-async fn finish(
-    mut writer: tokio::task::JoinHandle<std::io::Result<()>>,
-    stream: &TcpStream,
-    reader: &mut Reader,
-) {
+async fn finish(mut writer: tokio::task::JoinHandle<std::io::Result<()>>, stream: &TcpStream) {
     let closing = async {
         let _broken_is_over_too = (&mut writer).await;
         let _broken_is_over_too = socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write);
-        while !matches!(reader.next().await, Received::End | Received::Bad(_)) {}
+        socket::drain(stream).await;
     };
     let _time_is_up = tokio::time::timeout(CLOSE_WITHIN, closing).await;
     writer.abort();

@@ -215,7 +215,9 @@ impl CloseCode {
             Self::NoPong => (4002, "no_pong", "no pong came in time"),
             Self::NoConnect => (4003, "no_connect", "no connect frame came in time"),
             Self::Overloaded => (4004, "overloaded", "this node is full; connect again later"),
-            Self::Unauthenticated => (4501, "unauthenticated", "the token was not accepted"),
+            Self::Unauthenticated => {
+                (4501, "unauthenticated", "not authenticated; the error before says why")
+            }
             Self::TokenRevoked => (4502, "token_revoked", "the token was revoked"),
             Self::LimitsIgnored => (4503, "rate_limited", "the rate limit was ignored"),
         }

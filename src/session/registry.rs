@@ -142,6 +142,27 @@ impl Connection {
     }
 }
 
+/// A connection that the registry knows. It forgets it when this is dropped, however its task ends.
+pub struct Entered {
+    registry: Arc<Registry>,
+    connection: Arc<Connection>,
+}
+
+impl std::ops::Deref for Entered {
+    type Target = Arc<Connection>;
+
+    fn deref(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.registry.connections.lock().remove(&self.connection.id);
+        self.registry.metrics.connections(self.connection.transport).decrement(1);
+    }
+}
+
 /// The connections of a node.
 pub struct Registry {
     connections: Mutex<HashMap<Uuid, Arc<Connection>>>,
@@ -155,14 +176,14 @@ impl Registry {
         Self { connections: Mutex::default(), limit, metrics }
     }
 
-    /// Enters a connection. `None` if the node is full.
+    /// Enters a connection, for as long as what is returned lives. `None` if the node is full.
     pub fn enter(
-        &self,
+        this: &Arc<Self>,
         transport: Transport,
         encoding: Encoding,
         outbox: Arc<Outbox>,
         claims: Option<Arc<Claims>>,
-    ) -> Option<Arc<Connection>> {
+    ) -> Option<Entered> {
         let now = now_ms();
         let connection = Arc::new(Connection {
             id: Uuid::new_v4(),
@@ -176,20 +197,13 @@ impl Registry {
             ending: CancellationToken::new(),
             farewell: OnceLock::new(),
         });
-        let mut connections = self.connections.lock();
-        if connections.len() >= self.limit {
+        let mut connections = this.connections.lock();
+        if connections.len() >= this.limit {
             return None;
         }
         connections.insert(connection.id, connection.clone());
-        self.metrics.connections(transport).increment(1);
-        Some(connection)
-    }
-
-    /// Forgets a connection that has ended.
-    pub fn leave(&self, connection: &Connection) {
-        if self.connections.lock().remove(&connection.id).is_some() {
-            self.metrics.connections(connection.transport).decrement(1);
-        }
+        this.metrics.connections(transport).increment(1);
+        Some(Entered { registry: this.clone(), connection })
     }
 
     /// How many there are.

@@ -222,7 +222,7 @@ async fn long_polling_waits_for_a_message() {
     let publish = async {
         // Both polls are waiting once each node follows the room.
         for rest in [&one, &two] {
-            eventually("the poll waits", async || rest.waiting_polls().await == 1).await;
+            eventually("the poll waits", async || rest.connections("poll").await == 1).await;
         }
         client.publish("room", json!("new")).await
     };

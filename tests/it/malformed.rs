@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
-use crate::harness::{Client, Redis, Server, Upgrade, everything};
+use crate::harness::{Client, Redis, Rest, Server, Upgrade, eventually, everything};
 
 async fn start() -> (Redis, Server) {
     let redis = Redis::start().await;
@@ -106,6 +106,10 @@ async fn a_huge_message_ends_the_connection() {
     let header = [&[0x81, 0xff][..], &(16 * 65536 + 1u64).to_be_bytes(), &[0; 4]].concat();
     client.stream().write_all(&header).await.unwrap();
     assert_eq!(client.closed().await, 1009);
+    client.stream().write_all(&[b' '; 10_000]).await.ok();
+    drop(client);
+    let rest = Rest::new(&server, &everything("ann"));
+    eventually("only the first is left", async || rest.connections("websocket").await == 1).await;
 }
 
 #[tokio::test]

@@ -98,7 +98,7 @@ async fn requests_that_do_not_end_hold_nothing_up() {
     unread.write_all(b"GET /v1/ws HTTP/1.1\r\n").await.unwrap();
     let poll = tokio::spawn(async move { rest.get("/v1/rooms/room/messages?wait=60").await });
     let others = Rest::anonymous(&server);
-    eventually("the poll waits", async || others.waiting_polls().await == 1).await;
+    eventually("the poll waits", async || others.connections("poll").await == 1).await;
 
     let started = Instant::now();
     server.terminate().await;

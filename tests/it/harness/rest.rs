@@ -95,14 +95,14 @@ impl Rest {
         answer(request.body(to_msgpack(body))).await
     }
 
-    /// How many requests wait for a message here.
-    pub async fn waiting_polls(&self) -> usize {
+    /// How many connections of a kind (`websocket`, `sse`, `poll`) this node has.
+    pub async fn connections(&self, transport: &str) -> usize {
         let metrics = self.get("/metrics").await.with(200);
         let line = metrics
             .as_str()
             .unwrap()
             .lines()
-            .find(|line| line.starts_with("roomlog_connections{") && line.contains("poll"));
+            .find(|line| line.starts_with("roomlog_connections{") && line.contains(transport));
         line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
     }
 

@@ -117,6 +117,9 @@ impl Drop for Server {
         if std::thread::panicking() {
             println!("--- log of the server at {}", self.address);
             self.log.lock().iter().for_each(|line| println!("{line}"));
+        } else {
+            let panicked = self.log.lock().iter().find(|line| line.contains("panicked at")).cloned();
+            assert_eq!(panicked, None, "a task of the server panicked");
         }
     }
 }
