@@ -16,7 +16,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::gateway::{events, origin, websocket};
+use crate::gateway::{events, origin, page, websocket};
 use crate::node::Node;
 use crate::protocol::{ErrorCode, Failure};
 
@@ -68,8 +68,8 @@ fn routes() -> OpenApiRouter<Arc<Node>> {
         .routes(routes!(operations::ready))
 }
 
-/// The main listener's interface.
-pub fn router(node: Arc<Node>) -> Router {
+/// The main listener's interface. With `dev`, whoever can reach it gets a token.
+pub fn router(node: Arc<Node>, dev: bool) -> Router {
     let mut routes = routes();
     if node.config.server.metrics_listen.is_none() {
         routes = routes.routes(routes!(operations::metrics));
@@ -78,6 +78,7 @@ pub fn router(node: Arc<Node>) -> Router {
     let limit = node.config.limits.max_message.saturating_mul(MESSAGES_AT_ONCE);
     router
         .route("/openapi.json", get(|| async { Json(document) }))
+        .merge(page::routes(dev))
         .fallback(|| async { problem::Problem(Failure::new(ErrorCode::NotFound, "there is nothing here")) })
         .layer(DefaultBodyLimit::max(limit))
         .layer(axum::middleware::from_fn_with_state(node.clone(), origin::check))
