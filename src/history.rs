@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::log::follow::{follows, reason};
-use crate::log::{Entry, Event, Page, Unavailable, follow};
+use crate::log::{Entry, Event, Page, PageSize, Unavailable, follow};
 use crate::protocol::frame::{Gap, HistoryPage};
 use crate::protocol::request::Range;
 use crate::protocol::{MessageId, RoomName};
@@ -11,9 +11,6 @@ use crate::redis::Store;
 
 /// Bytes of messages after which a page ends early and says that there are more.
 const PAGE_BYTES: usize = 1024 * 1024;
-
-/// Entries in one read of Redis.
-const READ: usize = 128;
 
 /// Reads a page: messages oldest first, whether there are more in the direction asked for, the head, and the first gap.
 ///
@@ -50,6 +47,7 @@ async fn forward(
     loop {
         let page = store.read_after(room, position, taken.next_read()).await?;
         let head = page.head;
+        taken.size.learn(&page.entries);
         let page = if known { page } else { from_its_first(page) };
         known = true;
         let (complete, (events, reached)) = (page.complete, follow(&page));
@@ -84,6 +82,7 @@ async fn backward(
     let (head, more) = loop {
         let wanted = taken.next_read();
         let (head, entries) = store.read_before(room, cursor, wanted).await?;
+        taken.size.learn(&entries);
         let complete = entries.len() < wanted;
         cursor = entries.first().map(|entry| entry.id()).or(cursor);
         let more = entries.into_iter().rev().any(|entry| !taken.add(entry));
@@ -114,16 +113,17 @@ struct Taken {
     entries: Vec<Arc<Entry>>,
     bytes: usize,
     limit: usize,
+    size: PageSize,
 }
 
 impl Taken {
     fn new(limit: usize) -> Self {
-        Self { entries: Vec::new(), bytes: 0, limit }
+        Self { entries: Vec::new(), bytes: 0, limit, size: PageSize::default() }
     }
 
     /// One more than is still wanted: it tells whether there are more.
     fn next_read(&self) -> usize {
-        (self.limit - self.entries.len() + 1).min(READ)
+        (self.limit - self.entries.len() + 1).min(self.size.get())
     }
 
     /// Takes an entry, unless the page is full.

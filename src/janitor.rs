@@ -1,8 +1,182 @@
-//! placeholder
-use crate::node::Node;
+//! The janitor: the one that trims. On one node at a time, under a lease; every few seconds it looks at all rooms, and at
+//! those closely that have changed or where something has become too old.
+
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::stream::{self, StreamExt};
 use tokio_util::sync::CancellationToken;
-/// Runs.
-pub async fn run(_node: Arc<Node>, stop: CancellationToken) {
-    stop.cancelled().await
+
+use crate::config::RoomPolicy;
+use crate::log::Unavailable;
+use crate::log::retention::{
+    Limits, RoomFacts, is_empty_room_expired, is_expired_subscription, overrun, plan,
+};
+use crate::node::Node;
+use crate::protocol::{MessageId, RoomName};
+use crate::redis::{RoomCursor, Stored};
+use crate::time::now_ms;
+
+/// Intervals that a lease holds: a janitor that dies is followed by another within so many.
+const LEASE_INTERVALS: u32 = 3;
+
+/// Rooms that are looked at at once.
+const ROOMS_AT_ONCE: usize = 8;
+
+/// After this long a room is looked at closely even if nothing was appended: positions may have moved.
+const CLOSE_LOOK: Duration = Duration::from_secs(60);
+
+/// What the janitor remembers of a room.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    head: MessageId,
+    lag: u64,
+    /// Whether something is over its limits and stays for a durable subscription that may acknowledge it any moment.
+    kept: bool,
+    at: Instant,
+    /// When something becomes too old, in Unix ms: the oldest entry, a durable subscription, or the empty room itself.
+    due_ms: Option<u64>,
+}
+
+impl Seen {
+    fn is_current(&self, head: MessageId, now_ms: u64) -> bool {
+        self.head == head
+            && !self.kept
+            && self.at.elapsed() < CLOSE_LOOK
+            && self.due_ms.is_none_or(|due| now_ms < due)
+    }
+}
+
+/// Works until `stop`.
+pub async fn run(node: Arc<Node>, stop: CancellationToken) {
+    let interval = node.config.retention.interval;
+    let mut seen = HashMap::new();
+    while !stop.is_cancelled() {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(interval) => {}
+        }
+        let leased = node.store.lease(&node.id, interval * LEASE_INTERVALS).await.unwrap_or(false);
+        node.metrics.janitor.set(f64::from(u8::from(leased)));
+        if !leased {
+            seen.clear();
+            continue;
+        }
+        if let Err(Unavailable) = pass(&node, &mut seen).await {
+            tracing::debug!("a round of retention was cut short; Redis cannot be reached");
+        }
+    }
+}
+
+/// One look at all rooms.
+async fn pass(node: &Node, seen: &mut HashMap<RoomName, Seen>) -> Result<(), Unavailable> {
+    let mut cursor = Some(RoomCursor::default());
+    let mut found = HashMap::new();
+    while let Some(from) = cursor {
+        let (rooms, next) = node.store.rooms(&from).await?;
+        let heads = node.store.heads(&rooms).await?;
+        let now = now_ms();
+        let looks = rooms.into_iter().zip(heads).map(|(room, head)| {
+            let known = seen.get(&room).copied();
+            async move {
+                let looked = match known.filter(|known| known.is_current(head, now)) {
+                    Some(known) => Ok(Some(known)),
+                    None => tend(node, &room, now).await,
+                };
+                (room, looked)
+            }
+        });
+        let mut looks = stream::iter(looks).buffer_unordered(ROOMS_AT_ONCE);
+        while let Some((room, looked)) = looks.next().await {
+            if let Some(looked) = looked? {
+                found.insert(room, looked);
+            }
+        }
+        drop(looks);
+        // A large keyspace is scanned for longer than the lease holds.
+        if next.is_some() && !node.store.lease(&node.id, lease(node)).await? {
+            return Ok(());
+        }
+        cursor = next;
+    }
+    *seen = found;
+    let lag = seen.values().map(|seen| seen.lag).max().unwrap_or_default();
+    node.metrics.lag.set(lag as f64);
+    Ok(())
+}
+
+fn lease(node: &Node) -> Duration {
+    node.config.retention.interval * LEASE_INTERVALS
+}
+
+/// Looks at a room closely: lets unused subscriptions go, and what is over its limits. `None` if the room itself went.
+async fn tend(node: &Node, room: &RoomName, now: u64) -> Result<Option<Seen>, Unavailable> {
+    let policy = node.config.policy(room);
+    let facts = node.store.facts(room).await?;
+    let subscriptions = expire(node, room, now).await?;
+    let max_age_ms = policy.max_age.map(|age| age.as_millis() as u64);
+    let ttl_ms = node.config.retention.subscription_ttl.as_millis() as u64;
+    if is_empty_room_expired(&facts, !subscriptions.is_empty(), now, max_age_ms, ttl_ms) {
+        return Ok(if node.store.delete_if_empty(room, facts.head).await? {
+            tracing::debug!(%room, "an empty room was removed");
+            None
+        } else {
+            Some(seen(node, &facts, &[], policy))
+        });
+    }
+    let positions: Vec<MessageId> = subscriptions.iter().map(|stored| stored.position).collect();
+    let plan = plan(&limits(policy), &facts, &positions, now);
+    let (mut first, mut length) = (facts.first, facts.length);
+    if plan != Default::default() {
+        let (removed, first_now) = node.store.trim(room, &plan, facts.head).await?;
+        (first, length) = (first_now, length.saturating_sub(removed));
+        node.metrics.trimmed.increment(removed);
+        tracing::debug!(%room, removed, "trimmed");
+        for (index, lost) in overrun(facts.first, first, facts.head, &positions) {
+            let subscription = subscriptions[index].group.as_str();
+            tracing::warn!(%room, subscription, lost, "retention overran a durable subscription; it will be told of a gap");
+            node.metrics.overrun.increment(lost);
+        }
+    }
+    Ok(Some(seen(node, &RoomFacts { first, length, ..facts }, &subscriptions, policy)))
+}
+
+/// Deletes the room's durable subscriptions that nobody has used for too long, and returns the others.
+async fn expire(node: &Node, room: &RoomName, now: u64) -> Result<Vec<Stored>, Unavailable> {
+    let ttl_ms = node.config.retention.subscription_ttl.as_millis() as u64;
+    let mut kept = Vec::new();
+    for stored in node.store.subscriptions(room).await? {
+        if is_expired_subscription(stored.used, now, ttl_ms) && node.store.expire(room, &stored).await? {
+            tracing::info!(%room, subscription = stored.group.as_str(), "a durable subscription expired");
+        } else {
+            kept.push(stored);
+        }
+    }
+    Ok(kept)
+}
+
+fn limits(policy: &RoomPolicy) -> Limits {
+    Limits {
+        max_age_ms: policy.max_age.map(|age| age.as_millis() as u64),
+        max_length: policy.max_length,
+        max_bytes: policy.max_bytes,
+        keep_unacked: policy.keep_unacked,
+    }
+}
+
+fn seen(node: &Node, facts: &RoomFacts, subscriptions: &[Stored], policy: &RoomPolicy) -> Seen {
+    let ms = |duration: Duration| duration.as_millis() as u64;
+    let ttl = ms(node.config.retention.subscription_ttl);
+    let oldest = facts.first.zip(policy.max_age).map(|(first, age)| first.ms.saturating_add(ms(age)));
+    let unused = subscriptions.iter().map(|stored| stored.used.saturating_add(ttl)).min();
+    let empty = facts.head.ms.saturating_add(policy.max_age.map_or(0, ms)).saturating_add(ttl);
+    let (soft, now) = (Limits { keep_unacked: false, ..limits(policy) }, now_ms());
+    Seen {
+        head: facts.head,
+        kept: !subscriptions.is_empty() && plan(&soft, facts, &[], now) != Default::default(),
+        lag: subscriptions.iter().map(|stored| facts.after(stored.position)).max().unwrap_or_default(),
+        at: Instant::now(),
+        due_ms: [oldest, unused, (facts.length == 0).then_some(empty)].into_iter().flatten().min(),
+    }
 }

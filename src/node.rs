@@ -30,7 +30,7 @@ const REVOCATIONS_INTERVAL: Duration = Duration::from_millis(500);
 /// How often a node says that it lives, and for how long that holds.
 const LIFE_SIGN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(20));
 
-/// How often it notes the durable subscriptions that it holds as in use.
+/// How often, at the least, it notes the durable subscriptions that it holds as in use.
 const RENEWAL: Duration = Duration::from_secs(3600);
 
 /// How often metrics are folded, and figures that must be asked for are asked for.
@@ -45,9 +45,9 @@ const RECONNECT_SPREAD: Duration = Duration::from_secs(5);
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Redis.
-    #[error(transparent)]
-    Redis(#[from] ConnectError),
+    /// Redis, by its URL without secrets.
+    #[error("cannot use the Redis at {0}: {1}")]
+    Redis(String, ConnectError),
     /// The embedded Redis.
     #[error(transparent)]
     Embedded(#[from] EmbeddedError),
@@ -115,7 +115,9 @@ impl Node {
             command_timeout: config.redis.command_timeout,
             deduplication_window: config.retention.deduplication_window,
         };
-        let store = Store::connect(options.clone(), metrics.clone(), stop.clone()).await?;
+        let shown = config.redis.url.as_ref().map_or(options.url.clone(), ToString::to_string);
+        let refused = |error| StartError::Redis(shown.clone(), error);
+        let store = Store::connect(options.clone(), metrics.clone(), stop.clone()).await.map_err(refused)?;
         let hub = Hub::new(
             store.clone(),
             HubOptions {
@@ -129,7 +131,8 @@ impl Node {
         );
         let listening = hub.clone();
         let ear: Ear = Arc::new(move |event: BellEvent| listening.hear(event));
-        hub.listen(Bell::connect(&options, ear, stop.clone()).await?, stop.clone());
+        let bell = Bell::connect(&options, ear, stop.clone()).await.map_err(refused)?;
+        hub.listen(bell, stop.clone());
         // Half a second beyond a command's time: what waited behind a command that was lost is answered soon after it.
         let patience = config.redis.command_timeout + Duration::from_millis(500);
         let appender = Appender::start(store.clone(), hub.clone(), patience, metrics.clone(), stop.clone());
@@ -245,7 +248,7 @@ impl Node {
         let (mut since_renewal, (interval, expiry)) = (Duration::ZERO, LIFE_SIGN);
         while !self.stop.is_cancelled() {
             let _shown_again_soon = self.store.node_lives(&self.id, expiry).await;
-            if since_renewal >= RENEWAL {
+            if since_renewal >= RENEWAL.min(self.config.retention.subscription_ttl / 4) {
                 since_renewal = Duration::ZERO;
                 for (room, holding) in self.held.all() {
                     let _renewed_next_time = self.store.renew(&room, &holding.group, &holding.holder).await;

@@ -7,6 +7,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use http_body_util::BodyExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -17,6 +18,12 @@ use crate::node::Node;
 use crate::protocol::{Encoding, ErrorCode, Failure, RoomName};
 
 const MSGPACK: &str = "application/msgpack";
+
+/// A body may hold this many times the bytes of one message's data, as a WebSocket message may.
+const MESSAGES_AT_ONCE: usize = 16;
+
+/// Bytes beyond the limit that are read for the sake of the answer.
+const DISCARDED: usize = 16 * 1024 * 1024;
 
 /// Who asks: the claims of the `Authorization: Bearer` token.
 pub struct Bearer(pub Arc<Claims>);
@@ -146,24 +153,43 @@ impl Body {
     }
 }
 
-impl<S: Send + Sync> FromRequest<S> for Body {
+impl FromRequest<Arc<Node>> for Body {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, node: &Arc<Node>) -> Result<Self, Problem> {
         let encoding = if names_msgpack(request.headers(), header::CONTENT_TYPE) {
             Encoding::MessagePack
         } else {
             Encoding::Json
         };
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
-            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                Failure::new(ErrorCode::TooLarge, "the body is larger than limits.max_message allows")
-            } else {
-                Failure::bad_request("the body cannot be read")
-            }
-        })?;
-        Ok(Self(encoding, bytes))
+        let limit = node.config.limits.max_message.saturating_mul(MESSAGES_AT_ONCE);
+        Ok(Self(encoding, read(request.into_body(), limit).await?))
     }
+}
+
+/// Reads a body of at most so many bytes. What comes beyond is read too, within reason, and forgotten: a client that is
+/// still sending when the connection is closed would not see the answer.
+async fn read(mut body: axum::body::Body, limit: usize) -> Result<Bytes, Failure> {
+    let (mut taken, mut beyond) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Failure::bad_request("the body cannot be read"))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if beyond == 0 && taken.len() + data.len() <= limit {
+            taken.extend_from_slice(&data);
+        } else {
+            beyond += data.len();
+        }
+        if beyond > DISCARDED {
+            break;
+        }
+    }
+    if beyond == 0 {
+        return Ok(taken.into());
+    }
+    Err(Failure::new(
+        ErrorCode::TooLarge,
+        format!("a body has at most {limit} bytes (16 times limits.max_message)"),
+    ))
 }
 
 /// How the client wants the answer.

@@ -6,7 +6,6 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
@@ -120,7 +119,7 @@ pub async fn publish(
         draft.key = decode::message_key(key.to_str().unwrap_or_default().trim_matches('"'))
             .map_err(|_| Failure::bad_request("the header `Idempotency-Key` must be a UUID"))?;
     }
-    let published = store(&node, &bearer, room, draft).await?;
+    let published = store(&node, &bearer, room, draft)?.await?;
     let status = if published.duplicate { StatusCode::OK } else { StatusCode::CREATED };
     Ok(accept.reply(status, &published))
 }
@@ -144,27 +143,45 @@ pub async fn publish_batch(
     if drafts.len() > BATCH {
         return Err(Failure::bad_request(format!("a batch has at most {BATCH} messages")).into());
     }
-    let items = drafts.into_iter().map(|draft| async {
-        let stored = match draft {
-            Ok((room, draft)) => store(&node, &bearer, room, draft).await,
-            Err(failure) => Err(failure.into()),
+    // All are handed over, in order, before the first is waited for.
+    let storing: Vec<_> = drafts
+        .into_iter()
+        .map(|draft| {
+            let (room, draft) = draft?;
+            store(&node, &bearer, room, draft)
+        })
+        .collect();
+    let mut items = Vec::with_capacity(storing.len());
+    for storing in storing {
+        let stored = match storing {
+            Ok(storing) => storing.await,
+            Err(problem) => Err(problem),
         };
-        match stored {
+        items.push(match stored {
             Ok(published) => BatchItem::Published(published),
             Err(Problem(Failure { code, message, .. })) => {
                 BatchItem::Failed { error: BatchError { code, message } }
             }
-        }
-    });
-    Ok(accept.reply(StatusCode::OK, &join_all(items).await))
+        });
+    }
+    Ok(accept.reply(StatusCode::OK, &items))
 }
 
-async fn store(node: &Node, bearer: &Bearer, room: RoomName, draft: Draft) -> Result<Published, Problem> {
+/// Hands a message over at once, and returns what waits for it to be stored.
+fn store(
+    node: &Node,
+    bearer: &Bearer,
+    room: RoomName,
+    draft: Draft,
+) -> Result<impl Future<Output = Result<Published, Problem>> + use<>, Problem> {
     bearer.require(&room, Permission::Write)?;
     node.fits(draft.data.as_bytes().len())?;
     let key = draft.key;
-    let appended = node.appender.append(&room, bearer.0.user.clone(), draft).await?;
-    Ok(Published { id: appended.id, key, duplicate: appended.duplicate })
+    let appending = node.appender.append(&room, bearer.0.user.clone(), draft);
+    Ok(async move {
+        let appended = appending.await?;
+        Ok(Published { id: appended.id, key, duplicate: appended.duplicate })
+    })
 }
 
 /// Which part of a room's history.
@@ -306,6 +323,7 @@ pub async fn delete(
 ) -> Result<StatusCode, Problem> {
     bearer.require(&room, Permission::Manage)?;
     if node.store.delete_message(&room, id).await? {
+        node.hub.forget(&room, id.successor());
         Ok(StatusCode::NO_CONTENT)
     } else {
         Err(Failure::new(ErrorCode::NotFound, "there is no such message in this room").into())

@@ -8,9 +8,7 @@ mod rooms;
 
 use std::sync::Arc;
 
-use axum::extract::DefaultBodyLimit;
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::Router;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
@@ -19,9 +17,6 @@ use utoipa_axum::routes;
 use crate::gateway::{events, origin, page, websocket};
 use crate::node::Node;
 use crate::protocol::{ErrorCode, Failure};
-
-/// A body may hold this many times the bytes of one message's data, as a WebSocket message may.
-const MESSAGES_AT_ONCE: usize = 16;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -36,6 +31,7 @@ const MESSAGES_AT_ONCE: usize = 16;
         (name = "rooms", description = "Rooms and their durable subscriptions"),
         (name = "operations", description = "For operators and their tools"),
     ),
+    security(("bearer" = [])),
     modifiers(&Bearer)
 )]
 struct Document;
@@ -66,21 +62,26 @@ fn routes() -> OpenApiRouter<Arc<Node>> {
         .routes(routes!(operations::revoke))
         .routes(routes!(operations::health))
         .routes(routes!(operations::ready))
+        .routes(routes!(operations::openapi))
+}
+
+/// The routes with `/metrics`, which may be on a listener of its own but is documented all the same.
+fn routes_and_metrics() -> OpenApiRouter<Arc<Node>> {
+    routes().routes(routes!(operations::metrics))
+}
+
+/// The OpenAPI document.
+fn document() -> utoipa::openapi::OpenApi {
+    routes_and_metrics().into_openapi()
 }
 
 /// The main listener's interface. With `dev`, whoever can reach it gets a token.
 pub fn router(node: Arc<Node>, dev: bool) -> Router {
-    let mut routes = routes();
-    if node.config.server.metrics_listen.is_none() {
-        routes = routes.routes(routes!(operations::metrics));
-    }
-    let (router, document) = routes.split_for_parts();
-    let limit = node.config.limits.max_message.saturating_mul(MESSAGES_AT_ONCE);
+    let apart = node.config.server.metrics_listen.is_some();
+    let (router, _) = if apart { routes() } else { routes_and_metrics() }.split_for_parts();
     router
-        .route("/openapi.json", get(|| async { Json(document) }))
         .merge(page::routes(dev))
         .fallback(|| async { problem::Problem(Failure::new(ErrorCode::NotFound, "there is nothing here")) })
-        .layer(DefaultBodyLimit::max(limit))
         .layer(axum::middleware::from_fn_with_state(node.clone(), origin::check))
         .with_state(node)
 }
@@ -89,4 +90,48 @@ pub fn router(node: Arc<Node>, dev: bool) -> Router {
 pub fn metrics_router(node: Arc<Node>) -> Router {
     let (router, _) = OpenApiRouter::new().routes(routes!(operations::metrics)).split_for_parts();
     router.with_state(node)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// The protocol's table of requests.
+    const REQUESTS: [(&str, &str); 16] = [
+        ("get", "/v1/ws"),
+        ("post", "/v1/rooms/{room}/messages"),
+        ("post", "/v1/messages"),
+        ("get", "/v1/rooms/{room}/messages"),
+        ("get", "/v1/rooms/{room}/events"),
+        ("get", "/v1/rooms/{room}"),
+        ("get", "/v1/rooms/{room}/subscriptions"),
+        ("delete", "/v1/rooms/{room}/subscriptions/{user}/{name}"),
+        ("delete", "/v1/rooms/{room}/messages/{id}"),
+        ("delete", "/v1/rooms/{room}"),
+        ("get", "/v1/rooms"),
+        ("post", "/v1/revocations"),
+        ("get", "/healthz"),
+        ("get", "/readyz"),
+        ("get", "/metrics"),
+        ("get", "/openapi.json"),
+    ];
+
+    #[test]
+    fn the_document_has_every_request_of_the_protocol_and_no_other() {
+        let document = serde_json::to_value(document()).unwrap();
+        assert_eq!(document["openapi"], "3.1.0");
+        let mut documented: Vec<(String, String)> = document["paths"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .flat_map(|(path, methods)| {
+                methods.as_object().unwrap().keys().map(|method| (method.clone(), path.clone()))
+            })
+            .collect();
+        documented.sort();
+        let mut requests = REQUESTS.map(|(method, path)| (method.to_owned(), path.to_owned()));
+        requests.sort();
+        assert_eq!(documented, requests);
+    }
 }

@@ -198,11 +198,12 @@ pub async fn delete(
     Room(room): Room,
 ) -> Result<StatusCode, Problem> {
     bearer.require(&room, Permission::Manage)?;
-    if node.store.delete_room(&room).await? {
-        Ok(StatusCode::NO_CONTENT)
-    } else {
-        Err(Failure::new(ErrorCode::NotFound, "there is no such room").into())
-    }
+    let Some(head) = node.store.delete_room(&room).await? else {
+        return Err(Failure::new(ErrorCode::NotFound, "there is no such room").into());
+    };
+    // Here at once, so that whoever was answered finds it gone; elsewhere through the bell.
+    node.hub.deleted(&room, head);
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Lists rooms, in pages of no fixed size; a page may be empty before the end.

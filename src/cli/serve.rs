@@ -95,11 +95,12 @@ async fn serve(config: Config, dev: bool) -> Result<(), Failed> {
     };
     let address = listener.local_addr()?;
     let stop = CancellationToken::new();
-    let serving =
-        tokio::spawn(listener::serve(listener, api::router(node.clone(), dev), node.draining.clone()));
+    let grace = node.config.server.shutdown_grace;
+    let draining = node.draining.clone();
+    let serving = tokio::spawn(listener::serve(listener, api::router(node.clone(), dev), draining, grace));
     if let Some(listener) = metrics_listener {
         tracing::info!("metrics on http://{}/metrics", listener.local_addr()?);
-        tokio::spawn(listener::serve(listener, api::metrics_router(node.clone()), stop.clone()));
+        tokio::spawn(listener::serve(listener, api::metrics_router(node.clone()), stop.clone(), grace));
     }
     tracing::info!("listening on http://{address}");
     if dev {

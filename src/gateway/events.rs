@@ -111,8 +111,10 @@ impl Stream {
         if subscription.has_ended() && !outbox.is_waiting() {
             return None;
         }
-        let Ok(parts) = tokio::time::timeout(COMMENT_AFTER, outbox.take(16)).await else {
-            return Some(COMMENT);
+        let parts = tokio::select! {
+            () = self.connection.ending.cancelled() => return None,
+            parts = outbox.take(16) => parts,
+            () = tokio::time::sleep(COMMENT_AFTER) => return Some(COMMENT),
         };
         if subscription.has_ended() {
             outbox.close();

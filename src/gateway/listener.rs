@@ -40,9 +40,12 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
     })
 }
 
-/// Serves until `stop`, then lets requests that are under way end. Upgraded connections are not among them.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+/// Serves until `stop`, then lets requests that are under way end, for as long as `grace`; what is left then is cut.
+/// Upgraded connections are not among them.
+pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken, grace: Duration) {
     let connections = TaskTracker::new();
+    let cut = CancellationToken::new();
+    let _cut_at_the_end = cut.clone().drop_guard();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -50,7 +53,8 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
         };
         match accepted {
             Ok((stream, _peer)) => {
-                connections.spawn(connection(stream, router.clone(), stop.clone()));
+                let serving = connection(stream, router.clone(), stop.clone());
+                connections.spawn(cut.clone().run_until_cancelled_owned(serving));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection cannot be accepted");
@@ -60,7 +64,9 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
     }
     drop(listener);
     connections.close();
-    connections.wait().await;
+    if tokio::time::timeout(grace, connections.wait()).await.is_err() {
+        tracing::warn!(requests = connections.len(), "the grace time is over; these are cut");
+    }
 }
 
 async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) {

@@ -130,8 +130,14 @@ async fn serve(node: Arc<Node>, stream: TcpStream, early: Bytes, encoding: Encod
     if let Some(connection) = &entered {
         let mut session = Session::new(node.clone(), connection.clone(), encoding, token);
         listen(&node, connection, &mut session, &mut reader, encoding).await;
-        outbox.close();
-        session.end().await;
+        if connection.farewell() == Some(CloseCode::Restarting) {
+            // There is time to answer what is under way.
+            session.end().await;
+            connection.say_goodbye();
+        } else {
+            connection.say_goodbye();
+            session.end().await;
+        }
     } else {
         node.metrics.closed(CloseCode::Overloaded);
         outbox.push(encode::frame(encoding, &Frame::goodbye(CloseCode::Overloaded, Some(5_000))));

@@ -131,17 +131,19 @@ impl Appender {
         }
     }
 
-    /// Appends a message and waits until Redis has it.
-    ///
-    /// # Errors
-    /// If it does not confirm in time.
-    pub async fn append(&self, room: &RoomName, from: UserId, draft: Draft) -> Result<Appended, Unavailable> {
+    /// Hands a message over at once, and returns what waits until Redis has it, which fails if it does not confirm in time.
+    pub fn append(
+        &self,
+        room: &RoomName,
+        from: UserId,
+        draft: Draft,
+    ) -> impl Future<Output = Result<Appended, Unavailable>> + use<> {
         let (confirm, confirmed) = oneshot::channel();
         let confirm = Box::new(move |outcome| {
             let _nobody_waits_any_more = confirm.send(outcome);
         });
         self.submit(room, from, draft, confirm);
-        confirmed.await.unwrap_or(Err(Unavailable))
+        async move { confirmed.await.unwrap_or(Err(Unavailable)) }
     }
 
     /// Messages that are not confirmed yet.
@@ -194,8 +196,7 @@ impl Appender {
             messages += waiting.len();
             sending.push(Sending { batch, waiting });
         }
-        self.metrics.queued.set(self.waiting.load(Ordering::Relaxed) as f64);
-        self.metrics.queued_bytes.set(self.waiting_bytes.load(Ordering::Relaxed) as f64);
+        self.measure();
         sending
     }
 
@@ -226,6 +227,12 @@ impl Appender {
             }
             self.go_on(link, room);
         }
+        self.measure();
+    }
+
+    fn measure(&self) {
+        self.metrics.queued.set(self.waiting.load(Ordering::Relaxed) as f64);
+        self.metrics.queued_bytes.set(self.waiting_bytes.load(Ordering::Relaxed) as f64);
     }
 
     /// The room's append is over: the next may start.

@@ -10,7 +10,6 @@
 
 pub mod appender;
 pub mod outbox;
-mod pages;
 mod reader;
 mod ring;
 mod room;
@@ -26,7 +25,6 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use self::pages::PageSize;
 use self::ring::RingLimits;
 use self::room::Work;
 pub use self::room::{Hold, Room};
@@ -59,9 +57,8 @@ pub struct Hub {
     /// Set right after the hub is made: each needs the other.
     bell: OnceLock<Arc<Bell>>,
     rooms: RwLock<HashMap<RoomName, Arc<Room>>>,
-    /// Rooms that were deleted, and are still to be let go of.
-    deleted: Mutex<Vec<Arc<Room>>>,
-    page_sizes: PageSize,
+    /// Rooms that were deleted; their bells are still heard.
+    let_go: Mutex<Vec<Arc<Room>>>,
     limits: RingLimits,
     options: HubOptions,
     check_now: Notify,
@@ -81,8 +78,7 @@ impl Hub {
             store,
             bell: OnceLock::new(),
             rooms: RwLock::default(),
-            deleted: Mutex::default(),
-            page_sizes: PageSize::default(),
+            let_go: Mutex::default(),
             limits,
             options,
             check_now: Notify::new(),
@@ -115,14 +111,34 @@ impl Hub {
                     Ring::Messages(entries) => self.heard(&room, &entries),
                     Ring::Signal(signal) => room.signal(&signal),
                     Ring::Taken { group, holder } => room.taken(&group, &holder),
-                    Ring::Forgotten(group) => room.forgotten(&group),
-                    Ring::Deleted => {
-                        self.rooms.write().remove(&name);
-                        room.deleted();
-                        self.deleted.lock().push(room);
-                    }
+                    Ring::Forgotten { group, holder } => room.forgotten(&group, &holder),
+                    Ring::Forget(before) => self.forget(&name, before),
+                    Ring::Deleted(head) => self.deleted(&name, head),
                 }
             }
+        }
+    }
+
+    /// Messages before this id were taken out of the room's log: what is kept of them here is not to be read any more.
+    pub fn forget(&self, name: &RoomName, before: MessageId) {
+        if let Some(room) = self.active(name) {
+            room.step(|tail| {
+                tail.forget(before);
+                Default::default()
+            });
+        }
+    }
+
+    /// The room was deleted, when this was its newest id: its subscriptions here end. A room of the same name that was
+    /// made since is another one.
+    pub fn deleted(&self, name: &RoomName, head: MessageId) {
+        let mut rooms = self.rooms.write();
+        let Some(room) = rooms.get(name) else { return };
+        if !room.is_newer_than(head)
+            && let Some(room) = rooms.remove(name)
+        {
+            room.deleted();
+            self.let_go.lock().push(room);
         }
     }
 
@@ -193,18 +209,19 @@ impl Hub {
             }
             Some(Start::Last(count)) => match room.before_last(count) {
                 Some(position) => Ok(position),
-                None => self.before_last(&room.name, count).await,
+                None => self.before_last(room, count).await,
             },
         }
     }
 
     /// The position before the newest so many messages. Reads them in pages, of which it keeps the ids only.
-    async fn before_last(&self, room: &RoomName, count: usize) -> Result<MessageId, Unavailable> {
+    async fn before_last(&self, room: &Room, count: usize) -> Result<MessageId, Unavailable> {
         let (mut before, mut left) = (None, count);
         let mut position = None;
         while left > 0 {
-            let limit = left.min(self.page_sizes.get());
-            let (head, entries) = self.store.read_before(room, before, limit).await?;
+            let limit = left.min(room.page_size.get());
+            let (head, entries) = self.store.read_before(&room.name, before, limit).await?;
+            room.page_size.learn(&entries);
             left -= entries.len();
             if let Some(first) = entries.first() {
                 before = Some(first.id());
@@ -262,11 +279,12 @@ impl Hub {
         }
     }
 
-    /// Reads for a tail until it asks for no more.
+    /// Reads for a tail until it asks for no more. Shares no reads: one that began earlier knows nothing of what was heard
+    /// since, which the tail would take for gone.
     async fn read_for_tail(self: &Arc<Self>, room: &Arc<Room>, after: MessageId) {
         let mut next = Some(after);
         while let Some(after) = next {
-            let page = match self.page(room, after).await {
+            let page = match self.read(room, after, room.page_size.get()).await {
                 Ok(page) => page,
                 Err(Unavailable) => {
                     room.step(|tail| {
@@ -283,11 +301,14 @@ impl Hub {
     }
 
     /// A page of a room's log from Redis, shared with whoever asks for the same meanwhile.
-    async fn page(&self, room: &Arc<Room>, after: MessageId) -> Result<Arc<Page>, Unavailable> {
-        let (store, name, limit) = (self.store.clone(), room.name.clone(), self.page_sizes.get());
-        let read = room.shared_read(after, limit, async move { store.read_after(&name, after, limit).await });
-        let page = read.await?;
-        self.page_sizes.learn(&page);
+    async fn page(self: &Arc<Self>, room: &Arc<Room>, after: MessageId) -> Result<Arc<Page>, Unavailable> {
+        let (hub, of, limit) = (self.clone(), room.clone(), room.page_size.get());
+        room.shared_read(after, limit, async move { hub.read(&of, after, limit).await }).await
+    }
+
+    async fn read(&self, room: &Room, after: MessageId, limit: usize) -> Result<Page, Unavailable> {
+        let page = self.store.read_after(&room.name, after, limit).await?;
+        room.page_size.learn(&page.entries);
         Ok(page)
     }
 
@@ -303,13 +324,13 @@ impl Hub {
             let rooms: Vec<Arc<Room>> = self.rooms.read().values().cloned().collect();
             for rooms in rooms.chunks(512) {
                 let names: Vec<RoomName> = rooms.iter().map(|room| room.name.clone()).collect();
-                let asked_at: Vec<MessageId> = rooms.iter().map(|room| room.position()).collect();
+                let asked: Vec<_> = rooms.iter().map(|room| room.asking()).collect();
                 let Ok(heads) = self.store.heads(&names).await else { break };
-                for ((room, asked_at), head) in rooms.iter().zip(asked_at).zip(heads) {
+                for ((room, asked), head) in rooms.iter().zip(asked).zip(heads) {
                     if !room.opened.initialized() {
                         continue;
                     }
-                    let work = room.step(|tail| tail.check(asked_at, head));
+                    let work = room.step(|tail| tail.check(asked, head));
                     if work.read.is_some() {
                         self.metrics.hole(Hole::Check);
                     }
@@ -324,7 +345,7 @@ impl Hub {
         let linger = self.options.linger;
         let idle: Vec<Arc<Room>> =
             self.rooms.read().values().filter(|room| room.close_if_idle(linger)).cloned().collect();
-        let mut gone = std::mem::take(&mut *self.deleted.lock());
+        let mut gone = std::mem::take(&mut *self.let_go.lock());
         {
             let mut rooms = self.rooms.write();
             for room in idle {

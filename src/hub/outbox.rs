@@ -92,7 +92,7 @@ impl Outbox {
                         // An idle connection keeps no memory for what once waited.
                         queue.parts = VecDeque::new();
                     }
-                    if queue.bytes <= self.limit / 4 {
+                    if queue.bytes <= self.limit {
                         self.room.notify_waiters();
                     }
                     return parts;
@@ -133,8 +133,13 @@ impl Outbox {
         self.queue.lock().closed
     }
 
-    /// Waits until little is queued. `false` if the outbox is closed.
+    /// Waits while more is queued than the limit. `false` if the outbox is closed. For answers: a client that catches up has
+    /// pages queued, below the limit, and is still to be answered.
     pub async fn has_room(&self) -> bool {
+        self.at_most(self.limit).await
+    }
+
+    async fn at_most(&self, bytes: usize) -> bool {
         loop {
             let mut room = std::pin::pin!(self.room.notified());
             room.as_mut().enable();
@@ -143,7 +148,7 @@ impl Outbox {
                 if queue.closed {
                     return false;
                 }
-                if queue.bytes <= self.limit / 4 {
+                if queue.bytes <= bytes {
                     return true;
                 }
             }
@@ -151,9 +156,12 @@ impl Outbox {
         }
     }
 
-    /// Waits for the right to read a page for this client, and for room to put it. `None` if the outbox is closed.
+    /// Waits for the right to read a page for this client, and until little is queued. `None` if the outbox is closed.
     pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         let turn = self.turn.acquire().await.ok()?;
-        self.has_room().await.then_some(turn)
+        self.at_most(self.limit / 4).await.then_some(turn)
     }
 }
+
+#[cfg(test)]
+mod tests;

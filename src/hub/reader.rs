@@ -71,17 +71,16 @@ impl Hub {
     /// Hands a page to a subscription, and returns the position after it.
     fn tell(&self, room: &Room, subscription: &Subscription, page: &Page, path: Path) -> MessageId {
         let (events, reached) = follow(page);
-        for event in &events {
-            if let Event::Gap(gap) = event {
-                self.metrics.gap(gap.reason);
+        let parts = subscription.form.page(&room.name, &events);
+        if room.hand(subscription, parts) {
+            let mut messages = events.len();
+            for event in &events {
+                if let Event::Gap(gap) = event {
+                    self.metrics.gap(gap.reason);
+                    messages -= 1;
+                }
             }
-        }
-        // An ended subscription's client has been told so: nothing may come after that.
-        if !subscription.has_ended() {
-            for part in subscription.form.page(&room.name, &events) {
-                subscription.outbox.push(part);
-            }
-            self.metrics.delivered(path, events.len());
+            self.metrics.delivered(path, messages);
         }
         reached
     }

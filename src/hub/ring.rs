@@ -53,6 +53,14 @@ impl Ring {
         }
     }
 
+    /// Forgets the entries before an id.
+    pub fn forget(&mut self, before: MessageId) {
+        while let Some(oldest) = self.entries.pop_front_if(|oldest| oldest.id() < before) {
+            self.floor = oldest.id();
+            self.remove(oldest.size());
+        }
+    }
+
     /// Starts anew at a position that does not follow from what was there.
     pub fn restart(&mut self, floor: MessageId) {
         self.entries.clear();
@@ -99,3 +107,6 @@ impl Drop for Ring {
         self.remove(self.bytes);
     }
 }
+
+#[cfg(test)]
+mod tests;

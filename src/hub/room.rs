@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
@@ -16,8 +17,8 @@ use tokio::sync::{Notify, OnceCell};
 use super::outbox::Part;
 use super::ring::RingLimits;
 use super::subscription::Subscription;
-use super::tail::{Step, Tail};
-use crate::log::{Event, Page, Unavailable};
+use super::tail::{Asked, Step, Tail};
+use crate::log::{Event, Page, PageSize, Unavailable};
 use crate::protocol::frame::Ended;
 use crate::protocol::{MessageId, RoomName};
 use crate::redis::{Group, Signal};
@@ -53,6 +54,8 @@ pub struct Room {
     /// Set once its position is known.
     pub(super) opened: OnceCell<()>,
     state: Mutex<State>,
+    /// How much of its log to read at once.
+    pub(super) page_size: PageSize,
     reads: Mutex<HashMap<(MessageId, usize), SharedRead>>,
     changed: Notify,
     metrics: Arc<Metrics>,
@@ -102,6 +105,7 @@ impl Room {
             listening: OnceCell::new(),
             opened: OnceCell::new(),
             state: Mutex::new(state),
+            page_size: PageSize::default(),
             reads: Mutex::default(),
             changed: Notify::new(),
             metrics,
@@ -111,6 +115,11 @@ impl Room {
     /// The newest id that this node has seen.
     pub fn position(&self) -> MessageId {
         self.state.lock().tail.position().unwrap_or_default()
+    }
+
+    /// What to hand to [`Tail::check`] with the head that is asked for next.
+    pub(super) fn asking(&self) -> Asked {
+        self.state.lock().tail.asking()
     }
 
     /// The position before the newest so many messages, if the ring has them.
@@ -290,11 +299,30 @@ impl Room {
         });
     }
 
-    /// A durable subscription was deleted.
-    pub(super) fn forgotten(&self, group: &Group) {
+    /// A durable subscription was deleted while this connection held it.
+    pub(super) fn forgotten(&self, group: &Group, holder: &str) {
         self.end(Ended::Deleted, |subscription| {
-            subscription.durable.as_ref().is_some_and(|held| held.group == *group)
+            subscription.durable.as_ref().is_some_and(|held| held.group == *group && held.holder == holder)
         });
+    }
+
+    /// Whether this cannot be the room that was deleted when its newest id was `head`: ids after a deletion are of a later
+    /// time, and before the first there is none.
+    pub(super) fn is_newer_than(&self, head: MessageId) -> bool {
+        let position = self.position();
+        position > head || (position == MessageId::ZERO && head != MessageId::ZERO)
+    }
+
+    /// Hands a reader's bytes to a subscription, unless it has ended: its client has been told so, and nothing may come after
+    /// that. Whether it has not.
+    pub(super) fn hand(&self, subscription: &Subscription, parts: Vec<Bytes>) -> bool {
+        // Subscriptions end under this lock.
+        let _state = self.state.lock();
+        if subscription.has_ended() {
+            return false;
+        }
+        parts.into_iter().for_each(|part| subscription.outbox.push(part));
+        true
     }
 
     /// The room was deleted.

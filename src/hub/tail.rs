@@ -33,11 +33,29 @@ pub struct Tail {
     ring: Ring,
     /// The newest id heard of. Beyond the position, it asks for a read.
     heard: MessageId,
-    /// What `heard` was when the read that is under way began.
-    reading: Option<MessageId>,
+    /// The read that is under way.
+    reading: Option<Reading>,
     /// Whether what comes right after the position may be believed. Not after an interruption: Redis may have lost writes
     /// and given their `seq` again.
     trusted: bool,
+    /// The greatest position so far. Ids after a rewind are of a later time, so what is not beyond it is a late ring.
+    furthest: MessageId,
+    /// How many interruptions there were. What was asked before one proves nothing after it.
+    interruptions: u64,
+}
+
+/// What was known when a read began.
+#[derive(Debug)]
+struct Reading {
+    heard: MessageId,
+    interruptions: u64,
+}
+
+/// What was known when a check was asked for. It counts only if all that still holds when its answer is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    position: Option<MessageId>,
+    interruptions: u64,
 }
 
 impl Tail {
@@ -49,6 +67,8 @@ impl Tail {
             heard: MessageId::ZERO,
             reading: None,
             trusted: true,
+            furthest: MessageId::ZERO,
+            interruptions: 0,
         }
     }
 
@@ -77,7 +97,7 @@ impl Tail {
         for entry in entries {
             match self.position {
                 Some(position) if entry.id() <= position => {}
-                Some(position) if self.trusted && follows(position, entry.id()) => {
+                Some(position) if self.believes(position, entry.id()) => {
                     self.deliver(Event::Message(entry.clone()), &mut events);
                 }
                 _ => self.heard = self.heard.max(entry.id()),
@@ -92,36 +112,53 @@ impl Tail {
         self.step(Vec::new())
     }
 
+    /// Forgets messages before an id, which were taken out of the log.
+    pub fn forget(&mut self, before: MessageId) {
+        self.ring.forget(before);
+    }
+
     /// Believes nothing until the next check or read: what came in meanwhile may be lost, or rewritten.
     pub fn distrust(&mut self) {
         self.trusted = false;
+        self.interruptions += 1;
     }
 
-    /// Compares with the room's newest id, which was asked for when the position was `asked_at`.
-    pub fn check(&mut self, asked_at: MessageId, head: MessageId) -> Step {
+    /// To be called before the room's newest id is asked for, and handed to [`Tail::check`] with it.
+    pub fn asking(&self) -> Asked {
+        Asked { position: self.position, interruptions: self.interruptions }
+    }
+
+    /// Compares with the room's newest id.
+    pub fn check(&mut self, asked: Asked, head: MessageId) -> Step {
         let mut events = Vec::new();
-        if self.position == Some(asked_at) && self.reading.is_none() {
-            if head < asked_at {
-                let gap = Gap { after: asked_at, next: head.successor(), reason: GapReason::Rewound };
+        if let Some(position) = self.position
+            && asked == self.asking()
+            && self.reading.is_none()
+        {
+            if head < position {
+                let gap = Gap { after: position, next: head.successor(), reason: GapReason::Rewound };
                 events.push(Event::Gap(gap));
                 self.position = Some(head);
                 self.ring.restart(head);
                 self.heard = head;
             }
             self.heard = self.heard.max(head);
-            self.trusted = true;
+            // A newer head does not prove that the log still goes on from the position: the read will tell.
+            self.trusted |= self.position == Some(head);
         }
         self.step(events)
     }
 
     /// Takes what a read brought.
     pub fn take(&mut self, page: &Page) -> Step {
-        let heard_before = self.reading.take();
-        let Some(position) = self.position else { return Step::default() };
+        let (Some(position), Some(reading)) = (self.position, self.reading.take()) else {
+            return Step::default();
+        };
         if page.after > position {
             // A check went back behind where this read began.
             return self.step(Vec::new());
         }
+        self.trusted |= reading.interruptions == self.interruptions;
         let (told, reached) = follow(&since(page, position));
         if !page.complete && reached < page.head {
             self.position = Some(page.head);
@@ -131,8 +168,7 @@ impl Tail {
         let mut events = Vec::new();
         told.into_iter().for_each(|event| self.deliver(event, &mut events));
         self.position = Some(reached);
-        self.trusted = true;
-        if page.complete && heard_before == Some(self.heard) {
+        if page.complete && reading.heard == self.heard {
             // It was heard of before the read, and the read did not find it: it is no more.
             self.heard = reached;
         }
@@ -143,6 +179,11 @@ impl Tail {
     pub fn read_failed(&mut self) {
         self.reading = None;
         self.trusted = false;
+    }
+
+    /// Whether an entry of an unreliable source is the next one, so that no read is needed.
+    fn believes(&self, position: MessageId, id: MessageId) -> bool {
+        self.trusted && follows(position, id) && id > self.furthest
     }
 
     fn deliver(&mut self, event: Event, events: &mut Vec<Event>) {
@@ -158,9 +199,10 @@ impl Tail {
     }
 
     fn step(&mut self, events: Vec<Event>) -> Step {
+        self.furthest = self.furthest.max(self.position.unwrap_or_default());
         let read = match self.position {
             Some(position) if self.heard > position && self.reading.is_none() => {
-                self.reading = Some(self.heard);
+                self.reading = Some(Reading { heard: self.heard, interruptions: self.interruptions });
                 Some(position)
             }
             _ => None,

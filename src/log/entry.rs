@@ -47,3 +47,19 @@ impl Entry {
         128 + room.as_str().len() + from.len() + kind.len() + data.as_bytes().len()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+impl Entry {
+    /// An entry for tests, with so many bytes of text.
+    pub fn sample(id: MessageId, bytes: usize) -> std::sync::Arc<Self> {
+        std::sync::Arc::new(Self::new(Message {
+            room: "room".parse().unwrap(),
+            id,
+            key: uuid::Uuid::nil(),
+            from: "ann".into(),
+            kind: "message".into(),
+            data: crate::protocol::Data::from_json(&format!("\"{}\"", "x".repeat(bytes))).unwrap(),
+        }))
+    }
+}

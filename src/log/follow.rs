@@ -57,3 +57,6 @@ pub fn follows(position: MessageId, id: MessageId) -> bool {
 pub fn reason(position: MessageId, next: MessageId) -> GapReason {
     if next.seq > position.seq { GapReason::Trimmed } else { GapReason::Rewound }
 }
+
+#[cfg(test)]
+mod tests;

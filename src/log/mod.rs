@@ -3,12 +3,14 @@
 
 pub mod entry;
 pub mod follow;
+mod pages;
 pub mod retention;
 
 use std::sync::Arc;
 
 pub use entry::Entry;
 pub use follow::{Event, follow};
+pub use pages::PageSize;
 
 use crate::protocol::MessageId;
 

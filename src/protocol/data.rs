@@ -236,13 +236,12 @@ impl Serialize for Cursor<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut input = self.0.get();
         let head = read_head(&mut input).map_err(S::Error::custom)?;
-        let text;
-        match head {
+        let text: &[u8] = match head {
             Head::Text(length) | Head::Binary(length) => {
-                text = take(&mut input, length).map_err(S::Error::custom)?;
+                take(&mut input, length).map_err(S::Error::custom)?
             }
-            _ => text = &[],
-        }
+            _ => &[],
+        };
         self.0.set(input);
         match head {
             Head::Nil => serializer.serialize_unit(),

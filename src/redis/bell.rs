@@ -21,7 +21,7 @@ use super::store::{Store, StoreOptions};
 use super::subscriptions::Group;
 use crate::log::{Entry, Unavailable};
 use crate::protocol::data::{self, Head};
-use crate::protocol::{Data, RoomName, UserId};
+use crate::protocol::{Data, MessageId, RoomName, UserId};
 use crate::telemetry::RedisCall;
 
 /// How often all subscriptions are made again: after a cluster moved a slot, a subscription can be deaf without any event.
@@ -48,9 +48,16 @@ pub enum Ring {
         holder: String,
     },
     /// A durable subscription was deleted.
-    Forgotten(Group),
-    /// The room was deleted.
-    Deleted,
+    Forgotten {
+        /// The subscription.
+        group: Group,
+        /// Who held it.
+        holder: String,
+    },
+    /// Messages were deleted or trimmed: those before this id that are kept in memory are not to be read any more.
+    Forget(MessageId),
+    /// The room was deleted, when this was its newest id.
+    Deleted(MessageId),
 }
 
 /// What happens on the bell's connection.
@@ -314,8 +321,11 @@ fn ring(room: &RoomName, payload: &Bytes) -> Option<Ring> {
             to: if to.is_empty() { None } else { Some(text(to)?.parse().ok()?) },
         })),
         (b"t", [group, holder]) => Some(Ring::Taken { group: text(group)?.into(), holder: text(holder)? }),
-        (b"f", [group]) => Some(Ring::Forgotten(text(group)?.into())),
-        (b"d", []) => Some(Ring::Deleted),
+        (b"f", [group, holder]) => {
+            Some(Ring::Forgotten { group: text(group)?.into(), holder: text(holder)? })
+        }
+        (b"x", [before]) => Some(Ring::Forget(text(before)?.parse().ok()?)),
+        (b"d", [head]) => Some(Ring::Deleted(text(head)?.parse().ok()?)),
         _ => None,
     }
 }

@@ -53,7 +53,7 @@ pub enum ConnectError {
     )]
     Url(String),
     /// Nothing answers there, or not as Redis does.
-    #[error("cannot connect to Redis: {0}. Is it running, and is redis.url right?")]
+    #[error("{0}; is it running, and is redis.url right?")]
     Refused(String),
 }
 

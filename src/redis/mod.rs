@@ -20,6 +20,8 @@ pub use bell::{Bell, BellEvent, Ear, Ring, Signal};
 pub use inspect::inspect;
 pub use link::ConnectError;
 pub use log::Batch;
-pub use rooms::{RoomCursor, RoomFacts};
+pub use rooms::RoomCursor;
 pub use store::{Store, StoreOptions};
 pub use subscriptions::{Ack, AttachAt, Group, Stored};
+
+pub use crate::log::retention::RoomFacts;

@@ -9,29 +9,9 @@ use fred::types::{ClusterHash, CustomCommand, Expiration, SetOptions, Value};
 
 use super::store::{Command, Store};
 use crate::log::Unavailable;
+use crate::log::retention::{Plan, RoomFacts};
 use crate::protocol::{MessageId, RoomName};
 use crate::telemetry::RedisCall;
-
-/// A room's log, measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct RoomFacts {
-    /// The newest id ever given.
-    pub head: MessageId,
-    /// The oldest entry.
-    pub first: Option<MessageId>,
-    /// How many entries there are.
-    pub length: u64,
-    /// How many bytes of Redis's memory the log takes, as Redis estimates it.
-    pub bytes: u64,
-}
-
-impl RoomFacts {
-    /// How many of the entries come after a position. Ids are dense, so that is a difference.
-    pub fn after(&self, position: MessageId) -> u64 {
-        let Some(first) = self.first else { return 0 };
-        self.head.seq.saturating_sub(position.seq.max(first.seq.saturating_sub(1)))
-    }
-}
 
 /// Where a listing of rooms goes on: which primary, and Redis's own cursor there.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -85,49 +65,64 @@ impl Store {
         })
     }
 
-    /// Removes the oldest entries until at most so many are left. How many went.
+    /// Carries out a plan that was made when the room's newest id was `head`. How many entries went, and the oldest that is
+    /// left.
     ///
     /// # Errors
     /// If Redis cannot be reached.
-    pub async fn trim_to_length(&self, room: &RoomName, length: u64) -> Result<u64, Unavailable> {
-        self.trim(room, ["MAXLEN", "="], length.to_string()).await
+    pub async fn trim(
+        &self,
+        room: &RoomName,
+        plan: &Plan,
+        head: MessageId,
+    ) -> Result<(u64, Option<MessageId>), Unavailable> {
+        let args = [
+            plan.keep_length.map_or(String::new(), |length| length.to_string()),
+            head.seq.to_string(),
+            plan.before.map_or(String::new(), |id| id.to_string()),
+        ];
+        let names = [self.keys.log(room), self.keys.head(room), self.keys.bell(room)];
+        let command = self.function(RedisCall::Trim, "trim", &names, args.map(Value::from));
+        let reply = self.run_one(room, command).await?;
+        let [removed, first] = reply.into_array().try_into().map_err(|_| Unavailable)?;
+        let first = first.as_str().and_then(|id| id.parse().ok());
+        Ok((removed.as_u64().unwrap_or_default(), first))
     }
 
-    /// Removes the entries before an id. How many went.
+    /// Deletes a room in which nothing is left and to which nothing came since its newest id was `head`. Whether it did.
     ///
     /// # Errors
     /// If Redis cannot be reached.
-    pub async fn trim_before(&self, room: &RoomName, id: MessageId) -> Result<u64, Unavailable> {
-        self.trim(room, ["MINID", "="], id.to_string()).await
+    pub async fn delete_if_empty(&self, room: &RoomName, head: MessageId) -> Result<bool, Unavailable> {
+        let names = [self.keys.log(room), self.keys.head(room), self.keys.subs(room)];
+        let args = [Value::from(head.to_string())];
+        let command = self.function(RedisCall::Trim, "delete_if_empty", &names, args);
+        Ok(self.run_one(room, command).await?.as_u64() == Some(1))
     }
 
-    async fn trim(&self, room: &RoomName, how: [&str; 2], bound: String) -> Result<u64, Unavailable> {
-        let args = [self.keys.log(room), how[0].into(), how[1].into(), bound].map(Value::from);
-        let reply = self.run_one(room, Command::new(RedisCall::Trim, "XTRIM", args)).await?;
-        reply.as_u64().ok_or(Unavailable)
-    }
-
-    /// Deletes one message. Whether there was one.
+    /// Deletes one message; nodes that keep it in memory are told through the bell. Whether there was one.
     ///
     /// # Errors
     /// If Redis cannot be reached.
     pub async fn delete_message(&self, room: &RoomName, id: MessageId) -> Result<bool, Unavailable> {
-        let args = [self.keys.log(room), id.to_string()].map(Value::from);
-        let reply = self.run_one(room, Command::new(RedisCall::Manage, "XDEL", args)).await?;
+        let names = [self.keys.log(room), self.keys.bell(room)];
+        let command = self.function(RedisCall::Manage, "delete_message", &names, [id.to_string().into()]);
+        let reply = self.run_one(room, command).await?;
         Ok(reply.as_u64() == Some(1))
     }
 
-    /// Deletes a room with all that belongs to it; its subscribers are told through the bell. Whether there was one.
+    /// Deletes a room with all that belongs to it; its subscribers are told through the bell. Its newest
+    /// id, if there was such a room.
     ///
     /// # Errors
     /// If Redis cannot be reached.
-    pub async fn delete_room(&self, room: &RoomName) -> Result<bool, Unavailable> {
+    pub async fn delete_room(&self, room: &RoomName) -> Result<Option<MessageId>, Unavailable> {
         let keys = &self.keys;
         let names =
             [keys.log(room), keys.head(room), keys.subs(room), keys.bell(room), keys.known_keys(room)];
         let window = Value::from(self.options.deduplication_window.as_millis() as i64);
         let command = self.function(RedisCall::Manage, "delete", &names, [window]);
-        Ok(self.run_one(room, command).await?.as_u64() == Some(1))
+        Ok(self.run_one(room, command).await?.as_str().and_then(|head| head.parse().ok()))
     }
 
     /// Some of the rooms, in no order, and where to go on; `None` at the end. Each room that is there throughout is

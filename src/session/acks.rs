@@ -80,6 +80,17 @@ impl Acks {
         written: Option<Written>,
     ) {
         self.metrics.acks.increment(1);
+        self.remember(subscription, holding, id, written);
+        self.wake.notify_one();
+    }
+
+    fn remember(
+        &self,
+        subscription: &Arc<Subscription>,
+        holding: &Holding,
+        id: MessageId,
+        written: Option<Written>,
+    ) {
         let mut slots = self.slots.lock();
         let slot = slots.entry((subscription.room.clone(), holding.group.clone())).or_default();
         match &mut slot.pending {
@@ -93,8 +104,6 @@ impl Acks {
                     Some(Pending { subscription, holding, id, waiting: written.into_iter().collect() });
             }
         }
-        drop(slots);
-        self.wake.notify_one();
     }
 
     /// Writes now what is noted of a subscription.
@@ -164,7 +173,7 @@ impl Acks {
                 Ok(false) => self.hub.dismiss(&subscription, Ended::Replaced),
                 Err(Unavailable) if !subscription.has_ended() => {
                     // Whoever asked is told; the position is tried again all the same.
-                    self.note(&subscription, &holding, id, None);
+                    self.remember(&subscription, &holding, id, None);
                 }
                 Err(Unavailable) => {}
             }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use futures_util::stream::{self, StreamExt};
 
 use self::in_flight::InFlight;
 use self::rate::Rate;
@@ -33,6 +34,9 @@ use crate::telemetry::Queue;
 
 /// Requests over the rate that are refused before the connection is closed.
 const REFUSALS_UNTIL_CLOSE: u32 = 100;
+
+/// Subscriptions that are released at once when a session ends.
+const RELEASES_AT_ONCE: usize = 64;
 
 /// One connection's session.
 pub struct Session {
@@ -108,11 +112,13 @@ impl Session {
         }
     }
 
-    /// Ends the session: its subscriptions end, what it acknowledged is written, and what it held is given up.
+    /// Ends the session: its publishes are answered, its subscriptions end, what it acknowledged is written, and what it
+    /// held is given up.
     pub async fn end(mut self) {
-        for (_, subscription) in std::mem::take(&mut self.subscriptions) {
-            self.release(&subscription).await;
-        }
+        self.in_flight.drained().await;
+        let subscriptions = std::mem::take(&mut self.subscriptions);
+        let release = async |subscription: Arc<Subscription>| self.release(&subscription).await;
+        stream::iter(subscriptions.into_values()).for_each_concurrent(RELEASES_AT_ONCE, release).await;
     }
 
     async fn request(&mut self, reference: Option<u64>, request: Request) -> Result<(), Refusal> {
@@ -199,8 +205,7 @@ impl Session {
             max_message: self.node.config.limits.max_message,
         };
         self.connection.set_claims(claims);
-        // The client must know its session, whether or not it asked for an answer.
-        self.send(&Frame::Ok { reference, answer });
+        self.answer(reference, answer);
         Ok(())
     }
 

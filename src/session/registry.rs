@@ -2,8 +2,8 @@
 //! sweep over all of them, instead of timers for each.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -44,7 +44,7 @@ pub struct Connection {
     pinged: AtomicU64,
     /// Set when it is to end.
     pub ending: CancellationToken,
-    closed: AtomicBool,
+    farewell: OnceLock<(CloseCode, Option<Duration>)>,
 }
 
 /// What the clock asks for.
@@ -98,21 +98,27 @@ impl Connection {
         self.heard.store(now_ms(), Ordering::Relaxed);
     }
 
-    /// Ends the connection: says goodbye, and closes once that is written.
+    /// Asks the connection to end. Its own task does, with [`Connection::say_goodbye`].
     pub fn close(&self, code: CloseCode, retry_after: Option<Duration>, metrics: &Metrics) {
-        if self.closed.swap(true, Ordering::AcqRel) {
-            return;
+        if self.farewell.set((code, retry_after)).is_ok() {
+            metrics.closed(code);
+            self.ending.cancel();
         }
-        metrics.closed(code);
-        if self.transport == Transport::WebSocket {
+    }
+
+    /// Why the connection was asked to end.
+    pub fn farewell(&self) -> Option<CloseCode> {
+        self.farewell.get().map(|(code, _)| *code)
+    }
+
+    /// Queues what is to be said at the end, if the connection was asked to, and takes nothing more.
+    pub fn say_goodbye(&self) {
+        if let Some((code, retry_after)) = self.farewell.get() {
             let retry_after_ms = retry_after.map(|after| after.as_millis() as u64);
-            if !matches!(code, CloseCode::Normal) {
-                self.outbox.push(encode::frame(self.encoding, &Frame::goodbye(code, retry_after_ms)));
-            }
+            self.outbox.push(encode::frame(self.encoding, &Frame::goodbye(*code, retry_after_ms)));
             self.outbox.push(wire::close(code.number()));
         }
         self.outbox.close();
-        self.ending.cancel();
     }
 
     fn sweep(&self, now: u64, metrics: &Metrics) {
@@ -168,7 +174,7 @@ impl Registry {
             heard: AtomicU64::new(now),
             pinged: AtomicU64::new(0),
             ending: CancellationToken::new(),
-            closed: AtomicBool::new(false),
+            farewell: OnceLock::new(),
         });
         let mut connections = self.connections.lock();
         if connections.len() >= self.limit {

@@ -3,23 +3,27 @@
 //! A reply should stay near [`TARGET`]: it is held in memory, and fred parses one that is incomplete from its start
 //! again. `XRANGE` counts entries, not bytes, so the count follows the size of the entries seen last.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::log::Page;
+use super::Entry;
 
 /// Bytes of a reply to aim at.
 const TARGET: usize = 128 * 1024;
 
+/// Entries of the first page: the largest messages then make a reply of a megabyte.
+const FIRST: usize = 16;
+
 /// Fewest and most entries of a page. Few, since they may be of 64 KiB each.
 const ENTRIES: (usize, usize) = (8, 512);
 
-/// The size of a room's pages, shared by all who read it.
+/// The size of the pages of one reader, or of all readers of a room.
 #[derive(Debug)]
 pub struct PageSize(AtomicUsize);
 
 impl Default for PageSize {
     fn default() -> Self {
-        Self(AtomicUsize::new(64))
+        Self(AtomicUsize::new(FIRST))
     }
 }
 
@@ -30,9 +34,8 @@ impl PageSize {
     }
 
     /// Learns from a page.
-    pub fn learn(&self, page: &Page) {
-        if let Some(next) = next_size(page.entries.len(), page.entries.iter().map(|entry| entry.size()).sum())
-        {
+    pub fn learn(&self, entries: &[Arc<Entry>]) {
+        if let Some(next) = next_size(entries.len(), entries.iter().map(|entry| entry.size()).sum()) {
             self.0.store(next, Ordering::Relaxed);
         }
     }

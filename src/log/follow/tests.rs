@@ -1,0 +1,96 @@
+//! Each rule of following a log, as a table: a page in, what its reader is told.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+fn id(text: &str) -> MessageId {
+    text.parse().unwrap()
+}
+
+/// Follows a page from `after`, and shows what is told: ids, gaps, and the position reached.
+#[track_caller]
+fn check(after: &str, entries: &[&str], head: &str, complete: bool, expected: &str) {
+    let entries = entries.iter().map(|text| Entry::sample(id(text), 0)).collect();
+    let (events, position) = follow(&Page { after: id(after), entries, head: id(head), complete });
+    let mut told: Vec<String> = events
+        .iter()
+        .map(|event| match event {
+            Event::Message(entry) => entry.id().to_string(),
+            Event::Gap(gap) => format!("{:?} {}..{}", gap.reason, gap.after, gap.next),
+        })
+        .collect();
+    told.push(format!("at {position}"));
+    assert_eq!(told.join(", "), expected);
+}
+
+#[test]
+fn messages_come_in_order() {
+    check("0", &["1-1", "1-2", "9-3"], "9-3", true, "1-1, 1-2, 9-3, at 9-3");
+    check("1-2", &["9-3"], "9-3", true, "9-3, at 9-3");
+}
+
+#[test]
+fn at_the_head_there_is_nothing() {
+    check("0", &[], "0", true, "at 0-0");
+    check("1-2", &[], "1-2", true, "at 1-2");
+}
+
+#[test]
+fn what_is_not_newer_is_skipped() {
+    check("1-2", &["1-1", "1-2", "1-3", "1-3"], "1-3", true, "1-3, at 1-3");
+}
+
+#[test]
+fn a_seq_that_skips_some_is_a_gap() {
+    check("1-2", &["1-5"], "1-5", true, "Trimmed 1-2..1-5, 1-5, at 1-5");
+    check("0", &["1-5"], "1-5", true, "Trimmed 0-0..1-5, 1-5, at 1-5");
+    check("1-1", &["1-2", "1-4"], "1-4", true, "1-2, Trimmed 1-2..1-4, 1-4, at 1-4");
+}
+
+#[test]
+fn a_seq_that_is_given_again_was_rewound() {
+    check("1-5", &["2-4", "2-5"], "2-5", true, "Rewound 1-5..2-4, 2-4, 2-5, at 2-5");
+    check("1-5", &["2-5"], "2-5", true, "Rewound 1-5..2-5, 2-5, at 2-5");
+    check("1-5", &["2-1"], "2-1", true, "Rewound 1-5..2-1, 2-1, at 2-1");
+}
+
+#[test]
+fn a_head_before_the_position_was_rewound() {
+    check("1-5", &[], "1-3", true, "Rewound 1-5..1-4, at 1-3");
+    check("1-5", &[], "0", true, "Rewound 1-5..0-1, at 0-0");
+}
+
+/// The head was read first: entries that came since tell where the log goes on.
+#[test]
+fn entries_beyond_the_head_are_told_all_the_same() {
+    check("1-2", &["1-3", "1-4"], "1-3", true, "1-3, 1-4, at 1-4");
+    check("1-5", &["2-4"], "1-3", true, "Rewound 1-5..2-4, 2-4, at 2-4");
+}
+
+#[test]
+fn an_end_that_is_gone_is_a_gap() {
+    check("1-2", &["1-3"], "1-5", true, "1-3, Trimmed 1-3..1-6, at 1-5");
+    check("1-2", &[], "1-5", true, "Trimmed 1-2..1-6, at 1-5");
+    check("1-5", &[], "2-4", true, "Rewound 1-5..2-5, at 2-4");
+}
+
+#[test]
+fn a_page_that_is_not_complete_proves_nothing_of_the_end() {
+    check("1-2", &["1-3"], "1-5", false, "1-3, at 1-3");
+    check("1-2", &["1-4"], "1-5", false, "Trimmed 1-2..1-4, 1-4, at 1-4");
+}
+
+#[test]
+fn only_the_next_seq_of_a_newer_id_follows() {
+    for (position, next, expected) in [
+        ("0", "1-1", true),
+        ("1-1", "1-2", true),
+        ("1-1", "7-2", true),
+        ("1-1", "1-3", false),
+        ("1-1", "1-1", false),
+        ("2-1", "1-2", false),
+        ("1-5", "2-5", false),
+    ] {
+        assert_eq!(follows(id(position), id(next)), expected, "{position} {next}");
+    }
+}

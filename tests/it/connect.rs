@@ -1,0 +1,202 @@
+//! Opening a connection: tokens, subprotocols, origins, and what happens to those who say nothing.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::harness::{Client, Redis, Server, Upgrade, everything, now, sign, token_for};
+
+/// Connects with a token that must be refused: the error's code, the goodbye's, and the close code.
+async fn refused(server: &Server, token: &str) -> (String, String, u16) {
+    let mut client = Client::open(server, Upgrade::default()).await.unwrap();
+    let error = client.error(json!({ "op": "connect", "token": token })).await;
+    let goodbye = client.expect("goodbye").await;
+    (error, goodbye["code"].as_str().unwrap().to_owned(), client.closed().await)
+}
+
+#[tokio::test]
+async fn the_answer_says_what_a_client_needs_to_know() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let mut client = Client::open(&server, Upgrade::default()).await.unwrap();
+    assert_eq!(client.protocol, None);
+
+    let before = now();
+    let answer = client.ok(json!({ "op": "connect", "token": everything("ann") })).await;
+    assert_eq!(answer["user"], "ann");
+    assert_eq!(answer["ping"], 25);
+    assert_eq!(answer["max_message"], 65536);
+    let expires = answer["expires"].as_u64().unwrap();
+    assert!((before + 3590..=now() + 3600).contains(&expires), "{expires}");
+    assert!(uuid::Uuid::try_parse(answer["session"].as_str().unwrap()).is_ok());
+
+    let mut other = Client::open(&server, Upgrade::default()).await.unwrap();
+    let second = other.ok(json!({ "op": "connect", "token": everything("ann") })).await;
+    assert_ne!(answer["session"], second["session"]);
+}
+
+#[tokio::test]
+async fn the_token_may_come_with_the_upgrade() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let headers = vec![("Authorization", format!("Bearer {}", everything("ann")))];
+    let mut client = Client::open(&server, Upgrade { headers, ..Upgrade::default() }).await.unwrap();
+    let answer = client.ok(json!({ "op": "connect" })).await;
+    assert_eq!(answer["user"], "ann");
+    client.publish("room", json!(1)).await;
+}
+
+#[tokio::test]
+async fn nothing_goes_before_connect_and_no_second_one_after_it() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    for first in [
+        json!({ "op": "publish", "room": "room", "data": 1 }),
+        json!({ "op": "ping" }),
+        json!({ "op": "nonsense" }),
+        json!({ "op": "connect" }),
+    ] {
+        let mut client = Client::open(&server, Upgrade::default()).await.unwrap();
+        let _some_code = client.error(first).await;
+        client.until("goodbye").await;
+        assert_eq!(client.closed().await, 4501);
+    }
+
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    let _some_code = client.error(json!({ "op": "connect", "token": everything("bob") })).await;
+    client.publish("room", json!(1)).await;
+    assert_eq!(redis.ask(&["XLEN", "rl:{room}:log"]).number(), 1);
+}
+
+#[tokio::test]
+async fn a_frame_in_the_same_message_as_connect_waits_for_it() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let mut client = Client::open(&server, Upgrade::default()).await.unwrap();
+    let publish = json!({ "op": "publish", "ref": 2, "room": "room", "data": 1 });
+    client.send(json!([{ "op": "connect", "ref": 1, "token": everything("ann") }, publish])).await;
+    assert_eq!(client.answer(1).await["op"], "ok");
+    assert_eq!(client.answer(2).await["op"], "ok");
+}
+
+#[tokio::test]
+async fn tokens_that_do_not_verify_are_refused() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let good = everything("ann");
+    let (signed, _signature) = good.rsplit_once('.').unwrap();
+    let other = sign(&json!({ "sub": "eve", "exp": now() + 60 }));
+    let bad = [
+        "nonsense".to_owned(),
+        String::new(),
+        format!("{signed}.{}", other.rsplit_once('.').unwrap().1),
+        sign(&json!({ "sub": "ann" })),
+        sign(&json!({ "exp": now() + 60 })),
+        sign(&json!({ "sub": "ann", "exp": "soon" })),
+        sign(&json!({ "sub": "ann", "exp": now() + 60, "nbf": now() + 30 })),
+        // {"alg":"none"} and {"sub":"ann","exp":9999999999}
+        "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbm4iLCJleHAiOjk5OTk5OTk5OTl9.".to_owned(),
+    ];
+    for token in bad {
+        let unauthenticated = || "unauthenticated".to_owned();
+        assert_eq!(refused(&server, &token).await, (unauthenticated(), unauthenticated(), 4501), "{token}");
+    }
+}
+
+#[tokio::test]
+async fn an_expired_token_asks_for_a_fresh_one() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let token = sign(&json!({ "sub": "ann", "exp": now() - 10 }));
+    let expired = || "token_expired".to_owned();
+    assert_eq!(refused(&server, &token).await, (expired(), expired(), 4001));
+    // Clocks may differ by some seconds.
+    Client::connect(&server, &token_for("ann", json!({}), Duration::from_secs(1))).await;
+}
+
+#[tokio::test]
+async fn the_subprotocol_chooses_the_encoding() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    for (asked, chosen) in [
+        ("roomlog.v1.json", "roomlog.v1.json"),
+        ("roomlog.v1.msgpack", "roomlog.v1.msgpack"),
+        ("chat, roomlog.v1.msgpack", "roomlog.v1.msgpack"),
+        ("roomlog.v9.json, roomlog.v1.json", "roomlog.v1.json"),
+    ] {
+        let upgrade = Upgrade { protocols: Some(asked), ..Upgrade::default() };
+        let mut client = Client::connect_with(&server, &everything("ann"), upgrade).await;
+        assert_eq!(client.protocol.as_deref(), Some(chosen), "{asked}");
+        client.publish("room", json!(asked)).await;
+    }
+    for unknown in ["chat", "roomlog.v2.json, chat"] {
+        let upgrade = Upgrade { protocols: Some(unknown), ..Upgrade::default() };
+        assert_eq!(Client::open(&server, upgrade).await.err(), Some(400), "{unknown}");
+    }
+}
+
+#[tokio::test]
+async fn pages_of_foreign_origins_are_refused() {
+    let redis = Redis::start().await;
+    let allowed = "https://app.example.com";
+    let server = Server::with(&redis.url(), &[("ROOMLOG_SERVER__ALLOWED_ORIGINS", allowed)]).await;
+    let open = |origin: String| {
+        Client::open(&server, Upgrade { headers: vec![("Origin", origin)], ..Upgrade::default() })
+    };
+    for foreign in
+        ["https://evil.example.com", "http://app.example.com", "https://app.example.com.evil", "null"]
+    {
+        assert_eq!(open(foreign.into()).await.err(), Some(403), "{foreign}");
+    }
+    for welcome in [allowed.to_owned(), server.url()] {
+        assert!(open(welcome.clone()).await.is_ok(), "{welcome}");
+    }
+
+    let open_to_all = Server::with(&redis.url(), &[("ROOMLOG_SERVER__ALLOWED_ORIGINS", "*")]).await;
+    let headers = vec![("Origin", "https://anywhere.example.org".to_owned())];
+    assert!(Client::open(&open_to_all, Upgrade { headers, ..Upgrade::default() }).await.is_ok());
+}
+
+/// Reads what comes on the bare connection, answering nothing, until this WebSocket close code.
+async fn closed_with(client: &mut Client, code: u16) {
+    let [high, low] = code.to_be_bytes();
+    let close = [0x88, 2, high, low];
+    let mut seen = Vec::new();
+    while !seen.windows(4).any(|window| window == close) {
+        let read = client.stream().read_buf(&mut seen).await.unwrap();
+        assert!(read > 0, "the connection ended without {code}: {}", String::from_utf8_lossy(&seen));
+    }
+    assert!(String::from_utf8_lossy(&seen).contains("goodbye"), "no goodbye");
+}
+
+/// All at once, since each takes its time.
+#[tokio::test]
+async fn who_says_nothing_is_let_go() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let no_connect = async {
+        let mut client = Client::open(&server, Upgrade::default()).await.unwrap();
+        let started = Instant::now();
+        let goodbye = client.expect("goodbye").await;
+        assert_eq!(client.closed().await, 4003, "{goodbye}");
+        assert!((9..15).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
+    };
+    let no_pong = async {
+        let mut client = Client::connect(&server, &everything("ann")).await;
+        let started = Instant::now();
+        let closed = closed_with(&mut client, 4002);
+        timeout(Duration::from_secs(60), closed).await.expect("closed for want of a pong");
+        assert!((30..45).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
+    };
+    let no_request = async {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost").await.unwrap();
+        let mut answer = Vec::new();
+        let _or_reset =
+            timeout(Duration::from_secs(40), stream.read_to_end(&mut answer)).await.expect("an end");
+    };
+    tokio::join!(no_connect, no_pong, no_request);
+}

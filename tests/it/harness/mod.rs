@@ -1,0 +1,57 @@
+//! What the tests stand on: Redis servers and clusters, servers of the binary under test, tokens, and clients. All of it
+//! ends with the test, however that ends.
+
+mod client;
+mod cluster;
+mod codec;
+mod events;
+mod redis;
+mod resp;
+mod rest;
+mod server;
+mod token;
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+pub use client::{Client, Upgrade, id_of, ids, seq, seqs};
+pub use cluster::{Cluster, Sentinel};
+pub use codec::{binary, from_msgpack, to_msgpack};
+pub use events::{Event, Events};
+pub use redis::Redis;
+pub use resp::Reply;
+pub use rest::{Rest, answer};
+pub use server::{Server, run, spawn};
+pub use token::{SECRET, admin, everything, now, sign, token, token_for, token_with_id};
+
+/// How long anything may take that should be quick. Far above what it takes, since tests share few cores.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Waits until a condition holds.
+///
+/// # Panics
+/// If it does not within [`DEADLINE`].
+pub async fn eventually(what: &str, condition: impl AsyncFnMut() -> bool) {
+    within(DEADLINE, what, condition).await;
+}
+
+/// Waits until a condition holds, and for so long at most.
+///
+/// # Panics
+/// If it does not by then.
+pub async fn within(limit: Duration, what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "in vain for {limit:?}: {what}");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The outcome of a future.
+///
+/// # Panics
+/// If it takes longer than [`DEADLINE`].
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("in vain for {DEADLINE:?}: {what}"))
+}

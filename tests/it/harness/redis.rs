@@ -1,0 +1,195 @@
+//! A Redis (or Valkey) of a test's own, in a directory of its own, which can be stopped, started again and frozen.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use super::eventually;
+use super::resp::{self, Place, Reply};
+
+const SENTINEL: &str = "--sentinel";
+
+/// A running Redis. Dropping it kills it.
+#[derive(Debug)]
+pub struct Redis {
+    dir: TempDir,
+    place: Place,
+    settings: Vec<String>,
+    child: Child,
+}
+
+impl Redis {
+    /// Starts one on a Unix socket, which keeps nothing when it ends.
+    pub async fn start() -> Self {
+        Self::start_with(None, &["--appendonly", "no"]).await
+    }
+
+    /// Starts one on a port, which keeps what it was told through a `kill -9` of its own.
+    pub async fn durable() -> Self {
+        Self::start_with(Some(free_port()), &["--appendonly", "yes", "--appendfsync", "always"]).await
+    }
+
+    /// Starts one on a port of its own with these settings.
+    pub async fn on_port(settings: &[&str]) -> Self {
+        Self::start_with(Some(free_port()), settings).await
+    }
+
+    /// Starts a sentinel.
+    pub async fn sentinel() -> Self {
+        Self::on_port(&[SENTINEL]).await
+    }
+
+    /// Starts a replica of this one, and waits until it has caught up.
+    pub async fn replica(&self) -> Self {
+        let primary = format!("127.0.0.1 {}", self.port());
+        let replica = Self::on_port(&["--appendonly", "no", "--replicaof", &primary]).await;
+        eventually("the replica follows", async || {
+            replica.ask(&["INFO", "replication"]).text().contains("master_link_status:up")
+        })
+        .await;
+        replica
+    }
+
+    /// Starts one on this port, or on a socket where there is none, with these settings.
+    pub async fn start_with(port: Option<u16>, settings: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let place = port.map_or_else(|| Place::Socket(dir.path().join("redis.sock")), Place::Port);
+        let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
+        let child = spawn(&dir, &place, &settings);
+        let mut redis = Self { dir, place, settings, child };
+        redis.wait().await;
+        redis
+    }
+
+    /// Where clients find it.
+    pub fn url(&self) -> String {
+        match &self.place {
+            Place::Socket(path) => format!("redis+unix://{}", path.display()),
+            Place::Port(port) => format!("redis://127.0.0.1:{port}"),
+        }
+    }
+
+    /// The port that it listens on.
+    pub fn port(&self) -> u16 {
+        match self.place {
+            Place::Port(port) => port,
+            Place::Socket(_) => panic!("this Redis is on a socket"),
+        }
+    }
+
+    /// Its answer to a command.
+    ///
+    /// # Panics
+    /// If it does not answer, or refuses.
+    pub fn ask<A: AsRef<[u8]>>(&self, command: &[A]) -> Reply {
+        match resp::ask(&self.place, command).unwrap() {
+            Reply::Error(error) => {
+                let words: Vec<_> =
+                    command.iter().map(|word| String::from_utf8_lossy(word.as_ref())).collect();
+                panic!("Redis refused {words:?}: {error}")
+            }
+            reply => reply,
+        }
+    }
+
+    /// How often a command was called since the statistics were reset.
+    pub fn calls(&self, command: &str) -> u64 {
+        let stats = self.ask(&["INFO", "commandstats"]).text();
+        let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+        line.and_then(|line| line.split(',').next()?.parse().ok()).unwrap_or(0)
+    }
+
+    /// Kills it as a crash would.
+    pub fn stop(&mut self) {
+        let _already_gone = self.child.kill();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again after [`Redis::stop`], with what it kept.
+    pub async fn start_again(&mut self) {
+        self.child = spawn(&self.dir, &self.place, &self.settings);
+        self.wait().await;
+    }
+
+    /// Freezes it: it holds its connections and answers nothing.
+    pub fn pause(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+
+    async fn wait(&mut self) {
+        eventually("Redis answers", async || {
+            assert!(self.child.try_wait().unwrap().is_none(), "Redis ended right after its start");
+            matches!(resp::ask(&self.place, &["PING"]), Ok(Reply::Bytes(_)))
+        })
+        .await;
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn spawn(dir: &TempDir, place: &Place, settings: &[String]) -> Child {
+    let dir = dir.path();
+    let start = |program: &str| {
+        let mut command = Command::new(program);
+        if settings.iter().any(|setting| setting == SENTINEL) {
+            // It keeps what it learns in its configuration file, which it must be given first.
+            let path = dir.join("sentinel.conf");
+            std::fs::write(&path, "")?;
+            command.arg(path);
+        }
+        match place {
+            Place::Socket(path) => command.args(["--port", "0", "--unixsocket"]).arg(path),
+            Place::Port(port) => command.args(["--port", &port.to_string(), "--bind", "127.0.0.1"]),
+        };
+        command.arg("--dir").arg(dir).arg("--logfile").arg(dir.join("redis.log"));
+        command
+            .args([
+                "--repl-diskless-sync-delay",
+                "0",
+                "--save",
+                "",
+                "--maxmemory-policy",
+                "noeviction",
+                "--daemonize",
+                "no",
+            ])
+            .args(settings);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+    };
+    start("redis-server")
+        .or_else(|_| start("valkey-server"))
+        .expect("a redis-server or valkey-server on PATH; `make deps` installs one")
+}
+
+/// A port that nothing uses, nor the one 10,000 above it, which is a cluster node's second. Both are below the range
+/// from which the system takes the ports of outgoing connections, so nothing takes them by chance.
+pub fn free_port() -> u16 {
+    const FIRST: u16 = 11_000;
+    const COUNT: u16 = 10_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Test processes that run side by side begin at different places.
+    let start = (std::process::id().wrapping_mul(97) % u32::from(COUNT)) as u16;
+    loop {
+        let port = FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        if [port, port + 10_000].iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()) {
+            return port;
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! A client of the HTTP interface.
+
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use reqwest::{Client, Method, RequestBuilder, Response};
+use serde_json::Value;
+
+use super::{Events, Server, from_msgpack, soon, to_msgpack};
+
+const MSGPACK: &str = "application/msgpack";
+
+/// Requests with one token to one server.
+#[derive(Debug, Clone)]
+pub struct Rest {
+    client: Client,
+    url: String,
+    token: Option<String>,
+}
+
+/// What the server answered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// Of the body.
+    pub content_type: String,
+    /// The body; text that is neither JSON nor MessagePack as a string, no body as null.
+    pub body: Value,
+}
+
+impl Answer {
+    /// The body, of an answer with this status.
+    pub fn with(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        self.body
+    }
+
+    /// Checks that this is a problem with this status and `code`.
+    pub fn problem(self, status: u16, code: &str) {
+        assert_eq!((self.status, &self.body["code"]), (status, &code.into()), "{self:?}");
+        assert!(self.content_type.starts_with("application/problem+json"), "{self:?}");
+        assert!(self.body["title"].is_string() || self.body["detail"].is_string(), "{self:?}");
+    }
+}
+
+impl Rest {
+    /// Requests to this server with this token.
+    pub fn new(server: &Server, token: &str) -> Self {
+        Self { token: Some(token.into()), ..Self::anonymous(server) }
+    }
+
+    /// Requests to this server without a token.
+    pub fn anonymous(server: &Server) -> Self {
+        let _installed_by_another_test = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder().no_proxy().build().unwrap();
+        Self { client, url: server.url(), token: None }
+    }
+
+    /// A request to be completed.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.client.request(method, format!("{}{path}", self.url));
+        match &self.token {
+            Some(token) => request.header(AUTHORIZATION, format!("Bearer {token}")),
+            None => request,
+        }
+    }
+
+    /// `GET`.
+    pub async fn get(&self, path: &str) -> Answer {
+        answer(self.request(Method::GET, path)).await
+    }
+
+    /// `GET`, asking for MessagePack.
+    pub async fn get_msgpack(&self, path: &str) -> Answer {
+        answer(self.request(Method::GET, path).header(ACCEPT, MSGPACK)).await
+    }
+
+    /// `DELETE`.
+    pub async fn delete(&self, path: &str) -> Answer {
+        answer(self.request(Method::DELETE, path)).await
+    }
+
+    /// `POST` with a JSON body.
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        answer(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// `POST` with a JSON body and an idempotency key.
+    pub async fn post_with_key(&self, path: &str, key: &str, body: &Value) -> Answer {
+        answer(self.request(Method::POST, path).header("Idempotency-Key", key).json(body)).await
+    }
+
+    /// `POST` with a MessagePack body, asking for MessagePack.
+    pub async fn post_msgpack(&self, path: &str, body: &Value) -> Answer {
+        let request = self.request(Method::POST, path).header(CONTENT_TYPE, MSGPACK).header(ACCEPT, MSGPACK);
+        answer(request.body(to_msgpack(body))).await
+    }
+
+    /// How many requests wait for a message here.
+    pub async fn waiting_polls(&self) -> usize {
+        let metrics = self.get("/metrics").await.with(200);
+        let line = metrics
+            .as_str()
+            .unwrap()
+            .lines()
+            .find(|line| line.starts_with("roomlog_connections{") && line.contains("poll"));
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
+    }
+
+    /// Server-Sent Events.
+    ///
+    /// # Errors
+    /// The answer, if it is no stream.
+    pub async fn events(&self, path: &str, headers: &[(&'static str, &str)]) -> Result<Events, Answer> {
+        let mut request = self.request(Method::GET, path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = soon("an answer", request.send()).await.unwrap();
+        if content_type(&response).starts_with("text/event-stream") {
+            Ok(Events::new(response))
+        } else {
+            Err(read(response).await)
+        }
+    }
+}
+
+/// Sends a request and reads the answer.
+pub async fn answer(request: RequestBuilder) -> Answer {
+    read(soon("an answer", request.send()).await.unwrap()).await
+}
+
+fn content_type(response: &Response) -> String {
+    response.headers().get(CONTENT_TYPE).map_or("", |value| value.to_str().unwrap()).to_owned()
+}
+
+async fn read(response: Response) -> Answer {
+    let (status, content_type) = (response.status().as_u16(), content_type(&response));
+    let bytes = soon("the body", response.bytes()).await.unwrap();
+    let body = match content_type.as_str() {
+        _ if bytes.is_empty() => Value::Null,
+        MSGPACK => from_msgpack(&bytes),
+        json if json.contains("json") => serde_json::from_slice(&bytes).unwrap(),
+        _ => String::from_utf8_lossy(&bytes).into(),
+    };
+    Answer { status, content_type, body }
+}

@@ -1,0 +1,214 @@
+//! The binary under test: servers that end with the test, and commands that run to their end.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use parking_lot::Mutex;
+
+use super::token::SECRET;
+use super::{eventually, soon};
+
+/// What a process has written to its standard error, line by line.
+type Lines = Arc<Mutex<Vec<String>>>;
+
+/// A running server. Dropping it kills it, and shows its log if the test failed.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    log: Lines,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// A command with these arguments, and of the environment only what is said here.
+fn command(args: &[&str], env: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_roomlog"));
+    command.args(args).env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+    command.env("ROOMLOG_LOG__FORMAT", "text").env("ROOMLOG_AUTH__HS256_SECRET", SECRET);
+    command.envs(env.iter().copied()).stdin(Stdio::null());
+    command
+}
+
+impl Server {
+    /// Starts a server on the Redis at `url`.
+    pub async fn on(url: &str) -> Self {
+        Self::with(url, &[]).await
+    }
+
+    /// Starts a server on the Redis at `url`, with more settings: `("ROOMLOG_<SECTION>__<KEY>", "value")`.
+    pub async fn with(url: &str, env: &[(&str, &str)]) -> Self {
+        let env: Vec<_> = [("ROOMLOG_REDIS__URL", url)].iter().chain(env).copied().collect();
+        Self::serve(&[], &env).await
+    }
+
+    /// Starts `roomlog serve` with these arguments and this environment on a port that the system chooses.
+    pub async fn serve(args: &[&str], env: &[(&str, &str)]) -> Self {
+        let args: Vec<_> = ["serve", "--listen", "127.0.0.1:0"].iter().chain(args).copied().collect();
+        let mut child =
+            command(&args, env).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary");
+        let log = follow(child.stderr.take().unwrap());
+        let address = "127.0.0.1:0".parse().unwrap();
+        let mut server = Self { child, log, address };
+        let mut found = None;
+        eventually("the server listens", async || {
+            let ended = server.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the server ended: {ended:?}");
+            found = server.log.lock().iter().find_map(|line| address_in(line));
+            found.is_some()
+        })
+        .await;
+        server.address = found.unwrap();
+        server
+    }
+
+    /// Its address as a URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32)
+    }
+
+    /// Bytes of memory that it has in use.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// Kills it as a crash would.
+    pub fn kill(&mut self) {
+        let _already_gone = self.child.kill();
+        self.child.wait().unwrap();
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).unwrap();
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        self.ended().await
+    }
+
+    /// Waits until it ends.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("the server ends", async || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        status.unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            println!("--- log of the server at {}", self.address);
+            self.log.lock().iter().for_each(|line| println!("{line}"));
+        }
+    }
+}
+
+fn address_in(line: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once("listening on http://")?;
+    let end = rest.find(|c: char| !c.is_ascii_hexdigit() && !".:[]".contains(c)).unwrap_or(rest.len());
+    rest[..end].parse().ok()
+}
+
+/// A thread, not a task: the server never waits for a test that is busy.
+fn follow(stream: impl Read + Send + 'static) -> Lines {
+    let lines = Lines::default();
+    let writer = Arc::clone(&lines);
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            writer.lock().push(line);
+        }
+    });
+    lines
+}
+
+/// How a command ended, and what it said.
+#[derive(Debug)]
+pub struct Run {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// What it wrote to standard output.
+    pub stdout: String,
+    /// What it wrote to standard error.
+    pub stderr: String,
+}
+
+impl Run {
+    /// Standard output, of a command that must succeed.
+    pub fn success(self) -> String {
+        assert!(self.status.success(), "{self:?}");
+        self.stdout
+    }
+
+    /// Standard error, of a command that must fail.
+    pub fn failure(self) -> String {
+        assert!(self.status.code().is_some_and(|code| code != 0), "{self:?}");
+        self.stderr
+    }
+}
+
+/// Runs `roomlog` with these arguments and this environment to its end.
+pub async fn run(args: &[&str], env: &[(&str, &str)]) -> Run {
+    let output = tokio::process::Command::from(command(args, env)).kill_on_drop(true).output();
+    let output = soon("the command ends", output).await.unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Run { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// A `roomlog` that runs on, and what it prints. Dropping it kills it.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    lines: Lines,
+}
+
+/// Starts `roomlog` with these arguments and this environment.
+pub fn spawn(args: &[&str], env: &[(&str, &str)]) -> Running {
+    let mut child = command(args, env).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let lines = follow(child.stdout.take().unwrap());
+    Running { child, lines }
+}
+
+impl Running {
+    /// Waits until it has printed so many lines, and returns them.
+    pub async fn lines(&self, count: usize) -> Vec<String> {
+        eventually("the command prints", async || self.lines.lock().len() >= count).await;
+        self.lines.lock().clone()
+    }
+
+    /// Interrupts it as Ctrl-C does, and waits for its end.
+    pub async fn interrupt(&mut self) -> ExitStatus {
+        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGINT).unwrap();
+        let mut status = None;
+        eventually("the command ends", async || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        status.unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _already_gone = self.child.kill();
+        self.child.wait().unwrap();
+    }
+}

@@ -1,0 +1,53 @@
+//! Tokens for the tests' users.
+
+use std::time::{Duration, SystemTime};
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use roomlog::auth::{RoomGrants, mint};
+use roomlog::config::Config;
+use serde_json::{Value, json};
+
+/// The secret of all servers in these tests.
+pub const SECRET: &str = "a secret for tests, which nobody else would use";
+
+/// A token of this user for an hour, with the permissions of `rooms`: `{"chat.*": ["read", "write"]}`.
+pub fn token(user: &str, rooms: Value) -> String {
+    token_for(user, rooms, Duration::from_secs(3600))
+}
+
+/// A token that holds for so long.
+pub fn token_for(user: &str, rooms: Value, ttl: Duration) -> String {
+    minted(user, rooms, ttl, None)
+}
+
+/// A token with this `jti`.
+pub fn token_with_id(user: &str, rooms: Value, jti: &str) -> String {
+    minted(user, rooms, Duration::from_secs(3600), Some(jti))
+}
+
+/// A token of a user that may read and write everywhere.
+pub fn everything(user: &str) -> String {
+    token(user, json!({ "*": ["read", "write"] }))
+}
+
+/// A token of a user that may do anything.
+pub fn admin() -> String {
+    token("admin", json!({ "*": ["read", "write", "manage"] }))
+}
+
+fn minted(user: &str, rooms: Value, ttl: Duration, jti: Option<&str>) -> String {
+    let env = [("ROOMLOG_AUTH__HS256_SECRET".to_owned(), SECRET.to_owned())];
+    let config = Config::load(None, env.into_iter(), Vec::new()).unwrap();
+    let rooms: RoomGrants = serde_json::from_value(rooms).unwrap();
+    mint(&config.auth, &user.parse().unwrap(), &rooms, ttl, jti).unwrap()
+}
+
+/// Signs these claims as they are.
+pub fn sign(claims: &Value) -> String {
+    encode(&Header::new(Algorithm::HS256), claims, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
+}
+
+/// Unix seconds.
+pub fn now() -> u64 {
+    SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs()
+}

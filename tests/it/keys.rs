@@ -1,0 +1,139 @@
+//! The keys that tokens are verified with: PEM files, JWK sets in files and at addresses, issuers and audiences.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::harness::{Client, Redis, Rest, Server, eventually, now, sign};
+
+fn fixture(name: &str) -> String {
+    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests/fixtures/keys", name].iter().collect();
+    path.to_str().unwrap().to_owned()
+}
+
+/// Signs a token with a private key, under this key id.
+fn signed(algorithm: Algorithm, key: &str, id: Option<&str>, extra: &Value) -> String {
+    let pem = std::fs::read(fixture(key)).unwrap();
+    let key = match algorithm {
+        Algorithm::RS256 => EncodingKey::from_rsa_pem(&pem),
+        Algorithm::ES256 => EncodingKey::from_ec_pem(&pem),
+        _ => EncodingKey::from_ed_pem(&pem),
+    };
+    let mut claims = json!({ "sub": "ann", "exp": now() + 60, "rooms": { "*": ["read", "write"] } });
+    claims.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+    let mut header = Header::new(algorithm);
+    header.kid = id.map(Into::into);
+    encode(&header, &claims, &key.unwrap()).unwrap()
+}
+
+async fn accepts(server: &Server, token: &str) -> bool {
+    Rest::new(server, token).get("/v1/rooms/room/messages").await.status == 200
+}
+
+#[tokio::test]
+async fn each_kind_of_key_verifies_its_own_algorithm_only() {
+    let redis = Redis::start().await;
+    let none = json!({});
+    let tokens = [
+        signed(Algorithm::RS256, "rsa_a.private.pem", None, &none),
+        signed(Algorithm::ES256, "ec_a.private.pem", None, &none),
+        signed(Algorithm::EdDSA, "ed_a.private.pem", None, &none),
+    ];
+    let other = signed(Algorithm::RS256, "rsa_b.private.pem", None, &none);
+    let by_secret = sign(&json!({ "sub": "ann", "exp": now() + 60, "rooms": { "*": ["read"] } }));
+    for (index, key) in ["rsa_a.public.pem", "ec_a.public.pem", "ed_a.public.pem"].into_iter().enumerate() {
+        let env = [("ROOMLOG_AUTH__PUBLIC_KEY_FILE", &*fixture(key)), ("ROOMLOG_AUTH__HS256_SECRET", "")];
+        let server = Server::with(&redis.url(), &env).await;
+        for (signer, token) in tokens.iter().enumerate() {
+            assert_eq!(accepts(&server, token).await, signer == index, "{key}");
+        }
+        assert!(!accepts(&server, &other).await);
+        assert!(!accepts(&server, &by_secret).await);
+        // The public key's own text as an HMAC secret, which is an old trick.
+        let pem = std::fs::read(fixture(key)).unwrap();
+        let claims = json!({ "sub": "ann", "exp": now() + 60, "rooms": { "*": ["read"] } });
+        let forged =
+            encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(&pem)).unwrap();
+        assert!(!accepts(&server, &forged).await);
+        let mut client = Client::connect(&server, &tokens[index]).await;
+        client.publish("room", json!(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn issuer_and_audience_are_checked_where_they_are_configured() {
+    let redis = Redis::start().await;
+    let env = [("ROOMLOG_AUTH__ISSUER", "https://id.example.com"), ("ROOMLOG_AUTH__AUDIENCE", "chat")];
+    let server = Server::with(&redis.url(), &env).await;
+    let claims = |extra: Value| {
+        let mut claims = json!({ "sub": "ann", "exp": now() + 60, "rooms": { "*": ["read"] } });
+        claims.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        sign(&claims)
+    };
+    let good = json!({ "iss": "https://id.example.com", "aud": "chat" });
+    assert!(accepts(&server, &claims(good)).await);
+    assert!(
+        accepts(&server, &claims(json!({ "iss": "https://id.example.com", "aud": ["x", "chat"] }))).await
+    );
+    for bad in [
+        json!({}),
+        json!({ "iss": "https://id.example.com" }),
+        json!({ "aud": "chat" }),
+        json!({ "iss": "https://evil.example.com", "aud": "chat" }),
+        json!({ "iss": "https://id.example.com", "aud": "mail" }),
+    ] {
+        assert!(!accepts(&server, &claims(bad.clone())).await, "{bad}");
+    }
+}
+
+/// Serves a text over HTTP to whoever asks, as it is at that time.
+async fn serve(text: Arc<Mutex<String>>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/jwks.json", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let body = text.lock().clone();
+            let mut request = vec![0; 4096];
+            let _any_request = stream.read(&mut request).await;
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close";
+            let answer = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            let _gone = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn keys_at_an_address_are_rotated_without_a_restart() {
+    let all: Value = serde_json::from_str(&std::fs::read_to_string(fixture("jwks.json")).unwrap()).unwrap();
+    let rsa: Vec<Value> =
+        all["keys"].as_array().unwrap().iter().filter(|key| key["kty"] == "RSA").cloned().collect();
+    let [a, b] = &rsa[..] else { panic!("two RSA keys are expected in the set") };
+    let set = |keys: &[&Value]| json!({ "keys": keys }).to_string();
+    let token = |key: &Value, file| signed(Algorithm::RS256, file, key["kid"].as_str(), &json!({}));
+    let (by_a, by_b) = (token(a, "rsa_a.private.pem"), token(b, "rsa_b.private.pem"));
+
+    let text = Arc::new(Mutex::new(set(&[a])));
+    let url = serve(text.clone()).await;
+    let redis = Redis::start().await;
+    let env = [
+        ("ROOMLOG_AUTH__JWKS_URL", &*url),
+        ("ROOMLOG_AUTH__JWKS_REFRESH", "1s"),
+        ("ROOMLOG_AUTH__HS256_SECRET", ""),
+    ];
+    let server = Server::with(&redis.url(), &env).await;
+    assert!(accepts(&server, &by_a).await);
+    assert!(!accepts(&server, &by_b).await);
+    *text.lock() = set(&[a, b]);
+    eventually("the new key is known", async || accepts(&server, &by_b).await).await;
+    assert!(accepts(&server, &by_a).await, "both hold while they overlap");
+    *text.lock() = set(&[b]);
+    eventually("the old key is gone", async || !accepts(&server, &by_a).await).await;
+    *text.lock() = "nonsense".into();
+    assert!(accepts(&server, &by_b).await, "a set that cannot be read changes nothing");
+}

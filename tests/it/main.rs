@@ -1,0 +1,27 @@
+//! The whole thing from outside: the real binary against real Redis servers that the tests start themselves. What is
+//! checked is what `docs/protocol.md` promises, a file a feature.
+
+#![allow(clippy::unwrap_used)]
+
+mod harness;
+
+mod chaos;
+mod cli;
+mod cluster;
+mod connect;
+mod durability;
+mod durable;
+mod embedded;
+mod faults;
+mod history;
+mod keys;
+mod malformed;
+mod publish;
+mod rest;
+mod retention;
+mod scale;
+mod shutdown;
+mod signal;
+mod sse;
+mod subscribe;
+mod tokens;

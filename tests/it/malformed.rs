@@ -1,0 +1,315 @@
+//! Input that no client should send: the protocol's answer to it, and never more harm than to its own connection.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+
+use crate::harness::{Client, Redis, Server, Upgrade, everything};
+
+async fn start() -> (Redis, Server) {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    (redis, server)
+}
+
+fn text(text: &str) -> Message {
+    Message::Text(text.into())
+}
+
+fn bytes(bytes: &[u8]) -> Message {
+    Message::Binary(bytes.to_vec().into())
+}
+
+#[tokio::test]
+async fn a_payload_that_cannot_be_decoded_ends_the_connection() {
+    let (_redis, server) = start().await;
+    let mut bystander = Client::connect(&server, &everything("bob")).await;
+    bystander.join("room").await;
+    for payload in
+        ["", "nonsense", "{", "{\"op\":\"ping\"} {}", "[{\"op\":\"ping\"},", "{'op':'ping'}", "NaN"]
+    {
+        let mut client = Client::connect(&server, &everything("ann")).await;
+        client.send_message(text(payload)).await;
+        assert_eq!(client.closed().await, 1007, "{payload}");
+    }
+    for payload in
+        [&b""[..], b"\xc1", b"\x81", b"\x81\xa2op\xa4pi", b"\x81\xa2op\xa4ping\xc0", b"\xdd\xff\xff\xff\xff"]
+    {
+        let mut client = Client::connect_msgpack(&server, &everything("ann")).await;
+        client.send_message(bytes(payload)).await;
+        assert_eq!(client.closed().await, 1007, "{payload:?}");
+    }
+    bystander.publish("room", json!(1)).await;
+    bystander.expect("message").await;
+}
+
+#[tokio::test]
+async fn text_that_is_not_utf8_ends_the_connection() {
+    let (_redis, server) = start().await;
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    let payload = b"{\"op\":\"publish\",\"room\":\"r\",\"data\":\"\xff\xfe\"}";
+    let frame = Frame::message(payload.to_vec(), OpCode::Data(Data::Text), true);
+    client.send_message(Message::Frame(frame)).await;
+    assert_eq!(client.closed().await, 1007);
+}
+
+#[tokio::test]
+async fn a_message_of_the_other_kind_ends_at_most_the_connection() {
+    let (_redis, server) = start().await;
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    client.send_message(bytes(b"\x81\xa2op\xa4ping")).await;
+    assert_ne!(client.closed().await, 1000);
+    let mut client = Client::connect_msgpack(&server, &everything("ann")).await;
+    client.send_message(text("\u{81}x")).await;
+    assert_ne!(client.closed().await, 1000);
+    Client::connect(&server, &everything("ann")).await.settled().await;
+}
+
+#[tokio::test]
+async fn a_message_may_come_in_fragments_with_a_ping_between() {
+    let (_redis, server) = start().await;
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    let fragment = |payload: &str, kind, last| {
+        Message::Frame(Frame::message(payload.as_bytes().to_vec(), OpCode::Data(kind), last))
+    };
+    client.send_message(fragment("{\"op\":\"pi", Data::Text, false)).await;
+    client.send_message(Message::Ping(b"are you there"[..].into())).await;
+    client.send_message(fragment("ng\",\"re", Data::Continue, false)).await;
+    client.send_message(fragment("f\":5}", Data::Continue, true)).await;
+    assert_eq!(client.answer(5).await["op"], "pong");
+    assert_eq!(client.pongs, [b"are you there".to_vec()]);
+}
+
+#[tokio::test]
+async fn a_huge_message_ends_the_connection() {
+    let (_redis, server) = start().await;
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    // Sixteen times what one message's data may take is allowed.
+    let padding = " ".repeat(1_000_000);
+    client.send_message(text(&format!("{{\"op\":\"ping\",\"ref\":77}}{padding}"))).await;
+    assert_eq!(client.answer(77).await["op"], "pong");
+    // The rest of it may be refused before it is sent.
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    let header = [&[0x81, 0xff][..], &(1u64 << 40).to_be_bytes(), &[0; 4], &[b' '; 1000]].concat();
+    client.stream().write_all(&header).await.unwrap();
+    assert_eq!(client.closed().await, 1009);
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    let header = [&[0x81, 0xff][..], &(16 * 65536 + 1u64).to_be_bytes(), &[0; 4]].concat();
+    client.stream().write_all(&header).await.unwrap();
+    assert_eq!(client.closed().await, 1009);
+}
+
+#[tokio::test]
+async fn what_is_no_frame_is_answered_and_the_connection_goes_on() {
+    let (_redis, server) = start().await;
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    for payload in
+        ["5", "null", "\"ping\"", "{}", "{\"op\":5}", "[[]]", "[5]", "{\"op\":\"ping\",\"ref\":-1}"]
+    {
+        client.send_message(text(payload)).await;
+        let error = client.expect("error").await;
+        assert_eq!(error["code"], "bad_frame", "{payload}");
+        assert_eq!(error.get("ref"), None, "{payload}");
+    }
+    for reference in [json!("1"), json!(1.5), json!([]), json!(-7)] {
+        client.send(json!({ "op": "publish", "ref": reference, "room": "room", "data": 1 })).await;
+        assert_eq!(client.expect("error").await["code"], "bad_frame", "{reference}");
+    }
+    client.send_message(text("[]")).await;
+    assert_eq!(client.settled().await, Vec::<Value>::new());
+    let great = json!({ "op": "ping", "ref": u64::MAX });
+    client.send(great).await;
+    assert_eq!(client.next().await["ref"], json!(u64::MAX));
+}
+
+#[tokio::test]
+async fn an_unknown_op_is_an_error_and_unknown_fields_are_not() {
+    let (_redis, server) = start().await;
+    for mut client in [
+        Client::connect(&server, &everything("ann")).await,
+        Client::connect_msgpack(&server, &everything("ann")).await,
+    ] {
+        for op in ["shout", "", "PING", "message", "ok"] {
+            assert_eq!(client.error(json!({ "op": op, "room": "room" })).await, "unknown_op", "{op}");
+        }
+        client.send(json!({ "op": "shout" })).await;
+        assert_eq!(client.expect("error").await["code"], "unknown_op");
+        let frame =
+            json!({ "op": "publish", "room": "room", "data": 1, "color": { "deep": [[1]] }, "x": null });
+        client.ok(frame).await;
+    }
+}
+
+#[tokio::test]
+async fn one_bad_frame_of_an_array_leaves_the_others() {
+    let (_redis, server) = start().await;
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    client
+        .send(json!([
+            { "op": "publish", "ref": 1001, "room": "room", "data": 1 },
+            { "op": "shout", "ref": 1002 },
+            7,
+            { "op": "publish", "ref": 1003, "room": "no room", "data": 1 },
+            { "op": "publish", "ref": 1004, "room": "room", "data": 2 },
+        ]))
+        .await;
+    for (reference, op, code) in [
+        (1001, "ok", Value::Null),
+        (1002, "error", json!("unknown_op")),
+        (1003, "error", json!("bad_request")),
+        (1004, "ok", Value::Null),
+    ] {
+        let answer = client.answer(reference).await;
+        assert_eq!((&answer["op"], &answer["code"]), (&json!(op), &code), "{answer}");
+    }
+    assert_eq!(client.expect("error").await["code"], "bad_frame");
+}
+
+#[tokio::test]
+async fn nesting_has_a_bound() {
+    let (_redis, server) = start().await;
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    let frame = |reference: u64, depth: usize| {
+        let (open, close) = ("[".repeat(depth), "]".repeat(depth));
+        format!("{{\"op\":\"publish\",\"ref\":{reference},\"room\":\"room\",\"data\":{open}{close}}}")
+    };
+    client.send_message(text(&frame(901, 30))).await;
+    assert_eq!(client.answer(901).await["op"], "ok");
+    client.send_message(text(&frame(902, 100))).await;
+    assert_eq!(client.answer(902).await["code"], "bad_request");
+
+    // Deeper than any decoder goes: refused in whatever way, and the server lives.
+    for depth in [10_000, 400_000] {
+        let mut client = Client::connect(&server, &everything("ann")).await;
+        client.send_message(text(&frame(903, depth))).await;
+        client.send(json!({ "op": "ping" })).await;
+        let _answered_or_closed = timeout(Duration::from_secs(5), client.next_or_closed()).await.unwrap();
+        let mut client = Client::connect(&server, &everything("ann")).await;
+        client.send_message(text(&"[".repeat(depth))).await;
+        assert_eq!(client.closed().await, 1007);
+        let mut packed = Client::connect_msgpack(&server, &everything("ann")).await;
+        packed.send_message(bytes(&vec![0x91; depth])).await;
+        assert_eq!(packed.closed().await, 1007);
+    }
+    client.publish("room", json!(1)).await;
+}
+
+#[tokio::test]
+async fn what_is_no_http_or_no_websocket_does_no_harm() {
+    let (_redis, server) = start().await;
+    let requests: [&[u8]; 6] = [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /v1/ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        b"GET /v1/ws HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"POST /v1/ws HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        b"GET /%ff%00 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    ];
+    for request in requests {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        let _or_reset = timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+    }
+    // After the upgrade: a frame without a mask, a reserved opcode, a fragment of nothing, a control frame too long.
+    for frame in [
+        &[0x81, 2, b'{', b'}'][..],
+        &[0x83, 0x80, 0, 0, 0, 0],
+        &[0x80, 0x80, 0, 0, 0, 0],
+        &[0x89, 0xfe, 1, 0],
+    ] {
+        let mut client = Client::connect(&server, &everything("ann")).await;
+        client.stream().write_all(frame).await.unwrap();
+        assert_ne!(client.closed().await, 1000, "{frame:?}");
+    }
+    Client::connect(&server, &everything("ann")).await.settled().await;
+}
+
+/// JSON that is a frame more often than not, with fields of any type.
+fn almost_a_frame() -> impl Strategy<Value = String> {
+    let value = prop_oneof![
+        Just("null".to_owned()),
+        Just("\"room\"".to_owned()),
+        Just("\"0\"".to_owned()),
+        any::<i64>().prop_map(|number| number.to_string()),
+        Just("1e400".to_owned()),
+        Just("{\"a\":[{}]}".to_owned()),
+        Just("true".to_owned()),
+        "\"\\PC{0,20}\"",
+    ];
+    const NAMES: [&str; 13] = [
+        "room", "ref", "data", "since", "last", "durable", "key", "id", "limit", "to", "type", "token",
+        "after",
+    ];
+    let field =
+        (prop::sample::select(&NAMES[..]), value).prop_map(|(name, value)| format!("\"{name}\":{value}"));
+    const OPS: [&str; 10] =
+        ["connect", "subscribe", "unsubscribe", "publish", "ack", "history", "signal", "auth", "ping", "x"];
+    let op = prop::sample::select(&OPS[..]).prop_map(|op| format!("\"op\":\"{op}\""));
+    let fields = prop::collection::vec(field, 0..6);
+    (op, fields).prop_map(|(op, fields)| format!("{{{}}}", [vec![op], fields].concat().join(",")))
+}
+
+#[derive(Debug, Clone)]
+enum Sent {
+    Text(String),
+    Binary(Vec<u8>),
+    Raw(Vec<u8>),
+}
+
+#[test]
+fn no_input_takes_the_server_down() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (redis, server) = runtime.block_on(start());
+    let witness = runtime.block_on(async {
+        let mut witness = Client::connect(&server, &everything("witness")).await;
+        witness.join("witnessed").await;
+        Mutex::new(witness)
+    });
+    let bytes = prop::collection::vec(any::<u8>(), 0..200);
+    let sent = prop_oneof![
+        4 => almost_a_frame().prop_map(Sent::Text),
+        1 => "\\PC{0,100}".prop_map(Sent::Text),
+        2 => bytes.clone().prop_map(Sent::Binary),
+        1 => bytes.prop_map(Sent::Raw),
+    ];
+    let connection = (any::<bool>(), any::<bool>(), prop::collection::vec(sent, 1..8));
+    let config = Config { cases: 150, failure_persistence: None, ..Config::default() };
+    TestRunner::new(config)
+        .run(&connection, |(msgpack, connected, sent)| {
+            runtime.block_on(async {
+                let protocols = msgpack.then_some("roomlog.v1.msgpack");
+                let upgrade = Upgrade { protocols, ..Upgrade::default() };
+                let mut client = match connected {
+                    true => Client::connect_with(&server, &everything("ann"), upgrade).await,
+                    false => Client::open(&server, upgrade).await.unwrap(),
+                };
+                for sent in sent {
+                    let _or_closed = match sent {
+                        Sent::Text(payload) => client.try_send(text(&payload)).await,
+                        Sent::Binary(payload) => client.try_send(Message::Binary(payload.into())).await,
+                        Sent::Raw(payload) => client.stream().write_all(&payload).await.is_ok(),
+                    };
+                }
+                drop(client);
+                let mut witness = witness.lock().await;
+                witness.publish("witnessed", json!("alive")).await;
+                witness.expect("message").await;
+            });
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(redis.ask(&["PING"]).text(), "PONG");
+}

@@ -1,0 +1,270 @@
+//! Publishing: ids, keys, limits, permissions, and data of every kind.
+
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::harness::{Client, Redis, Server, binary, everything, id_of, ids, seq, seqs, to_msgpack, token};
+
+const KEY: &str = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
+
+#[tokio::test]
+async fn ids_count_each_rooms_messages_without_a_hole() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    for room in ["one", "two"] {
+        let mut last = (0, 0);
+        for expected in 1..=5 {
+            let id = client.publish(room, json!(expected)).await;
+            let (ms, seq) = id.split_once('-').unwrap();
+            let id: (u64, u64) = (ms.parse().unwrap(), seq.parse().unwrap());
+            assert_eq!(id.1, expected);
+            assert!(id.0 >= last.0 && id.0 > 1_700_000_000_000, "{id:?} after {last:?}");
+            last = id;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_message_reaches_subscribers_as_it_was_published() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let mut ann = Client::connect(&server, &everything("ann")).await;
+    let mut bob = Client::connect(&server, &everything("bob")).await;
+    bob.join("room").await;
+    let data = json!({ "text": "hällo ✓", "list": [1, -2, 3.5, null, true, { "": {} }] });
+    let frame = json!({ "op": "publish", "room": "room", "data": data, "type": "note", "key": KEY });
+    let id = id_of(&ann.ok(frame).await);
+    assert_eq!(
+        bob.next().await,
+        json!({ "op": "message", "room": "room", "id": id, "key": KEY, "from": "ann", "type": "note", "data": data })
+    );
+
+    ann.publish("room", Value::Null).await;
+    let message = bob.next().await;
+    assert_eq!((&message["type"], &message["data"]), (&json!("message"), &Value::Null));
+    assert!(uuid::Uuid::try_parse(message["key"].as_str().unwrap()).is_ok(), "the server makes a key");
+}
+
+#[tokio::test]
+async fn a_key_stores_a_message_once() {
+    let redis = Redis::start().await;
+    let (one, two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
+    let mut ann = Client::connect(&one, &everything("ann")).await;
+    let mut again = Client::connect(&two, &everything("ann")).await;
+    let publish = |data| json!({ "op": "publish", "room": "room", "data": data, "key": KEY });
+
+    let first = ann.ok(publish(1)).await;
+    assert_eq!(first.get("duplicate"), None);
+    for client in [&mut ann, &mut again] {
+        let answer = client.ok(publish(2)).await;
+        assert_eq!((&answer["id"], &answer["duplicate"]), (&first["id"], &json!(true)));
+    }
+    // Keys are a room's own.
+    let elsewhere = ann.ok(json!({ "op": "publish", "room": "other", "data": 1, "key": KEY })).await;
+    assert_eq!(elsewhere.get("duplicate"), None);
+
+    let page = again.ok(json!({ "op": "history", "room": "room" })).await;
+    assert_eq!(page["messages"].as_array().unwrap().len(), 1);
+    assert_eq!(page["messages"][0]["data"], 1);
+    let next = ann.publish("room", json!(3)).await;
+    assert_eq!(seq(&next), 2, "a duplicate takes no number");
+}
+
+#[tokio::test]
+async fn the_same_key_twice_at_once_is_stored_once() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    let frame =
+        |reference| json!({ "op": "publish", "ref": reference, "room": "room", "data": 1, "key": KEY });
+    client.send((101..=120).map(frame).collect()).await;
+    let mut duplicates = 0;
+    for reference in 101..=120 {
+        let answer = client.answer(reference).await;
+        assert_eq!((&answer["op"], seq(&id_of(&answer))), (&json!("ok"), 1));
+        duplicates += usize::from(answer["duplicate"] == true);
+    }
+    assert_eq!(duplicates, 19);
+}
+
+#[tokio::test]
+async fn messages_of_one_connection_keep_their_order() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let mut writer = Client::connect(&server, &everything("ann")).await;
+    let mut reader = Client::connect(&server, &everything("bob")).await;
+    reader.join("room").await;
+    for number in 0..300 {
+        writer.send(json!({ "op": "publish", "room": "room", "data": number })).await;
+    }
+    let messages = reader.messages(300).await;
+    assert_eq!(seqs(&messages), (1..=300).collect::<Vec<_>>());
+    let data: Vec<u64> = messages.iter().map(|message| message["data"].as_u64().unwrap()).collect();
+    assert_eq!(data, (0..300).collect::<Vec<_>>());
+    assert_eq!(writer.settled().await, Vec::<Value>::new(), "without a ref, only failures are answered");
+}
+
+#[tokio::test]
+async fn many_publishers_on_two_nodes_share_one_count() {
+    let redis = Redis::start().await;
+    let (one, two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
+    let mut reader = Client::connect(&one, &everything("reader")).await;
+    reader.join("room").await;
+    let mut a = Client::connect(&one, &everything("a")).await;
+    let mut b = Client::connect(&two, &everything("b")).await;
+    let mut c = Client::connect(&two, &everything("c")).await;
+    let (a, b, c) = tokio::join!(
+        a.publish_many("room", 200, 10),
+        b.publish_many("room", 200, 10),
+        c.publish_many("room", 200, 10)
+    );
+    let messages = reader.messages(600).await;
+    assert_eq!(seqs(&messages), (1..=600).collect::<Vec<_>>());
+    let mut confirmed = [a, b, c].concat();
+    confirmed.sort_by_key(|id| seq(id));
+    assert_eq!(ids(&messages), confirmed);
+}
+
+#[tokio::test]
+async fn data_has_a_limit_as_stored() {
+    let redis = Redis::start().await;
+    let server = Server::with(&redis.url(), &[("ROOMLOG_LIMITS__MAX_MESSAGE", "1000")]).await;
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    // A text of this length has three bytes before it in MessagePack.
+    client.publish("room", json!("x".repeat(997))).await;
+    let larger = json!({ "op": "publish", "room": "room", "data": "x".repeat(998) });
+    assert_eq!(client.error(larger).await, "too_large");
+    let signal = json!({ "op": "signal", "room": "room", "type": "t", "data": "x".repeat(998) });
+    assert_eq!(client.error(signal).await, "too_large");
+    client.publish("room", json!(1)).await;
+}
+
+#[tokio::test]
+async fn what_a_publish_lacks_is_named() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    for (frame, field) in [
+        (json!({ "op": "publish", "room": "room" }), "data"),
+        (json!({ "op": "publish", "data": 1 }), "room"),
+        (json!({ "op": "publish", "room": "a room", "data": 1 }), "room"),
+        (json!({ "op": "publish", "room": "x".repeat(129), "data": 1 }), "room"),
+        (json!({ "op": "publish", "room": "room", "data": 1, "key": "k" }), "key"),
+        (json!({ "op": "publish", "room": "room", "data": 1, "key": 7 }), "key"),
+        (json!({ "op": "publish", "room": "room", "data": 1, "type": 7 }), "type"),
+        (json!({ "op": "publish", "room": "room", "data": 1, "type": "a\ndata: b" }), "type"),
+    ] {
+        let answer = client.request(frame.clone()).await;
+        assert_eq!((&answer["op"], &answer["code"]), (&json!("error"), &json!("bad_request")), "{frame}");
+        assert!(answer["message"].as_str().unwrap().contains(field), "{answer}");
+    }
+    assert_eq!(redis.ask(&["EXISTS", "rl:{room}:log"]).number(), 0);
+}
+
+#[tokio::test]
+async fn publishing_needs_permission() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let rooms = json!({ "chat.*": ["read", "write"], "news": ["read"], "@*": ["write"] });
+    let mut client = Client::connect(&server, &token("ann", rooms)).await;
+    client.publish("chat.general", json!(1)).await;
+    client.publish("@bob", json!(1)).await;
+    for room in ["news", "chat", "other"] {
+        let frame = json!({ "op": "publish", "room": room, "data": 1 });
+        assert_eq!(client.error(frame).await, "forbidden", "{room}");
+        assert_eq!(redis.ask(&["EXISTS", &format!("rl:{{{room}}}:log")]).number(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_rate_limit_is_told_and_those_who_ignore_it_are_let_go() {
+    let redis = Redis::start().await;
+    let server = Server::with(&redis.url(), &[("ROOMLOG_LIMITS__PUBLISH_RATE", "10")]).await;
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    let flood: Value =
+        (0..3000).map(|n| json!({ "op": "publish", "ref": n, "room": "room", "data": n })).collect();
+    client.send(flood).await;
+    assert_eq!(client.closed().await, 4503);
+    let frames = client.until("goodbye").await;
+    let limited: Vec<_> = frames.iter().filter(|frame| frame["op"] == "error").collect();
+    assert!(!limited.is_empty());
+    for frame in limited {
+        assert_eq!(frame["code"], "rate_limited");
+        assert!(frame["retry_after_ms"].as_u64().is_some(), "{frame}");
+    }
+    let stored = redis.ask(&["XLEN", "rl:{room}:log"]).number();
+    assert!((1..=100).contains(&stored), "{stored}");
+}
+
+#[tokio::test]
+async fn messagepack_carries_the_same_values() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let mut packed = Client::connect_msgpack(&server, &everything("ann")).await;
+    let mut json = Client::connect(&server, &everything("bob")).await;
+    packed.join("room").await;
+    json.join("room").await;
+    let values = [
+        json!(null),
+        json!([true, false]),
+        json!([0, 127, 128, 65536, u64::MAX, -1, -129, i64::MIN]),
+        json!([0.5, -1.25e100]),
+        json!(["", "hällo ✓", "x".repeat(300)]),
+        json!({ "a": { "b": [[], {}] }, "op": "publish" }),
+    ];
+    for value in &values {
+        packed.publish("room", value.clone()).await;
+        json.publish("room", value.clone()).await;
+    }
+    for reader in [&mut packed, &mut json] {
+        for message in reader.messages(12).await.chunks(2) {
+            assert_eq!(message[0]["data"], message[1]["data"]);
+        }
+    }
+    let page = packed.ok(json!({ "op": "history", "room": "room" })).await;
+    for (index, value) in values.iter().enumerate() {
+        assert_eq!(&page["messages"][2 * index]["data"], value);
+    }
+}
+
+#[tokio::test]
+async fn binary_stays_binary_and_is_base64_for_readers_of_json() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let mut packed = Client::connect_msgpack(&server, &everything("ann")).await;
+    let mut json = Client::connect(&server, &everything("bob")).await;
+    packed.join("room").await;
+    json.join("room").await;
+    let data = json!({ "bytes": binary(&[1, 2, 255]), "none": binary(&[]) });
+    packed.publish("room", data.clone()).await;
+    assert_eq!(packed.next().await["data"], data);
+    assert_eq!(json.next().await["data"], json!({ "bytes": "AQL/", "none": "" }));
+    let page = json.ok(json!({ "op": "history", "room": "room" })).await;
+    assert_eq!(page["messages"][0]["data"]["bytes"], "AQL/");
+}
+
+#[tokio::test]
+async fn messagepack_that_json_cannot_hold_is_refused() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let mut client = Client::connect_msgpack(&server, &everything("ann")).await;
+    let refused: [(&str, &[u8]); 6] = [
+        ("an extension", &[0xd4, 1, 2]),
+        ("a timestamp", &[0xd6, 0xff, 0, 0, 0, 1]),
+        ("a map by number", &[0x81, 1, 2]),
+        ("NaN", &[0xcb, 0x7f, 0xf8, 0, 0, 0, 0, 0, 0]),
+        ("infinite", &[0xca, 0x7f, 0x80, 0, 0]),
+        ("infinite, within", &[0x91, 0xca, 0xff, 0x80, 0, 0]),
+    ];
+    for (reference, (what, bytes)) in (500..).zip(refused) {
+        let frame = json!({ "op": "publish", "ref": reference, "room": "room", "data": 0 });
+        let mut frame = to_msgpack(&frame);
+        assert_eq!(frame.pop(), Some(0), "the data comes last");
+        frame.extend_from_slice(bytes);
+        client.send_message(Message::Binary(frame.into())).await;
+        let answer = client.answer(reference).await;
+        assert_eq!(answer["code"], "bad_request", "{what}: {answer}");
+    }
+    client.publish("room", json!(1)).await;
+}

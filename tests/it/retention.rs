@@ -1,0 +1,118 @@
+//! What rooms keep, and for whom: the janitor at work.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Client, Redis, Rest, Server, admin, eventually, everything, seq, seqs};
+
+/// A server whose rooms are like this, looked at often.
+async fn with_rooms(redis: &Redis, rooms: &str) -> Server {
+    let env = [("ROOMLOG_ROOMS", rooms), ("ROOMLOG_RETENTION__INTERVAL", "200ms")];
+    Server::with(&redis.url(), &env).await
+}
+
+/// The counter of a room's oldest message, and how many there are.
+async fn kept(rest: &Rest, room: &str) -> (u64, u64) {
+    let room = rest.get(&format!("/v1/rooms/{room}")).await.with(200);
+    (room["first"].as_str().map_or(0, seq), room["length"].as_u64().unwrap())
+}
+
+#[tokio::test]
+async fn a_room_keeps_what_its_first_matching_pattern_says() {
+    let redis = Redis::start().await;
+    let rooms = r#"[{ match = "few.*", max_length = 10 }, { match = "small", max_bytes = "10KB" },
+                    { match = "brief", max_age = "1s" }]"#;
+    let server = with_rooms(&redis, rooms).await;
+    let rest = Rest::new(&server, &admin());
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    client.publish_many("brief", 5, 10).await;
+    for room in ["few.a", "small", "large"] {
+        client.publish_many(room, 100, 500).await;
+    }
+    eventually("the newest ten are left", async || kept(&rest, "few.a").await == (91, 10)).await;
+    eventually("the small room is small", async || (5..=25).contains(&kept(&rest, "small").await.1)).await;
+    eventually("the brief room is empty", async || kept(&rest, "brief").await.1 == 0).await;
+    assert_eq!(kept(&rest, "large").await, (1, 100));
+
+    // The count goes on, and those who were away are told.
+    assert_eq!(seq(&client.publish("brief", json!(1)).await), 6);
+    client.subscribe("few.a", json!({ "since": "0-0" })).await;
+    let backlog = client.until("live").await;
+    let messages: Vec<Value> = backlog.into_iter().filter(|frame| frame["op"] == "message").collect();
+    assert_eq!(seqs(&messages), (91..=100).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn what_a_durable_subscription_still_needs_is_kept_up_to_twice_the_limit() {
+    let redis = Redis::start().await;
+    let rooms =
+        r#"[{ match = "kept", max_length = 10 }, { match = "not", max_length = 10, keep_unacked = false }]"#;
+    let server = with_rooms(&redis, rooms).await;
+    let rest = Rest::new(&server, &admin());
+    let mut writer = Client::connect(&server, &everything("ann")).await;
+    let mut reader = Client::connect(&server, &everything("bob")).await;
+    for room in ["kept", "not"] {
+        reader.subscribe(room, json!({ "durable": "phone" })).await;
+        reader.until("live").await;
+    }
+    reader.close().await;
+    writer.publish_many("kept", 15, 10).await;
+    writer.publish_many("not", 15, 10).await;
+    // The other room shows that the janitor has been there.
+    eventually("the newest ten are left", async || kept(&rest, "not").await == (6, 10)).await;
+    assert_eq!(kept(&rest, "kept").await, (1, 15));
+
+    let ids = writer.publish_many("kept", 35, 10).await;
+    eventually("the hard limit holds", async || kept(&rest, "kept").await == (31, 20)).await;
+    let mut reader = Client::connect(&server, &everything("bob")).await;
+    let answer = reader.subscribe("kept", json!({ "durable": "phone" })).await;
+    assert_eq!(answer["position"], "0-0");
+    let gap = reader.expect("gap").await;
+    assert_eq!((&gap["after"], &gap["next"]), (&json!("0-0"), &json!(ids[15])));
+    assert_eq!(gap["reason"], "trimmed");
+    assert_eq!(seqs(&reader.until("live").await), (31..=50).collect::<Vec<_>>());
+
+    reader.ok(json!({ "op": "ack", "room": "kept", "id": ids[34] })).await;
+    // The janitor looks again when there is something new, or after a while.
+    writer.publish("kept", json!(51)).await;
+    eventually("what is acknowledged may go", async || kept(&rest, "kept").await == (42, 10)).await;
+}
+
+#[tokio::test]
+async fn a_live_reader_notices_no_trimming() {
+    let redis = Redis::start().await;
+    let server = with_rooms(&redis, r#"[{ match = "*", max_length = 5 }]"#).await;
+    let rest = Rest::new(&server, &admin());
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    client.join("room").await;
+    for round in 0..5 {
+        client.publish_many("room", 20, 10).await;
+        let messages = client.messages(20).await;
+        assert_eq!(seqs(&messages), (20 * round + 1..=20 * round + 20).collect::<Vec<_>>());
+        eventually("it is trimmed", async || kept(&rest, "room").await.1 == 5).await;
+    }
+}
+
+#[tokio::test]
+async fn a_position_that_nobody_uses_is_forgotten_and_then_the_room() {
+    let redis = Redis::start().await;
+    let env = [
+        ("ROOMLOG_ROOMS", r#"[{ match = "*", max_age = "1s" }]"#),
+        ("ROOMLOG_RETENTION__INTERVAL", "200ms"),
+        ("ROOMLOG_RETENTION__SUBSCRIPTION_TTL", "3s"),
+        ("ROOMLOG_RETENTION__DEDUPLICATION_WINDOW", "1s"),
+    ];
+    let server = Server::with(&redis.url(), &env).await;
+    let rest = Rest::new(&server, &admin());
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    client.subscribe("room", json!({ "durable": "phone" })).await;
+    client.publish("room", json!(1)).await;
+    client.close().await;
+    let path = "/v1/rooms/room/subscriptions";
+    assert_eq!(rest.get(path).await.with(200)[0]["name"], "phone");
+    eventually("the position is gone", async || {
+        let listed = rest.get(path).await;
+        listed.status == 404 || listed.body == json!([])
+    })
+    .await;
+    eventually("the room is gone", async || rest.get("/v1/rooms/room").await.status == 404).await;
+}

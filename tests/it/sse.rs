@@ -1,0 +1,116 @@
+//! Server-Sent Events: the log as a stream that a browser resumes by itself.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Client, Event, Redis, Rest, Server, everything, id_of, token};
+
+const PATH: &str = "/v1/rooms/room/events";
+
+/// A server, a client that wrote so many messages into a room, their ids, and a reader of its events.
+async fn room_with(count: usize) -> (Redis, Server, Client, Vec<String>, Rest) {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    let ids = client.publish_many("room", count, 10).await;
+    let rest = Rest::new(&server, &token("bob", json!({ "room": ["read"] })));
+    (redis, server, client, ids, rest)
+}
+
+fn ids(events: &[Event]) -> Vec<String> {
+    events.iter().map(|event| event.id.clone().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn an_event_is_a_message() {
+    let (_redis, _server, mut client, _ids, rest) = room_with(0).await;
+    let mut events = rest.events(&format!("{PATH}?since=0"), &[]).await.unwrap();
+    let frame = json!({ "op": "publish", "room": "room", "data": { "text": "a\nb\r\nc" }, "type": "note" });
+    let id = id_of(&client.ok(frame).await);
+    let event = events.next().await;
+    assert_eq!((event.id, event.name.as_deref()), (Some(id.clone()), Some("note")));
+    let expected = json!({
+        "room": "room", "id": id, "key": event.data["key"], "from": "ann", "type": "note",
+        "data": { "text": "a\nb\r\nc" }
+    });
+    let mut data = event.data;
+    data.as_object_mut().unwrap().remove("op");
+    assert_eq!(data, expected);
+}
+
+#[tokio::test]
+async fn a_stream_starts_where_it_is_asked_to() {
+    let (_redis, _server, mut client, mut all, rest) = room_with(10).await;
+    // The address, `Last-Event-ID`, and after how many messages delivery starts.
+    let cases = [
+        (PATH.to_owned(), Some(all[6].clone()), 7),
+        (format!("{PATH}?since={}", all[4]), None, 5),
+        (format!("{PATH}?since=0"), None, 0),
+        (format!("{PATH}?last=3"), None, 7),
+        (format!("{PATH}?since=$"), None, 10),
+        // A browser that resumes asks for the same address, so what it has seen goes first.
+        (format!("{PATH}?since=0"), Some(all[8].clone()), 9),
+    ];
+    let mut streams = Vec::new();
+    for (path, seen, after) in &cases {
+        let headers: Vec<_> = seen.iter().map(|id| ("Last-Event-ID", id.as_str())).collect();
+        streams.push((rest.events(path, &headers).await.unwrap(), *after));
+    }
+    all.push(client.publish("room", json!("new")).await);
+    for (events, after) in &mut streams {
+        let seen = events.take(all.len() - *after).await;
+        assert_eq!(ids(&seen), all[*after..]);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_live_from_other_nodes() {
+    let (redis, _server, _client, _ids, rest) = room_with(0).await;
+    let other = Server::on(&redis.url()).await;
+    let mut events = rest.events(&format!("{PATH}?last=0"), &[]).await.unwrap();
+    let all = Client::connect(&other, &everything("cia")).await.publish_many("room", 300, 10).await;
+    assert_eq!(ids(&events.take(300).await), all);
+}
+
+#[tokio::test]
+async fn a_gap_is_an_event() {
+    let (redis, _server, _client, all, rest) = room_with(6).await;
+    redis.ask(&["XTRIM", "rl:{room}:log", "MAXLEN", "=", "2"]);
+    let mut events = rest.events(PATH, &[("Last-Event-ID", &all[0])]).await.unwrap();
+    let gap = events.next().await;
+    assert_eq!(gap.name.as_deref(), Some("gap"));
+    let expected = [("after", json!(all[0])), ("next", json!(all[4])), ("reason", json!("trimmed"))];
+    for (name, value) in expected {
+        assert_eq!(gap.data[name], value, "{}", gap.data);
+    }
+    assert_eq!(ids(&events.take(2).await), all[4..]);
+}
+
+#[tokio::test]
+async fn what_is_no_stream_is_a_problem() {
+    let (_redis, server, _client, _ids, rest) = room_with(0).await;
+    for (path, status, code) in [
+        ("/v1/rooms/other/events", 403, "forbidden"),
+        ("/v1/rooms/room/events?since=x", 400, "bad_request"),
+        ("/v1/rooms/room/events?last=1001", 400, "bad_request"),
+        ("/v1/rooms/ro%20om/events", 400, "bad_request"),
+    ] {
+        rest.events(path, &[]).await.unwrap_err().problem(status, code);
+    }
+    let anonymous = Rest::anonymous(&server).events(PATH, &[]).await;
+    anonymous.unwrap_err().problem(401, "unauthenticated");
+    assert!(rest.events(PATH, &[("Last-Event-ID", "x")]).await.is_err());
+}
+
+#[tokio::test]
+async fn a_silent_stream_is_kept_alive_by_comments() {
+    let (_redis, _server, mut client, _ids, rest) = room_with(0).await;
+    let mut events = rest.events(PATH, &[]).await.unwrap();
+    let started = std::time::Instant::now();
+    // There may be some at the start; the one after that is what holds the connection open.
+    while started.elapsed().as_secs() < 10 {
+        events.comment().await;
+    }
+    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+    let id = client.publish("room", Value::Null).await;
+    assert_eq!(events.next().await.id, Some(id));
+}

@@ -1,0 +1,155 @@
+//! Tokens over a connection's life: renewal, expiry and revocation.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::harness::{
+    Client, Redis, Rest, Server, Upgrade, admin, everything, now, sign, soon, token, token_for, token_with_id,
+};
+
+#[tokio::test]
+async fn a_live_connection_ends_with_its_token_unless_that_is_renewed() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let rooms = json!({ "*": ["read", "write"] });
+    let brief = token_for("ann", rooms.clone(), Duration::from_secs(2));
+    let mut ends = Client::connect(&server, &brief).await;
+    let mut renewed = Client::connect(&server, &brief).await;
+    let rest = Rest::new(&server, &brief);
+    let started = Instant::now();
+    renewed.ok(json!({ "op": "auth", "token": everything("ann") })).await;
+
+    let events = rest.events("/v1/rooms/room/events", &[]).await.unwrap();
+
+    let goodbye = ends.expect("goodbye").await;
+    assert_eq!(goodbye["code"], "token_expired");
+    assert_eq!(ends.closed().await, 4001);
+    let took = started.elapsed().as_secs_f64();
+    assert!((1.0..=8.0).contains(&took), "closed after {took} s");
+    events.ended().await;
+    renewed.publish("room", json!(1)).await;
+    crate::harness::eventually("the token is over for requests too", async || {
+        rest.get("/v1/rooms/room/messages").await.status == 401
+    })
+    .await;
+    rest.get("/v1/rooms/room/messages").await.problem(401, "token_expired");
+}
+
+#[tokio::test]
+async fn renewal_keeps_the_user() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    let _some_code = client.error(json!({ "op": "auth", "token": everything("bob") })).await;
+    let _some_code = client.error(json!({ "op": "auth", "token": "nonsense" })).await;
+    assert_eq!(client.error(json!({ "op": "auth" })).await, "bad_request");
+    let expired = sign(&json!({ "sub": "ann", "exp": now() - 60 }));
+    assert_eq!(client.error(json!({ "op": "auth", "token": expired })).await, "token_expired");
+    client.publish("room", json!(1)).await;
+}
+
+#[tokio::test]
+async fn renewal_brings_the_new_tokens_permissions() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    let mut writer = Client::connect(&server, &everything("bob")).await;
+    client.join("kept").await;
+    client.join("lost").await;
+    client.join("@ann").await;
+    client.ok(json!({ "op": "auth", "token": token("ann", json!({ "kept": ["read"] })) })).await;
+    let ended = client.expect("unsubscribed").await;
+    assert_eq!((&ended["room"], &ended["code"]), (&json!("lost"), &json!("forbidden")));
+    assert_eq!(client.error(json!({ "op": "publish", "room": "kept", "data": 1 })).await, "forbidden");
+    assert_eq!(client.error(json!({ "op": "subscribe", "room": "lost" })).await, "forbidden");
+    for room in ["lost", "@ann", "kept"] {
+        writer.publish(room, json!(room)).await;
+    }
+    let rooms: Vec<Value> =
+        client.messages(2).await.into_iter().map(|message| message["room"].clone()).collect();
+    assert_eq!(rooms, ["@ann", "kept"]);
+}
+
+/// Waits for the connections to be closed, and says how long it took.
+async fn closed_as_revoked(clients: &mut [Client], since: Instant) {
+    for client in clients {
+        client.until("goodbye").await;
+        assert_eq!(client.closed().await, 4502);
+    }
+    assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
+}
+
+async fn refused(server: &Server, token: &str) {
+    let mut client = Client::open(server, Upgrade::default()).await.unwrap();
+    assert_eq!(client.error(json!({ "op": "connect", "token": token })).await, "token_revoked");
+    assert_eq!(client.expect("goodbye").await["code"], "token_revoked");
+    assert_eq!(client.closed().await, 4502);
+}
+
+#[tokio::test]
+async fn a_revoked_token_ends_its_connections_on_all_nodes() {
+    let redis = Redis::start().await;
+    let (one, two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
+    let bad = token_with_id("ann", json!({ "*": ["read"] }), "stolen");
+    let good = token_with_id("ann", json!({ "*": ["read"] }), "fine");
+    let mut ended = [Client::connect(&one, &bad).await, Client::connect(&two, &bad).await];
+    let mut kept = [Client::connect(&one, &good).await, Client::connect(&two, &good).await];
+    for client in &mut ended {
+        client.join("room").await;
+    }
+
+    let started = Instant::now();
+    let answer = Rest::new(&one, &admin()).post("/v1/revocations", &json!({ "jti": "stolen" })).await;
+    assert_eq!(answer.with(204), Value::Null);
+    soon("the connections close", closed_as_revoked(&mut ended, started)).await;
+    for (server, client) in [&one, &two].into_iter().zip(&mut kept) {
+        client.settled().await;
+        refused(server, &bad).await;
+        Rest::new(server, &bad).get("/v1/rooms/room/messages").await.problem(401, "token_revoked");
+    }
+    // A node that starts later knows of it too.
+    let three = Server::on(&redis.url()).await;
+    refused(&three, &bad).await;
+}
+
+#[tokio::test]
+async fn all_older_tokens_of_a_user_can_be_revoked() {
+    let redis = Redis::start().await;
+    let (one, two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
+    let older = everything("ann");
+    let mut ended = [Client::connect(&one, &older).await, Client::connect(&two, &older).await];
+    let mut other = Client::connect(&two, &everything("bob")).await;
+    let started = Instant::now();
+    Rest::new(&two, &admin()).post("/v1/revocations", &json!({ "user": "ann" })).await.with(204);
+    soon("the connections close", closed_as_revoked(&mut ended, started)).await;
+    other.settled().await;
+    refused(&one, &older).await;
+
+    let newer = sign(&json!({ "sub": "ann", "iat": now() + 2, "exp": now() + 60 }));
+    Client::connect(&one, &newer).await.settled().await;
+    Rest::new(&one, &admin())
+        .post("/v1/revocations", &json!({ "user": "bob", "before": now() - 100 }))
+        .await
+        .with(204);
+    other.settled().await;
+    Client::connect(&one, &everything("bob")).await;
+}
+
+#[tokio::test]
+async fn revoking_needs_to_manage_everything() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let revocation = json!({ "jti": "x" });
+    for rooms in [json!({ "*": ["read", "write"] }), json!({ "chat.*": ["manage"] })] {
+        let rest = Rest::new(&server, &token("eve", rooms));
+        rest.post("/v1/revocations", &revocation).await.problem(403, "forbidden");
+    }
+    Rest::anonymous(&server).post("/v1/revocations", &revocation).await.problem(401, "unauthenticated");
+    let rest = Rest::new(&server, &admin());
+    for bad in
+        [json!({}), json!({ "jti": 5 }), json!({ "user": "" }), json!({ "user": "ann", "before": "now" })]
+    {
+        rest.post("/v1/revocations", &bad).await.problem(400, "bad_request");
+    }
+}
