@@ -1,5 +1,6 @@
 //! `roomlog publish`.
 
+use std::collections::VecDeque;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::time::Duration;
 
@@ -106,42 +107,53 @@ impl Publish {
     }
 }
 
-/// Sends messages with the numbers of their lines, those again that the server could not store. How many it refused.
+/// Sends messages with the numbers of their lines: in smaller batches if they are too large together, and those again that
+/// the server could not store. How many it refused.
 async fn send(
     client: &Client,
     output: &Output,
-    mut batch: Vec<(usize, NewMessage)>,
+    batch: Vec<(usize, NewMessage)>,
     progress: &mut Progress,
 ) -> Result<usize, Failed> {
     let (mut refused, mut told) = (0, false);
     let deadline = Instant::now() + PATIENCE;
-    while !batch.is_empty() {
+    let mut batches = VecDeque::from([batch]);
+    while let Some(mut batch) = batches.pop_front().filter(|batch| !batch.is_empty()) {
         let messages: Vec<NewMessage> = batch.iter().map(|(_, message)| message.clone()).collect();
-        let (mut again, mut why) = (Vec::new(), None);
-        match client.publish_all(&messages).await {
-            Ok(outcomes) => {
-                for ((number, message), outcome) in batch.into_iter().zip(outcomes) {
-                    match outcome.map_err(Error::from) {
-                        Ok(published) => progress.published(output, &published)?,
-                        Err(error) if error.is_temporary() => {
-                            again.push((number, message));
-                            why = why.or(Some(error));
-                        }
-                        Err(Error::Refused(failure))
-                            if matches!(failure.code, ErrorCode::BadRequest | ErrorCode::TooLarge) =>
-                        {
-                            note(&format!("line {number}: {failure}"))?;
-                            refused += 1;
-                        }
-                        Err(error) => return Err(advise(error)),
-                    }
-                }
+        let mut why = None;
+        let outcomes = match client.publish_all(&messages).await {
+            Ok(outcomes) => outcomes,
+            Err(Error::Refused(failure)) if failure.code == ErrorCode::TooLarge && batch.len() > 1 => {
+                let second = batch.split_off(batch.len() / 2);
+                batches.push_front(second);
+                batches.push_front(batch);
+                continue;
             }
+            Err(Error::Refused(failure)) if failure.code == ErrorCode::TooLarge => vec![Err(failure)],
             // Whoever has published nothing yet more likely has a wrong address than a server that restarts.
-            Err(error) if error.is_temporary() && progress.count > 0 => (again, why) = (batch, Some(error)),
+            Err(error) if error.is_temporary() && progress.count > 0 => {
+                why = Some(error);
+                Vec::new()
+            }
             Err(error) => return Err(advise(error)),
+        };
+        let mut again = batch.split_off(outcomes.len());
+        for ((number, message), outcome) in batch.into_iter().zip(outcomes) {
+            match outcome.map_err(Error::from) {
+                Ok(published) => progress.published(output, &published)?,
+                Err(error) if error.is_temporary() => {
+                    again.push((number, message));
+                    why = why.or(Some(error));
+                }
+                Err(Error::Refused(failure))
+                    if matches!(failure.code, ErrorCode::BadRequest | ErrorCode::TooLarge) =>
+                {
+                    note(&format!("line {number}: {failure}"))?;
+                    refused += 1;
+                }
+                Err(error) => return Err(advise(error)),
+            }
         }
-        batch = again;
         if let Some(error) = why {
             if Instant::now() > deadline {
                 return Err(advise(error));
@@ -151,6 +163,9 @@ async fn send(
             }
             let asked = Duration::from_millis(error.retry_after_ms().unwrap_or_default());
             tokio::time::sleep(asked.max(PAUSE)).await;
+        }
+        if !again.is_empty() {
+            batches.push_front(again);
         }
     }
     Ok(refused)
