@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -47,6 +47,15 @@ async fn the_token_may_come_with_the_upgrade() {
     let answer = client.ok(json!({ "op": "connect" })).await;
     assert_eq!(answer["user"], "ann");
     client.publish("room", json!(1)).await;
+}
+
+#[tokio::test]
+async fn a_connect_without_a_ref_is_not_answered() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let mut client = Client::open(&server, Upgrade::default()).await.unwrap();
+    client.send(json!({ "op": "connect", "token": everything("ann") })).await;
+    assert_eq!(client.settled().await, Vec::<Value>::new());
 }
 
 #[tokio::test]

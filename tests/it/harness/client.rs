@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -276,23 +276,27 @@ impl Client {
         self.read().await;
     }
 
+    /// Reads one WebSocket message, or the end. What is between (pings, pongs) does not extend the deadline.
     async fn read(&mut self) {
-        let Ok(message) = timeout(DEADLINE, self.socket.next()).await else {
-            panic!("nothing came for {DEADLINE:?}; before that: {:?}", self.frames)
-        };
-        let value = match message {
-            Some(Ok(Message::Text(text))) if !self.msgpack => serde_json::from_str(&text).unwrap(),
-            Some(Ok(Message::Binary(bytes))) if self.msgpack => from_msgpack(&bytes),
-            Some(Ok(Message::Close(frame))) => {
-                self.closed = Some(frame.map_or(1005, |frame| frame.code.into()));
-                return;
-            }
-            Some(Ok(Message::Ping(_))) => return,
-            Some(Ok(Message::Pong(payload))) => return self.pongs.push(payload.to_vec()),
-            Some(Ok(other)) => panic!("of the wrong type: {other:?}"),
-            Some(Err(_)) | None => {
-                self.closed.get_or_insert(1006);
-                return;
+        let deadline = tokio::time::Instant::now() + DEADLINE;
+        let value = loop {
+            let Ok(message) = timeout_at(deadline, self.socket.next()).await else {
+                panic!("nothing came for {DEADLINE:?}; before that: {:?}", self.frames)
+            };
+            match message {
+                Some(Ok(Message::Text(text))) if !self.msgpack => break serde_json::from_str(&text).unwrap(),
+                Some(Ok(Message::Binary(bytes))) if self.msgpack => break from_msgpack(&bytes),
+                Some(Ok(Message::Close(frame))) => {
+                    self.closed = Some(frame.map_or(1005, |frame| frame.code.into()));
+                    return;
+                }
+                Some(Ok(Message::Ping(_))) => {}
+                Some(Ok(Message::Pong(payload))) => self.pongs.push(payload.to_vec()),
+                Some(Ok(other)) => panic!("of the wrong type: {other:?}"),
+                Some(Err(_)) | None => {
+                    self.closed.get_or_insert(1006);
+                    return;
+                }
             }
         };
         self.received += 1;
