@@ -16,7 +16,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use self::problem::Problem;
-use crate::gateway::{events, origin, websocket};
+use crate::gateway::{events, origin, page, websocket};
 use crate::node::Node;
 use crate::protocol::{ErrorCode, Failure};
 
@@ -77,11 +77,12 @@ fn document() -> utoipa::openapi::OpenApi {
     routes_and_metrics().into_openapi()
 }
 
-/// The main listener's interface.
-pub fn router(node: Arc<Node>) -> Router {
+/// The main listener's interface. With `dev`, whoever can reach it gets a token.
+pub fn router(node: Arc<Node>, dev: bool) -> Router {
     let apart = node.config.server.metrics_listen.is_some();
     let (router, _) = if apart { routes() } else { routes_and_metrics() }.split_for_parts();
     router
+        .merge(page::routes(dev))
         .fallback(async || Problem(Failure::new(ErrorCode::NotFound, "there is nothing here")))
         .method_not_allowed_fallback(async || {
             let failure = Failure::bad_request("this address does not take this method");

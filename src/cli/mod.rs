@@ -1,9 +1,17 @@
 //! The `roomlog` command: what it takes, and which file does it.
 
 mod config;
+mod doctor;
+mod history;
+mod output;
+mod publish;
+mod remote;
+mod rooms;
 mod serve;
+mod tail;
 mod token;
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -25,6 +33,16 @@ enum Command {
     Serve(serve::Serve),
     /// Make a token with the configured secret
     Token(token::Token),
+    /// Publish a message to a room, or each line of standard input
+    Publish(publish::Publish),
+    /// Follow a room: print its messages as they come
+    Tail(tail::Follow),
+    /// Print the messages that a room has
+    History(history::History),
+    /// List the rooms
+    Rooms(rooms::Rooms),
+    /// Say what in Redis's version and configuration endangers messages, and how to mend it
+    Doctor(doctor::Doctor),
     /// Print the default configuration with what each key means, or the one in force
     Config(config::Show),
 }
@@ -35,6 +53,27 @@ pub struct ConfigArgs {
     /// Configuration file (TOML)
     #[arg(long, env = "ROOMLOG_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+/// Which Redis: flags that go before the configuration.
+#[derive(Debug, Args)]
+pub struct RedisArgs {
+    /// The Redis to use (redis.url); without one, the server runs its own
+    #[arg(long, value_name = "URL")]
+    redis_url: Option<String>,
+    /// Directory for the data of the server's own Redis (embedded.data_dir)
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+impl RedisArgs {
+    /// The keys that they set.
+    pub fn overrides(&self) -> Vec<(String, toml::Value)> {
+        let set = |key: &str, value: String| (key.to_owned(), toml::Value::String(value));
+        let data_dir = self.data_dir.as_ref().map(|dir| dir.to_string_lossy().into_owned());
+        let url = self.redis_url.clone().map(|url| set("redis.url", url));
+        url.into_iter().chain(data_dir.map(|dir| set("embedded.data_dir", dir))).collect()
+    }
 }
 
 /// The configuration cannot be had.
@@ -72,10 +111,17 @@ pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(serve) => serve.run(),
         Command::Token(token) => token.run(),
+        Command::Publish(publish) => publish.run(),
+        Command::Tail(tail) => tail.run(),
+        Command::History(history) => history.run(),
+        Command::Rooms(rooms) => rooms.run(),
+        Command::Doctor(doctor) => doctor.run(),
         Command::Config(show) => show.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads the output, such as `head`, has enough.
+        Err(error) if is_closed_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&*error);
             ExitCode::FAILURE
@@ -85,6 +131,10 @@ pub fn run() -> ExitCode {
 
 /// Why a command failed, in words for people.
 pub type Failed = Box<dyn std::error::Error>;
+
+fn is_closed_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+}
 
 #[allow(clippy::print_stderr)] // This is what standard error is for.
 fn complain(error: &dyn std::error::Error) {

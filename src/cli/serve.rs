@@ -2,7 +2,6 @@
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -10,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{ConfigArgs, Failed};
+use super::{ConfigArgs, Failed, RedisArgs};
 use crate::api;
 use crate::auth::{Permission, RoomGrants, mint};
 use crate::config::Config;
@@ -29,12 +28,8 @@ pub struct Serve {
     /// Address and port to listen on (server.listen)
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
-    /// The Redis to use (redis.url); without one, the server runs its own
-    #[arg(long, value_name = "URL")]
-    redis_url: Option<String>,
-    /// Directory for the data of the server's own Redis (embedded.data_dir)
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    redis: RedisArgs,
     /// For trying things out: makes a secret, takes connections from this machine only, and prints a token
     #[arg(long)]
     dev: bool,
@@ -65,15 +60,10 @@ impl Serve {
     }
 
     fn load(&self) -> Result<Config, Failed> {
-        let text = |value: &str| toml::Value::String(value.to_owned());
-        let mut overrides = Vec::new();
-        let mut set = |key: &str, value: Option<&str>| {
-            overrides.extend(value.map(|value| (key.to_owned(), text(value))));
-        };
-        set("server.listen", self.listen.as_deref());
-        set("redis.url", self.redis_url.as_deref());
-        let data_dir = self.data_dir.as_ref().map(|dir| dir.to_string_lossy());
-        set("embedded.data_dir", data_dir.as_deref());
+        let mut overrides = self.redis.overrides();
+        if let Some(listen) = &self.listen {
+            overrides.push(("server.listen".to_owned(), toml::Value::String(listen.clone())));
+        }
         let mut config = self.config.load(overrides)?;
         if self.dev {
             if !config.server.listen.ip().is_loopback() {
@@ -107,7 +97,7 @@ async fn serve(config: Config, dev: bool) -> Result<(), Failed> {
     let stop = CancellationToken::new();
     let grace = node.config.server.shutdown_grace;
     let draining = node.draining.clone();
-    let serving = tokio::spawn(listener::serve(listener, api::router(node.clone()), draining, grace));
+    let serving = tokio::spawn(listener::serve(listener, api::router(node.clone(), dev), draining, grace));
     if let Some(listener) = metrics_listener {
         tracing::info!("metrics on http://{}/metrics", listener.local_addr()?);
         tokio::spawn(listener::serve(listener, api::metrics_router(node.clone()), stop.clone(), grace));
@@ -159,6 +149,7 @@ Publish a message, and read the room:
   curl -H \"Authorization: Bearer $ROOMLOG_TOKEN\" $ROOMLOG_URL/v1/rooms/chat.general/messages
 
 Follow it live:  roomlog tail chat.general --last 10
+In a browser:    http://{address}/
 "
     )?;
     out.flush()?;

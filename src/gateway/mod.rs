@@ -3,5 +3,6 @@
 pub mod events;
 pub mod listener;
 pub mod origin;
+pub mod page;
 mod socket;
 pub mod websocket;

@@ -2,6 +2,7 @@
 //! advice. Nothing else invents a code.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::Serialize;
 
@@ -94,6 +95,20 @@ impl ErrorCode {
 impl fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// A name that is none of the catalogue's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no error code {0:?}")]
+pub struct UnknownCode(String);
+
+impl FromStr for ErrorCode {
+    type Err = UnknownCode;
+
+    /// Reads the name on the wire.
+    fn from_str(name: &str) -> Result<Self, UnknownCode> {
+        Self::ALL.into_iter().find(|code| code.as_str() == name).ok_or_else(|| UnknownCode(name.to_owned()))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the server says, as types. Serializing one gives the map of the protocol, without `message` frames, which
 //! `encode` writes once for all readers.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -37,7 +37,7 @@ pub fn as_text<S: Serializer>(key: &Uuid, serializer: S) -> Result<S::Ok, S::Err
 }
 
 /// What would follow `after` is not to be had; delivery goes on at `next`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Gap {
     /// The last id before the gap.
     #[schema(value_type = String)]
@@ -50,7 +50,7 @@ pub struct Gap {
 }
 
 /// Why messages are not to be had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum GapReason {
     /// Retention took them, or they were deleted.

@@ -15,7 +15,7 @@ mod resp;
 #[allow(clippy::unwrap_used)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -93,7 +93,38 @@ pub struct Embedded {
     supervisor: AbortOnDropHandle<()>,
 }
 
+/// What there is of the embedded Redis, before anything is started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// One runs on the data directory.
+    Running {
+        /// Where it listens.
+        url: String,
+    },
+    /// None does.
+    Idle {
+        /// The program that would be started.
+        program: PathBuf,
+        /// Its version, such as `7.0.15`.
+        version: String,
+    },
+}
+
 impl Embedded {
+    /// Looks whether a Redis runs on the data directory, and which would be started if not. Changes nothing.
+    ///
+    /// # Errors
+    /// If none runs, and no suitable server is installed.
+    pub async fn find(options: &EmbeddedOptions) -> Result<Found, EmbeddedError> {
+        if let Some(socket) = home::existing_socket(&options.data_dir)
+            && resp::ask(&socket, &["PING"]).await.is_ok()
+        {
+            return Ok(Found::Running { url: url_of(&socket) });
+        }
+        let Program { path: program, version } = Program::find(options.server.as_deref()).await?;
+        Ok(Found::Idle { program, version })
+    }
+
     /// Starts Redis and returns when it is ready, which takes as long as loading its data takes.
     ///
     /// # Errors
@@ -105,7 +136,7 @@ impl Embedded {
 
         let spawner =
             Spawner::start().map_err(|source| EmbeddedError::Spawn { path: program.path.clone(), source })?;
-        let url = format!("redis+unix://{}", home.socket.display());
+        let url = url_of(&home.socket);
         let version = program.version.clone();
         let state = EmbeddedState::default();
         let keeper = Keeper { program, home, spawner, state: state.clone() };
@@ -236,6 +267,10 @@ impl Keeper {
         let loaded = info.lines().find_map(|line| line.strip_prefix("loading_loaded_perc:"));
         loaded.map_or_else(|| "unknown".to_owned(), |percent| format!("{} %", percent.trim()))
     }
+}
+
+fn url_of(socket: &Path) -> String {
+    format!("redis+unix://{}", socket.display())
 }
 
 fn in_words(status: std::io::Result<ExitStatus>) -> String {

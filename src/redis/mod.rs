@@ -17,6 +17,7 @@ pub mod store;
 pub mod subscriptions;
 
 pub use bell::{Bell, BellEvent, Ear, Ring, Signal};
+pub use inspect::inspect;
 pub use link::ConnectError;
 pub use log::Batch;
 pub use rooms::RoomCursor;

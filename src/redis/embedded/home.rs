@@ -87,19 +87,35 @@ fn lock(dir: &Path) -> Result<File, EmbeddedError> {
     Ok(file)
 }
 
-/// The data directory, if a socket in it fits into a Unix address and reads as a URL without escapes;
-/// otherwise a short private directory whose name follows from the data directory.
+/// The socket for a data directory, with a place for it.
 fn place_for_socket(dir: &Path, temp: &Path) -> Result<PathBuf, EmbeddedError> {
+    match name_of_socket(dir, temp) {
+        (socket, None) => Ok(socket),
+        (socket, Some(folder)) => match make_private(&folder) {
+            Ok(()) => Ok(socket),
+            Err(problem) => Err(EmbeddedError::Socket { path: folder, problem }),
+        },
+    }
+}
+
+/// The socket that a Redis on this data directory listens on, if it runs. Makes nothing.
+pub(super) fn existing_socket(dir: &Path) -> Option<PathBuf> {
+    let (socket, folder) = name_of_socket(&dir.canonicalize().ok()?, &env::temp_dir());
+    let is_ours = folder.is_none_or(|folder| is_private(&folder).is_ok_and(|private| private));
+    (is_ours && socket.exists()).then_some(socket)
+}
+
+/// In the data directory, if a socket in it fits into a Unix address and reads as a URL without escapes;
+/// otherwise in a short private directory (the second value) whose name follows from the data directory.
+fn name_of_socket(dir: &Path, temp: &Path) -> (PathBuf, Option<PathBuf>) {
     let socket = dir.join(SOCKET);
     if fits(&socket) {
-        return Ok(socket);
+        return (socket, None);
     }
     let name = format!("roomlog-{}", Uuid::new_v5(&Uuid::NAMESPACE_OID, dir.as_os_str().as_encoded_bytes()));
-    let short = [temp, Path::new("/tmp")].map(|folder| folder.join(&name));
-    let [usual, last] = &short;
+    let [usual, last] = [temp, Path::new("/tmp")].map(|folder| folder.join(&name));
     let folder = if fits(&usual.join(SOCKET)) { usual } else { last };
-    make_private(folder).map_err(|problem| EmbeddedError::Socket { path: folder.clone(), problem })?;
-    Ok(folder.join(SOCKET))
+    (folder.join(SOCKET), Some(folder))
 }
 
 fn fits(socket: &Path) -> bool {
@@ -116,13 +132,17 @@ fn make_private(folder: &Path) -> Result<(), String> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(error.to_string()),
     }
-    let found = fs::symlink_metadata(folder).map_err(|error| error.to_string())?;
-    let owned = found.uid() == nix::unistd::geteuid().as_raw();
-    if found.is_dir() && owned && found.mode() & 0o077 == 0 {
-        Ok(())
-    } else {
-        Err("it exists, and is not a directory that only this user can enter".to_owned())
+    match is_private(folder) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err("it exists, and is not a directory that only this user can enter".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
+}
+
+fn is_private(folder: &Path) -> io::Result<bool> {
+    let found = fs::symlink_metadata(folder)?;
+    let owned = found.uid() == nix::unistd::geteuid().as_raw();
+    Ok(found.is_dir() && owned && found.mode() & 0o077 == 0)
 }
 
 #[cfg(test)]
@@ -175,6 +195,17 @@ mod tests {
         }
         let two = ["/a b", "/a c"].map(|dir| place_for_socket(Path::new(dir), short).unwrap());
         assert_ne!(two[0], two[1]);
+    }
+
+    #[test]
+    fn looking_for_a_socket_makes_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        assert_eq!(existing_socket(&temp.path().join("missing")), None);
+        assert_eq!(existing_socket(temp.path()), None);
+        assert_eq!(temp.path().read_dir().unwrap().count(), 0);
+        let home = Home::open(temp.path()).unwrap();
+        fs::write(&home.socket, "").unwrap();
+        assert_eq!(existing_socket(temp.path()), Some(home.socket.clone()));
     }
 
     #[test]

@@ -1,0 +1,173 @@
+//! `roomlog doctor`.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::output::{Output, Style};
+use super::remote::run;
+use super::{ConfigArgs, Failed, RedisArgs};
+use crate::config::Config;
+use crate::redis::durability::{Durability, Finding, ServerFacts, Severity, findings, in_force};
+use crate::redis::embedded::{Embedded, EmbeddedOptions, Found};
+use crate::redis::inspect;
+
+/// Time for Redis to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Columns of a line of text.
+const WIDTH: usize = 78;
+
+/// Says what in the Redis that the server uses, or would use, endangers messages, and how to mend it. Changes nothing.
+/// Ends with 1 where confirmed messages can be lost against what was asked for.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    #[command(flatten)]
+    config: ConfigArgs,
+    #[command(flatten)]
+    redis: RedisArgs,
+    /// Print JSON lines, as is done where standard output is no terminal
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is known of one Redis.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// Where it is, without secrets.
+    redis: String,
+    /// What was asked for.
+    durability: Durability,
+    /// What it is and how it is set.
+    in_force: String,
+    /// What follows.
+    findings: Vec<Finding>,
+}
+
+impl Doctor {
+    pub fn run(self) -> Result<(), Failed> {
+        let config = self.config.load(self.redis.overrides())?;
+        let output = Output::new(self.json);
+        let reports = run(examine(&config))?;
+        for report in &reports {
+            match output.is_for_people() {
+                true => report.lines(output.style()).iter().try_for_each(|line| output.line(line))?,
+                false => output.json(report)?,
+            }
+        }
+        let all = reports.iter().flat_map(|report| &report.findings);
+        match all.filter(|finding| finding.severity == Severity::Danger).count() {
+            0 => Ok(()),
+            1 => Err("1 finding endangers messages".into()),
+            count => Err(format!("{count} findings endanger messages").into()),
+        }
+    }
+}
+
+async fn examine(config: &Config) -> Result<Vec<Report>, Failed> {
+    let durability = config.durability();
+    if let Some(url) = &config.redis.url {
+        let nodes = inspect(url.expose(), PATIENCE).await?;
+        let report = |(node, facts): (Option<String>, ServerFacts)| Report {
+            redis: node.map_or(url.to_string(), |node| format!("{url}, {node}")),
+            durability,
+            in_force: in_force(&facts),
+            findings: findings(&facts, durability),
+        };
+        return Ok(nodes.into_iter().map(report).collect());
+    }
+    let data_dir = config.embedded.data_dir.clone();
+    let place = data_dir.display().to_string();
+    let options = EmbeddedOptions { data_dir, server: config.embedded.server.clone() };
+    let report = match Embedded::find(&options).await? {
+        Found::Running { url } => {
+            let facts = inspect(&url, PATIENCE).await?.pop().map(|(_, facts)| facts).unwrap_or_default();
+            // What is only a warning is how the server starts it, and nobody else sets it.
+            let findings = findings(&facts, durability);
+            let findings = findings.into_iter().filter(|finding| finding.severity != Severity::Warning);
+            Report {
+                redis: format!("the server's own, in {place}"),
+                durability,
+                in_force: in_force(&facts),
+                findings: findings.collect(),
+            }
+        }
+        Found::Idle { program, version } => Report {
+            redis: format!("the server's own, in {place}"),
+            durability,
+            in_force: format!("not running; the server would start {} {version}", program.display()),
+            findings: vec![Finding {
+                severity: Severity::Fine,
+                what: "appendonly yes, appendfsync always, noeviction".into(),
+                consequence: "so it would be started: neither kill nor power loss loses what was confirmed"
+                    .into(),
+                mend: String::new(),
+            }],
+        },
+    };
+    Ok(vec![report])
+}
+
+impl Report {
+    /// For people.
+    fn lines(&self, style: Style) -> Vec<String> {
+        let Style { bold, dim, red, yellow, green, plain, .. } = style;
+        let Self { redis, durability, in_force, findings } = self;
+        let mut lines = vec![format!("{bold}Redis: {redis}{plain}")];
+        lines.extend(wrap(in_force, 2));
+        lines.push(format!("  {dim}asked for: durability = \"{durability}\"{plain}"));
+        for Finding { severity, what, consequence, mend } in findings {
+            let (colour, word) = match severity {
+                Severity::Danger => (red, "danger "),
+                Severity::Warning => (yellow, "warning"),
+                Severity::Fine => (green, "fine   "),
+            };
+            lines.push(String::new());
+            lines.push(format!("{colour}{word}{plain}  {bold}{what}{plain}"));
+            lines.extend(wrap(consequence, 9));
+            // In one piece, to be copied.
+            lines.extend((!mend.is_empty()).then(|| format!("         {green}mend:{plain} {mend}")));
+        }
+        lines
+    }
+}
+
+/// Lines of words that fit, each after so many spaces.
+fn wrap(text: &str, indent: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= WIDTH => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(" ".repeat(indent) + word),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_names_each_finding_its_consequence_and_its_mend() {
+        let facts =
+            ServerFacts { version: "7.0.15".into(), aof_last_write_ok: true, ..ServerFacts::default() };
+        let facts = ServerFacts { appendonly: Some(false), save: Some(String::new()), ..facts };
+        let report = Report {
+            redis: "redis://h".into(),
+            durability: Durability::Disk,
+            in_force: in_force(&facts),
+            findings: findings(&facts, Durability::Disk),
+        };
+        let lines = report.lines(Style::default());
+        let at = lines.iter().position(|line| line == "danger   appendonly no");
+        let words = at.and_then(|at| lines.get(at + 1..at + 4)).unwrap_or_default().join(" ");
+        assert!(words.contains("loses everything"), "{lines:#?}");
+        assert!(words.contains("mend: CONFIG SET appendonly yes"), "{lines:#?}");
+        assert!(lines.iter().all(|line| line.contains("mend:") || line.chars().count() <= 80), "{lines:#?}");
+    }
+}

@@ -1,0 +1,181 @@
+//! `roomlog history`.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+
+use super::Failed;
+use super::output::{Output, note};
+use super::remote::{Remote, advise, run};
+use crate::client::{Client, Gap, Message, Page};
+use crate::log::follow::{follows, reason};
+use crate::protocol::request::Range;
+use crate::protocol::{MessageId, RoomName};
+use crate::time::now_ms;
+
+/// Most messages of one page.
+const PAGE: usize = 1000;
+
+/// Prints messages of a room, oldest first: the newest ones, unless told where to begin.
+#[derive(Debug, Args)]
+pub struct History {
+    /// The room
+    room: RoomName,
+    /// The messages after this one; 0 for the oldest that are retained
+    #[arg(long, value_name = "ID", group = "from")]
+    after: Option<MessageId>,
+    /// The newest messages before this one
+    #[arg(long, value_name = "ID", group = "from")]
+    before: Option<MessageId>,
+    /// The messages from this time on: 2026-01-31T12:00:00Z, Unix milliseconds, or how long ago, such as 90m
+    #[arg(long, value_name = "TIME", group = "from", value_parser = time)]
+    from_time: Option<u64>,
+    /// Most messages
+    #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: u64,
+    /// All messages, from the first to the last
+    #[arg(long, conflicts_with = "limit")]
+    all: bool,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+impl History {
+    pub fn run(self) -> Result<(), Failed> {
+        run(self.print())
+    }
+
+    async fn print(self) -> Result<(), Failed> {
+        let client = self.remote.client()?;
+        let mut printer = Printer { output: self.remote.output(), last: None, printed: 0 };
+        let limit = if self.all { usize::MAX } else { usize::try_from(self.limit)? };
+        match (self.after, self.from_time, self.before) {
+            (Some(MessageId::ZERO), ..) => {
+                printer.forward(&client, &self.room, Range::Oldest, limit, None).await?;
+            }
+            (Some(id), ..) => {
+                printer.last = Some(id);
+                printer.forward(&client, &self.room, Range::After(id), limit, None).await?;
+            }
+            (None, Some(ms), _) => {
+                printer.forward(&client, &self.room, Range::FromTime(ms), limit, None).await?;
+            }
+            (None, None, before) if self.all => {
+                printer.forward(&client, &self.room, Range::Oldest, limit, before).await?;
+            }
+            (None, None, before) => printer.backward(&client, &self.room, before, limit).await?,
+        }
+        if printer.printed == 0 && printer.output.is_for_people() {
+            note("no messages")?;
+        }
+        Ok(())
+    }
+}
+
+/// Prints pages, and between their messages the gaps: a page tells of its first one only, but ids are dense.
+struct Printer {
+    output: Output,
+    last: Option<MessageId>,
+    printed: usize,
+}
+
+impl Printer {
+    /// Prints page after page, up to a number of messages or an id.
+    async fn forward(
+        &mut self,
+        client: &Client,
+        room: &RoomName,
+        mut range: Range,
+        limit: usize,
+        end: Option<MessageId>,
+    ) -> Result<(), Failed> {
+        while self.printed < limit {
+            let page = client.history(room, range, (limit - self.printed).min(PAGE)).await.map_err(advise)?;
+            for message in &page.messages {
+                if end.is_some_and(|end| message.id >= end) {
+                    return Ok(());
+                }
+                self.message(message)?;
+            }
+            let Some(last) = self.last.filter(|_| page.more) else {
+                return self.end(&page, true);
+            };
+            range = Range::After(last);
+        }
+        Ok(())
+    }
+
+    /// Prints the newest messages, which come in pages from the end.
+    async fn backward(
+        &mut self,
+        client: &Client,
+        room: &RoomName,
+        before: Option<MessageId>,
+        limit: usize,
+    ) -> Result<(), Failed> {
+        let (mut pages, mut count): (Vec<Page>, usize) = (Vec::new(), 0);
+        let mut range = before.map_or(Range::Newest, Range::Before);
+        while count < limit {
+            let page = client.history(room, range, (limit - count).min(PAGE)).await.map_err(advise)?;
+            let (first, more) = (page.messages.first().map(|message| message.id), page.more);
+            count += page.messages.len();
+            pages.push(page);
+            match first.filter(|_| more) {
+                Some(first) => range = Range::Before(first),
+                None => break,
+            }
+        }
+        for page in pages.iter().rev() {
+            page.messages.iter().try_for_each(|message| self.message(message))?;
+        }
+        pages.first().map_or(Ok(()), |newest| self.end(newest, before.is_none()))
+    }
+
+    fn message(&mut self, message: &Message) -> Result<(), Failed> {
+        if let Some(after) = self.last.replace(message.id)
+            && !follows(after, message.id)
+        {
+            self.output.gap(&Gap { after, next: message.id, reason: reason(after, message.id) })?;
+        }
+        self.output.message(message)?;
+        self.printed += 1;
+        Ok(())
+    }
+
+    /// Tells what is missing behind the last message; up to the head, if the page goes so far.
+    fn end(&self, page: &Page, to_head: bool) -> Result<(), Failed> {
+        let gap = match self.last {
+            Some(last) if to_head && last < page.head => {
+                Some(Gap { after: last, next: page.head.successor(), reason: reason(last, page.head) })
+            }
+            Some(last) => page.gap.filter(|gap| last < gap.next),
+            None => page.gap,
+        };
+        Ok(gap.map_or(Ok(()), |gap| self.output.gap(&gap))?)
+    }
+}
+
+fn time(text: &str) -> Result<u64, String> {
+    let since_epoch =
+        |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as u64;
+    let point = text.parse().ok().or_else(|| humantime::parse_rfc3339_weak(text).ok().map(since_epoch));
+    let ago =
+        || humantime::parse_duration(text).ok().map(|ago| now_ms().saturating_sub(ago.as_millis() as u64));
+    point
+        .or_else(ago)
+        .ok_or_else(|| "write it as 2026-01-31T12:00:00Z, as Unix milliseconds, or as 90m".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_points_or_how_long_ago() {
+        assert_eq!(time("1700000000000"), Ok(1_700_000_000_000));
+        assert_eq!(time("2023-11-14T22:13:20Z"), Ok(1_700_000_000_000));
+        assert_eq!(time("2023-11-14 22:13:20"), Ok(1_700_000_000_000));
+        assert!(time("1h").is_ok_and(|ms| now_ms().abs_diff(ms + 3_600_000) < 1000));
+        assert!(time("yesterday").is_err());
+    }
+}

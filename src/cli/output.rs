@@ -1,0 +1,232 @@
+//! Printing: for people on a terminal, JSON lines elsewhere.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::client::{Gap, GapReason, Message};
+
+/// Where a command prints, and how.
+#[derive(Debug)]
+pub struct Output {
+    json: bool,
+    style: Style,
+    day: String,
+}
+
+impl Output {
+    /// JSON lines if asked for, or if standard output is no terminal.
+    pub fn new(json: bool) -> Self {
+        let terminal = io::stdout().is_terminal();
+        Self { json: json || !terminal, style: Style::of(terminal), day: String::new() }
+    }
+
+    /// Whether people read it.
+    pub fn is_for_people(&self) -> bool {
+        !self.json
+    }
+
+    /// How to emphasise.
+    pub fn style(&self) -> Style {
+        self.style
+    }
+
+    /// Prints a line.
+    ///
+    /// # Errors
+    /// If nothing can be written, as when the reader of a pipe has gone.
+    pub fn line(&self, line: &str) -> io::Result<()> {
+        writeln!(io::stdout().lock(), "{line}")
+    }
+
+    /// Prints a value as a line of JSON.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub fn json(&self, value: &impl Serialize) -> io::Result<()> {
+        self.line(&serde_json::to_string(value)?)
+    }
+
+    /// Prints a message.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub fn message(&mut self, message: &Message) -> io::Result<()> {
+        if self.json {
+            return self.json(message);
+        }
+        let (day, time) = day_and_time(message.id.ms);
+        let Style { dim, plain, .. } = self.style;
+        if day != self.day {
+            self.line(&format!("{dim}{day} UTC{plain}"))?;
+            self.day = day;
+        }
+        self.line(&for_people(message, &time, self.style))
+    }
+
+    /// Prints that messages are lost: for people on standard error, so that it is never taken for a message.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub fn gap(&self, gap: &Gap) -> io::Result<()> {
+        if self.json {
+            let Gap { after, next, reason } = gap;
+            return self.json(&json!({ "op": "gap", "after": after, "next": next, "reason": reason }));
+        }
+        let Gap { after, next, reason } = gap;
+        note(&match reason {
+            GapReason::Trimmed => {
+                let few = next.seq.checked_sub(after.seq + 1).filter(|lost| *lost > 0);
+                let lost = few.map_or("messages are".to_owned(), |lost| match lost {
+                    1 => "1 message is".to_owned(),
+                    lost => format!("{lost} messages are"),
+                });
+                format!("{lost} missing after {after}: too old, or deleted")
+            }
+            GapReason::Rewound => {
+                format!(
+                    "messages after {after} may be missing: Redis came back without them; it goes on at {next}"
+                )
+            }
+        })
+    }
+}
+
+/// Says something on standard error that is no result.
+///
+/// # Errors
+/// If nothing can be written.
+pub fn note(words: &str) -> io::Result<()> {
+    let Style { dim, plain, .. } = Style::of(io::stderr().is_terminal());
+    writeln!(io::stderr(), "{dim}-- {words}{plain}")
+}
+
+/// Escape sequences, all empty where there are no colours.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Style {
+    /// For what matters.
+    pub bold: &'static str,
+    /// For what matters less.
+    pub dim: &'static str,
+    /// For danger.
+    pub red: &'static str,
+    /// For warnings.
+    pub yellow: &'static str,
+    /// For what is fine.
+    pub green: &'static str,
+    /// For names, which each have one of them.
+    names: [&'static str; 6],
+    /// Ends them all.
+    pub plain: &'static str,
+}
+
+impl Style {
+    /// Colours, on a terminal whose user did not set `NO_COLOR`.
+    pub fn of(terminal: bool) -> Self {
+        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+        if !terminal || unwanted || dumb {
+            return Self::default();
+        }
+        Self {
+            bold: "\x1b[1m",
+            dim: "\x1b[2m",
+            red: "\x1b[31m",
+            yellow: "\x1b[33m",
+            green: "\x1b[32m",
+            names: ["\x1b[32m", "\x1b[33m", "\x1b[34m", "\x1b[35m", "\x1b[36m", "\x1b[96m"],
+            plain: "\x1b[0m",
+        }
+    }
+
+    fn name(&self, name: &str) -> &'static str {
+        let sum = name.bytes().fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        self.names[sum % self.names.len()]
+    }
+}
+
+/// `12:00:05  ann       hello`; a type is shown where it is not the usual one.
+fn for_people(message: &Message, time: &str, style: Style) -> String {
+    let Style { dim, plain, .. } = style;
+    let colour = style.name(&message.from);
+    let from = printable(&message.from);
+    let kind = match message.kind.as_str() {
+        "message" => String::new(),
+        kind => format!("{dim}[{}]{plain} ", printable(kind)),
+    };
+    let data = match &message.data {
+        Value::String(text) => printable(text).into_owned(),
+        data => printable(&data.to_string()).into_owned(),
+    };
+    format!("{dim}{time}{plain}  {colour}{from:<8}{plain}  {kind}{data}")
+}
+
+/// Text without what a terminal would take for a command: control characters, and those that turn the direction of
+/// writing, are shown by their codes.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let harmful = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(harmful) {
+        return text.into();
+    }
+    text.chars()
+        .fold(String::with_capacity(text.len() + 8), |mut out, c| {
+            if harmful(c) {
+                let _always_fits = write!(out, "{}", c.escape_default());
+            } else {
+                out.push(c);
+            }
+            out
+        })
+        .into()
+}
+
+/// A point in time as `2026-01-31` and `12:00:05`, in UTC.
+pub fn day_and_time(ms: u64) -> (String, String) {
+    // The last second of the year 9999, beyond which dates have no agreed form.
+    let seconds = (ms / 1000).min(253_402_300_799);
+    let text = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string();
+    let (day, time) = text.split_once('T').unwrap_or((&text, ""));
+    (day.to_owned(), time.trim_end_matches('Z').to_owned())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::protocol::MessageId;
+
+    fn message(kind: &str, data: Value) -> Message {
+        Message {
+            room: "chat".parse().unwrap(),
+            id: MessageId::new(1_700_000_000_000, 1),
+            key: uuid::Uuid::nil(),
+            from: "ann".into(),
+            kind: kind.into(),
+            data,
+        }
+    }
+
+    #[test]
+    fn messages_for_people_are_compact_lines() {
+        let shown = |kind, data| for_people(&message(kind, data), "22:13:20", Style::default());
+        assert_eq!(shown("message", json!("hello")), "22:13:20  ann       hello");
+        assert_eq!(shown("note", json!({ "a": [1, null] })), "22:13:20  ann       [note] {\"a\":[1,null]}");
+        assert_eq!(
+            shown("message", json!("a\u{1b}[31m\nb\u{202e}")),
+            "22:13:20  ann       a\\u{1b}[31m\\nb\\u{202e}"
+        );
+    }
+
+    #[test]
+    fn times_are_split_into_day_and_time() {
+        assert_eq!(day_and_time(1_700_000_000_999), ("2023-11-14".into(), "22:13:20".into()));
+        assert_eq!(day_and_time(u64::MAX).0, "9999-12-31");
+    }
+}

@@ -1,0 +1,298 @@
+//! `roomlog publish`.
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::Failed;
+use super::output::{Output, note};
+use super::remote::{Remote, advise, run};
+use crate::client::{Client, Error, NewMessage, Published};
+use crate::protocol::request::DEFAULT_TYPE;
+use crate::protocol::{ErrorCode, RoomName};
+
+/// Lines that are sent at once, and their bytes: together no more than a server with the usual limits takes.
+const LINES: usize = 500;
+const BYTES: usize = 512 * 1024;
+
+/// For how long lines are sent again that the server could not store.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The pause before they are sent again, unless the server asks for a longer one.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How often progress is shown.
+const PROGRESS: Duration = Duration::from_millis(200);
+
+/// Publishes a message, or many, and prints what ids they got.
+#[derive(Debug, Args)]
+pub struct Publish {
+    /// The room
+    room: RoomName,
+    /// The message: JSON if it reads as JSON, else text (to send such text, quote it: '"42"'). With `-`, each line of
+    /// standard input is one
+    #[arg(allow_negative_numbers = true)]
+    data: String,
+    /// The message's type
+    #[arg(long = "type", value_name = "TYPE", default_value = DEFAULT_TYPE)]
+    kind: String,
+    /// The message's key: publishing again with the same one stores nothing new
+    #[arg(long, value_name = "UUID")]
+    key: Option<Uuid>,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+impl Publish {
+    pub fn run(self) -> Result<(), Failed> {
+        let (client, output) = (self.remote.client()?, self.remote.output());
+        match (self.data.as_str(), self.key) {
+            ("-", Some(_)) => Err("--key is for one message; lines get a new key each".into()),
+            ("-", None) => run(self.lines(&client, &output)),
+            _ => run(self.one(&client, &output)),
+        }
+    }
+
+    fn message(&self, text: &str) -> NewMessage {
+        let mut message = NewMessage::new(self.room.clone(), data(text));
+        message.kind = Some(self.kind.clone());
+        message
+    }
+
+    async fn one(&self, client: &Client, output: &Output) -> Result<(), Failed> {
+        let mut message = self.message(&self.data);
+        message.key = self.key.unwrap_or(message.key);
+        match client.publish(&message).await {
+            Ok(published) => Ok(print(output, &published)?),
+            // Nothing listens: surely nothing is stored, and a key would not help.
+            Err(error @ Error::Refused(_)) if error.is_temporary() => {
+                Err(format!("{error}: --key {}", message.key).into())
+            }
+            Err(error) => Err(advise(error)),
+        }
+    }
+
+    async fn lines(&self, client: &Client, output: &Output) -> Result<(), Failed> {
+        let mut lines = read_lines();
+        let mut progress = Progress::new(output);
+        let (mut waiting, mut refused) = (Vec::new(), 0);
+        while lines.recv_many(&mut waiting, LINES).await > 0 {
+            for batch in batches(std::mem::take(&mut waiting)) {
+                let mut messages = Vec::with_capacity(batch.len());
+                let mut unreadable = None;
+                for Line { number, text } in batch {
+                    match text {
+                        Ok(text) => messages.push((number, self.message(&text))),
+                        Err(error) => unreadable = Some(format!("line {number}: {error}")),
+                    }
+                }
+                refused += send(client, output, messages, &mut progress).await?;
+                if let Some(why) = unreadable {
+                    return Err(why.into());
+                }
+            }
+        }
+        progress.end(&self.room)?;
+        match refused {
+            0 => Ok(()),
+            1 => Err("1 line was refused".into()),
+            _ => Err(format!("{refused} lines were refused").into()),
+        }
+    }
+}
+
+/// Sends messages with the numbers of their lines: in smaller batches if they are too large together, and those again that
+/// the server could not store. How many it refused.
+async fn send(
+    client: &Client,
+    output: &Output,
+    batch: Vec<(usize, NewMessage)>,
+    progress: &mut Progress,
+) -> Result<usize, Failed> {
+    let (mut refused, mut told) = (0, false);
+    let deadline = Instant::now() + PATIENCE;
+    let mut batches = VecDeque::from([batch]);
+    while let Some(mut batch) = batches.pop_front().filter(|batch| !batch.is_empty()) {
+        let messages: Vec<NewMessage> = batch.iter().map(|(_, message)| message.clone()).collect();
+        let mut why = None;
+        let outcomes = match client.publish_all(&messages).await {
+            Ok(outcomes) => outcomes,
+            Err(Error::Refused(failure)) if failure.code == ErrorCode::TooLarge && batch.len() > 1 => {
+                let second = batch.split_off(batch.len() / 2);
+                batches.push_front(second);
+                batches.push_front(batch);
+                continue;
+            }
+            Err(Error::Refused(failure)) if failure.code == ErrorCode::TooLarge => vec![Err(failure)],
+            // Whoever has published nothing yet more likely has a wrong address than a server that restarts.
+            Err(error) if error.is_temporary() && progress.count > 0 => {
+                why = Some(error);
+                Vec::new()
+            }
+            Err(error) => return Err(advise(error)),
+        };
+        let mut again = batch.split_off(outcomes.len());
+        for ((number, message), outcome) in batch.into_iter().zip(outcomes) {
+            match outcome.map_err(Error::from) {
+                Ok(published) => progress.published(output, &published)?,
+                Err(error) if error.is_temporary() => {
+                    again.push((number, message));
+                    why = why.or(Some(error));
+                }
+                Err(Error::Refused(failure))
+                    if matches!(failure.code, ErrorCode::BadRequest | ErrorCode::TooLarge) =>
+                {
+                    note(&format!("line {number}: {failure}"))?;
+                    refused += 1;
+                }
+                Err(error) => return Err(advise(error)),
+            }
+        }
+        if let Some(error) = why {
+            if Instant::now() > deadline {
+                return Err(advise(error));
+            }
+            if !std::mem::replace(&mut told, true) {
+                note(&format!("{error}; trying again"))?;
+            }
+            let asked = Duration::from_millis(error.retry_after_ms().unwrap_or_default());
+            tokio::time::sleep(asked.max(PAUSE)).await;
+        }
+        if !again.is_empty() {
+            batches.push_front(again);
+        }
+    }
+    Ok(refused)
+}
+
+/// A line of standard input, and its number.
+struct Line {
+    number: usize,
+    text: io::Result<String>,
+}
+
+/// Reads lines on a thread of its own, which nothing has to wait for. Empty ones are left out.
+fn read_lines() -> mpsc::Receiver<Line> {
+    let (sender, receiver) = mpsc::channel(LINES);
+    std::thread::spawn(move || {
+        for (index, text) in io::stdin().lock().lines().enumerate() {
+            let is_empty = text.as_ref().is_ok_and(|text| text.trim().is_empty());
+            let ends = text.is_err();
+            let line = Line { number: index + 1, text };
+            if !is_empty && sender.blocking_send(line).is_err() || ends {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// Splits lines into batches that are not too large; a line that alone is too large is one of its own.
+fn batches(lines: Vec<Line>) -> Vec<Vec<Line>> {
+    let mut batches: Vec<Vec<Line>> = Vec::new();
+    let mut bytes = 0;
+    for line in lines {
+        let length = line.text.as_ref().map_or(0, String::len);
+        bytes += length;
+        match batches.last_mut() {
+            Some(batch) if bytes <= BYTES => batch.push(line),
+            _ => {
+                batches.push(vec![line]);
+                bytes = length;
+            }
+        }
+    }
+    batches
+}
+
+/// What the text on a command line stands for.
+fn data(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+}
+
+fn print(output: &Output, published: &Published) -> io::Result<()> {
+    match (output.is_for_people(), published.duplicate) {
+        (false, _) => output.json(published),
+        (true, false) => output.line(&published.id.to_string()),
+        (true, true) => output.line(&format!("{} duplicate: the key was known", published.id)),
+    }
+}
+
+/// How many lines are published: counted on a terminal while a file is read, and printed one by one otherwise.
+struct Progress {
+    count: usize,
+    counts_only: bool,
+    shows: bool,
+    shown: Instant,
+}
+
+impl Progress {
+    fn new(output: &Output) -> Self {
+        let counts_only = output.is_for_people() && !io::stdin().is_terminal();
+        let shows = !io::stdin().is_terminal() && io::stderr().is_terminal();
+        Self { count: 0, counts_only, shows, shown: Instant::now() }
+    }
+
+    fn published(&mut self, output: &Output, published: &Published) -> io::Result<()> {
+        self.count += 1;
+        if !self.counts_only {
+            print(output, published)?;
+        }
+        if self.shows && self.counts_only && self.shown.elapsed() >= PROGRESS {
+            self.shown = Instant::now();
+            write!(io::stderr(), "\r{} messages", self.count)?;
+        }
+        Ok(())
+    }
+
+    fn end(&self, room: &RoomName) -> io::Result<()> {
+        if !self.counts_only {
+            return Ok(());
+        }
+        let erase = if self.shows { "\r" } else { "" };
+        let words = if self.count == 1 { "1 message" } else { &format!("{} messages", self.count) };
+        writeln!(io::stdout(), "{erase}published {words} to {room}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_reads_as_json_is_json_and_the_rest_is_text() {
+        for (text, value) in [
+            ("{\"a\": 1}", json!({ "a": 1 })),
+            ("42", json!(42)),
+            ("\"42\"", json!("42")),
+            ("hello world", json!("hello world")),
+            ("{a}", json!("{a}")),
+            ("", json!("")),
+        ] {
+            assert_eq!(data(text), value);
+        }
+    }
+
+    #[test]
+    fn batches_stay_small_and_keep_the_order() {
+        let lines = |lengths: &[usize]| {
+            let line = |(number, length): (usize, &usize)| Line { number, text: Ok("x".repeat(*length)) };
+            lengths.iter().enumerate().map(line).collect::<Vec<_>>()
+        };
+        let numbers = |lengths: &[usize]| -> Vec<Vec<usize>> {
+            let batches = batches(lines(lengths));
+            batches.iter().map(|batch| batch.iter().map(|line| line.number).collect()).collect()
+        };
+        assert_eq!(numbers(&[]), Vec::<Vec<usize>>::new());
+        assert_eq!(numbers(&[1, 2, 3]), [[0, 1, 2]]);
+        assert_eq!(numbers(&[1, BYTES, BYTES * 2, 1, 1]), vec![vec![0], vec![1], vec![2], vec![3, 4]]);
+    }
+}

@@ -1,0 +1,100 @@
+//! Where a reader of a room stands: proves, whatever the server sends after a reconnect, that each message is handed on
+//! once, in order, or a gap is told. No I/O.
+
+use crate::log::follow::{follows, reason};
+use crate::protocol::MessageId;
+use crate::protocol::frame::{Gap, GapReason};
+
+/// A reader that stands right behind this message.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reader(pub MessageId);
+
+/// What a message is to a reader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It had it before.
+    Known,
+    /// It is the next one.
+    Next,
+    /// Those before it are lost, and the server did not say so.
+    After(Gap),
+}
+
+impl Reader {
+    /// The server confirmed the subscription, and named its newest id: before the position, it lost some.
+    pub fn resume(&mut self, head: MessageId) -> Option<Gap> {
+        let after = self.0;
+        (head < after).then(|| {
+            self.0 = head;
+            Gap { after, next: head.successor(), reason: GapReason::Rewound }
+        })
+    }
+
+    /// A message came.
+    pub fn message(&mut self, id: MessageId) -> Verdict {
+        let after = self.0;
+        if id <= after {
+            return Verdict::Known;
+        }
+        self.0 = id;
+        if follows(after, id) {
+            Verdict::Next
+        } else {
+            Verdict::After(Gap { after, next: id, reason: reason(after, id) })
+        }
+    }
+
+    /// The server told of a gap. Not again, if it was passed before.
+    pub fn gap(&mut self, gap: Gap) -> Option<Gap> {
+        let reached = gap.next.predecessor();
+        if reached == self.0 || (gap.reason == GapReason::Trimmed && reached < self.0) {
+            return None;
+        }
+        self.0 = reached;
+        Some(gap)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(ms: u64, seq: u64) -> MessageId {
+        MessageId::new(ms, seq)
+    }
+
+    fn gap(after: MessageId, next: MessageId, reason: GapReason) -> Gap {
+        Gap { after, next, reason }
+    }
+
+    #[test]
+    fn messages_come_once_and_holes_are_told() {
+        let mut reader = Reader(id(5, 1));
+        assert_eq!(reader.message(id(5, 1)), Verdict::Known);
+        assert_eq!(reader.message(id(6, 2)), Verdict::Next);
+        let hole = gap(id(6, 2), id(7, 5), GapReason::Trimmed);
+        assert_eq!(reader.message(id(7, 5)), Verdict::After(hole));
+        let rewound = gap(id(7, 5), id(9, 3), GapReason::Rewound);
+        assert_eq!(reader.message(id(9, 3)), Verdict::After(rewound));
+    }
+
+    #[test]
+    fn a_gap_that_the_server_told_is_told_once() {
+        let mut reader = Reader(id(5, 1));
+        let told = gap(id(5, 1), id(9, 7), GapReason::Trimmed);
+        assert_eq!(reader.gap(told), Some(told));
+        assert_eq!(reader.message(id(9, 7)), Verdict::Next);
+        assert_eq!(reader.gap(told), None);
+    }
+
+    #[test]
+    fn a_redis_that_lost_messages_is_noticed_once() {
+        let mut reader = Reader(id(9, 7));
+        let told = gap(id(9, 7), id(8, 6), GapReason::Rewound);
+        assert_eq!(reader.resume(id(8, 5)), Some(told));
+        assert_eq!(reader.gap(told), None);
+        assert_eq!(reader.message(id(7, 4)), Verdict::Known);
+        assert_eq!(reader.message(id(10, 6)), Verdict::Next);
+        assert_eq!(reader.resume(id(10, 6)), None);
+    }
+}

@@ -1,0 +1,100 @@
+//! What goes to the server and comes back, as types.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::protocol::frame::Gap;
+use crate::protocol::{MessageId, RoomName};
+
+/// A message to publish.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NewMessage {
+    /// The room that it is for.
+    pub room: RoomName,
+    /// Its content: any JSON value.
+    pub data: Value,
+    /// Its type; `message` where there is none.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Its key. Publishing the same key again stores nothing new, so a retry is safe.
+    pub key: Uuid,
+}
+
+impl NewMessage {
+    /// A message with a new key.
+    pub fn new(room: RoomName, data: Value) -> Self {
+        Self { room, data, kind: None, key: Uuid::new_v4() }
+    }
+}
+
+/// A message that the server stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// The id that the log gave it.
+    pub id: MessageId,
+    /// Its key.
+    pub key: Uuid,
+    /// Whether the key was known, so that nothing new was stored.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub duplicate: bool,
+}
+
+/// A message of a room.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Message {
+    /// The room.
+    pub room: RoomName,
+    /// Its id.
+    pub id: MessageId,
+    /// The key that its sender gave it.
+    pub key: Uuid,
+    /// Who published it.
+    pub from: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its content.
+    pub data: Value,
+}
+
+/// A page of a room's history.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Page {
+    /// The messages, oldest first.
+    pub messages: Vec<Message>,
+    /// Whether there are more in the direction asked for.
+    pub more: bool,
+    /// The room's newest id.
+    pub head: MessageId,
+    /// The first place in the page at which messages are missing.
+    pub gap: Option<Gap>,
+}
+
+/// What the server knows of a room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Room {
+    /// Its name.
+    pub room: RoomName,
+    /// The newest id ever given.
+    pub head: MessageId,
+    /// The oldest id that is retained.
+    pub first: Option<MessageId>,
+    /// Messages that are retained.
+    pub length: u64,
+    /// Bytes of memory that they take in Redis.
+    pub bytes: u64,
+    /// Live subscribers of the node that was asked.
+    pub subscribers: u64,
+    /// Durable subscriptions.
+    pub subscriptions: u64,
+}
+
+/// Some of the rooms.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct RoomList {
+    /// Their names. Pages may repeat one another's.
+    pub rooms: Vec<RoomName>,
+    /// What to ask for next; none at the end.
+    pub cursor: Option<String>,
+}
