@@ -232,7 +232,7 @@ async fn what_is_no_http_or_no_websocket_does_no_harm() {
         &[0x81, 2, b'{', b'}'][..],
         &[0x83, 0x80, 0, 0, 0, 0],
         &[0x80, 0x80, 0, 0, 0, 0],
-        &[0x89, 0xfe, 1, 0],
+        &[0x89, 0xfe, 1, 0, 0, 0, 0, 0],
     ] {
         let mut client = Client::connect(&server, &everything("ann")).await;
         client.stream().write_all(frame).await.unwrap();
