@@ -157,16 +157,21 @@ impl Node {
             tasks: Mutex::default(),
         });
         node.inspect_redis(true).await;
-        node.run_tasks();
+        // Before anybody can connect: a token that was revoked is not accepted for a moment.
+        let mut position = "0-0".to_owned();
+        while node.read_revocations(&mut position).await == Err(Unavailable) {
+            node.pause(REVOCATIONS_INTERVAL).await;
+        }
+        node.run_tasks(position);
         Ok(node)
     }
 
-    fn run_tasks(self: &Arc<Self>) {
+    fn run_tasks(self: &Arc<Self>, revocations_read: String) {
         let stop = &self.stop;
         let mut tasks = self.tasks.lock();
         tasks.push(tokio::spawn(self.registry.clone().sweep(stop.clone())));
         tasks.push(tokio::spawn(self.verifier.clone().refresh_loop(stop.clone())));
-        tasks.push(tokio::spawn(self.clone().follow_revocations()));
+        tasks.push(tokio::spawn(self.clone().follow_revocations(revocations_read)));
         tasks.push(tokio::spawn(self.clone().show_life()));
         tasks.push(tokio::spawn(self.clone().keep_up()));
         tasks.push(tokio::spawn(janitor::run(self.clone(), stop.clone())));
@@ -215,29 +220,27 @@ impl Node {
         self.registry.close_revoked(&known);
     }
 
-    async fn follow_revocations(self: Arc<Self>) {
-        let mut position = "0-0".to_owned();
+    /// Applies what was revoked since `position`, which it moves.
+    async fn read_revocations(&self, position: &mut String) -> Result<(), Unavailable> {
+        loop {
+            let (records, reached) = self.store.revocations_after(position).await?;
+            *position = reached;
+            if records.is_empty() {
+                return Ok(());
+            }
+            self.apply(records.iter().filter_map(|record| {
+                let get = |name: &str| {
+                    record.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
+                };
+                Revocation::from_fields(get).inspect_err(|error| tracing::warn!(%error)).ok()
+            }));
+        }
+    }
+
+    async fn follow_revocations(self: Arc<Self>, mut position: String) {
         while !self.stop.is_cancelled() {
-            match self.store.revocations_after(&position).await {
-                Ok((records, reached)) => {
-                    let more = !records.is_empty();
-                    if more {
-                        self.apply(records.iter().filter_map(|record| {
-                            let get = |name: &str| {
-                                record
-                                    .iter()
-                                    .find(|(field, _)| field == name)
-                                    .map(|(_, value)| value.as_str())
-                            };
-                            Revocation::from_fields(get).inspect_err(|error| tracing::warn!(%error)).ok()
-                        }));
-                    }
-                    position = reached;
-                    if more {
-                        continue;
-                    }
-                }
-                Err(Unavailable) => tracing::debug!("revocations cannot be read; trying again"),
+            if self.read_revocations(&mut position).await == Err(Unavailable) {
+                tracing::debug!("revocations cannot be read; trying again");
             }
             self.revocations.write().expire(now_s());
             self.pause(REVOCATIONS_INTERVAL).await;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Redis, Server, everything, run, seqs, spawn};
+use crate::harness::{Client, Redis, Server, everything, id_of, run, run_with_input, seqs, spawn};
 
 /// What a command needs to reach a server: its address and a token.
 struct Shell {
@@ -74,6 +74,125 @@ async fn messages_are_published_read_and_followed() {
 
     let rooms = shell.run(&["rooms"]).await;
     assert!(rooms.contains("\"room\""), "{rooms}");
+}
+
+#[tokio::test]
+async fn lines_are_published_and_all_of_a_history_is_read() {
+    let (_redis, _server, shell) = start().await;
+    let input: String = (0..250).map(|n| format!("line {n}\n")).collect();
+    run_with_input(&["publish", "room", "-"], &shell.env(), &input).await.success();
+    let all = lines(&shell.run(&["history", "room", "--all"]).await);
+    assert_eq!(seqs(&all), (1..=250).collect::<Vec<_>>());
+    assert_eq!(all[7]["data"], "line 7");
+    let some = lines(&shell.run(&["history", "room", "--after", &id_of(&all[99]), "--limit", "3"]).await);
+    assert_eq!(seqs(&some), [101, 102, 103]);
+    let recent = lines(&shell.run(&["history", "room", "--from-time", "5m", "--limit", "2"]).await);
+    assert_eq!(seqs(&recent), [1, 2]);
+
+    let key = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
+    for _ in 0..2 {
+        shell.run(&["publish", "keyed", "1", "--key", key]).await;
+    }
+    assert_eq!(lines(&shell.run(&["history", "keyed"]).await).len(), 1);
+}
+
+#[tokio::test]
+async fn a_durable_tail_goes_on_where_it_ended() {
+    let (_redis, _server, shell) = start().await;
+    for n in 1..=3 {
+        shell.run(&["publish", "room", &n.to_string()]).await;
+    }
+    let mut first = spawn(&["tail", "room", "--durable", "job", "--since", "0"], &shell.env());
+    assert_eq!(seqs(&lines(&first.lines(3).await.join("\n"))), [1, 2, 3]);
+    first.interrupt().await;
+    shell.run(&["publish", "room", "4"]).await;
+    let second = spawn(&["tail", "room", "--durable", "job"], &shell.env());
+    assert_eq!(seqs(&lines(&second.lines(1).await.join("\n"))), [4]);
+}
+
+#[tokio::test]
+async fn a_tail_outlives_its_server() {
+    let redis = Redis::start().await;
+    let mut server = Server::on(&redis.url()).await;
+    let address = server.address.to_string();
+    let shell = Shell { url: server.url(), token: crate::harness::admin() };
+    let tail = spawn(&["tail", "room", "--since", "0"], &shell.env());
+    shell.run(&["publish", "room", "1"]).await;
+    tail.lines(1).await;
+    server.kill();
+    drop(server);
+    let _again = Server::at(&address, &redis.url()).await;
+    shell.run(&["publish", "room", "2"]).await;
+    assert_eq!(seqs(&lines(&tail.lines(2).await.join("\n"))), [1, 2]);
+}
+
+#[tokio::test]
+async fn what_fails_says_why_and_has_a_status() {
+    let (_redis, server, shell) = start().await;
+    let url = server.url();
+    let reader = crate::harness::token("eve", json!({ "room": ["read"] }));
+    let cases: [(&[&str], &str, &str); 4] = [
+        (&["publish", "room", "1"], &reader, "grant"),
+        (&["rooms"], &reader, "grant"),
+        (&["history", "room"], "nonsense", "token"),
+        (&["tail", "a room"], &shell.token, "room"),
+    ];
+    for (args, token, word) in cases {
+        let error = run(args, &[("ROOMLOG_URL", &url), ("ROOMLOG_TOKEN", token)]).await.failure();
+        assert!(error.to_lowercase().contains(word) && !error.contains("panicked"), "{args:?}: {error}");
+    }
+    let nowhere = [("ROOMLOG_URL", "http://127.0.0.1:1"), ("ROOMLOG_TOKEN", &*shell.token)];
+    let error = run(&["history", "room"], &nowhere).await.failure();
+    assert!(error.contains("127.0.0.1:1"), "{error}");
+}
+
+#[tokio::test]
+async fn trying_things_out_takes_one_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir", dir.path().to_str().unwrap()];
+    let server = spawn(&args, &[("ROOMLOG_AUTH__HS256_SECRET", "")]);
+    let mut env = Vec::new();
+    crate::harness::eventually("it prints what one needs next", async || {
+        let said = server.lines(1).await.join("\n");
+        let value = |name: &str| {
+            let (_, rest) = said.split_once(&format!("export {name}="))?;
+            Some(rest.split_whitespace().next()?.to_owned())
+        };
+        env = ["ROOMLOG_URL", "ROOMLOG_TOKEN"]
+            .into_iter()
+            .filter_map(|name| Some((name, value(name)?)))
+            .collect();
+        env.len() == 2 && said.contains("curl")
+    })
+    .await;
+    let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    run(&["publish", "chat.general", "hello"], &env).await.success();
+    let history = run(&["history", "chat.general"], &env).await.success();
+    assert_eq!(lines(&history)[0]["data"], "hello");
+
+    let open = ["serve", "--dev", "--listen", "0.0.0.0:0", "--data-dir", dir.path().to_str().unwrap()];
+    let error = run(&open, &[]).await.failure();
+    assert!(error.contains("--dev"), "{error}");
+}
+
+#[tokio::test]
+async fn flags_go_before_the_environment_and_that_before_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("roomlog.toml");
+    std::fs::write(&file, "[limits]\nmax_message = 1000\n[server]\nlisten = \"127.0.0.1:1\"\n").unwrap();
+    let file = file.to_str().unwrap();
+    let printed = run(&["config", "--config", file, "--effective"], &[]).await.success();
+    assert!(printed.contains("max_message = 1000"), "{printed}");
+    let env = [("ROOMLOG_LIMITS__MAX_MESSAGE", "2000")];
+    let printed = run(&["config", "--config", file, "--effective"], &env).await.success();
+    assert!(printed.contains("max_message = 2000") && printed.contains("127.0.0.1:1"), "{printed}");
+    assert!(!printed.contains(crate::harness::SECRET), "secrets are not printed");
+    // The flag that the harness gives, where the file has an address that cannot be had.
+    let redis = Redis::start().await;
+    let server = Server::serve(&["--config", file], &[("ROOMLOG_REDIS__URL", &redis.url())]).await;
+    let mut client = Client::open(&server, crate::harness::Upgrade::default()).await.unwrap();
+    let answer = client.ok(json!({ "op": "connect", "token": everything("ann") })).await;
+    assert_eq!(answer["max_message"], 1000);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use parking_lot::Mutex;
+use tokio::io::AsyncWriteExt;
 
 use super::token::SECRET;
 use super::{eventually, soon};
@@ -45,9 +46,18 @@ impl Server {
         Self::serve(&[], &env).await
     }
 
+    /// Starts a server at this address on the Redis at `url`.
+    pub async fn at(address: &str, url: &str) -> Self {
+        Self::listen(address, &[], &[("ROOMLOG_REDIS__URL", url)]).await
+    }
+
     /// Starts `roomlog serve` with these arguments and this environment on a port that the system chooses.
     pub async fn serve(args: &[&str], env: &[(&str, &str)]) -> Self {
-        let args: Vec<_> = ["serve", "--listen", "127.0.0.1:0"].iter().chain(args).copied().collect();
+        Self::listen("127.0.0.1:0", args, env).await
+    }
+
+    async fn listen(address: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
+        let args: Vec<_> = ["serve", "--listen", address].iter().chain(args).copied().collect();
         let mut child =
             command(&args, env).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary");
         let log = follow(child.stderr.take().unwrap());
@@ -169,8 +179,18 @@ impl Run {
 
 /// Runs `roomlog` with these arguments and this environment to its end.
 pub async fn run(args: &[&str], env: &[(&str, &str)]) -> Run {
-    let output = tokio::process::Command::from(command(args, env)).kill_on_drop(true).output();
-    let output = soon("the command ends", output).await.unwrap();
+    run_with_input(args, env, "").await
+}
+
+/// Runs `roomlog` with this on its standard input.
+pub async fn run_with_input(args: &[&str], env: &[(&str, &str)], input: &str) -> Run {
+    let mut command = tokio::process::Command::from(command(args, env));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let _or_it_ended_without = stdin.write_all(input.as_bytes()).await;
+    drop(stdin);
+    let output = soon("the command ends", child.wait_with_output()).await.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Run { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
 }
