@@ -198,9 +198,16 @@ async fn open(builder: &Builder) -> Result<Client, ConnectError> {
     let client = builder.build().map_err(|error| ConnectError::Url(error.to_string()))?;
     match timeout(Duration::from_secs(5), client.init()).await {
         Ok(Ok(_handle)) => Ok(client),
-        Ok(Err(error)) => Err(ConnectError::Refused(error.to_string())),
+        Ok(Err(error)) => Err(ConnectError::Refused(reason(&error))),
         Err(_elapsed) => Err(ConnectError::Refused("no answer within 5 s".into())),
     }
+}
+
+/// What went wrong, in words: fred has the operating system's errors as Rust prints them for programmers.
+fn reason(error: &fred::error::Error) -> String {
+    let details = error.details();
+    let message = details.split_once("message: \"").and_then(|(_, rest)| rest.split_once('"'));
+    message.map_or_else(|| error.to_string(), |(message, _)| message.to_lowercase())
 }
 
 fn config(url: &str) -> Result<Config, ConnectError> {

@@ -26,6 +26,9 @@ pub const PONG_WITHIN: Duration = Duration::from_secs(10);
 /// Time in which a client must say `connect`.
 pub const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
+/// After how long the first of many clients that are sent away is asked to come back.
+const SOONEST_RETURN: Duration = Duration::from_millis(250);
+
 /// How often connections are looked at.
 const SWEEP: Duration = Duration::from_millis(500);
 
@@ -230,7 +233,8 @@ impl Registry {
         let all = self.all();
         let count = all.len().max(1) as u32;
         for (index, connection) in all.iter().enumerate() {
-            connection.close(code, Some(spread * index as u32 / count), &self.metrics);
+            let retry_after = SOONEST_RETURN + spread * index as u32 / count;
+            connection.close(code, Some(retry_after), &self.metrics);
         }
     }
 

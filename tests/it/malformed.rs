@@ -228,7 +228,7 @@ async fn what_is_no_http_or_no_websocket_does_no_harm() {
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
     }
     // After the upgrade: a frame without a mask, a reserved opcode, a fragment of nothing, a control frame too long.
-    let long_ping = [&[0x89, 0xfe, 1, 0][..], &[0; 4 + 256]].concat();
+    let long_ping = [&[0x89, 0xfe, 1, 0, 0, 0, 0, 0][..], &[0; 256]].concat();
     for frame in
         [&[0x81, 2, b'{', b'}'][..], &[0x83, 0x80, 0, 0, 0, 0], &[0x80, 0x80, 0, 0, 0, 0], &long_ping]
     {
