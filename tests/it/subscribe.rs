@@ -99,6 +99,29 @@ async fn nothing_is_missed_between_the_backlog_and_what_is_live() {
 }
 
 #[tokio::test]
+async fn the_first_message_of_a_room_is_not_missed_by_those_who_just_subscribe() {
+    let (redis, server, mut writer, _ids) = room_with(0).await;
+    let other = Server::on(&redis.url()).await;
+    let mut near = Client::connect(&server, &everything("bob")).await;
+    let mut far = Client::connect(&other, &everything("cia")).await;
+    for n in 0..300 {
+        let room = format!("first.{n}");
+        let fields = || json!({ "since": "0" });
+        let (id, ..) = tokio::join!(
+            writer.publish(&room, json!(n)),
+            near.subscribe(&room, fields()),
+            far.subscribe(&room, fields())
+        );
+        for reader in [&mut near, &mut far] {
+            let mut frames = vec![reader.next().await, reader.next().await];
+            frames.sort_by_key(|frame| frame["op"].as_str().map(str::to_owned));
+            assert_eq!((&frames[0]["op"], &frames[1]["op"]), (&json!("live"), &json!("message")), "{room}");
+            assert_eq!(id_of(&frames[1]), id);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_message_reaches_other_nodes() {
     let (redis, server, mut writer, _ids) = room_with(0).await;
     let other = Server::on(&redis.url()).await;
