@@ -18,6 +18,7 @@ run: cargo deps ## Build and start a server for trying things out (ARGS="…" fo
 	exec "$(CARGO_TARGET_DIR)/release/roomlog" serve --dev $(ARGS)
 
 test: cargo deps ## Run all tests (ARGS="…" goes to cargo test)
+	@scripts/install-deps.sh curl
 	cargo build --locked
 	cargo test --locked $(ARGS)
 

@@ -2,6 +2,7 @@
 # Installs what Roomlog needs beside Rust, through the machine's own package manager, and only what is missing:
 #
 #   scripts/install-deps.sh redis    a redis-server or valkey-server, 7.0 or newer
+#   scripts/install-deps.sh curl     curl
 #   scripts/install-deps.sh make     make
 #
 # Only the server's program is wanted: a service that the package brings is neither started nor enabled, and
@@ -118,22 +119,22 @@ install_redis() {
     say "$server is there"
 }
 
-install_make() {
-    if have make; then
+install_tool() {
+    if have "$1"; then
         return 0
     fi
-    manager=$(package_manager) || fail "no package manager is known here: install make by hand"
+    manager=$(package_manager) || fail "no package manager is known here: install $1 by hand"
     if [ "$manager" = apt-get ]; then
         apt_update
     fi
-    install "$manager" make || fail "make was not installed"
+    install "$manager" "$1" || fail "$1 was not installed"
 }
 
 [ "$#" -gt 0 ] || set -- redis
 for what in "$@"; do
     case $what in
     redis) install_redis ;;
-    make) install_make ;;
-    *) say "usage: $0 [redis] [make]"; exit 2 ;;
+    curl | make) install_tool "$what" ;;
+    *) say "usage: $0 [redis] [curl] [make]"; exit 2 ;;
     esac
 done

@@ -17,6 +17,7 @@ mod history;
 mod keys;
 mod malformed;
 mod publish;
+mod readme;
 mod rest;
 mod retention;
 mod scale;

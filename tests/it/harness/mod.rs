@@ -22,7 +22,7 @@ pub use events::{Event, Events};
 pub use redis::Redis;
 pub use resp::Reply;
 pub use rest::{Rest, answer};
-pub use server::{Server, run, run_with_input, spawn};
+pub use server::{Lines, Server, follow, run, run_with_input, spawn};
 pub use token::{SECRET, admin, everything, now, sign, token, token_for, token_with_id};
 
 /// How long anything may take that should be quick. Far above what it takes, since tests share few cores.

@@ -14,7 +14,7 @@ use super::token::SECRET;
 use super::{eventually, soon};
 
 /// What a process has written to its standard error, line by line.
-type Lines = Arc<Mutex<Vec<String>>>;
+pub type Lines = Arc<Mutex<Vec<String>>>;
 
 /// A running server. Dropping it kills it, and shows its log if the test failed.
 #[derive(Debug)]
@@ -141,7 +141,8 @@ fn address_in(line: &str) -> Option<SocketAddr> {
 }
 
 /// A thread, not a task: the server never waits for a test that is busy.
-fn follow(stream: impl Read + Send + 'static) -> Lines {
+/// Collects what a process writes.
+pub fn follow(stream: impl Read + Send + 'static) -> Lines {
     let lines = Lines::default();
     let writer = Arc::clone(&lines);
     std::thread::spawn(move || {
