@@ -137,9 +137,20 @@ impl Store {
         room: &RoomName,
         range: Command,
     ) -> Result<(MessageId, Vec<Arc<Entry>>), Unavailable> {
-        let replies = self.run(room, [self.head_command(room), range]).await?;
-        let [head, entries] = replies.try_into().map_err(|_| Unavailable)?;
-        let head = self.head_of(room, head).await?;
+        let replies = self.run(room, [self.head_command(room), range.clone()]).await?;
+        let [head, mut entries] = replies.try_into().map_err(|_| Unavailable)?;
+        let head = match known_head(&head) {
+            Some(head) => head,
+            None => {
+                // Asked for after the entries were read, and a first message may have come in between: a head that is newer
+                // than they are would say that they are lost.
+                let head = self.last_id(room).await?;
+                if head != MessageId::ZERO {
+                    entries = self.run_one(room, range).await?;
+                }
+                head
+            }
+        };
         Ok((head, entries.into_array().into_iter().filter_map(|value| entry(room, value)).collect()))
     }
 
@@ -150,11 +161,14 @@ impl Store {
 
     /// The id in a reply to `HMGET ms seq`; where the head is missing, the stream's own last id.
     async fn head_of(&self, room: &RoomName, reply: Value) -> Result<MessageId, Unavailable> {
-        if let [ms, seq] = &reply.into_array()[..]
-            && let (Some(ms), Some(seq)) = (ms.as_u64(), seq.as_u64())
-        {
-            return Ok(MessageId::new(ms, seq));
+        match known_head(&reply) {
+            Some(head) => Ok(head),
+            None => self.last_id(room).await,
         }
+    }
+
+    /// The last id of a room's stream, for a room without a head: one without messages, or whose head was lost.
+    async fn last_id(&self, room: &RoomName) -> Result<MessageId, Unavailable> {
         let log = self.keys.log(room);
         let exists =
             self.run_one(room, Command::new(RedisCall::Head, "EXISTS", [Value::from(log.as_str())])).await?;
@@ -166,6 +180,13 @@ impl Store {
         let last = field(info, "last-generated-id").and_then(|id| id.as_str().and_then(|id| id.parse().ok()));
         last.ok_or(Unavailable)
     }
+}
+
+/// The id in a reply to `HMGET ms seq`, if there is a head.
+fn known_head(reply: &Value) -> Option<MessageId> {
+    let Value::Array(values) = reply else { return None };
+    let [ms, seq] = &values[..] else { return None };
+    Some(MessageId::new(ms.as_u64()?, seq.as_u64()?))
 }
 
 /// The value of a field in a reply that is a map, or an array of names and values.

@@ -46,6 +46,7 @@ pub struct Store {
 }
 
 /// One command of a room: what it is called in the metrics, its name and its arguments.
+#[derive(Clone)]
 pub(super) struct Command {
     call: RedisCall,
     name: &'static str,
