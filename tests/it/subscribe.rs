@@ -113,7 +113,7 @@ async fn the_first_message_of_a_room_is_not_missed_by_those_who_just_subscribe()
             far.subscribe(&room, fields())
         );
         for reader in [&mut near, &mut far] {
-            let mut frames = vec![reader.next().await, reader.next().await];
+            let mut frames = [reader.next().await, reader.next().await];
             frames.sort_by_key(|frame| frame["op"].as_str().map(str::to_owned));
             assert_eq!((&frames[0]["op"], &frames[1]["op"]), (&json!("live"), &json!("message")), "{room}");
             assert_eq!(id_of(&frames[1]), id);
