@@ -327,8 +327,9 @@ impl Room {
 
     /// The room was deleted.
     pub(super) fn deleted(&self) {
-        self.end(Ended::Deleted, |_| true);
+        // First, so that nobody enters behind those who are sent away.
         self.state.lock().closed = true;
+        self.end(Ended::Deleted, |_| true);
         self.changed.notify_waiters();
     }
 

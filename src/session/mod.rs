@@ -181,7 +181,7 @@ impl Session {
                     return Err(Failure::forbidden("the new token is of another user").into());
                 }
                 let expires = Some(renewed.expires);
-                self.connection.set_claims(renewed);
+                self.adopt(renewed)?;
                 self.drop_forbidden().await;
                 self.answer(reference, Answer::Renewed { expires });
             }
@@ -204,9 +204,16 @@ impl Session {
             expires: Some(claims.expires),
             max_message: self.node.config.limits.max_message,
         };
-        self.connection.set_claims(claims);
+        self.adopt(claims)?;
         self.answer(reference, answer);
         Ok(())
+    }
+
+    /// Makes the claims those of the connection.
+    fn adopt(&self, claims: Arc<Claims>) -> Result<(), Refusal> {
+        self.connection.set_claims(claims.clone());
+        let revoked = |failure| Refusal::Closes(failure, CloseCode::TokenRevoked);
+        self.node.not_revoked(&claims).map_err(revoked)
     }
 
     async fn verify(&self, token: &str) -> Result<Arc<Claims>, Refusal> {
