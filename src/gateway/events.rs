@@ -70,10 +70,12 @@ pub async fn stream(
     let outbox = Arc::new(Outbox::new(node.config.limits.outbox));
     let user = claims.user.clone();
     let registry = &node.registry;
-    let entered = Registry::enter(registry, Transport::Events, Encoding::Json, outbox.clone(), Some(claims));
+    let entered =
+        Registry::enter(registry, Transport::Events, Encoding::Json, outbox.clone(), Some(claims.clone()));
     let Some(connection) = entered else {
         return Err(Failure::new(ErrorCode::TooMany, "this node is full; try again later").into());
     };
+    node.not_revoked(&claims)?;
     let mut stream = Stream { node: node.clone(), connection, subscription: None };
     let hold = node.hub.hold(&room).await?;
     let position = node.hub.position(&hold, start).await?;
