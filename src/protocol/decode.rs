@@ -1,6 +1,6 @@
 //! From the bytes of a WebSocket message to requests, in either encoding.
 //!
-//! Decoding has two steps: an encoding finds the fields of each frame ([`Fields`]), without looking into them; then
+//! Decoding has two steps: an encoding finds the fields of each frame, without looking into them; then
 //! one piece of code, for both encodings, checks them. So a frame with a bad field can still be answered by its `ref`.
 
 mod fields;
