@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
-use crate::auth::{Claims, Permission};
+use crate::auth::Claims;
 use crate::gateway::websocket::bearer;
 use crate::node::Node;
 use crate::protocol::{Encoding, ErrorCode, Failure, RoomName};
@@ -28,39 +28,11 @@ const DISCARDED: usize = 16 * 1024 * 1024;
 /// Who asks: the claims of the `Authorization: Bearer` token.
 pub struct Bearer(pub Arc<Claims>);
 
-impl Bearer {
-    /// Checks a grant on a room.
-    ///
-    /// # Errors
-    /// `forbidden`.
-    pub fn require(&self, room: &RoomName, permission: Permission) -> Result<(), Problem> {
-        self.require_any(room, &[permission])
-    }
+impl std::ops::Deref for Bearer {
+    type Target = Claims;
 
-    /// Checks that at least one of these is granted on a room.
-    ///
-    /// # Errors
-    /// `forbidden`.
-    pub fn require_any(&self, room: &RoomName, permissions: &[Permission]) -> Result<(), Problem> {
-        let Claims { grants, user, .. } = &*self.0;
-        if permissions.iter().any(|permission| grants.allows(room, user, *permission)) {
-            return Ok(());
-        }
-        let wanted: Vec<&str> = permissions.iter().map(|permission| permission.as_str()).collect();
-        let message = format!("the token does not grant `{}` on this room", wanted.join("` or `"));
-        Err(Failure::forbidden(message).into())
-    }
-
-    /// Checks `manage` on all rooms.
-    ///
-    /// # Errors
-    /// `forbidden`.
-    pub fn require_manage_all(&self) -> Result<(), Problem> {
-        if self.0.grants.manages_all() {
-            Ok(())
-        } else {
-            Err(Failure::forbidden("the token does not grant `manage` on `*`").into())
-        }
+    fn deref(&self) -> &Claims {
+        &self.0
     }
 }
 

@@ -9,9 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Algorithm, AuthConfig};
-use crate::protocol::{ErrorCode, Failure, UserId};
+use crate::protocol::{ErrorCode, Failure, RoomName, UserId};
 
-use super::grants::{Grants, RoomGrants};
+use super::grants::{Grants, Permission, RoomGrants};
 use super::jwk::{Key, jwt_algorithm};
 use super::keys::{AuthError, KeySet};
 
@@ -40,6 +40,39 @@ impl Claims {
     /// Whether the time of the token is over at `now`, in Unix seconds.
     pub fn is_expired(&self, now: u64) -> bool {
         now > self.expires.saturating_add(LEEWAY)
+    }
+
+    /// Checks a grant on a room.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn require(&self, room: &RoomName, permission: Permission) -> Result<(), Failure> {
+        self.require_any(room, &[permission])
+    }
+
+    /// Checks that at least one of these is granted on a room.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn require_any(&self, room: &RoomName, permissions: &[Permission]) -> Result<(), Failure> {
+        if permissions.iter().any(|permission| self.grants.allows(room, &self.user, *permission)) {
+            return Ok(());
+        }
+        let wanted: Vec<&str> = permissions.iter().map(|permission| permission.as_str()).collect();
+        let message = format!("the token does not grant `{}` on this room", wanted.join("` or `"));
+        Err(Failure::forbidden(message))
+    }
+
+    /// Checks `manage` on all rooms.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn require_manage_all(&self) -> Result<(), Failure> {
+        if self.grants.manages_all() {
+            Ok(())
+        } else {
+            Err(Failure::forbidden("the token does not grant `manage` on `*`"))
+        }
     }
 }
 

@@ -58,7 +58,7 @@ pub async fn stream(
     Query(query): Query<StartQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    Bearer(claims.clone()).require(&room, Permission::Read)?;
+    claims.require(&room, Permission::Read)?;
     let resumed = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("?"));
     let start = match resumed {
         Some(id) => decode::start(Some(id), None)?,

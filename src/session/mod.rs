@@ -14,7 +14,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 
 use self::in_flight::InFlight;
@@ -22,7 +21,7 @@ use self::rate::Rate;
 use self::registry::{Connection, PING_INTERVAL};
 use crate::auth::{Claims, Permission};
 use crate::history;
-use crate::hub::{Form, Subscription};
+use crate::hub::Subscription;
 use crate::log::Unavailable;
 use crate::node::Node;
 use crate::protocol::decode::Incoming;
@@ -154,7 +153,7 @@ impl Session {
         match request {
             Request::Connect { .. } | Request::Publish { .. } => {}
             Request::Subscribe { room, start, durable } => {
-                require(claims, &room, Permission::Read)?;
+                claims.require(&room, Permission::Read)?;
                 self.subscribe(claims, reference, room, start, durable).await?;
             }
             Request::Unsubscribe { room, forget } => {
@@ -163,14 +162,14 @@ impl Session {
             }
             Request::Ack { room, id } => self.ack(reference, &room, id).await?,
             Request::History { room, range, limit } => {
-                require(claims, &room, Permission::Read)?;
+                claims.require(&room, Permission::Read)?;
                 let page = history::page(&self.node.store, &room, range, limit).await?;
                 self.answer(reference, Answer::History(page));
             }
             Request::Signal { room, kind, data, to } => {
-                require(claims, &room, Permission::Write)?;
+                claims.require(&room, Permission::Write)?;
                 self.spend_rate()?;
-                self.fits(data.as_bytes().len())?;
+                self.node.fits(data.as_bytes().len())?;
                 let (session, from) = (self.connection.id, claims.user.clone());
                 self.node.store.signal(&room, &Signal { session, from, kind, data, to }).await?;
                 self.answer(reference, Answer::Done {});
@@ -239,9 +238,9 @@ impl Session {
         room: RoomName,
         message: Draft,
     ) -> Result<(), Refusal> {
-        require(claims, &room, Permission::Write)?;
+        claims.require(&room, Permission::Write)?;
         self.spend_rate()?;
-        self.fits(message.data.as_bytes().len())?;
+        self.node.fits(message.data.as_bytes().len())?;
         if self.in_flight.is_full() {
             self.node.metrics.full(Queue::InFlight);
             self.in_flight.has_room().await;
@@ -303,7 +302,7 @@ impl Session {
         let forbidden: Vec<RoomName> = self
             .subscriptions
             .keys()
-            .filter(|room| !claims.grants.allows(room, &claims.user, Permission::Read))
+            .filter(|room| claims.require(room, Permission::Read).is_err())
             .cloned()
             .collect();
         for room in forbidden {
@@ -327,10 +326,6 @@ impl Session {
         Err(failure.into())
     }
 
-    fn fits(&self, bytes: usize) -> Result<(), Failure> {
-        self.node.fits(bytes)
-    }
-
     fn answer(&self, reference: Option<u64>, answer: Answer) {
         if reference.is_some() {
             self.send(&Frame::Ok { reference, answer });
@@ -338,22 +333,6 @@ impl Session {
     }
 
     fn send(&self, frame: &Frame<'_>) {
-        self.connection.outbox.push(self.encode(frame));
-    }
-
-    fn encode(&self, frame: &Frame<'_>) -> Bytes {
-        encode::frame(self.encoding, frame)
-    }
-
-    fn form(&self) -> Form {
-        Form::Frames(self.encoding)
-    }
-}
-
-fn require(claims: &Claims, room: &RoomName, permission: Permission) -> Result<(), Failure> {
-    if claims.grants.allows(room, &claims.user, permission) {
-        Ok(())
-    } else {
-        Err(Failure::forbidden(format!("the token does not grant `{}` on this room", permission.as_str())))
+        self.connection.outbox.push(encode::frame(self.encoding, frame));
     }
 }

@@ -170,13 +170,15 @@ impl Drop for Entered {
 pub struct Registry {
     connections: Mutex<HashMap<Uuid, Arc<Connection>>>,
     limit: usize,
+    /// Set when all are to go, and with them whoever comes in that moment.
+    closing: OnceLock<CloseCode>,
     metrics: Arc<Metrics>,
 }
 
 impl Registry {
     /// A registry of at most so many connections.
     pub fn new(limit: usize, metrics: Arc<Metrics>) -> Self {
-        Self { connections: Mutex::default(), limit, metrics }
+        Self { connections: Mutex::default(), limit, closing: OnceLock::new(), metrics }
     }
 
     /// Enters a connection, for as long as what is returned lives. `None` if the node is full.
@@ -206,6 +208,9 @@ impl Registry {
         }
         connections.insert(connection.id, connection.clone());
         this.metrics.connections(transport).increment(1);
+        if let Some(code) = this.closing.get() {
+            connection.close(*code, Some(SOONEST_RETURN), &this.metrics);
+        }
         Some(Entered { registry: this.clone(), connection })
     }
 
@@ -230,6 +235,7 @@ impl Registry {
 
     /// Closes all, and asks clients to come back spread over so long, lest they all come at once.
     pub fn close_all(&self, code: CloseCode, spread: Duration) {
+        let _the_first_reason_stands = self.closing.set(code);
         let all = self.all();
         let count = all.len().max(1) as u32;
         for (index, connection) in all.iter().enumerate() {

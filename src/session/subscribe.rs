@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Refusal, Session};
 use crate::auth::Claims;
-use crate::hub::{Holding, Subscription};
+use crate::hub::{Form, Holding, Subscription};
 use crate::log::Unavailable;
 use crate::protocol::frame::{Answer, Frame};
 use crate::protocol::request::Start;
@@ -48,7 +48,7 @@ impl Session {
             room.clone(),
             self.connection.id,
             claims.user.clone(),
-            self.form(),
+            Form::Frames(self.encoding),
             self.connection.outbox.clone(),
             holding,
         ));
