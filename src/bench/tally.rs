@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+/// The longest latency that is told from longer ones, in µs: ten minutes.
+const LONGEST: u64 = 600_000_000;
+
 /// Counts and latencies of one run.
 #[derive(Debug)]
 pub(super) struct Tally {
@@ -43,8 +46,7 @@ impl Tally {
             duplicates: Cell::default(),
             reordered: Cell::default(),
             measured: Cell::new((u64::MAX, u64::MAX)),
-            // Three digits, of whatever comes.
-            latency: RefCell::new(Histogram::new(3).ok()),
+            latency: RefCell::new(Histogram::new_with_max(LONGEST, 3).ok()),
         }
     }
 
@@ -109,4 +111,20 @@ impl Tally {
 /// Adds to a count.
 pub(super) fn count(cell: &Cell<u64>, more: u64) {
     cell.set(cell.get() + more);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_keep_three_digits_however_long_they_are() {
+        let tally = Tally::new();
+        assert_eq!(tally.quantile(0.5), None);
+        [500_000, 80_000_000, 30_000_000_000].into_iter().for_each(|nanos| tally.record(nanos));
+        for (share, expected) in [(0.0, 0.5), (0.5, 80.0), (1.0, 30_000.0)] {
+            let value = tally.quantile(share).unwrap_or_default();
+            assert!((value / expected - 1.0).abs() < 0.002, "{share}: {value}");
+        }
+    }
 }
