@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod bench;
 mod chaos;
 mod cli;
 mod cluster;

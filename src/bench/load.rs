@@ -1,0 +1,119 @@
+//! Rooms full of members, and the two ways of loading them: at an offered rate, whatever comes back, or with a window of
+//! publishes in flight.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use uuid::Uuid;
+
+use super::member::{Join, Member, Record};
+use super::tally::{Tally, count};
+use super::{BenchError, Plan, Target};
+
+/// Joins that are under way at a time.
+const JOINS: usize = 64;
+
+/// A room of the run.
+#[derive(Debug)]
+pub(super) struct Room {
+    /// Its name, new in each run.
+    pub name: String,
+    /// Who is in it; the first publishes.
+    pub members: Vec<Member>,
+    /// What each has had.
+    pub records: Vec<Rc<Record>>,
+}
+
+/// Makes the rooms and joins all members. Which members are slow is said by their index.
+pub(super) async fn rooms(
+    plan: &Plan,
+    target: &Target,
+    tally: &Rc<Tally>,
+    slow: impl Fn(usize) -> bool + Copy,
+) -> Result<Vec<Room>, BenchError> {
+    let run = Uuid::new_v4().simple().to_string();
+    let mut rooms: Vec<Room> = (0..plan.rooms)
+        .map(|index| Room {
+            name: format!("bench.{}.{index}", &run[..8]),
+            members: Vec::with_capacity(plan.members),
+            records: (0..plan.members).map(|_| Rc::default()).collect(),
+        })
+        .collect();
+    let joins = rooms.iter().flat_map(|room| {
+        let records = room.records.iter().enumerate();
+        records.map(move |(index, record)| (room, record, slow(index)))
+    });
+    let joined: Vec<Member> = stream::iter(joins)
+        .map(|(room, record, slow)| {
+            let join = Join { room: &room.name, encoding: plan.encoding, since: None, slow };
+            Member::join(target, join, record.clone(), tally)
+        })
+        .buffered(JOINS)
+        .try_collect()
+        .await?;
+    let mut joined = joined.into_iter();
+    for room in &mut rooms {
+        room.members.extend(joined.by_ref().take(plan.members));
+    }
+    Ok(rooms)
+}
+
+/// Publishes at the offered rate for so long, round the rooms, and returns how late it was at worst.
+pub(super) async fn open(plan: &Plan, rooms: &[Room], time: Duration) -> Duration {
+    let start = Instant::now();
+    let (mut sent, mut behind) = (0u64, Duration::ZERO);
+    let publishers: Vec<&Member> = rooms.iter().filter_map(|room| room.members.first()).collect();
+    for publisher in publishers.iter().cycle() {
+        let due = Duration::from_secs_f64(sent as f64 / plan.rate);
+        if due >= time {
+            break;
+        }
+        if start.elapsed() < due {
+            tokio::time::sleep_until((start + due).into()).await;
+        }
+        // The timer's own grain is a millisecond.
+        behind = behind.max(start.elapsed().saturating_sub(due + Duration::from_millis(2)));
+        publisher.publish(1, plan.payload).await;
+        sent += 1;
+        if sent.is_multiple_of(64) {
+            // Behind or not, what has come is read.
+            tokio::task::yield_now().await;
+        }
+    }
+    behind
+}
+
+/// Each room's publisher keeps its window full until told to stop, or until it has published so many.
+pub(super) async fn closed(plan: &Plan, rooms: &[Room], stop: &Cell<bool>, most: u64) {
+    let publishers = rooms.iter().filter_map(|room| room.members.first());
+    let each = publishers.map(async |publisher| {
+        while !stop.get() && publisher.published() < most && !publisher.is_broken() {
+            let more = publisher.window(plan.window as u64).await;
+            publisher.publish(more.min(most - publisher.published()), plan.payload).await;
+        }
+    });
+    futures_util::future::join_all(each).await;
+}
+
+/// Waits for what is still on its way, and adds up what each receiver missed, had twice, or had in the wrong order.
+pub(super) async fn check(rooms: &[Room], published: &[u64], tally: &Tally) {
+    tally.doing.set("checking");
+    let expected: u64 =
+        rooms.iter().zip(published).map(|(room, count)| room.records.len() as u64 * count).sum();
+    tally.settle(expected).await;
+    for (room, published) in rooms.iter().zip(published) {
+        for record in &room.records {
+            let track = record.track.borrow();
+            count(&tally.lost, track.lost(*published));
+            count(&tally.duplicates, track.duplicates);
+            count(&tally.reordered, track.reordered);
+        }
+    }
+}
+
+/// What was published to each room.
+pub(super) fn published(rooms: &[Room]) -> Vec<u64> {
+    rooms.iter().map(|room| room.members.first().map_or(0, Member::published)).collect()
+}

@@ -1,0 +1,196 @@
+//! The load generator behind `roomlog bench`: workloads, each against a running server or one that it starts, and
+//! against a floor that only writes frames, so that figures can be read as ratios of one run.
+//!
+//! It is one thread with hand-driven sockets, so that it costs little beside what it measures; its own CPU is in the
+//! report. Every message is checked for loss, duplicates and order, for each room and receiver.
+
+pub mod floor;
+mod frame;
+mod load;
+mod member;
+mod process;
+mod report;
+mod socket;
+mod spawn;
+mod tally;
+mod track;
+mod workloads;
+
+use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+pub use self::report::{Outcome, Report};
+pub use self::spawn::{Fsync, SpawnOptions, Spawned};
+use self::tally::Tally;
+use crate::protocol::Encoding;
+
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Workload {
+    /// Joined connections that are silent: memory of each
+    Idle,
+    /// One large room: what a delivery costs
+    Fanout,
+    /// Many small rooms: what a publish and its few deliveries cost
+    Rooms,
+    /// As fast as confirmations come, with a window of publishes in flight
+    Publish,
+    /// All drop at once, miss messages, and come back: how long until all have all
+    Storm,
+    /// `fanout` with readers that stop: what the others and the server's memory notice
+    Slow,
+}
+
+/// A workload with its numbers.
+#[derive(Debug, Clone, Serialize)]
+pub struct Plan {
+    /// What is done.
+    pub workload: Workload,
+    /// Rooms.
+    pub rooms: usize,
+    /// Members of each room; each is a connection, and the first of each room publishes.
+    pub members: usize,
+    /// Messages a second that are offered, over all rooms.
+    pub rate: f64,
+    /// Bytes of a message's data.
+    pub payload: usize,
+    /// Publishes in flight of each publisher, where a workload has a window.
+    pub window: usize,
+    /// Time that is measured.
+    #[serde(serialize_with = "seconds")]
+    pub duration: Duration,
+    /// Time under load before that.
+    #[serde(serialize_with = "seconds")]
+    pub warmup: Duration,
+    /// How often all of it is done; figures are medians.
+    pub repeats: usize,
+    /// What is spoken.
+    #[serde(serialize_with = "subprotocol")]
+    pub encoding: Encoding,
+}
+
+impl Plan {
+    /// A workload as it is unless told otherwise.
+    pub fn of(workload: Workload) -> Self {
+        let (rooms, members, rate, payload) = match workload {
+            Workload::Idle => (1, 5000, 0.0, 128),
+            Workload::Fanout => (1, 1000, 50.0, 128),
+            Workload::Rooms => (500, 4, 2000.0, 128),
+            Workload::Publish => (100, 2, 0.0, 128),
+            Workload::Storm => (10, 100, 0.0, 128),
+            // Enough bytes that a reader who stops fills its buffers.
+            Workload::Slow => (1, 1000, 50.0, 2048),
+        };
+        Self {
+            workload,
+            rooms,
+            members,
+            rate,
+            payload,
+            window: 64,
+            duration: Duration::from_secs(10),
+            warmup: Duration::from_secs(2),
+            repeats: 3,
+            encoding: Encoding::Json,
+        }
+    }
+
+    /// Whether the floor can do it too.
+    pub fn has_floor(&self) -> bool {
+        !matches!(self.workload, Workload::Storm | Workload::Slow)
+    }
+}
+
+/// A server under load.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// What it is called in the report.
+    pub name: &'static str,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The token to use there, which may do everything.
+    pub token: String,
+    /// Its process, if that is on this machine.
+    pub server: Option<u32>,
+    /// The process of its Redis, if that is on this machine.
+    pub redis: Option<u32>,
+}
+
+/// A measurement cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// The server cannot be reached, or the connection broke.
+    #[error("{0}: {1}")]
+    Io(String, io::Error),
+    /// It did not do as asked.
+    #[error("{0}")]
+    Refused(String),
+    /// It took too long.
+    #[error("in vain for {0:?}: {1}")]
+    Late(Duration, String),
+    /// What is asked for makes no sense.
+    #[error("{0}")]
+    Plan(String),
+}
+
+/// Measures each of the servers in turn, as often as the plan says.
+///
+/// # Errors
+/// If a server cannot be reached or refuses.
+pub async fn run(plan: &Plan, targets: &[Target]) -> Result<Report, BenchError> {
+    if plan.rooms == 0 || plan.members == 0 || plan.repeats == 0 {
+        return Err(BenchError::Plan("rooms, members and repeats are at least 1".into()));
+    }
+    let mut outcomes: Vec<Outcome> = targets.iter().map(|target| Outcome::new(target.name)).collect();
+    for repeat in 1..=plan.repeats {
+        for (target, outcome) in targets.iter().zip(&mut outcomes) {
+            let tally = Rc::new(Tally::new());
+            let title = format!("{} {repeat}/{}", target.name, plan.repeats);
+            let figures = tokio::select! {
+                figures = workloads::run(plan, target, &tally) => figures?,
+                never = progress(&title, &tally) => match never {},
+            };
+            outcome.add(figures, &tally);
+        }
+    }
+    clear()?;
+    Ok(Report::new(plan.clone(), outcomes))
+}
+
+/// A line each second, where somebody watches.
+async fn progress(title: &str, tally: &Tally) -> std::convert::Infallible {
+    let terminal = io::stderr().is_terminal();
+    let mut before = 0;
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if terminal {
+            let received = tally.received.get();
+            let doing = tally.doing.get();
+            let rate = received - before;
+            let _nobody_watches =
+                write!(io::stderr(), "\r\x1b[K{title}  {doing}  {received} delivered, {rate}/s");
+            before = received;
+        }
+    }
+}
+
+fn clear() -> Result<(), BenchError> {
+    if io::stderr().is_terminal() {
+        write!(io::stderr(), "\r\x1b[K").map_err(|error| BenchError::Io("standard error".into(), error))?;
+    }
+    Ok(())
+}
+
+fn seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64())
+}
+
+fn subprotocol<S: serde::Serializer>(encoding: &Encoding, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(encoding.subprotocol())
+}

@@ -1,0 +1,89 @@
+//! What processes cost, from `/proc`. Elsewhere than on Linux there is nothing to tell, and the figures are missing.
+
+use std::fs;
+use std::time::Duration;
+
+/// What the kernel counts CPU time in, for `/proc`: the same on all of Linux's machines.
+const TICK: Duration = Duration::from_millis(10);
+
+/// CPU time that a process has taken, in user mode and in the kernel.
+pub(super) fn cpu(pid: u32) -> Option<Duration> {
+    cpu_of(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn cpu_of(stat: &str) -> Option<Duration> {
+    // The name of the program, in brackets, may hold anything.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut times = fields.split_whitespace().skip(11).map(str::parse::<u32>);
+    Some(TICK * (times.next()?.ok()? + times.next()?.ok()?))
+}
+
+/// Memory of a process, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Memory {
+    /// In use now.
+    pub rss: u64,
+    /// In use now, what is shared divided by those who share it.
+    pub pss: u64,
+    /// The most that was in use.
+    pub peak: u64,
+}
+
+/// The memory of a process.
+pub(super) fn memory(pid: u32) -> Option<Memory> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let (rss, peak) = (field(&status, "VmRSS:")?, field(&status, "VmHWM:")?);
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    Some(Memory { rss, pss: field(&rollup, "Pss:").unwrap_or(rss), peak })
+}
+
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// CPU times of all who take part, at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cpu {
+    /// The server.
+    pub server: Option<Duration>,
+    /// Its Redis.
+    pub redis: Option<Duration>,
+    /// This process.
+    pub generator: Option<Duration>,
+}
+
+impl Cpu {
+    /// Reads them.
+    pub fn now(server: Option<u32>, redis: Option<u32>) -> Self {
+        Self { server: server.and_then(cpu), redis: redis.and_then(cpu), generator: cpu(std::process::id()) }
+    }
+
+    /// What was taken since.
+    pub fn since(self, before: Self) -> Self {
+        let difference = |now: Option<Duration>, before: Option<Duration>| Some(now?.saturating_sub(before?));
+        Self {
+            server: difference(self.server, before.server),
+            redis: difference(self.redis, before.redis),
+            generator: difference(self.generator, before.generator),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_time_is_found_behind_any_name() {
+        let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194560 900 0 0 0 250 150 0 0 20 0 4 0 100 1000";
+        assert_eq!(cpu_of(stat), Some(Duration::from_secs(4)));
+        assert_eq!(cpu_of("7 (a) S"), None);
+    }
+
+    #[test]
+    fn memory_is_in_bytes() {
+        assert_eq!(field("VmHWM:\t  900 kB\nVmRSS:\t   12 kB\n", "VmRSS:"), Some(12 * 1024));
+        assert_eq!(field("", "VmRSS:"), None);
+    }
+}

@@ -1,0 +1,244 @@
+//! What a run found: figures of each repeat, their medians, the ratio to the floor; as a table or as JSON.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::tally::Tally;
+use super::{Plan, Workload};
+
+/// The figures of one repeat, by name, in the order in which they are shown.
+#[derive(Debug, Clone, Default)]
+pub struct Figures(Vec<(&'static str, f64)>);
+
+impl Figures {
+    /// Adds a figure.
+    pub(super) fn add(&mut self, name: &'static str, value: f64) {
+        self.0.push((name, value));
+    }
+
+    /// Adds CPU time in µs for each of so many, if it is known and there were any.
+    pub(super) fn add_cpu(&mut self, name: &'static str, cpu: Option<Duration>, count: f64) {
+        if let Some(cpu) = cpu.filter(|_| count > 0.0) {
+            self.add(name, cpu.as_secs_f64() * 1e6 / count);
+        }
+    }
+
+    /// Adds the latencies, if there were any messages.
+    pub(super) fn add_latency(&mut self, tally: &Tally) {
+        for (name, share) in [("p50_ms", 0.5), ("p99_ms", 0.99), ("p999_ms", 0.999), ("max_ms", 1.0)] {
+            if let Some(value) = tally.quantile(share) {
+                self.add(name, value);
+            }
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<f64> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    }
+}
+
+impl Serialize for Figures {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, rounded(*value))))
+    }
+}
+
+/// All repeats against one server.
+#[derive(Debug, Serialize)]
+pub struct Outcome {
+    server: &'static str,
+    lost: u64,
+    duplicates: u64,
+    reordered: u64,
+    errors: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_error: Option<String>,
+    repeats: Vec<Figures>,
+}
+
+impl Outcome {
+    pub(super) fn new(server: &'static str) -> Self {
+        Self {
+            server,
+            lost: 0,
+            duplicates: 0,
+            reordered: 0,
+            errors: 0,
+            first_error: None,
+            repeats: Vec::new(),
+        }
+    }
+
+    pub(super) fn add(&mut self, figures: Figures, tally: &Tally) {
+        self.lost += tally.lost.get();
+        self.duplicates += tally.duplicates.get();
+        self.reordered += tally.reordered.get();
+        self.errors += tally.errors.get();
+        self.first_error = self.first_error.take().or(tally.first_error.take());
+        self.repeats.push(figures);
+    }
+
+    /// The medians of all repeats.
+    fn figures(&self) -> Figures {
+        let names = self.repeats.first().map(|figures| figures.0.as_slice()).unwrap_or_default();
+        let median = |name: &'static str| {
+            let mut values: Vec<f64> = self.repeats.iter().filter_map(|figures| figures.get(name)).collect();
+            values.sort_by(f64::total_cmp);
+            values.get(values.len() / 2).map(|value| (name, *value))
+        };
+        Figures(names.iter().filter_map(|(name, _)| median(name)).collect())
+    }
+}
+
+/// What a run found.
+#[derive(Debug)]
+pub struct Report {
+    plan: Plan,
+    outcomes: Vec<Outcome>,
+}
+
+impl Report {
+    pub(super) fn new(plan: Plan, outcomes: Vec<Outcome>) -> Self {
+        Self { plan, outcomes }
+    }
+
+    /// What went wrong, if anything did: figures of a server that loses messages are worth nothing.
+    pub fn problem(&self) -> Option<String> {
+        let bad =
+            |outcome: &&Outcome| outcome.lost + outcome.duplicates + outcome.reordered + outcome.errors > 0;
+        let Outcome { server, lost, duplicates, reordered, errors, first_error, .. } =
+            self.outcomes.iter().find(bad)?;
+        let first = first_error.as_deref().map(|error| format!(", first: {error}")).unwrap_or_default();
+        Some(format!(
+            "{server}: {lost} lost, {duplicates} twice, {reordered} out of order, {errors} errors{first}"
+        ))
+    }
+
+    /// As JSON: everything.
+    pub fn to_json(&self) -> Value {
+        let servers: Vec<Value> = self
+            .outcomes
+            .iter()
+            .map(|outcome| {
+                let mut value = json!(outcome);
+                value["figures"] = json!(outcome.figures());
+                value
+            })
+            .collect();
+        let ratios: Map<String, Value> =
+            self.ratios().into_iter().map(|(name, ratio)| (name.to_owned(), rounded(ratio).into())).collect();
+        json!({ "plan": self.plan, "servers": servers, "ratios": ratios })
+    }
+
+    /// The first server's costs by the second's, the floor's.
+    fn ratios(&self) -> Vec<(&'static str, f64)> {
+        let [server, floor] = self.outcomes.as_slice() else { return Vec::new() };
+        let (server, floor) = (server.figures(), floor.figures());
+        let comparable = |name: &str| !name.starts_with("generator");
+        let ratio = |(name, value): &(&'static str, f64)| {
+            let floor = floor.get(name).filter(|floor| *floor > 0.0)?;
+            Some((*name, value / floor))
+        };
+        server.0.iter().filter(|(name, _)| comparable(name)).filter_map(ratio).collect()
+    }
+
+    /// As a table for people, which fits into 80 columns.
+    pub fn to_table(&self) -> String {
+        let Plan { workload, rooms, members, rate, payload, window, duration, repeats, .. } = &self.plan;
+        let load = match workload {
+            Workload::Idle => "silent".to_owned(),
+            Workload::Fanout | Workload::Rooms | Workload::Slow => {
+                format!("{rate} messages of {payload} B a second")
+            }
+            Workload::Publish => format!("{window} publishes of {payload} B in flight in each"),
+            Workload::Storm => format!("messages of {payload} B"),
+        };
+        let name = format!("{workload:?}").to_lowercase();
+        let mut out = format!("{name}: {rooms} rooms of {members}, {load}\n");
+        let _fits = writeln!(out, "medians of {repeats} runs of {} s\n", duration.as_secs_f64());
+        let ratios = self.ratios();
+        let all: Vec<Figures> = self.outcomes.iter().map(Outcome::figures).collect();
+        let _fits = write!(out, "{:<28}", "");
+        for outcome in &self.outcomes {
+            let _fits = write!(out, "{:>14}", outcome.server);
+        }
+        out.push_str(if ratios.is_empty() { "\n" } else { "         ratio\n" });
+        for (name, _) in all.first().map(|figures| figures.0.as_slice()).unwrap_or_default() {
+            let _fits = write!(out, "{:<28}", words(name));
+            for figures in &all {
+                let value = figures.get(name).map(shown).unwrap_or_else(|| "-".to_owned());
+                let _fits = write!(out, "{value:>14}");
+            }
+            if let Some((_, ratio)) = ratios.iter().find(|(known, _)| known == name) {
+                let _fits = write!(out, "{ratio:>14.2}");
+            }
+            out.push('\n');
+        }
+        type Count = fn(&Outcome) -> u64;
+        let counts: [(&str, Count); 4] = [
+            ("lost", |outcome| outcome.lost),
+            ("duplicates", |outcome| outcome.duplicates),
+            ("out of order", |outcome| outcome.reordered),
+            ("errors", |outcome| outcome.errors),
+        ];
+        for (name, of) in counts {
+            let _fits = write!(out, "{name:<28}");
+            for outcome in &self.outcomes {
+                let _fits = write!(out, "{:>14}", of(outcome));
+            }
+            out.push('\n');
+        }
+        out
+    }
+}
+
+/// A figure's name for people: `server_us_per_delivery` is `server µs per delivery`.
+fn words(name: &str) -> String {
+    name.replace("_us_", "_µs_").replace("_percent", "_%").replace("p999", "p99.9").replace('_', " ")
+}
+
+fn shown(value: f64) -> String {
+    match value {
+        value if value >= 1000.0 => format!("{value:.0}"),
+        value if value >= 100.0 => format!("{value:.1}"),
+        value => format!("{value:.2}"),
+    }
+}
+
+/// To as many digits as mean something.
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(values: &[&[f64]]) -> Report {
+        let outcome = |(index, values): (usize, &&[f64])| {
+            let mut outcome = Outcome::new(["roomlog", "floor"][index]);
+            outcome.repeats =
+                values.iter().map(|value| Figures(vec![("server_us_per_delivery", *value)])).collect();
+            outcome
+        };
+        Report::new(Plan::of(Workload::Fanout), values.iter().enumerate().map(outcome).collect())
+    }
+
+    #[test]
+    fn figures_are_medians_and_compared_with_the_floor() {
+        let json = report(&[&[9.0, 3.0, 1.0], &[2.0, 2.0, 8.0]]).to_json();
+        assert_eq!(json["servers"][0]["figures"]["server_us_per_delivery"], 3.0);
+        assert_eq!(json["ratios"]["server_us_per_delivery"], 1.5);
+        assert_eq!(report(&[&[1.0]]).to_json()["ratios"], json!({}));
+    }
+
+    #[test]
+    fn the_table_is_narrow_enough() {
+        let table = report(&[&[123_456.0], &[2.0]]).to_table();
+        assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+        assert!(table.contains("server µs per delivery"), "{table}");
+    }
+}

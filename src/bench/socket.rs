@@ -1,0 +1,203 @@
+//! A WebSocket as lean as a load generator wants it: a TCP socket, no buffer while nothing is half received, and frames
+//! written by hand. It trusts the server to keep to the protocol.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::BenchError;
+use super::frame::{self, Frame};
+use crate::protocol::Encoding;
+
+const FIN: u8 = 0x80;
+const TEXT: u8 = 0x1;
+const BINARY: u8 = 0x2;
+const CLOSE: u8 = 0x8;
+const PING: u8 = 0x9;
+const PONG: u8 = 0xa;
+const MASKED: u8 = 0x80;
+
+/// Bytes of one read, shared by all sockets of the thread.
+const SCRATCH: usize = 256 * 1024;
+
+/// Bytes in the buffers of a reader that shall notice early that it is slow, and of its segments: loopback's own would
+/// hide megabytes.
+const SMALL_BUFFER: u32 = 4096;
+const SMALL_SEGMENT: u32 = 536;
+
+thread_local! {
+    static READ: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
+}
+
+/// An upgraded connection.
+#[derive(Debug)]
+pub(super) struct Socket {
+    stream: TcpStream,
+    encoding: Encoding,
+}
+
+/// What of a socket's bytes is no whole frame yet.
+#[derive(Debug, Default)]
+pub(super) struct Inbox(Vec<u8>);
+
+impl Socket {
+    /// Connects and upgrades.
+    pub async fn open(address: SocketAddr, encoding: Encoding, small: bool) -> Result<Self, BenchError> {
+        let failed = |error| BenchError::Io(format!("cannot connect to {address}"), error);
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+        let socket = socket.map_err(failed)?;
+        if small {
+            socket.set_recv_buffer_size(SMALL_BUFFER).map_err(failed)?;
+            socket2::SockRef::from(&socket).set_mss(SMALL_SEGMENT).map_err(failed)?;
+        }
+        let mut stream = socket.connect(address).await.map_err(failed)?;
+        stream.set_nodelay(true).map_err(failed)?;
+        let request = format!(
+            "GET /v1/ws HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Sec-WebSocket-Protocol: {}\r\n\r\n",
+            encoding.subprotocol()
+        );
+        stream.write_all(request.as_bytes()).await.map_err(failed)?;
+        // The server says nothing more until it is spoken to, so what comes is the answer alone.
+        let mut answer = Vec::with_capacity(512);
+        while !answer.ends_with(b"\r\n\r\n") {
+            if stream.read_buf(&mut answer).await.map_err(failed)? == 0 {
+                return Err(failed(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+        let status = answer.split(|byte| *byte == b'\r').next().unwrap_or_default();
+        if !status.starts_with(b"HTTP/1.1 101") {
+            let status = String::from_utf8_lossy(status);
+            return Err(BenchError::Refused(format!("{address} does not speak WebSocket: {status}")));
+        }
+        Ok(Self { stream, encoding })
+    }
+
+    /// What is spoken.
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// Appends a frame that holds a whole message.
+    pub fn frame(&self, payload: &[u8], out: &mut Vec<u8>) {
+        let opcode = if self.encoding == Encoding::Json { TEXT } else { BINARY };
+        write_masked(opcode, payload, out);
+    }
+
+    /// Writes all of it.
+    pub async fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.stream.try_write(bytes) {
+                Ok(written) => bytes = &bytes[written..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.stream.writable().await?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what has come, at least one byte, and hands on each frame that is whole. Answers pings.
+    pub async fn receive(&self, inbox: &mut Inbox, mut take: impl FnMut(Frame<'_>)) -> io::Result<()> {
+        loop {
+            self.stream.readable().await?;
+            let read: io::Result<()> = READ.with_borrow_mut(|scratch| {
+                let kept = inbox.0.len();
+                if scratch.len() < kept + SCRATCH {
+                    scratch.resize(kept + SCRATCH, 0);
+                }
+                scratch[..kept].copy_from_slice(&inbox.0);
+                let count = match self.stream.try_read(&mut scratch[kept..]) {
+                    Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    other => other?,
+                };
+                let bytes = &scratch[..kept + count];
+                let used = self.parse(bytes, &mut take)?;
+                // Exactly as large as it must be: what waits here is not to count as the generator's weight.
+                inbox.0 = bytes[used..].to_vec();
+                Ok(())
+            });
+            match read {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Hands on all whole frames, and says how many bytes they were.
+    fn parse(&self, bytes: &[u8], take: &mut impl FnMut(Frame<'_>)) -> io::Result<usize> {
+        let mut used = 0;
+        while let Some(Whole { opcode, payload, end }) = first(&bytes[used..]) {
+            let payload = &bytes[used + payload..used + end];
+            match opcode {
+                TEXT | BINARY => frame::each(self.encoding, payload, &mut *take).map_err(io::Error::other)?,
+                CLOSE => return Err(io::ErrorKind::ConnectionAborted.into()),
+                PING => {
+                    let mut pong = Vec::new();
+                    write_masked(PONG, payload, &mut pong);
+                    let _the_server_closes_then = self.stream.try_write(&pong);
+                }
+                _ => {}
+            }
+            used += end;
+        }
+        Ok(used)
+    }
+}
+
+/// A frame that is whole: what it is, where its payload begins and where it ends.
+pub(super) struct Whole {
+    pub opcode: u8,
+    pub payload: usize,
+    pub end: usize,
+}
+
+/// The first frame of these bytes, masked or not, if it is whole.
+pub(super) fn first(bytes: &[u8]) -> Option<Whole> {
+    let (opcode, length) = (bytes.first()? & 0xf, *bytes.get(1)?);
+    let (length, header) = match length & !MASKED {
+        126 => (u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?).into(), 4),
+        127 => (u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?), 10),
+        short => (short.into(), 2),
+    };
+    let payload = header + if bytes[1] & MASKED == 0 { 0 } else { 4 };
+    let end = payload + usize::try_from(length).ok()?;
+    (bytes.len() >= end).then_some(Whole { opcode, payload, end })
+}
+
+/// Appends a frame with a mask of zeros, as clients may choose it: the server has all its work, this side none.
+fn write_masked(opcode: u8, payload: &[u8], out: &mut Vec<u8>) {
+    out.push(FIN | opcode);
+    match payload.len() {
+        short @ 0..=125 => out.push(MASKED | short as u8),
+        middle @ 126..=0xffff => {
+            out.push(MASKED | 126);
+            out.extend_from_slice(&(middle as u16).to_be_bytes());
+        }
+        long => {
+            out.push(MASKED | 127);
+            out.extend_from_slice(&(long as u64).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(payload);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_found_again_once_it_is_whole() {
+        for length in [0, 125, 126, 0xffff, 0x1_0000] {
+            let mut out = Vec::new();
+            write_masked(TEXT, &vec![b'x'; length], &mut out);
+            assert!(first(&out[..out.len() - 1]).is_none());
+            let whole = first(&out).map(|whole| (whole.opcode, whole.end - whole.payload, whole.end));
+            assert_eq!(whole, Some((TEXT, length, out.len())));
+        }
+    }
+}

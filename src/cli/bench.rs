@@ -1,0 +1,185 @@
+//! `roomlog bench`.
+
+use std::io::{IsTerminal, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use clap::Args;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use reqwest::Url;
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::LocalSet;
+
+use super::Failed;
+use crate::bench::{self, Fsync, Plan, Report, SpawnOptions, Spawned, Target, Workload};
+use crate::protocol::Encoding;
+
+/// Measures a server under load: latency, CPU and memory, with every message checked for loss, duplicates and order.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// What to measure
+    workload: Workload,
+    /// Start the server that is measured, with a Redis of its own in a temporary directory
+    #[arg(long)]
+    spawn: bool,
+    /// Measure a server that only writes frames to sockets beside it, and print ratios to that
+    #[arg(long)]
+    floor: bool,
+    /// Rooms
+    #[arg(long, value_name = "N")]
+    rooms: Option<usize>,
+    /// Members of each room
+    #[arg(long, value_name = "N")]
+    members: Option<usize>,
+    /// Messages a second that are offered, over all rooms
+    #[arg(long, value_name = "N")]
+    rate: Option<f64>,
+    /// Bytes of a message's data
+    #[arg(long, value_name = "BYTES")]
+    payload: Option<usize>,
+    /// Publishes in flight of each publisher, where a workload has a window
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    window: Option<u16>,
+    /// Time that is measured
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    duration: Option<Duration>,
+    /// Time under load before that
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    warmup: Option<Duration>,
+    /// How often it is measured; figures are medians
+    #[arg(long, value_name = "N")]
+    repeats: Option<usize>,
+    /// Speak MessagePack instead of JSON
+    #[arg(long)]
+    msgpack: bool,
+    /// Address of the server, where none is started
+    #[arg(long, env = "ROOMLOG_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    url: String,
+    /// Token to use there, which may read and write all rooms
+    #[arg(long, env = "ROOMLOG_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Redis of the server that is started, instead of one of its own
+    #[arg(long, value_name = "URL", requires = "spawn")]
+    redis_url: Option<String>,
+    /// When the Redis that is started has messages on its disk
+    #[arg(long, value_name = "WHEN", default_value = "everysec", conflicts_with = "redis_url")]
+    redis_fsync: Fsync,
+    /// Process of a server that was not started here, for its CPU and memory
+    #[arg(long, value_name = "PID")]
+    server_pid: Option<u32>,
+    /// Process of a Redis that was not started here, for its CPU
+    #[arg(long, value_name = "PID")]
+    redis_pid: Option<u32>,
+    /// Print JSON, as is done where standard output is no terminal
+    #[arg(long)]
+    json: bool,
+}
+
+/// Serves the floor for `bench --floor`.
+#[derive(Debug, Args)]
+pub struct Floor {}
+
+impl Bench {
+    pub fn run(self) -> Result<(), Failed> {
+        raise_open_files();
+        let report = local(self.measure())?;
+        let mut out = std::io::stdout();
+        if self.json || !out.is_terminal() {
+            writeln!(out, "{}", report.to_json())?;
+        } else {
+            write!(out, "{}", report.to_table())?;
+        }
+        out.flush()?;
+        report.problem().map_or(Ok(()), |problem| Err(problem.into()))
+    }
+
+    async fn measure(&self) -> Result<Report, Failed> {
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let plan = self.plan();
+        if self.floor && !plan.has_floor() {
+            return Err("--floor is for idle, fanout, rooms and publish".into());
+        }
+        let mut spawned = Vec::new();
+        let mut targets = Vec::new();
+        if self.spawn {
+            let options = SpawnOptions {
+                redis_url: self.redis_url.clone(),
+                fsync: self.redis_fsync,
+                redis: self.redis_pid,
+            };
+            spawned.push(Spawned::serve(&options).await?);
+        } else {
+            targets.push(self.running()?);
+        }
+        if self.floor {
+            spawned.push(Spawned::floor().await?);
+        }
+        targets.extend(spawned.iter().map(|spawned| spawned.target.clone()));
+        let outcome: Result<Report, Failed> = tokio::select! {
+            report = bench::run(&plan, &targets) => report.map_err(Failed::from),
+            _ = terminate.recv() => Err("ended by a signal".into()),
+            _ = interrupt.recv() => Err("ended by a signal".into()),
+        };
+        for spawned in spawned {
+            spawned.end().await;
+        }
+        outcome
+    }
+
+    fn plan(&self) -> Plan {
+        let plan = Plan::of(self.workload);
+        Plan {
+            workload: self.workload,
+            rooms: self.rooms.unwrap_or(plan.rooms),
+            members: self.members.unwrap_or(plan.members),
+            rate: self.rate.unwrap_or(plan.rate),
+            payload: self.payload.unwrap_or(plan.payload),
+            window: self.window.map_or(plan.window, usize::from),
+            duration: self.duration.unwrap_or(plan.duration),
+            warmup: self.warmup.unwrap_or(plan.warmup),
+            repeats: self.repeats.unwrap_or(plan.repeats),
+            encoding: if self.msgpack { Encoding::MessagePack } else { Encoding::Json },
+        }
+    }
+
+    /// The server that runs already.
+    fn running(&self) -> Result<Target, Failed> {
+        let token =
+            self.token.clone().ok_or("--token or ROOMLOG_TOKEN is needed; or --spawn starts a server")?;
+        let address = address(&self.url)?;
+        Ok(Target { name: "roomlog", address, token, server: self.server_pid, redis: self.redis_pid })
+    }
+}
+
+impl Floor {
+    pub fn run(self) -> Result<(), Failed> {
+        raise_open_files();
+        Ok(local(bench::floor::serve())?)
+    }
+}
+
+/// Runs on this thread alone, with tasks that share what is on it.
+fn local<T, E: From<std::io::Error>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, work)
+}
+
+/// As many connections as this process may have.
+fn raise_open_files() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _as_many_as_there_are = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+}
+
+fn address(url: &str) -> Result<SocketAddr, Failed> {
+    let url: Url = url.parse().map_err(|error| format!("{url}: {error}"))?;
+    if url.scheme() != "http" {
+        return Err(format!("{url}: it is measured without TLS, at an http:// address").into());
+    }
+    let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(80));
+    let host = host.trim_matches(['[', ']']);
+    let mut addresses = (host, port).to_socket_addrs().map_err(|error| format!("{url}: {error}"))?;
+    addresses.next().ok_or_else(|| format!("{url} has no address").into())
+}
