@@ -83,9 +83,9 @@ impl Serve {
 async fn serve(config: Config, dev: bool) -> Result<(), Failed> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     // Before Redis is started: a taken port is the commoner mistake.
-    let listener = listener::bind(config.server.listen).await?;
+    let listener = listener::bind(config.server.listen)?;
     let metrics_listener = match config.server.metrics_listen {
-        Some(address) => Some(listener::bind(address).await?),
+        Some(address) => Some(listener::bind(address)?),
         None => None,
     };
     let node = tokio::select! {

@@ -6,12 +6,16 @@ use std::time::Duration;
 use axum::Router;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// Time in which a client must send a request's header.
 const HEADER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Connections that may wait to be accepted. When all clients of a node come back at once, those beyond are dropped, and try
+/// again only after a second.
+const BACKLOG: u32 = 4096;
 
 /// Pause after accepting failed, which it does while the process has no file descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -33,11 +37,19 @@ pub enum ListenError {
 ///
 /// # Errors
 /// If the address is in use, or not this machine's.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+pub fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    listen(address).map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => ListenError::InUse(address),
         _ => ListenError::Other(address, error),
     })
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A server that starts again takes its port at once.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Serves until `stop`, then lets requests that are under way end, for as long as `grace`; what is left then is cut.
