@@ -50,14 +50,13 @@ impl Seen {
 
 /// Works until `stop`.
 pub async fn run(node: Arc<Node>, stop: CancellationToken) {
-    let interval = node.config.retention.interval;
     let mut seen = HashMap::new();
     while !stop.is_cancelled() {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(interval) => {}
+            () = tokio::time::sleep(node.config.retention.interval) => {}
         }
-        let leased = node.store.lease(&node.id, interval * LEASE_INTERVALS).await.unwrap_or(false);
+        let leased = node.store.lease(&node.id, lease(&node)).await.unwrap_or(false);
         node.metrics.janitor.set(f64::from(u8::from(leased)));
         if !leased {
             seen.clear();

@@ -19,9 +19,6 @@ use crate::protocol::{Encoding, ErrorCode, Failure, RoomName};
 
 const MSGPACK: &str = "application/msgpack";
 
-/// A body may hold this many times the bytes of one message's data, as a WebSocket message may.
-const MESSAGES_AT_ONCE: usize = 16;
-
 /// Bytes beyond the limit that are read for the sake of the answer.
 const DISCARDED: usize = 16 * 1024 * 1024;
 
@@ -134,7 +131,7 @@ impl FromRequest<Arc<Node>> for Body {
         } else {
             Encoding::Json
         };
-        let limit = node.config.limits.max_message.saturating_mul(MESSAGES_AT_ONCE);
+        let limit = node.config.limits.max_payload();
         Ok(Self(encoding, read(request.into_body(), limit).await?))
     }
 }

@@ -71,17 +71,8 @@ async fn offered(plan: &Plan, target: &Target, tally: &Rc<Tally>) -> Result<Figu
     let rooms = load::rooms(plan, target, tally, slow).await?;
     let slow_ones = || rooms.iter().flat_map(|room| &room.members).filter(|member| member.is_slow());
     let measuring = async {
-        tally.doing.set("warming up");
-        tokio::time::sleep(plan.warmup).await;
-        tally.doing.set("measuring");
-        slow_ones().for_each(|member| member.pause(true));
-        tally.measure();
-        let usage = Usage::start(target);
-        let (confirmed, received) = (tally.confirmed.get(), tally.received.get());
-        tokio::time::sleep(plan.duration).await;
-        let mut figures = Figures::default();
-        usage.end(tally.confirmed.get() - confirmed, tally.received.get() - received, &mut figures);
-        tally.measure_no_more();
+        let stop_readers = || slow_ones().for_each(|member| member.pause(true));
+        let (usage, mut figures) = measure(plan, target, tally, stop_readers).await;
         if plan.workload == Workload::Slow {
             usage.growth(target, &mut figures);
         }
@@ -101,20 +92,28 @@ async fn offered(plan: &Plan, target: &Target, tally: &Rc<Tally>) -> Result<Figu
     Ok(figures)
 }
 
+/// Warms up, does what is to be done before figures count, and measures for as long as the plan says, while the load goes
+/// on beside it.
+async fn measure(plan: &Plan, target: &Target, tally: &Tally, before: impl FnOnce()) -> (Usage, Figures) {
+    tally.doing.set("warming up");
+    tokio::time::sleep(plan.warmup).await;
+    tally.doing.set("measuring");
+    before();
+    tally.measure();
+    let usage = Usage::start(target);
+    let (confirmed, received) = (tally.confirmed.get(), tally.received.get());
+    tokio::time::sleep(plan.duration).await;
+    let mut figures = Figures::default();
+    usage.end(tally.confirmed.get() - confirmed, tally.received.get() - received, &mut figures);
+    tally.measure_no_more();
+    (usage, figures)
+}
+
 async fn publish(plan: &Plan, target: &Target, tally: &Rc<Tally>) -> Result<Figures, BenchError> {
     let rooms = load::rooms(plan, target, tally, |_| false).await?;
     let stop = Cell::new(false);
     let measuring = async {
-        tally.doing.set("warming up");
-        tokio::time::sleep(plan.warmup).await;
-        tally.doing.set("measuring");
-        tally.measure();
-        let usage = Usage::start(target);
-        let (confirmed, received) = (tally.confirmed.get(), tally.received.get());
-        tokio::time::sleep(plan.duration).await;
-        let mut figures = Figures::default();
-        usage.end(tally.confirmed.get() - confirmed, tally.received.get() - received, &mut figures);
-        tally.measure_no_more();
+        let (_, figures) = measure(plan, target, tally, || {}).await;
         stop.set(true);
         figures
     };

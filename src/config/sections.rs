@@ -83,6 +83,13 @@ pub struct LimitsConfig {
     pub publishes_in_flight: usize,
 }
 
+impl LimitsConfig {
+    /// Bytes of a WebSocket message, or of a body over REST: 16 times those of one message's data.
+    pub fn max_payload(&self) -> usize {
+        self.max_message.saturating_mul(16)
+    }
+}
+
 /// `[hub]`: the rooms that have subscribers on this node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HubConfig {

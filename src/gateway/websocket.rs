@@ -26,9 +26,6 @@ use crate::session::Session;
 use crate::session::registry::{Connection, Registry};
 use crate::telemetry::Transport;
 
-/// A WebSocket message may hold this many times the bytes of one message's data.
-const MESSAGES_AT_ONCE: usize = 16;
-
 /// Time in which a client takes what is left for it, and closes too, after the connection was ended.
 const CLOSE_WITHIN: Duration = Duration::from_secs(3);
 
@@ -125,7 +122,7 @@ async fn serve(node: Arc<Node>, stream: TcpStream, early: Bytes, encoding: Encod
     let outbox = Arc::new(Outbox::new(node.config.limits.outbox));
     let writer = tokio::spawn(socket::write(stream.clone(), outbox.clone(), node.metrics.clone()));
     let entered = Registry::enter(&node.registry, Transport::WebSocket, encoding, outbox.clone(), None);
-    let max_message = node.config.limits.max_message.saturating_mul(MESSAGES_AT_ONCE);
+    let max_message = node.config.limits.max_payload();
     let mut reader = Reader::new(stream.clone(), early, outbox.clone(), max_message);
     if let Some(connection) = &entered {
         let mut session = Session::new(node.clone(), Arc::clone(connection), encoding, token);

@@ -4,16 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Redis, Rest, Server, eventually, everything, id_of, seqs, token};
-
-/// A server, a client that wrote so many messages into a room, and their ids.
-async fn room_with(count: usize) -> (Redis, Server, Client, Vec<String>) {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
-    let mut client = Client::connect(&server, &everything("ann")).await;
-    let ids = client.publish_many("room", count, 10).await;
-    (redis, server, client, ids)
-}
+use crate::harness::{Client, Rest, Server, eventually, everything, id_of, room_with, seqs, token};
 
 fn shown(page: &Value) -> (Vec<u64>, bool) {
     (seqs(page["messages"].as_array().unwrap()), page["more"].as_bool().unwrap())

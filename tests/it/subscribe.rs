@@ -4,16 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Redis, Server, everything, id_of, ids, seq, seqs, token};
-
-/// A server, a client, and a room with so many messages; their ids.
-async fn room_with(count: usize) -> (Redis, Server, Client, Vec<String>) {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
-    let mut client = Client::connect(&server, &everything("ann")).await;
-    let ids = client.publish_many("room", count, 10).await;
-    (redis, server, client, ids)
-}
+use crate::harness::{Client, Redis, Server, everything, id_of, ids, room_with, seq, seqs, token};
 
 #[tokio::test]
 async fn delivery_starts_where_the_subscriber_asks() {

@@ -55,3 +55,12 @@ pub async fn within(limit: Duration, what: &str, mut condition: impl AsyncFnMut(
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("in vain for {DEADLINE:?}: {what}"))
 }
+
+/// A server, and a client that wrote so many messages into the room `room`; their ids.
+pub async fn room_with(count: usize) -> (Redis, Server, Client, Vec<String>) {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    let ids = client.publish_many("room", count, 10).await;
+    (redis, server, client, ids)
+}
