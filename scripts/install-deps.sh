@@ -4,6 +4,7 @@
 #   scripts/install-deps.sh redis    a redis-server or valkey-server, 7.0 or newer
 #   scripts/install-deps.sh curl     curl
 #   scripts/install-deps.sh make     make
+#   scripts/install-deps.sh strace   strace
 #
 # Only the server's program is wanted: a service that the package brings is neither started nor enabled, and
 # one that ran before is left alone.
@@ -134,7 +135,7 @@ install_tool() {
 for what in "$@"; do
     case $what in
     redis) install_redis ;;
-    curl | make) install_tool "$what" ;;
-    *) say "usage: $0 [redis] [curl] [make]"; exit 2 ;;
+    curl | make | strace) install_tool "$what" ;;
+    *) say "usage: $0 [redis] [curl] [make] [strace]"; exit 2 ;;
     esac
 done
