@@ -37,8 +37,8 @@ impl Quick {
     /// long runs.
     pub fn plan(workload: Workload) -> Plan {
         let plan = Plan {
-            duration: Duration::from_millis(1500),
-            warmup: Duration::from_millis(500),
+            duration: Duration::from_secs(1),
+            warmup: Duration::from_millis(300),
             repeats: 5,
             ..Plan::of(workload)
         };
