@@ -252,7 +252,8 @@ pub async fn run(plan: &Plan, servers: &[Server]) -> Result<Report, BenchError> 
         for (server, outcome) in servers.iter().zip(&mut outcomes) {
             let started = server.start().await?;
             let tally = Rc::new(Tally::new());
-            let title = format!("{} {repeat}/{}", server.name(), plan.repeats);
+            let title =
+                format!("{}, {}: {} {repeat}/{}", plan.workload, plan.size(), server.name(), plan.repeats);
             let figures = tokio::select! {
                 figures = workloads::run(plan, &started.target, &tally) => figures?,
                 never = progress(&title, &tally) => match never {},
