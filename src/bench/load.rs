@@ -10,10 +10,10 @@ use uuid::Uuid;
 
 use super::member::{Join, Member, Record};
 use super::tally::{Tally, count};
-use super::{BenchError, Plan, Target};
+use super::{BenchError, Plan, Target, Workload};
 
 /// Joins that are under way at a time.
-const JOINS: usize = 64;
+const JOINS: usize = 512;
 
 /// A room of the run.
 #[derive(Debug)]
@@ -43,12 +43,20 @@ pub(super) async fn rooms(
         .collect();
     let joins = rooms.iter().flat_map(|room| {
         let records = room.records.iter().enumerate();
-        records.map(move |(index, record)| (room, record, slow(index)))
+        records.map(move |(index, record)| (room, record, index))
     });
     let joined: Vec<Member> = stream::iter(joins)
-        .map(|(room, record, slow)| {
-            let join = Join { room: &room.name, encoding: plan.encoding, since: None, slow };
-            Member::join(target, join, record.clone(), tally)
+        .map(async |(room, record, index)| {
+            let name = format!("bench-{index}");
+            let join = Join {
+                node: index,
+                room: &room.name,
+                encoding: plan.encoding,
+                since: None,
+                durable: (plan.workload == Workload::Durable).then_some(&*name),
+                slow: slow(index),
+            };
+            Member::join(target, join, record.clone(), tally).await
         })
         .buffered(JOINS)
         .try_collect()

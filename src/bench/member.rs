@@ -35,10 +35,14 @@ pub(super) struct Record {
 /// How to join.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Join<'a> {
+    /// Which of the target's nodes it connects to, counted round.
+    pub node: usize,
     pub room: &'a str,
     pub encoding: Encoding,
     /// The id after which delivery starts.
     pub since: Option<&'a str>,
+    /// The name of its durable subscription, if it has one; it then acknowledges each message.
+    pub durable: Option<&'a str>,
     /// Whether its buffers are small and its latency does not count: it will stop reading.
     pub slow: bool,
 }
@@ -56,7 +60,10 @@ struct Inner {
     tally: Rc<Tally>,
     room: String,
     slow: bool,
+    durable: bool,
     record: Rc<Record>,
+    /// Acknowledgements that are to be written.
+    acks: RefCell<Vec<u8>>,
     joined: Cell<bool>,
     /// Messages that it published, which are numbered so.
     published: Cell<u64>,
@@ -75,10 +82,11 @@ impl Member {
         record: Rc<Record>,
         tally: &Rc<Tally>,
     ) -> Result<Self, BenchError> {
-        let Join { room, encoding, since, slow } = join;
-        let late = || BenchError::Late(JOINED_WITHIN, format!("joining {room} at {}", target.address));
+        let Join { node, room, encoding, since, durable, slow } = join;
+        let address = target.address(node);
+        let late = || BenchError::Late(JOINED_WITHIN, format!("joining {room} at {address}"));
         let joining = async {
-            let socket = Socket::open(target.address, encoding, slow).await?;
+            let socket = Socket::open(address, tally.next_connection(), encoding, slow).await?;
             let connect = Request {
                 op: "connect",
                 reference: Some(CONNECT),
@@ -90,6 +98,7 @@ impl Member {
                 reference: Some(SUBSCRIBE),
                 room: Some(room),
                 since,
+                durable,
                 ..Request::default()
             };
             let mut hello = Vec::new();
@@ -100,7 +109,9 @@ impl Member {
                 tally: tally.clone(),
                 room: room.to_owned(),
                 slow,
+                durable: durable.is_some(),
                 record,
+                acks: RefCell::default(),
                 joined: Cell::default(),
                 published: Cell::default(),
                 in_flight: Cell::default(),
@@ -109,7 +120,7 @@ impl Member {
                 paused: Cell::default(),
                 resumed: Notify::new(),
             });
-            let broken = |error| BenchError::Io(format!("joining {room} at {}", target.address), error);
+            let broken = |error| BenchError::Io(format!("joining {room} at {address}"), error);
             inner.socket.write(&hello).await.map_err(broken)?;
             let mut inbox = Inbox::default();
             while !inner.joined.get() {
@@ -188,7 +199,12 @@ impl Inner {
             while self.paused.get() {
                 self.resumed.notified().await;
             }
-            if let Err(error) = self.socket.receive(&mut inbox, |frame| self.take(&frame)).await {
+            let read = async {
+                self.socket.receive(&mut inbox, |frame| self.take(&frame)).await?;
+                let acks = self.acks.take();
+                self.socket.write(&acks).await
+            };
+            if let Err(error) = read.await {
                 self.tally.error(|| format!("a connection to {} ended: {error}", self.room));
                 self.broken.set(true);
                 self.in_flight.set(0);
@@ -227,6 +243,11 @@ impl Inner {
             let mut last_id = self.record.last_id.borrow_mut();
             last_id.clear();
             last_id.push_str(id);
+            if self.durable {
+                let ack = Request { op: "ack", room: Some(&self.room), id: Some(id), ..Request::default() };
+                let payload = ack.encode(self.socket.encoding());
+                self.socket.frame(&payload, &mut self.acks.borrow_mut());
+            }
             count(&self.tally.received, 1);
             if !self.slow {
                 self.tally.delivered(sent);

@@ -9,6 +9,7 @@ mod frame;
 mod load;
 mod member;
 mod process;
+mod redis;
 mod report;
 mod socket;
 mod spawn;
@@ -24,8 +25,9 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde::Serialize;
 
+pub use self::redis::Fsync;
 pub use self::report::{Outcome, Report};
-pub use self::spawn::{Fsync, SpawnOptions, Spawned};
+pub use self::spawn::{Server, SpawnOptions, Started};
 use self::tally::Tally;
 use crate::protocol::Encoding;
 
@@ -39,6 +41,8 @@ pub enum Workload {
     Fanout,
     /// Many small rooms: what a publish and its few deliveries cost
     Rooms,
+    /// `rooms` with durable subscriptions, of which each message is acknowledged: what that costs more
+    Durable,
     /// As fast as confirmations come, with a window of publishes in flight
     Publish,
     /// All drop at once, miss messages, and come back: how long until all have all
@@ -81,7 +85,7 @@ impl Plan {
         let (rooms, members, rate, payload) = match workload {
             Workload::Idle => (1, 5000, 0.0, 128),
             Workload::Fanout => (1, 1000, 50.0, 128),
-            Workload::Rooms => (500, 4, 2000.0, 128),
+            Workload::Rooms | Workload::Durable => (500, 4, 2000.0, 128),
             Workload::Publish => (100, 2, 0.0, 128),
             Workload::Storm => (10, 100, 0.0, 128),
             // Enough bytes that a reader who stops fills its buffers.
@@ -103,23 +107,44 @@ impl Plan {
 
     /// Whether the floor can do it too.
     pub fn has_floor(&self) -> bool {
-        !matches!(self.workload, Workload::Storm | Workload::Slow)
+        !matches!(self.workload, Workload::Durable | Workload::Storm | Workload::Slow)
     }
 }
 
-/// A server under load.
+/// A server under load: one node, or several on one Redis.
 #[derive(Debug, Clone)]
 pub struct Target {
     /// What it is called in the report.
-    pub name: &'static str,
-    /// Where it listens.
-    pub address: SocketAddr,
+    pub name: String,
+    /// Its nodes, at least one. The members of each room are spread over them.
+    pub nodes: Vec<Node>,
     /// The token to use there, which may do everything.
     pub token: String,
-    /// Its process, if that is on this machine.
-    pub server: Option<u32>,
     /// The process of its Redis, if that is on this machine.
     pub redis: Option<u32>,
+    /// Where its Redis listens, as far as that is known.
+    pub redis_address: Option<SocketAddr>,
+}
+
+/// One node of a server.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its processes, as far as they are on this machine and known.
+    pub pids: Vec<u32>,
+}
+
+impl Target {
+    /// Where a member of this index connects to.
+    fn address(&self, index: usize) -> SocketAddr {
+        self.nodes[index % self.nodes.len()].address
+    }
+
+    /// The processes of all its nodes.
+    fn pids(&self) -> Vec<u32> {
+        self.nodes.iter().flat_map(|node| node.pids.iter().copied()).collect()
+    }
 }
 
 /// A measurement cannot be made.
@@ -139,24 +164,27 @@ pub enum BenchError {
     Plan(String),
 }
 
-/// Measures each of the servers in turn, as often as the plan says.
+/// Measures each of the servers in turn, as often as the plan says. What is started is started anew each time, so that no
+/// repeat finds memory or data of an earlier one.
 ///
 /// # Errors
-/// If a server cannot be reached or refuses.
-pub async fn run(plan: &Plan, targets: &[Target]) -> Result<Report, BenchError> {
+/// If a server cannot be started or reached, or refuses.
+pub async fn run(plan: &Plan, servers: &[Server]) -> Result<Report, BenchError> {
     if plan.rooms == 0 || plan.members == 0 || plan.repeats == 0 {
         return Err(BenchError::Plan("rooms, members and repeats are at least 1".into()));
     }
-    let mut outcomes: Vec<Outcome> = targets.iter().map(|target| Outcome::new(target.name)).collect();
+    let mut outcomes: Vec<Outcome> = servers.iter().map(|server| Outcome::new(server.name())).collect();
     for repeat in 1..=plan.repeats {
-        for (target, outcome) in targets.iter().zip(&mut outcomes) {
+        for (server, outcome) in servers.iter().zip(&mut outcomes) {
+            let started = server.start().await?;
             let tally = Rc::new(Tally::new());
-            let title = format!("{} {repeat}/{}", target.name, plan.repeats);
+            let title = format!("{} {repeat}/{}", server.name(), plan.repeats);
             let figures = tokio::select! {
-                figures = workloads::run(plan, target, &tally) => figures?,
+                figures = workloads::run(plan, &started.target, &tally) => figures?,
                 never = progress(&title, &tally) => match never {},
             };
             outcome.add(figures, &tally);
+            started.end().await;
         }
     }
     clear()?;

@@ -3,12 +3,15 @@
 use std::fs;
 use std::time::Duration;
 
+use super::Target;
+
 /// What the kernel counts CPU time in, for `/proc`: the same on all of Linux's machines.
 const TICK: Duration = Duration::from_millis(10);
 
-/// CPU time that a process has taken, in user mode and in the kernel.
-pub(super) fn cpu(pid: u32) -> Option<Duration> {
-    cpu_of(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+/// CPU time that processes have taken, in user mode and in the kernel. None if one of them is not known, or there are none.
+fn cpu(pids: &[u32]) -> Option<Duration> {
+    let each = pids.iter().map(|pid| cpu_of(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?));
+    each.collect::<Option<Vec<Duration>>>().filter(|times| !times.is_empty()).map(|times| times.iter().sum())
 }
 
 fn cpu_of(stat: &str) -> Option<Duration> {
@@ -18,8 +21,8 @@ fn cpu_of(stat: &str) -> Option<Duration> {
     Some(TICK * (times.next()?.ok()? + times.next()?.ok()?))
 }
 
-/// Memory of a process, in bytes.
-#[derive(Debug, Clone, Copy)]
+/// Memory of processes, in bytes.
+#[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Memory {
     /// In use now.
     pub rss: u64,
@@ -29,8 +32,19 @@ pub(super) struct Memory {
     pub peak: u64,
 }
 
-/// The memory of a process.
-pub(super) fn memory(pid: u32) -> Option<Memory> {
+/// The memory of processes. None if one of them is not known, or there are none.
+pub(super) fn memory(pids: &[u32]) -> Option<Memory> {
+    let each: Option<Vec<Memory>> = pids.iter().map(|pid| memory_of(*pid)).collect();
+    each.filter(|each| !each.is_empty()).map(|each| {
+        each.iter().fold(Memory::default(), |sum, one| Memory {
+            rss: sum.rss + one.rss,
+            pss: sum.pss + one.pss,
+            peak: sum.peak + one.peak,
+        })
+    })
+}
+
+fn memory_of(pid: u32) -> Option<Memory> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let (rss, peak) = (field(&status, "VmRSS:")?, field(&status, "VmHWM:")?);
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
@@ -55,8 +69,9 @@ pub(super) struct Cpu {
 
 impl Cpu {
     /// Reads them.
-    pub fn now(server: Option<u32>, redis: Option<u32>) -> Self {
-        Self { server: server.and_then(cpu), redis: redis.and_then(cpu), generator: cpu(std::process::id()) }
+    pub fn now(target: &Target) -> Self {
+        let redis: Vec<u32> = target.redis.iter().copied().collect();
+        Self { server: cpu(&target.pids()), redis: cpu(&redis), generator: cpu(&[std::process::id()]) }
     }
 
     /// What was taken since.

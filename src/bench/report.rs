@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::tally::Tally;
 use super::{Plan, Workload};
@@ -49,7 +49,7 @@ impl Serialize for Figures {
 /// All repeats against one server.
 #[derive(Debug, Serialize)]
 pub struct Outcome {
-    server: &'static str,
+    server: String,
     lost: u64,
     duplicates: u64,
     reordered: u64,
@@ -60,9 +60,9 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    pub(super) fn new(server: &'static str) -> Self {
+    pub(super) fn new(server: &str) -> Self {
         Self {
-            server,
+            server: server.to_owned(),
             lost: 0,
             duplicates: 0,
             reordered: 0,
@@ -84,12 +84,12 @@ impl Outcome {
     /// The medians of all repeats.
     fn figures(&self) -> Figures {
         let names = self.repeats.first().map(|figures| figures.0.as_slice()).unwrap_or_default();
-        let median = |name: &'static str| {
+        let of = |name: &'static str| {
             let mut values: Vec<f64> = self.repeats.iter().filter_map(|figures| figures.get(name)).collect();
             values.sort_by(f64::total_cmp);
-            values.get(values.len() / 2).map(|value| (name, *value))
+            median(&values).map(|value| (name, value))
         };
-        Figures(names.iter().filter_map(|(name, _)| median(name)).collect())
+        Figures(names.iter().filter_map(|(name, _)| of(name)).collect())
     }
 }
 
@@ -125,24 +125,25 @@ impl Report {
             .map(|outcome| {
                 let mut value = json!(outcome);
                 value["figures"] = json!(outcome.figures());
+                value["ratios"] = json!(self.ratios(outcome));
                 value
             })
             .collect();
-        let ratios: Map<String, Value> =
-            self.ratios().into_iter().map(|(name, ratio)| (name.to_owned(), rounded(ratio).into())).collect();
-        json!({ "plan": self.plan, "servers": servers, "ratios": ratios })
+        json!({ "plan": self.plan, "servers": servers })
     }
 
-    /// The first server's costs by the second's, the floor's.
-    fn ratios(&self) -> Vec<(&'static str, f64)> {
-        let [server, floor] = self.outcomes.as_slice() else { return Vec::new() };
-        let (server, floor) = (server.figures(), floor.figures());
+    /// A server's figures by those of the last, the floor's. None for that itself.
+    fn ratios(&self, outcome: &Outcome) -> Figures {
+        let Some(floor) = self.outcomes.last().filter(|floor| !std::ptr::eq(*floor, outcome)) else {
+            return Figures::default();
+        };
+        let floor = floor.figures();
         let comparable = |name: &str| !name.starts_with("generator");
         let ratio = |(name, value): &(&'static str, f64)| {
             let floor = floor.get(name).filter(|floor| *floor > 0.0)?;
             Some((*name, value / floor))
         };
-        server.0.iter().filter(|(name, _)| comparable(name)).filter_map(ratio).collect()
+        Figures(outcome.figures().0.iter().filter(|(name, _)| comparable(name)).filter_map(ratio).collect())
     }
 
     /// As a table for people, which fits into 80 columns.
@@ -150,7 +151,7 @@ impl Report {
         let Plan { workload, rooms, members, rate, payload, window, duration, repeats, .. } = &self.plan;
         let load = match workload {
             Workload::Idle => "silent".to_owned(),
-            Workload::Fanout | Workload::Rooms | Workload::Slow => {
+            Workload::Fanout | Workload::Rooms | Workload::Durable | Workload::Slow => {
                 format!("{rate} messages of {payload} B a second")
             }
             Workload::Publish => format!("{window} publishes of {payload} B in flight in each"),
@@ -159,23 +160,32 @@ impl Report {
         let name = format!("{workload:?}").to_lowercase();
         let mut out = format!("{name}: {rooms} rooms of {members}, {load}\n");
         let _fits = writeln!(out, "medians of {repeats} runs of {} s\n", duration.as_secs_f64());
-        let ratios = self.ratios();
-        let all: Vec<Figures> = self.outcomes.iter().map(Outcome::figures).collect();
-        let _fits = write!(out, "{:<28}", "");
-        for outcome in &self.outcomes {
-            let _fits = write!(out, "{:>14}", outcome.server);
-        }
-        out.push_str(if ratios.is_empty() { "\n" } else { "         ratio\n" });
-        for (name, _) in all.first().map(|figures| figures.0.as_slice()).unwrap_or_default() {
-            let _fits = write!(out, "{:<28}", words(name));
-            for figures in &all {
-                let value = figures.get(name).map(shown).unwrap_or_else(|| "-".to_owned());
-                let _fits = write!(out, "{value:>14}");
-            }
-            if let Some((_, ratio)) = ratios.iter().find(|(known, _)| known == name) {
-                let _fits = write!(out, "{ratio:>14.2}");
-            }
-            out.push('\n');
+        // Two are compared; more have a table for each few.
+        let tables: Vec<String> = self.outcomes.chunks(COLUMNS).map(|some| self.columns(some)).collect();
+        out.push_str(&tables.join("\n"));
+        out
+    }
+
+    /// A column for each of these servers.
+    fn columns(&self, outcomes: &[Outcome]) -> String {
+        let ratios = match self.outcomes.as_slice() {
+            [server, _] => Some(self.ratios(server)),
+            _ => None,
+        };
+        let line = |name: &str, cells: Vec<String>| {
+            let cells: String = cells.iter().map(|cell| format!("{cell:>13.12}")).collect();
+            format!("{name:<28}{cells}").trim_end().to_owned() + "\n"
+        };
+        let all: Vec<Figures> = outcomes.iter().map(Outcome::figures).collect();
+        let mut head: Vec<String> = outcomes.iter().map(|outcome| outcome.server.clone()).collect();
+        head.extend(ratios.iter().map(|_| "ratio".to_owned()));
+        let mut out = line("", head);
+        for (name, _) in self.outcomes.first().map(Outcome::figures).unwrap_or_default().0 {
+            let value = |figures: &Figures| figures.get(name).map_or_else(|| "-".to_owned(), shown);
+            let mut cells: Vec<String> = all.iter().map(value).collect();
+            let ratio = ratios.as_ref().and_then(|ratios| ratios.get(name));
+            cells.extend(ratio.map(|ratio| format!("{ratio:.2}")));
+            out += &line(&words(name), cells);
         }
         type Count = fn(&Outcome) -> u64;
         let counts: [(&str, Count); 4] = [
@@ -185,14 +195,19 @@ impl Report {
             ("errors", |outcome| outcome.errors),
         ];
         for (name, of) in counts {
-            let _fits = write!(out, "{name:<28}");
-            for outcome in &self.outcomes {
-                let _fits = write!(out, "{:>14}", of(outcome));
-            }
-            out.push('\n');
+            out += &line(name, outcomes.iter().map(|outcome| of(outcome).to_string()).collect());
         }
         out
     }
+}
+
+/// Servers of one table, so that it fits into 80 columns.
+const COLUMNS: usize = 4;
+
+/// The middle one of values in order, or the mean of the two middle ones.
+fn median(values: &[f64]) -> Option<f64> {
+    let (low, high) = (values.get(values.len().checked_sub(1)? / 2)?, values.get(values.len() / 2)?);
+    Some((low + high) / 2.0)
 }
 
 /// A figure's name for people: `server_us_per_delivery` is `server µs per delivery`.
@@ -219,7 +234,8 @@ mod tests {
 
     fn report(values: &[&[f64]]) -> Report {
         let outcome = |(index, values): (usize, &&[f64])| {
-            let mut outcome = Outcome::new(["roomlog", "floor"][index]);
+            let mut outcome =
+                Outcome::new(["roomlog", "floor", "a", "b", "a server with a long name"][index]);
             outcome.repeats =
                 values.iter().map(|value| Figures(vec![("server_us_per_delivery", *value)])).collect();
             outcome
@@ -228,17 +244,21 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_medians_and_compared_with_the_floor() {
-        let json = report(&[&[9.0, 3.0, 1.0], &[2.0, 2.0, 8.0]]).to_json();
-        assert_eq!(json["servers"][0]["figures"]["server_us_per_delivery"], 3.0);
-        assert_eq!(json["ratios"]["server_us_per_delivery"], 1.5);
-        assert_eq!(report(&[&[1.0]]).to_json()["ratios"], json!({}));
+    fn figures_are_medians_and_compared_with_the_last() {
+        let json = report(&[&[9.0, 3.0, 1.0], &[4.0], &[8.0, 3.0, 1.0, 1.0]]).to_json();
+        for (index, (figure, ratio)) in [(3.0, Some(1.5)), (4.0, Some(2.0)), (2.0, None)].iter().enumerate() {
+            assert_eq!(json["servers"][index]["figures"]["server_us_per_delivery"], *figure);
+            assert_eq!(json["servers"][index]["ratios"]["server_us_per_delivery"].as_f64(), *ratio);
+        }
     }
 
     #[test]
     fn the_table_is_narrow_enough() {
-        let table = report(&[&[123_456.0], &[2.0]]).to_table();
-        assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
-        assert!(table.contains("server µs per delivery"), "{table}");
+        for values in [&[&[123_456.0][..], &[2.0]][..], &[&[123_456.0], &[2.0], &[3.0], &[4.0], &[5.0]]] {
+            let table = report(values).to_table();
+            assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+            assert!(table.contains("server µs per delivery"), "{table}");
+            assert_eq!(table.contains("ratio"), values.len() == 2, "{table}");
+        }
     }
 }

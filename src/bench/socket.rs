@@ -3,10 +3,11 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::Mutex;
 
 use super::BenchError;
 use super::frame::{self, Frame};
@@ -28,6 +29,9 @@ const SCRATCH: usize = 256 * 1024;
 const SMALL_BUFFER: u32 = 4096;
 const SMALL_SEGMENT: u32 = 536;
 
+/// Connections from one address of loopback, whose ports are some 28,000; further ones come from further addresses.
+const FROM_ONE_ADDRESS: u64 = 10_000;
+
 thread_local! {
     static READ: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
 }
@@ -37,6 +41,8 @@ thread_local! {
 pub(super) struct Socket {
     stream: TcpStream,
     encoding: Encoding,
+    /// Held while something is written, which may take several writes.
+    writing: Mutex<()>,
 }
 
 /// What of a socket's bytes is no whole frame yet.
@@ -44,11 +50,19 @@ pub(super) struct Socket {
 pub(super) struct Inbox(Vec<u8>);
 
 impl Socket {
-    /// Connects and upgrades.
-    pub async fn open(address: SocketAddr, encoding: Encoding, small: bool) -> Result<Self, BenchError> {
+    /// Connects, as the `index`th connection of the run, and upgrades.
+    pub async fn open(
+        address: SocketAddr,
+        index: u64,
+        encoding: Encoding,
+        small: bool,
+    ) -> Result<Self, BenchError> {
         let failed = |error| BenchError::Io(format!("cannot connect to {address}"), error);
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
         let socket = socket.map_err(failed)?;
+        if let Some(from) = source(address, index) {
+            socket.bind(from).map_err(failed)?;
+        }
         if small {
             socket.set_recv_buffer_size(SMALL_BUFFER).map_err(failed)?;
             socket2::SockRef::from(&socket).set_mss(SMALL_SEGMENT).map_err(failed)?;
@@ -74,7 +88,7 @@ impl Socket {
             let status = String::from_utf8_lossy(status);
             return Err(BenchError::Refused(format!("{address} does not speak WebSocket: {status}")));
         }
-        Ok(Self { stream, encoding })
+        Ok(Self { stream, encoding, writing: Mutex::new(()) })
     }
 
     /// What is spoken.
@@ -90,6 +104,7 @@ impl Socket {
 
     /// Writes all of it.
     pub async fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
+        let _in_one_piece = self.writing.lock().await;
         while !bytes.is_empty() {
             match self.stream.try_write(bytes) {
                 Ok(written) => bytes = &bytes[written..],
@@ -146,6 +161,14 @@ impl Socket {
         }
         Ok(used)
     }
+}
+
+/// Where the `index`th connection comes from, if loopback has too few ports for it.
+fn source(to: SocketAddr, index: u64) -> Option<SocketAddr> {
+    let SocketAddr::V4(to) = to else { return None };
+    let further = u8::try_from(index / FROM_ONE_ADDRESS).unwrap_or(u8::MAX).min(253);
+    let address = Ipv4Addr::new(127, 0, 0, 1 + further);
+    (to.ip().is_loopback() && further > 0).then(|| (address, 0).into())
 }
 
 /// A frame that is whole: what it is, where its payload begins and where it ends.

@@ -14,6 +14,8 @@ pub(super) struct Tally {
     start: Instant,
     /// What the run is at, for whoever watches.
     pub doing: Cell<&'static str>,
+    /// Connections that were made.
+    connections: Cell<u64>,
     /// Messages that came, each receiver's by itself.
     pub received: Cell<u64>,
     /// Publishes that were confirmed.
@@ -38,6 +40,7 @@ impl Tally {
         Self {
             start: Instant::now(),
             doing: Cell::new("joining"),
+            connections: Cell::default(),
             received: Cell::default(),
             confirmed: Cell::default(),
             errors: Cell::default(),
@@ -53,6 +56,12 @@ impl Tally {
     /// Nanoseconds since the run began.
     pub fn now(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// How many connections were made before this one.
+    pub fn next_connection(&self) -> u64 {
+        count(&self.connections, 1);
+        self.connections.get() - 1
     }
 
     /// From here on latencies count.

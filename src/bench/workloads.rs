@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 
-use super::load::{self, Room};
+use super::load;
 use super::member::{Join, Member};
 use super::process::{Cpu, Memory, memory};
 use super::report::Figures;
@@ -27,7 +27,9 @@ const ONE_STOPS_OF: usize = 100;
 pub(super) async fn run(plan: &Plan, target: &Target, tally: &Rc<Tally>) -> Result<Figures, BenchError> {
     match plan.workload {
         Workload::Idle => idle(plan, target, tally).await,
-        Workload::Fanout | Workload::Rooms | Workload::Slow => offered(plan, target, tally).await,
+        Workload::Fanout | Workload::Rooms | Workload::Durable | Workload::Slow => {
+            offered(plan, target, tally).await
+        }
         Workload::Publish => publish(plan, target, tally).await,
         Workload::Storm => storm(plan, target, tally).await,
     }
@@ -45,7 +47,7 @@ async fn idle(plan: &Plan, target: &Target, tally: &Rc<Tally>) -> Result<Figures
     let connections = (plan.rooms * plan.members) as f64;
     figures.add("joins_per_s", connections / took.as_secs_f64());
     figures.add_cpu("server_us_per_join", cpu.server, connections);
-    if let (Some(before), Some(after)) = (usage.memory, target.server.and_then(memory)) {
+    if let (Some(before), Some(after)) = (usage.memory, memory(&target.pids())) {
         let each = |before: u64, after: u64| after.saturating_sub(before) as f64 / 1024.0 / connections;
         figures.add("rss_kb_per_connection", each(before.rss, after.rss));
         figures.add("pss_kb_per_connection", each(before.pss, after.pss));
@@ -74,7 +76,7 @@ async fn offered(plan: &Plan, target: &Target, tally: &Rc<Tally>) -> Result<Figu
         let stop_readers = || slow_ones().for_each(|member| member.pause(true));
         let (usage, mut figures) = measure(plan, target, tally, stop_readers).await;
         if plan.workload == Workload::Slow {
-            usage.growth(target, &mut figures);
+            usage.growth(&mut figures);
         }
         figures
     };
@@ -94,7 +96,12 @@ async fn offered(plan: &Plan, target: &Target, tally: &Rc<Tally>) -> Result<Figu
 
 /// Warms up, does what is to be done before figures count, and measures for as long as the plan says, while the load goes
 /// on beside it.
-async fn measure(plan: &Plan, target: &Target, tally: &Tally, before: impl FnOnce()) -> (Usage, Figures) {
+async fn measure<'a>(
+    plan: &Plan,
+    target: &'a Target,
+    tally: &Tally,
+    before: impl FnOnce(),
+) -> (Usage<'a>, Figures) {
     tally.doing.set("warming up");
     tokio::time::sleep(plan.warmup).await;
     tally.doing.set("measuring");
@@ -142,11 +149,20 @@ async fn storm(plan: &Plan, target: &Target, tally: &Rc<Tally>) -> Result<Figure
     tally.doing.set("coming back");
     let usage = Usage::start(target);
     let started = Instant::now();
-    let away = rooms.iter().flat_map(|room| room.records.iter().skip(1).map(move |record| (room, record)));
-    let away: Vec<_> = away.map(|(room, record)| (room, record, record.last_id.borrow().clone())).collect();
-    let back = away.iter().map(async |(room, record, since)| {
-        let Room { name, .. } = room;
-        let join = Join { room: name, encoding: plan.encoding, since: Some(since), slow: false };
+    let away = rooms.iter().flat_map(|room| {
+        let records = room.records.iter().enumerate().skip(1);
+        records.map(move |(index, record)| (index, room, record, record.last_id.borrow().clone()))
+    });
+    let away: Vec<_> = away.collect();
+    let back = away.iter().map(async |(index, room, record, since)| {
+        let join = Join {
+            node: *index,
+            room: &room.name,
+            encoding: plan.encoding,
+            since: Some(since),
+            durable: None,
+            slow: false,
+        };
         let member = Member::join(target, join, (*record).clone(), tally).await?;
         // Live, which is said after all that was missed.
         tally.record(u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX));
@@ -164,31 +180,29 @@ async fn storm(plan: &Plan, target: &Target, tally: &Rc<Tally>) -> Result<Figure
     figures.add_cpu("redis_us_per_delivery", cpu.redis, caught_up);
     figures.add_cpu("generator_us_per_delivery", cpu.generator, caught_up);
     figures.add_latency(tally);
-    if let Some(memory) = target.server.and_then(memory) {
+    if let Some(memory) = memory(&target.pids()) {
         figures.add("server_peak_mb", memory.peak as f64 / 1048576.0);
     }
     Ok(figures)
 }
 
 /// What processes had used when something began.
-struct Usage {
+struct Usage<'a> {
+    target: &'a Target,
     since: Instant,
     cpu: Cpu,
     memory: Option<Memory>,
-    server: Option<u32>,
-    redis: Option<u32>,
 }
 
-impl Usage {
-    fn start(target: &Target) -> Self {
-        let (server, redis) = (target.server, target.redis);
-        let memory = server.and_then(memory);
-        Self { since: Instant::now(), cpu: Cpu::now(server, redis), memory, server, redis }
+impl<'a> Usage<'a> {
+    fn start(target: &'a Target) -> Self {
+        let memory = memory(&target.pids());
+        Self { target, since: Instant::now(), cpu: Cpu::now(target), memory }
     }
 
     /// CPU time since.
     fn cpu(&self) -> Cpu {
-        Cpu::now(self.server, self.redis).since(self.cpu)
+        Cpu::now(self.target).since(self.cpu)
     }
 
     /// What was done meanwhile, a second, and what it cost.
@@ -205,8 +219,8 @@ impl Usage {
     }
 
     /// How the server's memory grew.
-    fn growth(&self, target: &Target, figures: &mut Figures) {
-        if let (Some(before), Some(after)) = (self.memory, target.server.and_then(memory)) {
+    fn growth(&self, figures: &mut Figures) {
+        if let (Some(before), Some(after)) = (self.memory, memory(&self.target.pids())) {
             let growth = after.rss.saturating_sub(before.rss) as f64 / 1048576.0;
             figures.add("server_growth_mb", growth);
         }

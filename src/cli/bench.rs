@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
 use super::Failed;
-use crate::bench::{self, Fsync, Plan, Report, SpawnOptions, Spawned, Target, Workload};
+use crate::bench::{self, Fsync, Node, Plan, Report, Server, SpawnOptions, Target, Workload};
 use crate::protocol::Encoding;
 
 /// Measures a server under load: latency, CPU and memory, with every message checked for loss, duplicates and order.
@@ -26,6 +26,9 @@ pub struct Bench {
     /// Measure a server that only writes frames to sockets beside it, and print ratios to that
     #[arg(long)]
     floor: bool,
+    /// Nodes of the server that is started, on one Redis; the members of each room are spread over them
+    #[arg(long, value_name = "N", default_value = "1", requires = "spawn", value_parser = clap::value_parser!(u16).range(1..))]
+    nodes: u16,
     /// Rooms
     #[arg(long, value_name = "N")]
     rooms: Option<usize>,
@@ -59,8 +62,8 @@ pub struct Bench {
     /// Token to use there, which may read and write all rooms
     #[arg(long, env = "ROOMLOG_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// Redis of the server that is started, instead of one of its own
-    #[arg(long, value_name = "URL", requires = "spawn")]
+    /// Redis of the server, where none is started for it
+    #[arg(long, value_name = "URL")]
     redis_url: Option<String>,
     /// When the Redis that is started has messages on its disk
     #[arg(long, value_name = "WHEN", default_value = "everysec", conflicts_with = "redis_url")]
@@ -101,31 +104,13 @@ impl Bench {
         if self.floor && !plan.has_floor() {
             return Err("--floor is for idle, fanout, rooms and publish".into());
         }
-        let mut spawned = Vec::new();
-        let mut targets = Vec::new();
-        if self.spawn {
-            let options = SpawnOptions {
-                redis_url: self.redis_url.clone(),
-                fsync: self.redis_fsync,
-                redis: self.redis_pid,
-            };
-            spawned.push(Spawned::serve(&options).await?);
-        } else {
-            targets.push(self.running()?);
-        }
-        if self.floor {
-            spawned.push(Spawned::floor().await?);
-        }
-        targets.extend(spawned.iter().map(|spawned| spawned.target.clone()));
-        let outcome: Result<Report, Failed> = tokio::select! {
-            report = bench::run(&plan, &targets) => report.map_err(Failed::from),
+        let mut servers = vec![self.server()?];
+        servers.extend(self.floor.then_some(Server::Floor));
+        tokio::select! {
+            report = bench::run(&plan, &servers) => report.map_err(Failed::from),
             _ = terminate.recv() => Err("ended by a signal".into()),
             _ = interrupt.recv() => Err("ended by a signal".into()),
-        };
-        for spawned in spawned {
-            spawned.end().await;
         }
-        outcome
     }
 
     fn plan(&self) -> Plan {
@@ -144,12 +129,25 @@ impl Bench {
         }
     }
 
-    /// The server that runs already.
-    fn running(&self) -> Result<Target, Failed> {
+    /// The server to measure: one to be started, or the one that runs already.
+    fn server(&self) -> Result<Server, Failed> {
+        // What is at another kind of address is used all the same, but not looked into.
+        let redis_address = self.redis_url.as_deref().and_then(|url| address(url, "redis", 6379).ok());
+        if self.spawn {
+            return Ok(Server::Roomlog(SpawnOptions {
+                nodes: self.nodes.into(),
+                redis_url: self.redis_url.clone(),
+                fsync: self.redis_fsync,
+                redis: self.redis_pid,
+                redis_address,
+            }));
+        }
         let token =
             self.token.clone().ok_or("--token or ROOMLOG_TOKEN is needed; or --spawn starts a server")?;
-        let address = address(&self.url)?;
-        Ok(Target { name: "roomlog", address, token, server: self.server_pid, redis: self.redis_pid })
+        let node =
+            Node { address: address(&self.url, "http", 80)?, pids: self.server_pid.into_iter().collect() };
+        let (nodes, redis) = (vec![node], self.redis_pid);
+        Ok(Server::Running(Target { name: "roomlog".into(), nodes, token, redis, redis_address }))
     }
 }
 
@@ -173,12 +171,13 @@ fn raise_open_files() {
     }
 }
 
-fn address(url: &str) -> Result<SocketAddr, Failed> {
+/// Where that is, in a URL of this scheme.
+fn address(url: &str, scheme: &str, port: u16) -> Result<SocketAddr, Failed> {
     let url: Url = url.parse().map_err(|error| format!("{url}: {error}"))?;
-    if url.scheme() != "http" {
-        return Err(format!("{url}: it is measured without TLS, at an http:// address").into());
+    if url.scheme() != scheme {
+        return Err(format!("{url}: it is measured without TLS, at a {scheme}:// address").into());
     }
-    let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(80));
+    let (host, port) = (url.host_str().unwrap_or_default(), url.port().unwrap_or(port));
     let host = host.trim_matches(['[', ']']);
     let mut addresses = (host, port).to_socket_addrs().map_err(|error| format!("{url}: {error}"))?;
     addresses.next().ok_or_else(|| format!("{url} has no address").into())

@@ -34,8 +34,15 @@ async fn workloads_with_a_floor_are_compared_with_it() {
         let report = bench(workload, &args, &[]).await;
         assert_clean(&report, &["roomlog", "floor"]);
         assert!(report["servers"][0]["figures"][figure].as_f64().unwrap() > 0.0, "{report}");
-        assert!(report["ratios"][figure].is_number(), "{report}");
+        assert!(report["servers"][0]["ratios"][figure].is_number(), "{report}");
     }
+}
+
+#[tokio::test]
+async fn members_are_spread_over_nodes_and_acknowledge() {
+    let report = bench("durable", &["--spawn", "--nodes", "2", "--rate", "200"], &[]).await;
+    assert_clean(&report, &["roomlog"]);
+    assert!(report["servers"][0]["figures"]["redis_us_per_publish"].is_number(), "{report}");
 }
 
 #[tokio::test]
