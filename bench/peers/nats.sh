@@ -2,7 +2,7 @@
 # that of its own protocol.
 
 directory=$(mktemp -d)
-trap 'kill "$nats" 2>/dev/null; wait "$nats" 2>/dev/null; rm -rf "$directory"; exit 0' TERM INT
+trap 'kill "$nats" 2>/dev/null || true; wait "$nats" || true; rm -rf "$directory"; exit 0' TERM INT
 
 # start_nats MORE_CONFIGURATION
 start_nats() {

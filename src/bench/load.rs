@@ -111,6 +111,11 @@ pub(super) async fn check(rooms: &[Room], published: &[u64], tally: &Tally) {
     let expected: u64 =
         rooms.iter().zip(published).map(|(room, count)| room.records.len() as u64 * count).sum();
     tally.settle(expected).await;
+    count_up(rooms, published, tally);
+}
+
+/// Adds up what each receiver missed, had twice, or had in the wrong order.
+pub(super) fn count_up(rooms: &[Room], published: &[u64], tally: &Tally) {
     for (room, published) in rooms.iter().zip(published) {
         for record in &room.records {
             let track = record.track.borrow();

@@ -14,6 +14,22 @@ fn cpu(pids: &[u32]) -> Option<Duration> {
     each.collect::<Option<Vec<Duration>>>().filter(|times| !times.is_empty()).map(|times| times.iter().sum())
 }
 
+/// The processes of the group that this one leads, as far as they run.
+pub(super) fn group(leader: u32) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_in_it = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        group_of(&stat) == Some(leader)
+    };
+    pids.filter(is_in_it).collect()
+}
+
+fn group_of(stat: &str) -> Option<u32> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(2)?.parse().ok()
+}
+
 fn cpu_of(stat: &str) -> Option<Duration> {
     // The name of the program, in brackets, may hold anything.
     let (_, fields) = stat.rsplit_once(')')?;
@@ -90,10 +106,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cpu_time_is_found_behind_any_name() {
+    fn cpu_time_and_group_are_found_behind_any_name() {
         let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194560 900 0 0 0 250 150 0 0 20 0 4 0 100 1000";
         assert_eq!(cpu_of(stat), Some(Duration::from_secs(4)));
         assert_eq!(cpu_of("7 (a) S"), None);
+        assert_eq!(group_of("9 (a) S) S 1 7 7 0"), Some(7));
     }
 
     #[test]

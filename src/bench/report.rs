@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::tally::Tally;
-use super::{Plan, Workload};
+use super::{BenchError, Plan, Server, Workload};
 
 /// The figures of one repeat, by name, in the order in which they are shown.
 #[derive(Debug, Clone, Default)]
@@ -50,6 +50,12 @@ impl Serialize for Figures {
 #[derive(Debug, Serialize)]
 pub struct Outcome {
     server: String,
+    /// Whether it is there for comparison only.
+    #[serde(skip)]
+    peer: bool,
+    /// Why it could not be measured, if that is so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed: Option<String>,
     lost: u64,
     duplicates: u64,
     reordered: u64,
@@ -60,9 +66,11 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    pub(super) fn new(server: &str) -> Self {
+    pub(super) fn new(server: &Server) -> Self {
         Self {
-            server: server.to_owned(),
+            server: server.name().to_owned(),
+            peer: server.is_peer(),
+            failed: None,
             lost: 0,
             duplicates: 0,
             reordered: 0,
@@ -70,6 +78,14 @@ impl Outcome {
             first_error: None,
             repeats: Vec::new(),
         }
+    }
+
+    pub(super) fn fail(&mut self, error: &BenchError) {
+        self.failed = Some(error.to_string());
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.is_some()
     }
 
     pub(super) fn add(&mut self, figures: Figures, tally: &Tally) {
@@ -105,10 +121,12 @@ impl Report {
         Self { plan, outcomes }
     }
 
-    /// What went wrong, if anything did: figures of a server that loses messages are worth nothing.
+    /// What went wrong, if anything did: figures of a server that loses messages are worth nothing. What peers lose is in
+    /// the figures.
     pub fn problem(&self) -> Option<String> {
-        let bad =
-            |outcome: &&Outcome| outcome.lost + outcome.duplicates + outcome.reordered + outcome.errors > 0;
+        let bad = |outcome: &&Outcome| {
+            !outcome.peer && outcome.lost + outcome.duplicates + outcome.reordered + outcome.errors > 0
+        };
         let Outcome { server, lost, duplicates, reordered, errors, first_error, .. } =
             self.outcomes.iter().find(bad)?;
         let first = first_error.as_deref().map(|error| format!(", first: {error}")).unwrap_or_default();
@@ -231,11 +249,16 @@ fn rounded(value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::{Fsync, SpawnOptions};
+
+    fn options() -> SpawnOptions {
+        SpawnOptions { nodes: 1, redis_url: None, fsync: Fsync::Everysec, redis: None, redis_address: None }
+    }
 
     fn report(values: &[&[f64]]) -> Report {
         let outcome = |(index, values): (usize, &&[f64])| {
-            let mut outcome =
-                Outcome::new(["roomlog", "floor", "a", "b", "a server with a long name"][index]);
+            let name = ["roomlog", "floor", "a", "b", "a server with a long name"][index];
+            let mut outcome = Outcome::new(&Server::Peer(name.into(), options()));
             outcome.repeats =
                 values.iter().map(|value| Figures(vec![("server_us_per_delivery", *value)])).collect();
             outcome
