@@ -196,10 +196,10 @@ async fn storm(plan: &Plan, target: &Target, tally: &Rc<Tally>) -> Result<Figure
     if all_are_back {
         figures.add("all_caught_up_s", took.as_secs_f64());
         figures.add("caught_up_per_s", caught_up / took.as_secs_f64());
+        figures.add_cpu("server_us_per_delivery", cpu.server, caught_up);
+        figures.add_cpu("redis_us_per_delivery", cpu.redis, caught_up);
+        figures.add_cpu("generator_us_per_delivery", cpu.generator, caught_up);
     }
-    figures.add_cpu("server_us_per_delivery", cpu.server, caught_up);
-    figures.add_cpu("redis_us_per_delivery", cpu.redis, caught_up);
-    figures.add_cpu("generator_us_per_delivery", cpu.generator, caught_up);
     figures.add_latency(tally);
     if let Some(memory) = memory(&target.pids()) {
         figures.add("server_peak_mb", memory.peak as f64 / 1048576.0);
