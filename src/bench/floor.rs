@@ -154,6 +154,7 @@ impl Peer {
                 room.members.iter().for_each(|member| member.write(&bytes));
                 self.answer(&Answer { op: "ok", reference: frame.reference, room: name, id: &id });
             }
+            "ack" => {}
             _ => self.answer(&Answer { op: "ok", reference: frame.reference, room: name, id: "0-0" }),
         }
     }

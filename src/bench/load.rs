@@ -26,6 +26,13 @@ pub(super) struct Room {
     pub records: Vec<Rc<Record>>,
 }
 
+impl Room {
+    /// Messages that were published to it.
+    fn published(&self) -> u64 {
+        self.members.first().map_or(0, Member::published)
+    }
+}
+
 /// Makes the rooms and joins all members. Which members are slow is said by their index.
 pub(super) async fn rooms(
     plan: &Plan,
@@ -68,29 +75,29 @@ pub(super) async fn rooms(
     Ok(rooms)
 }
 
-/// Publishes at the offered rate for so long, round the rooms, and returns how late it was at worst.
-pub(super) async fn open(plan: &Plan, rooms: &[Room], time: Duration) -> Duration {
+/// Publishes at this rate until told to stop, round the rooms, and notes how late it was at worst.
+pub(super) async fn open(plan: &Plan, rate: f64, rooms: &[Room], stop: &Cell<bool>, tally: &Tally) {
     let start = Instant::now();
-    let (mut sent, mut behind) = (0u64, Duration::ZERO);
+    let mut sent = 0u64;
     let publishers: Vec<&Member> = rooms.iter().filter_map(|room| room.members.first()).collect();
-    for publisher in publishers.iter().cycle() {
-        let due = Duration::from_secs_f64(sent as f64 / plan.rate);
-        if due >= time {
-            break;
-        }
+    for (index, publisher) in publishers.iter().cycle().enumerate() {
+        let due = Duration::from_secs_f64(sent as f64 / rate);
         if start.elapsed() < due {
             tokio::time::sleep_until((start + due).into()).await;
         }
+        if stop.get() {
+            break;
+        }
         // The timer's own grain is a millisecond.
-        behind = behind.max(start.elapsed().saturating_sub(due + Duration::from_millis(2)));
-        publisher.publish(1, plan.payload).await;
-        sent += 1;
-        if sent.is_multiple_of(64) {
+        let late = start.elapsed().saturating_sub(due + Duration::from_millis(2));
+        tally.late.set(tally.late.get().max(late));
+        publisher.publish(plan.burst as u64, plan.payload).await;
+        sent += plan.burst as u64;
+        if index % 64 == 63 {
             // Behind or not, what has come is read.
             tokio::task::yield_now().await;
         }
     }
-    behind
 }
 
 /// Each room's publisher keeps its window full until told to stop, or until it has published so many.
@@ -106,27 +113,25 @@ pub(super) async fn closed(plan: &Plan, rooms: &[Room], stop: &Cell<bool>, most:
 }
 
 /// Waits for what is still on its way, and adds up what each receiver missed, had twice, or had in the wrong order.
-pub(super) async fn check(rooms: &[Room], published: &[u64], tally: &Tally) {
+pub(super) async fn check(rooms: &[Room], tally: &Tally) {
     tally.doing.set("checking");
-    let expected: u64 =
-        rooms.iter().zip(published).map(|(room, count)| room.records.len() as u64 * count).sum();
-    tally.settle(expected).await;
-    count_up(rooms, published, tally);
+    tally.settle(expected(rooms)).await;
+    count_up(rooms, tally);
 }
 
 /// Adds up what each receiver missed, had twice, or had in the wrong order.
-pub(super) fn count_up(rooms: &[Room], published: &[u64], tally: &Tally) {
-    for (room, published) in rooms.iter().zip(published) {
+pub(super) fn count_up(rooms: &[Room], tally: &Tally) {
+    for room in rooms {
         for record in &room.records {
             let track = record.track.borrow();
-            count(&tally.lost, track.lost(*published));
+            count(&tally.lost, track.lost(room.published()));
             count(&tally.duplicates, track.duplicates);
             count(&tally.reordered, track.reordered);
         }
     }
 }
 
-/// What was published to each room.
-pub(super) fn published(rooms: &[Room]) -> Vec<u64> {
-    rooms.iter().map(|room| room.members.first().map_or(0, Member::published)).collect()
+/// What all members of all rooms will have had, once all that was published has come.
+pub(super) fn expected(rooms: &[Room]) -> u64 {
+    rooms.iter().map(|room| room.records.len() as u64 * room.published()).sum()
 }

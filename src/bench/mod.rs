@@ -13,8 +13,10 @@ mod member;
 mod process;
 mod redis;
 mod report;
+mod resp;
 mod socket;
 mod spawn;
+mod strace;
 mod tally;
 mod track;
 mod workloads;
@@ -25,6 +27,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use nix::sys::resource::{Resource, getrlimit};
 use serde::Serialize;
 
 pub use self::dialect::Dialect;
@@ -49,6 +52,8 @@ pub enum Workload {
     Durable,
     /// As fast as confirmations come, with a window of publishes in flight
     Publish,
+    /// A room with a long history: reading all of it over REST and WebSocket, beside bare reads from Redis
+    Replay,
     /// All drop at once, miss messages, and come back: how long until all have all
     Storm,
     /// `fanout` with readers that stop: what the others and the server's memory notice
@@ -66,10 +71,14 @@ pub struct Plan {
     pub members: usize,
     /// Messages a second that are offered, over all rooms.
     pub rate: f64,
+    /// Messages that are published at once, at the same rate.
+    pub burst: usize,
     /// Bytes of a message's data.
     pub payload: usize,
     /// Publishes in flight of each publisher, where a workload has a window.
     pub window: usize,
+    /// Messages in the history that is replayed.
+    pub messages: u64,
     /// Time that is measured.
     #[serde(serialize_with = "seconds")]
     pub duration: Duration,
@@ -81,6 +90,10 @@ pub struct Plan {
     /// What is spoken.
     #[serde(serialize_with = "subprotocol")]
     pub encoding: Encoding,
+    /// Whether the highest rate is searched that a server holds.
+    pub highest: bool,
+    /// Whether system calls are counted.
+    pub syscalls: bool,
 }
 
 impl Plan {
@@ -91,6 +104,7 @@ impl Plan {
             Workload::Fanout => (1, 1000, 50.0, 128),
             Workload::Rooms | Workload::Durable => (500, 4, 2000.0, 128),
             Workload::Publish => (100, 2, 0.0, 128),
+            Workload::Replay => (1, 1, 0.0, 128),
             Workload::Storm => (10, 100, 0.0, 128),
             // Enough bytes that a reader who stops fills its buffers.
             Workload::Slow => (1, 1000, 50.0, 2048),
@@ -101,12 +115,53 @@ impl Plan {
             members,
             rate,
             payload,
-            window: 64,
+            burst: 1,
+            // As many as a connection may have in flight, where it is about filling a room.
+            window: if workload == Workload::Replay { 256 } else { 64 },
+            messages: 1_000_000,
             duration: Duration::from_secs(10),
             warmup: Duration::from_secs(2),
             repeats: 3,
             encoding: Encoding::Json,
+            highest: false,
+            syscalls: false,
         }
+    }
+
+    /// Whether messages come at an offered rate.
+    fn has_rate(&self) -> bool {
+        matches!(self.workload, Workload::Fanout | Workload::Rooms | Workload::Durable | Workload::Slow)
+    }
+
+    /// Connections that it takes.
+    fn connections(&self) -> usize {
+        self.rooms * self.members
+    }
+
+    /// Whether it can be done here.
+    ///
+    /// # Errors
+    /// If it makes no sense, or needs more than there is.
+    fn check(&self) -> Result<(), BenchError> {
+        let refused = |what: String| Err(BenchError::Plan(what));
+        if self.rooms == 0 || self.members == 0 || self.repeats == 0 || self.burst == 0 {
+            return refused("rooms, members, repeats and a burst are at least 1".into());
+        }
+        if self.has_rate() && (!self.rate.is_finite() || self.rate <= 0.0) {
+            return refused("--rate is more than 0".into());
+        }
+        if self.highest && self.workload != Workload::Rooms {
+            return refused("--highest is for rooms".into());
+        }
+        let (needed, most) = (self.connections(), connections_at_most());
+        if needed > most {
+            return refused(format!(
+                "{} rooms of {} are {needed} connections, but files that may be open here are enough for {most}: raise the \
+                 hard limit (ulimit -Hn), or take fewer",
+                self.rooms, self.members
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -171,9 +226,7 @@ pub enum BenchError {
 /// # Errors
 /// If a server cannot be started or reached, or refuses.
 pub async fn run(plan: &Plan, servers: &[Server]) -> Result<Report, BenchError> {
-    if plan.rooms == 0 || plan.members == 0 || plan.repeats == 0 {
-        return Err(BenchError::Plan("rooms, members and repeats are at least 1".into()));
-    }
+    plan.check()?;
     let mut outcomes: Vec<Outcome> = servers.iter().map(Outcome::new).collect();
     for repeat in 1..=plan.repeats {
         for (server, outcome) in servers.iter().zip(&mut outcomes) {
@@ -204,6 +257,14 @@ async fn measure(plan: &Plan, server: &Server, tally: &Rc<Tally>) -> Result<Figu
     let figures = workloads::run(plan, &started.target, tally).await;
     started.end().await;
     figures
+}
+
+/// Connections for which open files are enough, of this process and of each that it starts.
+fn connections_at_most() -> usize {
+    /// What else a server has open.
+    const OTHERS: u64 = 100;
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(now, _)| now);
+    usize::try_from(limit.saturating_sub(OTHERS)).unwrap_or(usize::MAX)
 }
 
 /// A line each second, where somebody watches.

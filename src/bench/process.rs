@@ -1,17 +1,17 @@
-//! What processes cost, from `/proc`. Elsewhere than on Linux there is nothing to tell, and the figures are missing.
+//! What processes cost, from their clocks and `/proc`. Elsewhere than on Linux there is nothing to tell, and the figures are missing.
 
 use std::fs;
 use std::time::Duration;
 
-use super::Target;
+#[cfg(target_os = "linux")]
+use nix::{time::clock_getcpuclockid, unistd::Pid};
 
-/// What the kernel counts CPU time in, for `/proc`: the same on all of Linux's machines.
-const TICK: Duration = Duration::from_millis(10);
+use super::Target;
 
 /// CPU time that processes have taken, in user mode and in the kernel. None if one of them is not known, or there are none.
 fn cpu(pids: &[u32]) -> Option<Duration> {
-    let each = pids.iter().map(|pid| cpu_of(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?));
-    each.collect::<Option<Vec<Duration>>>().filter(|times| !times.is_empty()).map(|times| times.iter().sum())
+    let each: Option<Vec<Duration>> = pids.iter().map(|pid| cpu_of(*pid)).collect();
+    each.filter(|times| !times.is_empty()).map(|times| times.iter().sum())
 }
 
 /// The processes of the group that this one leads, as far as they run.
@@ -30,11 +30,16 @@ fn group_of(stat: &str) -> Option<u32> {
     fields.split_whitespace().nth(2)?.parse().ok()
 }
 
-fn cpu_of(stat: &str) -> Option<Duration> {
-    // The name of the program, in brackets, may hold anything.
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut times = fields.split_whitespace().skip(11).map(str::parse::<u32>);
-    Some(TICK * (times.next()?.ok()? + times.next()?.ok()?))
+/// By the process's own clock: `/proc` counts in ticks of 10 ms, too coarse for a run of seconds.
+#[cfg(target_os = "linux")]
+fn cpu_of(pid: u32) -> Option<Duration> {
+    let clock = clock_getcpuclockid(Pid::from_raw(i32::try_from(pid).ok()?)).ok()?;
+    clock.now().ok().map(Duration::from)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn cpu_of(_pid: u32) -> Option<Duration> {
+    None
 }
 
 /// Memory of processes, in bytes.
@@ -106,11 +111,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cpu_time_and_group_are_found_behind_any_name() {
-        let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194560 900 0 0 0 250 150 0 0 20 0 4 0 100 1000";
-        assert_eq!(cpu_of(stat), Some(Duration::from_secs(4)));
-        assert_eq!(cpu_of("7 (a) S"), None);
+    #[cfg(target_os = "linux")]
+    fn cpu_time_is_that_of_all_processes_if_all_are_known() {
+        let (this, none) = (std::process::id(), u32::MAX);
+        assert!(cpu(&[this, this]) > cpu(&[this]));
+        assert_eq!((cpu(&[]), cpu(&[this, none])), (None, None));
+    }
+
+    #[test]
+    fn a_group_is_found_behind_any_name() {
         assert_eq!(group_of("9 (a) S) S 1 7 7 0"), Some(7));
+        assert_eq!(group_of("9 (a) S"), None);
     }
 
     #[test]

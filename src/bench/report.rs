@@ -173,6 +173,7 @@ impl Report {
                 format!("{rate} messages of {payload} B a second")
             }
             Workload::Publish => format!("{window} publishes of {payload} B in flight in each"),
+            Workload::Replay => format!("{messages} messages of {payload} B", messages = self.plan.messages),
             Workload::Storm => format!("messages of {payload} B"),
         };
         let name = format!("{workload:?}").to_lowercase();

@@ -36,6 +36,8 @@ pub(super) struct Tally {
     /// What is published from the first of these points in time to the second is measured.
     measured: Cell<(u64, u64)>,
     latency: RefCell<Option<Histogram<u64>>>,
+    /// How late the generator was at worst since latencies count.
+    pub late: Cell<Duration>,
 }
 
 impl Tally {
@@ -53,6 +55,7 @@ impl Tally {
             reordered: Cell::default(),
             measured: Cell::new((u64::MAX, u64::MAX)),
             latency: RefCell::new(Histogram::new_with_max(LONGEST, 3).ok()),
+            late: Cell::default(),
         }
     }
 
@@ -67,8 +70,10 @@ impl Tally {
         self.connections.get() - 1
     }
 
-    /// From here on latencies count.
+    /// From here on latencies count, and those before don't any more.
     pub fn measure(&self) {
+        self.latency.borrow_mut().iter_mut().for_each(Histogram::reset);
+        self.late.set(Duration::ZERO);
         self.measured.set((self.now(), u64::MAX));
     }
 

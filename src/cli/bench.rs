@@ -42,12 +42,18 @@ pub struct Bench {
     /// Messages a second that are offered, over all rooms
     #[arg(long, value_name = "N")]
     rate: Option<f64>,
+    /// Messages that are published at once, at the same rate
+    #[arg(long, value_name = "N")]
+    burst: Option<usize>,
     /// Bytes of a message's data
     #[arg(long, value_name = "BYTES")]
     payload: Option<usize>,
     /// Publishes in flight of each publisher, where a workload has a window
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     window: Option<u16>,
+    /// Messages in the history that `replay` reads
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    messages: Option<u64>,
     /// Time that is measured
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
@@ -57,6 +63,12 @@ pub struct Bench {
     /// How often it is measured; figures are medians
     #[arg(long, value_name = "N")]
     repeats: Option<usize>,
+    /// Search the highest rate that `rooms` holds, too: 99 of 100 messages within 50 ms, and none lost
+    #[arg(long)]
+    highest: bool,
+    /// Count the server's system calls with strace, after what is measured
+    #[arg(long)]
+    syscalls: bool,
     /// Speak MessagePack instead of JSON
     #[arg(long)]
     msgpack: bool,
@@ -122,12 +134,16 @@ impl Bench {
             rooms: self.rooms.unwrap_or(plan.rooms),
             members: self.members.unwrap_or(plan.members),
             rate: self.rate.unwrap_or(plan.rate),
+            burst: self.burst.unwrap_or(plan.burst),
             payload: self.payload.unwrap_or(plan.payload),
             window: self.window.map_or(plan.window, usize::from),
+            messages: self.messages.unwrap_or(plan.messages),
             duration: self.duration.unwrap_or(plan.duration),
             warmup: self.warmup.unwrap_or(plan.warmup),
             repeats: self.repeats.unwrap_or(plan.repeats),
             encoding: if self.msgpack { Encoding::MessagePack } else { Encoding::Json },
+            highest: self.highest,
+            syscalls: self.syscalls,
         }
     }
 
