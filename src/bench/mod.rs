@@ -10,31 +10,38 @@ mod frame;
 mod line;
 mod load;
 mod member;
+mod plot;
 mod process;
+mod quick;
 mod redis;
 mod report;
 mod resp;
 mod socket;
 mod spawn;
 mod strace;
+mod sweep;
 mod tally;
 mod track;
 mod workloads;
 
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use clap::builder::PossibleValue;
 use nix::sys::resource::{Resource, getrlimit};
 use serde::Serialize;
 
 pub use self::dialect::Dialect;
+pub use self::quick::Quick;
 pub use self::redis::Fsync;
 use self::report::Figures;
-pub use self::report::{Outcome, Report};
+pub use self::report::{Findings, Outcome, Report};
 pub use self::spawn::{Server, SpawnOptions, Started};
+pub use self::sweep::Sweep;
 use self::tally::Tally;
 use crate::protocol::Encoding;
 
@@ -58,6 +65,12 @@ pub enum Workload {
     Storm,
     /// `fanout` with readers that stop: what the others and the server's memory notice
     Slow,
+}
+
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_possible_value().as_ref().map_or("", PossibleValue::get_name))
+    }
 }
 
 /// A workload with its numbers.

@@ -1,13 +1,14 @@
 //! What a run found: figures of each repeat, their medians, the ratio to the floor; as a table or as JSON.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::tally::Tally;
-use super::{BenchError, Plan, Server, Workload};
+use super::{BenchError, Plan, Server, Workload, plot};
 
 /// The figures of one repeat, by name, in the order in which they are shown.
 #[derive(Debug, Clone, Default)]
@@ -97,6 +98,11 @@ impl Outcome {
         self.repeats.push(figures);
     }
 
+    /// One of its counts for people. Who has not been measured has none.
+    fn count(&self, of: fn(&Self) -> u64) -> String {
+        if self.repeats.is_empty() { "-".into() } else { of(self).to_string() }
+    }
+
     /// The medians of all repeats.
     fn figures(&self) -> Figures {
         let names = self.repeats.first().map(|figures| figures.0.as_slice()).unwrap_or_default();
@@ -109,10 +115,25 @@ impl Outcome {
     }
 }
 
+/// What is printed in the end, for people and for programs.
+pub trait Findings {
+    /// Everything.
+    fn to_json(&self) -> Value;
+    /// What people want to know, in 80 columns.
+    fn to_table(&self) -> String;
+    /// Why the run failed, if it did.
+    fn problem(&self) -> Option<String>;
+    /// Draws a chart into a file.
+    ///
+    /// # Errors
+    /// If there is none of this, or the file cannot be written.
+    fn plot(&self, path: &Path) -> Result<(), BenchError>;
+}
+
 /// What a run found.
 #[derive(Debug)]
 pub struct Report {
-    plan: Plan,
+    pub(super) plan: Plan,
     outcomes: Vec<Outcome>,
 }
 
@@ -121,33 +142,37 @@ impl Report {
         Self { plan, outcomes }
     }
 
-    /// What went wrong, if anything did: figures of a server that loses messages are worth nothing. What peers lose is in
-    /// the figures.
-    pub fn problem(&self) -> Option<String> {
-        let bad = |outcome: &&Outcome| {
-            !outcome.peer && outcome.lost + outcome.duplicates + outcome.reordered + outcome.errors > 0
-        };
-        let Outcome { server, lost, duplicates, reordered, errors, first_error, .. } =
-            self.outcomes.iter().find(bad)?;
-        let first = first_error.as_deref().map(|error| format!(", first: {error}")).unwrap_or_default();
-        Some(format!(
-            "{server}: {lost} lost, {duplicates} twice, {reordered} out of order, {errors} errors{first}"
-        ))
+    /// The names of the servers.
+    pub(super) fn servers(&self) -> Vec<&str> {
+        self.outcomes.iter().map(|outcome| outcome.server.as_str()).collect()
     }
 
-    /// As JSON: everything.
-    pub fn to_json(&self) -> Value {
-        let servers: Vec<Value> = self
-            .outcomes
-            .iter()
-            .map(|outcome| {
-                let mut value = json!(outcome);
-                value["figures"] = json!(outcome.figures());
-                value["ratios"] = json!(self.ratios(outcome));
-                value
-            })
-            .collect();
-        json!({ "plan": self.plan, "servers": servers })
+    /// A figure of each server.
+    pub(super) fn values(&self, name: &str) -> Vec<Option<f64>> {
+        self.outcomes.iter().map(|outcome| outcome.figures().get(name)).collect()
+    }
+
+    /// The median, over all repeats, of a figure of the first server by one of the last in the same repeat: what slows the
+    /// machine down for a while slows both.
+    pub(super) fn paired(&self, name: &str, by: &str) -> Option<f64> {
+        let (server, floor) = (self.outcomes.first()?, self.outcomes.last()?);
+        let repeats = server.repeats.iter().zip(&floor.repeats);
+        let mut ratios: Vec<f64> =
+            repeats.filter_map(|(server, floor)| Some(server.get(name)? / floor.get(by)?)).collect();
+        ratios.sort_by(f64::total_cmp);
+        median(&ratios)
+    }
+
+    /// Adds the repeats of another run of the same.
+    pub(super) fn merge(&mut self, other: Self) {
+        for (outcome, more) in self.outcomes.iter_mut().zip(other.outcomes) {
+            outcome.lost += more.lost;
+            outcome.duplicates += more.duplicates;
+            outcome.reordered += more.reordered;
+            outcome.errors += more.errors;
+            outcome.first_error = outcome.first_error.take().or(more.first_error);
+            outcome.repeats.extend(more.repeats);
+        }
     }
 
     /// A server's figures by those of the last, the floor's. None for that itself.
@@ -164,36 +189,11 @@ impl Report {
         Figures(outcome.figures().0.iter().filter(|(name, _)| comparable(name)).filter_map(ratio).collect())
     }
 
-    /// As a table for people, which fits into 80 columns.
-    pub fn to_table(&self) -> String {
-        let Plan { workload, rooms, members, rate, payload, window, duration, repeats, .. } = &self.plan;
-        let load = match workload {
-            Workload::Idle => "silent".to_owned(),
-            Workload::Fanout | Workload::Rooms | Workload::Durable | Workload::Slow => {
-                format!("{rate} messages of {payload} B a second")
-            }
-            Workload::Publish => format!("{window} publishes of {payload} B in flight in each"),
-            Workload::Replay => format!("{messages} messages of {payload} B", messages = self.plan.messages),
-            Workload::Storm => format!("messages of {payload} B"),
-        };
-        let name = format!("{workload:?}").to_lowercase();
-        let mut out = format!("{name}: {rooms} rooms of {members}, {load}\n");
-        let _fits = writeln!(out, "medians of {repeats} runs of {} s\n", duration.as_secs_f64());
-        // Two are compared; more have a table for each few.
-        let tables: Vec<String> = self.outcomes.chunks(COLUMNS).map(|some| self.columns(some)).collect();
-        out.push_str(&tables.join("\n"));
-        out
-    }
-
     /// A column for each of these servers.
     fn columns(&self, outcomes: &[Outcome]) -> String {
         let ratios = match self.outcomes.as_slice() {
             [server, _] => Some(self.ratios(server)),
             _ => None,
-        };
-        let line = |name: &str, cells: Vec<String>| {
-            let cells: String = cells.iter().map(|cell| format!("{cell:>13.12}")).collect();
-            format!("{name:<28}{cells}").trim_end().to_owned() + "\n"
         };
         let all: Vec<Figures> = outcomes.iter().map(Outcome::figures).collect();
         let mut head: Vec<String> = outcomes.iter().map(|outcome| outcome.server.clone()).collect();
@@ -214,10 +214,73 @@ impl Report {
             ("errors", |outcome| outcome.errors),
         ];
         for (name, of) in counts {
-            out += &line(name, outcomes.iter().map(|outcome| of(outcome).to_string()).collect());
+            out += &line(name, outcomes.iter().map(|outcome| outcome.count(of)));
         }
         out
     }
+}
+
+impl Findings for Report {
+    /// What went wrong, if anything did: figures of a server that loses messages are worth nothing. What peers lose is a
+    /// figure.
+    fn problem(&self) -> Option<String> {
+        let bad = |outcome: &&Outcome| {
+            !outcome.peer && outcome.lost + outcome.duplicates + outcome.reordered + outcome.errors > 0
+        };
+        let Outcome { server, lost, duplicates, reordered, errors, first_error, .. } =
+            self.outcomes.iter().find(bad)?;
+        let first = first_error.as_deref().map(|error| format!(", first: {error}")).unwrap_or_default();
+        Some(format!(
+            "{server}: {lost} lost, {duplicates} twice, {reordered} out of order, {errors} errors{first}"
+        ))
+    }
+
+    /// As JSON: everything.
+    fn to_json(&self) -> Value {
+        let servers: Vec<Value> = self
+            .outcomes
+            .iter()
+            .map(|outcome| {
+                let mut value = json!(outcome);
+                value["figures"] = json!(outcome.figures());
+                value["ratios"] = json!(self.ratios(outcome));
+                value
+            })
+            .collect();
+        json!({ "plan": self.plan, "servers": servers })
+    }
+
+    /// As a table for people, which fits into 80 columns.
+    fn to_table(&self) -> String {
+        let Plan { workload, rooms, members, rate, payload, window, duration, repeats, .. } = &self.plan;
+        let load = match workload {
+            Workload::Idle => "silent".to_owned(),
+            Workload::Fanout | Workload::Rooms | Workload::Durable | Workload::Slow => {
+                format!("{rate} messages of {payload} B a second")
+            }
+            Workload::Publish => format!("{window} publishes of {payload} B in flight in each"),
+            Workload::Replay => format!("{messages} messages of {payload} B", messages = self.plan.messages),
+            Workload::Storm => format!("messages of {payload} B"),
+        };
+        let mut out = format!("{workload}: {rooms} rooms of {members}, {load}\n");
+        let _fits = writeln!(out, "medians of {repeats} runs of {} s\n", duration.as_secs_f64());
+        // Two are compared; more have a table for each few.
+        let tables: Vec<String> = self.outcomes.chunks(COLUMNS).map(|some| self.columns(some)).collect();
+        out.push_str(&tables.join("\n"));
+        let failed = |outcome: &Outcome| Some(format!("{}: {}\n", outcome.server, outcome.failed.as_ref()?));
+        out.extend(self.outcomes.iter().filter_map(failed));
+        out
+    }
+
+    fn plot(&self, path: &Path) -> Result<(), BenchError> {
+        plot::report(self, path)
+    }
+}
+
+/// A line of a table: a name, and cells that fit beside it.
+pub(super) fn line(name: &str, cells: impl IntoIterator<Item = String>) -> String {
+    let cells: String = cells.into_iter().map(|cell| format!("{cell:>13.12}")).collect();
+    format!("{name:<28}{cells}").trim_end().to_owned() + "\n"
 }
 
 /// Servers of one table, so that it fits into 80 columns.
@@ -230,11 +293,11 @@ fn median(values: &[f64]) -> Option<f64> {
 }
 
 /// A figure's name for people: `server_us_per_delivery` is `server µs per delivery`.
-fn words(name: &str) -> String {
+pub(super) fn words(name: &str) -> String {
     name.replace("_us_", "_µs_").replace("_percent", "_%").replace("p999", "p99.9").replace('_', " ")
 }
 
-fn shown(value: f64) -> String {
+pub(super) fn shown(value: f64) -> String {
     match value {
         value if value >= 1000.0 => format!("{value:.0}"),
         value if value >= 100.0 => format!("{value:.1}"),

@@ -3,9 +3,11 @@
 use std::io::{IsTerminal, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use clap::Args;
+use clap::builder::PossibleValue;
+use clap::{Args, ValueEnum};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use reqwest::Url;
 use tokio::runtime::Builder;
@@ -13,14 +15,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
 use super::Failed;
-use crate::bench::{self, Dialect, Fsync, Node, Plan, Report, Server, SpawnOptions, Target, Workload};
+use crate::bench::{
+    self, Dialect, Findings, Fsync, Node, Plan, Quick, Server, SpawnOptions, Sweep, Target, Workload,
+};
 use crate::protocol::Encoding;
 
 /// Measures a server under load: latency, CPU and memory, with every message checked for loss, duplicates and order.
 #[derive(Debug, Args)]
 pub struct Bench {
     /// What to measure
-    workload: Workload,
+    workload: What,
     /// Start the server that is measured, with a Redis of its own in a temporary directory
     #[arg(long)]
     spawn: bool,
@@ -33,7 +37,7 @@ pub struct Bench {
     /// Nodes of each server that is started, on one Redis; the members of each room are spread over them
     #[arg(long, value_name = "N", default_value = "1", requires = "spawn", value_parser = clap::value_parser!(u16).range(1..))]
     nodes: u16,
-    /// Rooms
+    /// Rooms; in `sweep`, the most rooms and the most members
     #[arg(long, value_name = "N")]
     rooms: Option<usize>,
     /// Members of each room
@@ -90,9 +94,48 @@ pub struct Bench {
     /// Process of a Redis that was not started here, for its CPU
     #[arg(long, value_name = "PID")]
     redis_pid: Option<u32>,
+    /// Draw a chart into this file, as SVG
+    #[arg(long, value_name = "FILE.svg", value_parser = svg)]
+    plot: Option<PathBuf>,
+    /// The ratios with which `quick` compares
+    #[arg(long, value_name = "FILE", default_value = "bench/recorded.json")]
+    recorded: PathBuf,
+    /// Record the ratios of `quick` there
+    #[arg(long)]
+    record: bool,
     /// Print JSON, as is done where standard output is no terminal
     #[arg(long)]
     json: bool,
+}
+
+/// A workload, or several of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    One(Workload),
+    Sweep,
+    Quick,
+}
+
+impl ValueEnum for What {
+    fn value_variants<'a>() -> &'a [Self] {
+        static ALL: LazyLock<Vec<What>> = LazyLock::new(|| {
+            let workloads = Workload::value_variants().iter().copied().map(What::One);
+            workloads.chain([What::Sweep, What::Quick]).collect()
+        });
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Self::One(workload) => workload.to_possible_value(),
+            Self::Sweep => Some(PossibleValue::new("sweep").help(
+                "`rooms` with 10 to 10,000 rooms and `fanout` with 10 to 10,000 members: whether a delivery costs the same",
+            )),
+            Self::Quick => Some(PossibleValue::new("quick").help(
+                "Short runs beside the floor, compared with recorded ones: fails if one became worse by more than 10 %",
+            )),
+        }
+    }
 }
 
 /// Serves the floor for `bench --floor`.
@@ -103,6 +146,9 @@ impl Bench {
     pub fn run(self) -> Result<(), Failed> {
         raise_open_files();
         let report = local(self.measure())?;
+        if let Some(path) = &self.plot {
+            report.plot(path)?;
+        }
         let mut out = std::io::stdout();
         if self.json || !out.is_terminal() {
             writeln!(out, "{}", report.to_json())?;
@@ -113,24 +159,41 @@ impl Bench {
         report.problem().map_or(Ok(()), |problem| Err(problem.into()))
     }
 
-    async fn measure(&self) -> Result<Report, Failed> {
+    async fn measure(&self) -> Result<Box<dyn Findings>, Failed> {
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let plan = self.plan();
-        let mut servers = vec![self.server()?];
-        servers.extend(self.peer.iter().map(|directory| Server::Peer(directory.clone(), self.options())));
-        servers.extend(self.floor.then_some(Server::Floor));
         tokio::select! {
-            report = bench::run(&plan, &servers) => report.map_err(Failed::from),
+            findings = self.findings() => findings,
             _ = terminate.recv() => Err("ended by a signal".into()),
             _ = interrupt.recv() => Err("ended by a signal".into()),
         }
     }
 
-    fn plan(&self) -> Plan {
-        let plan = Plan::of(self.workload);
+    async fn findings(&self) -> Result<Box<dyn Findings>, Failed> {
+        let mut servers = vec![self.server()?];
+        servers.extend(self.peer.iter().map(|directory| Server::Peer(directory.clone(), self.options())));
+        servers.extend(self.floor.then_some(Server::Floor));
+        Ok(match self.workload {
+            What::One(workload) => Box::new(bench::run(&self.plan(Plan::of(workload)), &servers).await?),
+            What::Sweep => Box::new(Sweep::run(&self.plan(Sweep::plan()), &servers).await?),
+            What::Quick => {
+                let recorded = Quick::recorded(&self.recorded)?;
+                let plans: Vec<Plan> = Quick::workloads().map(|one| self.plan(Quick::plan(one))).collect();
+                // Recording anew, nothing is worse.
+                let recorded = if self.record { Default::default() } else { recorded };
+                let quick = Quick::run(&plans, self.server()?, recorded).await?;
+                if self.record {
+                    quick.record(&self.recorded)?;
+                }
+                Box::new(quick)
+            }
+        })
+    }
+
+    /// A plan, with what was said on the command line.
+    fn plan(&self, plan: Plan) -> Plan {
         Plan {
-            workload: self.workload,
+            workload: plan.workload,
             rooms: self.rooms.unwrap_or(plan.rooms),
             members: self.members.unwrap_or(plan.members),
             rate: self.rate.unwrap_or(plan.rate),
@@ -213,4 +276,12 @@ fn address(url: &str, scheme: &str, port: u16) -> Result<SocketAddr, Failed> {
     let host = host.trim_matches(['[', ']']);
     let mut addresses = (host, port).to_socket_addrs().map_err(|error| format!("{url}: {error}"))?;
     addresses.next().ok_or_else(|| format!("{url} has no address").into())
+}
+
+/// A file for a chart.
+fn svg(path: &str) -> Result<PathBuf, String> {
+    if !path.ends_with(".svg") {
+        return Err("charts are SVG: name it so, FILE.svg".into());
+    }
+    Ok(path.into())
 }
