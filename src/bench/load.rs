@@ -12,8 +12,9 @@ use super::member::{Join, Member, Record};
 use super::tally::{Tally, count};
 use super::{BenchError, Plan, Target, Workload};
 
-/// Joins that are under way at a time.
-const JOINS: usize = 512;
+/// Joins that are under way at a time: enough to keep any server busy, and fewer than connections that may wait to be accepted, of which
+/// many servers allow 511.
+const JOINS: usize = 256;
 
 /// A room of the run.
 #[derive(Debug)]

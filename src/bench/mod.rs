@@ -146,6 +146,11 @@ impl Plan {
         matches!(self.workload, Workload::Fanout | Workload::Rooms | Workload::Durable | Workload::Slow)
     }
 
+    /// Its rooms and members, in words.
+    fn size(&self) -> String {
+        format!("{} room{} of {}", self.rooms, if self.rooms == 1 { "" } else { "s" }, self.members)
+    }
+
     /// Connections that it takes.
     fn connections(&self) -> usize {
         self.rooms * self.members
@@ -169,9 +174,9 @@ impl Plan {
         let (needed, most) = (self.connections(), connections_at_most());
         if needed > most {
             return refused(format!(
-                "{} rooms of {} are {needed} connections, but files that may be open here are enough for {most}: raise the \
-                 hard limit (ulimit -Hn), or take fewer",
-                self.rooms, self.members
+                "{} take {needed} connections, but files that may be open here are enough for {most}: raise the hard \
+                 limit (ulimit -Hn), or take fewer",
+                self.size()
             ));
         }
         Ok(())

@@ -43,7 +43,7 @@ type Drawn = Result<(), Box<dyn Error>>;
 /// Draws what a workload costs and how long its messages take, a bar for each server.
 pub(super) fn report(report: &Report, path: &Path) -> Result<(), BenchError> {
     let servers = report.servers();
-    let title = format!("{}: {} rooms of {}", report.plan.workload, report.plan.rooms, report.plan.members);
+    let title = format!("{}: {}", report.plan.workload, report.plan.size());
     draw(path, &title, &servers, |left, right| {
         bars(left, "CPU of a delivery, µs", report, &["server_us_per_delivery", "redis_us_per_delivery"])?;
         bars(right, "Latency, ms", report, &["p50_ms", "p99_ms", "p999_ms"])
@@ -153,16 +153,24 @@ fn lines(area: &Area<'_>, title: &str, costs: &[(usize, Vec<Option<f64>>)]) -> D
         .margin(12)
         .x_label_area_size(28)
         .y_label_area_size(52)
-        .build_cartesian_2d((*first as f64..*last as f64 * 1.3).log_scale(), 0.0..(most * 1.2).max(0.001))?;
+        .build_cartesian_2d(
+            (*first as f64 * 0.7..*last as f64 * 1.4).log_scale(),
+            0.0..(most * 1.2).max(0.001),
+        )?;
     chart
         .configure_mesh()
         .light_line_style(TRANSPARENT)
         .bold_line_style(BLACK.mix(0.12))
-        .x_label_formatter(&|size| format!("{size:.0}"))
+        .disable_x_mesh()
+        .x_labels(0)
         .y_label_formatter(&|value| shown(*value))
         .y_labels(6)
         .label_style(SMALL)
         .draw()?;
+    for (size, _) in costs {
+        let at = chart.plotting_area().map_coordinate(&(*size as f64, 0.0));
+        label(area, &size.to_string(), (at.0, at.1 + 18))?;
+    }
     for server in 0..values.len() {
         let points: Vec<(f64, f64)> =
             costs.iter().filter_map(|(size, values)| Some((*size as f64, values[server]?))).collect();

@@ -252,17 +252,18 @@ impl Findings for Report {
 
     /// As a table for people, which fits into 80 columns.
     fn to_table(&self) -> String {
-        let Plan { workload, rooms, members, rate, payload, window, duration, repeats, .. } = &self.plan;
+        let Plan { workload, rate, payload, burst, window, messages, duration, repeats, .. } = &self.plan;
         let load = match workload {
             Workload::Idle => "silent".to_owned(),
             Workload::Fanout | Workload::Rooms | Workload::Durable | Workload::Slow => {
-                format!("{rate} messages of {payload} B a second")
+                let at_once = if *burst > 1 { format!(", {burst} at once") } else { String::new() };
+                format!("{rate} messages of {payload} B a second{at_once}")
             }
             Workload::Publish => format!("{window} publishes of {payload} B in flight in each"),
-            Workload::Replay => format!("{messages} messages of {payload} B", messages = self.plan.messages),
+            Workload::Replay => format!("{messages} messages of {payload} B"),
             Workload::Storm => format!("messages of {payload} B"),
         };
-        let mut out = format!("{workload}: {rooms} rooms of {members}, {load}\n");
+        let mut out = format!("{workload}: {}, {load}\n", self.plan.size());
         let _fits = writeln!(out, "medians of {repeats} runs of {} s\n", duration.as_secs_f64());
         // Two are compared; more have a table for each few.
         let tables: Vec<String> = self.outcomes.chunks(COLUMNS).map(|some| self.columns(some)).collect();

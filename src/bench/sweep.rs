@@ -43,7 +43,7 @@ impl Sweep {
             if step.connections() > connections_at_most() {
                 sweep.left_out.push(format!(
                     "{}: of {} connections, files that may be open are enough for {} (ulimit -Hn)",
-                    title(&step),
+                    step.size(),
                     step.connections(),
                     connections_at_most()
                 ));
@@ -98,7 +98,7 @@ impl Findings for Sweep {
         for workload in [Workload::Rooms, Workload::Fanout] {
             let of = self.reports.iter().filter(|report| report.plan.workload == workload);
             for report in of {
-                out += &line(&title(&report.plan), report.values(COST).into_iter().map(cell));
+                out += &line(&report.plan.size(), report.values(COST).into_iter().map(cell));
             }
             if let Some(growth) = self.growth(workload) {
                 out += &line("largest by 100", growth.into_iter().map(cell));
@@ -135,14 +135,6 @@ fn steps(plan: &Plan) -> Vec<Plan> {
 
 fn size(plan: &Plan) -> usize {
     if plan.workload == Workload::Rooms { plan.rooms } else { plan.members }
-}
-
-fn title(plan: &Plan) -> String {
-    format!("{} rooms of {}", plan.rooms, plan.members).replacen(
-        "1 rooms",
-        "1 room",
-        usize::from(plan.rooms == 1),
-    )
 }
 
 #[cfg(test)]
