@@ -89,10 +89,8 @@ impl Server {
     pub(super) fn can(&self, workload: Workload) -> bool {
         match self {
             Self::Running(_) | Self::Roomlog(_) => true,
-            Self::Peer(..) => workload != Workload::Durable,
-            Self::Floor => {
-                matches!(workload, Workload::Idle | Workload::Fanout | Workload::Rooms | Workload::Publish)
-            }
+            Self::Peer(..) => !matches!(workload, Workload::Durable | Workload::Replay),
+            Self::Floor => !matches!(workload, Workload::Replay | Workload::Storm | Workload::Slow),
         }
     }
 
