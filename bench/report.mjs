@@ -11,17 +11,17 @@ const read = (name) => {
 
 const LESS = "less";
 const MORE = "more";
-/** Figures by name: what they are called, and whether less or more of it is better. */
+/** Figures by name: what they are called, and whether less or more of it is better, where that is so. */
 const FIGURES = {
   pss_kb_per_connection: ["KB a connection", LESS],
   joins_per_s: ["joins a second", MORE],
   server_us_per_join: ["CPU of a join, µs", LESS],
   confirmed_per_s: ["confirmed a second", MORE],
-  delivered_per_s: ["delivered a second", MORE],
+  delivered_per_s: ["delivered a second"],
   server_us_per_delivery: ["CPU of a delivery, µs", LESS],
   server_us_per_publish: ["CPU of a publish, µs", LESS],
-  redis_us_per_delivery: ["Redis's, µs", LESS],
-  redis_us_per_publish: ["Redis's, µs", LESS],
+  all_us_per_delivery: ["with Redis's, µs", LESS],
+  all_us_per_publish: ["with Redis's, µs", LESS],
   p50_ms: ["p50, ms", LESS],
   p99_ms: ["p99, ms", LESS],
   p999_ms: ["p99.9, ms", LESS],
@@ -30,15 +30,15 @@ const FIGURES = {
   server_growth_mb: ["memory grew by, MB", LESS],
   stopped_caught_up_s: ["stopped ones have all after, s", LESS],
 };
-const OFFERED = ["server_us_per_delivery", "redis_us_per_delivery", "p50_ms", "p99_ms", "p999_ms"];
+const OFFERED = ["server_us_per_delivery", "all_us_per_delivery", "p50_ms", "p99_ms", "p999_ms"];
 const ROOMS = ["delivered_per_s", ...OFFERED];
-const PUBLISH = ["confirmed_per_s", "server_us_per_publish", "redis_us_per_publish", "p50_ms", "p99_ms"];
+const PUBLISH = ["confirmed_per_s", "server_us_per_publish", "all_us_per_publish", "p50_ms", "p99_ms"];
 const SECTIONS = [
   ["idle", "Silent connections", ["pss_kb_per_connection", "server_us_per_join", "joins_per_s"]],
   ["fanout", "One large room", OFFERED],
   ["rooms", "Many small rooms", ROOMS],
   ["publish", "As fast as confirmations come", PUBLISH],
-  ["storm", "All come back at once", ["all_caught_up_s", "p50_ms", "server_us_per_delivery", "redis_us_per_delivery", "server_peak_mb"]],
+  ["storm", "All come back at once", ["all_caught_up_s", "p50_ms", "server_us_per_delivery", "all_us_per_delivery", "server_peak_mb"]],
   ["slow", "Readers that stop", ["server_us_per_delivery", "p50_ms", "p99_ms", "server_growth_mb", "stopped_caught_up_s"]],
   ["rooms-two-nodes", "Many small rooms, on two nodes", ROOMS],
   ["publish-two-nodes", "As fast as confirmations come, on two nodes", PUBLISH],
@@ -79,6 +79,7 @@ function better(title, servers, names) {
   const [ours, ...others] = servers;
   return names.flatMap((name) => {
     const [called, direction] = FIGURES[name];
+    if (!direction) return [];
     const own = ours.figures[name];
     const gain = (server) => (direction === LESS ? 1 - server.figures[name] / own : server.figures[name] / own - 1);
     const ahead = others
@@ -90,11 +91,20 @@ function better(title, servers, names) {
   });
 }
 
+/** Adds what the server and its Redis cost together: some do in the one what others do in the other. */
+function withRedis({ figures }) {
+  for (const one of ["delivery", "publish"]) {
+    const server = figures[`server_us_per_${one}`];
+    if (server !== undefined) figures[`all_us_per_${one}`] = server + (figures[`redis_us_per_${one}`] ?? 0);
+  }
+}
+
 const found = SECTIONS.flatMap(([name, title, names]) => {
   const result = read(name);
-  // Where something was measured, at least once.
-  const measured = result?.report.servers[0].repeats.length > 0;
-  return measured ? [{ name, title, names: names.filter((figure) => figure in FIGURES), ...result }] : [];
+  // Roomlog was measured at least once.
+  if (!result?.report.servers[0].repeats.length) return [];
+  result.report.servers.forEach(withRedis);
+  return [{ name, title, names, ...result }];
 });
 const machine = read("machine");
 if (!machine || found.length === 0) {
@@ -108,7 +118,7 @@ const pages = found.map(({ name, title, names, command, date, report }) => {
   const notMeasured = report.servers.filter((server) => server.failed).map((server) => `- ${server.server}: ${server.failed.split("\n")[0]}`);
   const chart = existsSync(join(root, `docs/benchmarks/${name}.svg`)) && workload !== "idle" ? `\n![${title}](benchmarks/${name}.svg)\n` : "";
   return `## ${title}
-\`${workload}\`: ${rooms.toLocaleString("en")} ${rooms === 1 ? "room" : "rooms"} of ${members.toLocaleString("en")}${load}, ${payload} bytes each; medians of ${repeats} runs of ${duration} s, ${date.slice(0, 10)}.
+\`${workload}\`: ${rooms.toLocaleString("en")} ${rooms === 1 ? "room" : "rooms"} of ${members.toLocaleString("en")}${load}, ${payload} bytes each; medians of ${repeats} runs${load ? ` of ${duration} s` : ""}, ${date.slice(0, 10)}.
 \`\`\`
 ${command}
 \`\`\`
@@ -128,7 +138,7 @@ Roomlog beside what one would use instead, each doing the same work for the same
 is written by \`make bench\`, all of it from the figures; run it on your machine. What each server is, and when it confirms a
 message, is in [bench/peers](../bench/peers/README.md); what the workloads do, in [operations](operations.md#measuring).
 
-- Behind each figure is its ratio to Roomlog's of the same run. CPU is that of the server's processes, Redis's is apart.
+- Behind each figure is its ratio to Roomlog's of the same run. CPU is that of the server's processes, first without and then with Redis's.
 - *floor* is a bare server that only writes frames to sockets: less than that no server needs.
 - Latency is from publishing to receiving, at the load generator; in a storm, from coming back to having all.
 - *went wrong* are messages of all runs that were lost, came twice or out of order, and errors. Some peers lose messages by design.
