@@ -9,7 +9,7 @@ use bytes::Bytes;
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use roomlog::auth::{Grants, Permission, RoomGrants};
-use roomlog::hub::outbox::{Outbox, Part};
+use roomlog::hub::outbox::{Outbox, Part, Writes};
 use roomlog::hub::ring::RingLimits;
 use roomlog::hub::tail::Tail;
 use roomlog::log::{Entry, Page};
@@ -102,13 +102,13 @@ fn encode_message(bencher: Bencher<'_, '_>, encoding: Encoding) {
 fn fan_out(bencher: Bencher<'_, '_>, members: usize) {
     bencher
         .counter(ItemsCount::new(members))
-        .with_inputs(|| -> (Arc<Entry>, Vec<Outbox>) {
-            (entry(1), (0..members).map(|_| Outbox::new(256 * 1024)).collect())
+        .with_inputs(|| -> (Arc<Entry>, Vec<Arc<Outbox>>) {
+            (entry(1), (0..members).map(|_| Arc::new(Outbox::new(256 * 1024))).collect())
         })
         .bench_refs(|(entry, outboxes)| {
             for outbox in outboxes {
                 let bytes = entry.encoded(Encoding::Json).message().clone();
-                assert!(outbox.offer(Part { bytes, appended: None }));
+                assert!(Writes::default().offer(outbox, Part { bytes, appended: None }));
             }
         });
 }
