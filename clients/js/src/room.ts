@@ -324,9 +324,11 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> implements Reader {
     if (mine !== this.subscribed) return;
     const { since, last, durable } = this.options;
     const frame: ClientFrame = { op: "subscribe", room: this.name };
-    // For a durable subscription `since` would replace the position, which another device may have moved on.
     if (durable !== undefined) frame["durable"] = durable;
-    else if (this.received !== undefined) frame["since"] = this.received;
+    // For a durable subscription `since` would replace the position, which another device may have moved on. Over HTTP nothing is
+    // replaced, and what this client knows counts.
+    const own = durable === undefined || this.context.connection.transportKind !== "websocket";
+    if (this.received !== undefined && own) frame["since"] = this.received;
     if (this.received === undefined && since !== undefined) frame["since"] = since;
     else if (frame["since"] === undefined && last !== undefined) frame["last"] = last;
     this.context.connection.ask(frame, (answer) => {
@@ -349,7 +351,8 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> implements Reader {
     if (this.received === undefined) {
       this.received = this.handled = this.seenFrom = position;
       // So that a reload before the first message goes on here, too.
-      if (!this.options.durable) void this.save(position);
+      if (this.options.durable) void this.acknowledge(position);
+      else void this.save(position);
     } else if (this.options.durable) {
       if (compareIds(position, this.received) > 0) {
         // Another device has handled what lies between.

@@ -203,12 +203,12 @@ export class HttpTransport implements Transport {
   /** Where a subscription starts, as the server would say it. */
   private async start(frame: ClientFrame, room: string): Promise<{ position: string; head: string }> {
     const { since, last, durable } = frame as { since?: string; last?: number; durable?: string };
-    if (durable && !since) {
+    if (durable) {
       const { sub } = claimsOf(this.token);
       const all = (await this.read(`${path(room)}/subscriptions`).catch(absent)) as
         { user: string; name: string; position: string }[] | undefined;
       const stored = all?.find(({ user, name }) => user === sub && name === durable);
-      if (stored) return { position: stored.position, head: stored.position };
+      if (stored && !(since && compareIds(since, stored.position) > 0)) return { position: stored.position, head: stored.position };
     }
     if (since === "0") {
       const { messages: [first], head } = await this.page(room, "limit=1");
