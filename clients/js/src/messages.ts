@@ -25,6 +25,8 @@ export async function* messagesOf<T>(room: Room<T>, since: string | undefined): 
     // Nobody but `close` makes it idle while there is a handler.
     room.on("state", (state) => state === "idle" && ((ended ??= true), wake())),
   ];
+  // One that the server ended is asked for again, and says the same if nothing has changed.
+  room.resume();
   try {
     let cursor = since;
     if (since !== undefined) {

@@ -433,13 +433,11 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> implements Reader {
         // The position must not pass a message of our own that the outbox still has: it would be sent again.
         await item.noted;
         const { id } = item.message;
-        for (const result of await Promise.allSettled(this.call("message", item.message as Message<T>))) {
-          if (result.status === "fulfilled") continue;
-          if (result.reason === ABANDONED) {
-            if (this.count("message") === 0) return ABANDONED;
-          } else {
-            this.emit("error", wrap(result.reason, "handler", `a handler of ${this.name} failed for ${id}`));
-          }
+        const results = await Promise.allSettled(this.call("message", item.message as Message<T>));
+        const failures = results.flatMap((result) => (result.status === "rejected" ? [result.reason as unknown] : []));
+        if (failures.length === results.length && failures.every((reason) => reason === ABANDONED)) return ABANDONED;
+        for (const reason of failures) {
+          if (reason !== ABANDONED) this.emit("error", wrap(reason, "handler", `a handler of ${this.name} failed for ${id}`));
         }
         if (!this.options.durable) await this.save(id);
         else if (this.options.autoAck) await this.acknowledge(id);

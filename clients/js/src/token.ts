@@ -68,12 +68,13 @@ export class Tokens {
 }
 
 /**
- * For how many milliseconds a new token is used: four fifths of its life, or up to a minute before its end. Where it says when it
- * was made, this machine's clock need not be right.
+ * For how many milliseconds a new token is used: two thirds of what is left of its life, or up to a minute before its end. Where this
+ * machine's clock cannot be right, the token counts as new.
  */
 function leadOf(token: string): number {
-  const { iat, exp } = claimsOf(token);
+  const { iat = 0, exp } = claimsOf(token);
   if (exp === undefined) return Infinity;
-  const life = (exp - (iat ?? Date.now() / 1000)) * 1000;
-  return Math.max(1000, life - Math.min(60_000, life / 5));
+  const now = Date.now() / 1000;
+  const life = (exp - (now < exp && now > iat - 60 ? now : iat)) * 1000;
+  return Math.max(1000, life - Math.min(60_000, life / 3));
 }
