@@ -62,11 +62,11 @@ export function setWebSocket(WebSocket: unknown): void {
 
 /** A client of one server, for one user. Connects when it is first needed. */
 export class Roomlog extends Emitter<RoomlogEvents> {
-  private readonly connection: Connection;
-  private readonly outbox: Outbox;
-  private readonly rooms = new Map<string, Room<never>>();
-  private readonly context: RoomContext;
-  private readonly offs: (() => void)[] = [];
+  readonly #connection: Connection;
+  readonly #outbox: Outbox;
+  readonly #rooms = new Map<string, Room<never>>();
+  readonly #context: RoomContext;
+  readonly #offs: (() => void)[] = [];
 
   /**
    * @param url - The server's WebSocket, such as `wss://chat.example/v1/ws`; `https://chat.example` means the same.
@@ -80,51 +80,51 @@ export class Roomlog extends Emitter<RoomlogEvents> {
     if (kinds.length === 0) throw new RoomlogError("bad_request", "`transports` names none that this platform has");
     const doFetch = options.fetch ?? ((...args: Parameters<typeof fetch>) => fetch(...args));
     const environment = { socketUrl, httpUrl, codec: codecOf(encoding), fetch: doFetch, WebSocket };
-    this.connection = new Connection(environment, kinds, new Tokens(token), { ...TIMING, ...options.timing });
-    this.outbox = new Outbox(outbox.store, outbox.limit ?? 1000, encoding === "msgpack", this.connection, {
-      reader: (room) => this.rooms.get(room),
+    this.#connection = new Connection(environment, kinds, new Tokens(token), { ...TIMING, ...options.timing });
+    this.#outbox = new Outbox(outbox.store, outbox.limit ?? 1000, encoding === "msgpack", this.#connection, {
+      reader: (room) => this.#rooms.get(room),
       changed: (publication) => {
-        this.rooms.get(publication.room)?.published(publication);
+        this.#rooms.get(publication.room)?.published(publication);
         this.emit("publication", publication);
-        if (publication.state === "sending") this.connection.connect();
+        if (publication.state === "sending") this.#connection.connect();
       },
       failed: (error) => this.emit("error", error),
     });
-    this.context = {
-      connection: this.connection,
-      outbox: this.outbox,
+    this.#context = {
+      connection: this.#connection,
+      outbox: this.#outbox,
       positions,
-      history: (room, query) => this.history(room, query),
-      closed: (room) => void this.rooms.delete(room.name),
+      history: (room, query) => this.#history(room, query),
+      closed: (room) => void this.#rooms.delete(room.name),
     };
-    this.connection.on("up", () => {
-      for (const room of this.rooms.values()) room.up();
-      this.outbox.kick();
+    this.#connection.on("up", () => {
+      for (const room of this.#rooms.values()) room.up();
+      this.#outbox.kick();
     });
-    this.connection.on("down", () => {
-      for (const room of this.rooms.values()) room.down();
+    this.#connection.on("down", () => {
+      for (const room of this.#rooms.values()) room.down();
     });
-    this.connection.on("frame", (frame) => {
-      if ("room" in frame) this.rooms.get(frame.room as string)?.frame(frame as never);
+    this.#connection.on("frame", (frame) => {
+      if ("room" in frame) this.#rooms.get(frame.room as string)?.frame(frame as never);
     });
-    this.connection.on("state", (state) => this.emit("state", state));
-    this.connection.on("error", (error) => this.emit("error", error));
-    this.listen();
+    this.#connection.on("state", (state) => this.emit("state", state));
+    this.#connection.on("error", (error) => this.emit("error", error));
+    this.#listen();
   }
 
   /** The connection's state. */
   get state(): ConnectionState {
-    return this.connection.state;
+    return this.#connection.state;
   }
 
   /** The transport in use. */
   get transport(): TransportKind {
-    return this.connection.transportKind;
+    return this.#connection.transportKind;
   }
 
   /** The user whom the token names, once connected. */
   get user(): string | undefined {
-    return this.connection.user;
+    return this.#connection.user;
   }
 
   /**
@@ -132,20 +132,20 @@ export class Roomlog extends Emitter<RoomlogEvents> {
    * giving others later is an error.
    */
   room<T = Data>(name: string, options?: RoomOptions): Room<T> {
-    const known = this.rooms.get(name);
+    const known = this.#rooms.get(name);
     if (known && (!options || same(known.options, options))) return known as unknown as Room<T>;
     if (known && (Object.keys(known.options).length > 0 || known.state !== "idle")) {
       throw new RoomlogError("bad_request", `the room ${name} is open with other options; close it first`);
     }
-    const room = new Room<T>(name, { ...options }, this.context);
+    const room = new Room<T>(name, { ...options }, this.#context);
     room.on("error", (error) => this.emit("error", error));
-    this.rooms.set(name, room as unknown as Room<never>);
+    this.#rooms.set(name, room as unknown as Room<never>);
     return room;
   }
 
   /** Connects now, instead of when it is first needed. */
   connect(): void {
-    this.connection.connect();
+    this.#connection.connect();
   }
 
   /**
@@ -153,22 +153,22 @@ export class Roomlog extends Emitter<RoomlogEvents> {
    * where the platform tells so in another way, as React Native's `AppState`.
    */
   wake(): void {
-    this.connection.wake(true);
+    this.#connection.wake(true);
   }
 
   /** Ends the client. What waits to be sent stays in its store, if it has one. */
   close(): void {
-    for (const off of this.offs.splice(0)) off();
-    for (const room of [...this.rooms.values()]) room.close();
-    this.outbox.close();
-    this.connection.close();
+    for (const off of this.#offs.splice(0)) off();
+    for (const room of [...this.#rooms.values()]) room.close();
+    this.#outbox.close();
+    this.#connection.close();
   }
 
-  private async history(room: string, query: HistoryQuery): Promise<HistoryPage> {
+  async #history(room: string, query: HistoryQuery): Promise<HistoryPage> {
     for (;;) {
-      await this.connected();
+      await this.#connected();
       try {
-        const { messages, more, head, gap } = (await this.connection.request({ op: "history", room, ...query })) as unknown as HistoryPage;
+        const { messages, more, head, gap } = (await this.#connection.request({ op: "history", room, ...query })) as unknown as HistoryPage;
         return { messages, more, head, ...(gap && { gap }) };
       } catch (error) {
         // Reading again changes nothing.
@@ -177,8 +177,8 @@ export class Roomlog extends Emitter<RoomlogEvents> {
     }
   }
 
-  private connected(): Promise<void> {
-    this.connection.connect();
+  #connected(): Promise<void> {
+    this.#connection.connect();
     return new Promise((resolve, reject) => {
       const check = (state: ConnectionState): void => {
         if (state !== "open" && state !== "closed") return;
@@ -186,23 +186,23 @@ export class Roomlog extends Emitter<RoomlogEvents> {
         if (state === "open") resolve();
         else reject(new RoomlogError("closed", "the client is closed"));
       };
-      const off = this.connection.on("state", check);
+      const off = this.#connection.on("state", check);
       check(this.state);
     });
   }
 
   /** What tells that the network changed, or that somebody looks again. */
-  private listen(): void {
+  #listen(): void {
     const { addEventListener, document } = globalThis as Partial<typeof globalThis>;
     const add = (target: EventTarget, event: string, run: () => void): void => {
       target.addEventListener(event, run);
-      this.offs.push(() => target.removeEventListener(event, run));
+      this.#offs.push(() => target.removeEventListener(event, run));
     };
     if (addEventListener && typeof window !== "undefined") {
-      add(window, "online", () => this.connection.wake(true));
-      add(window, "offline", () => this.connection.wake(false));
+      add(window, "online", () => this.#connection.wake(true));
+      add(window, "offline", () => this.#connection.wake(false));
     }
-    if (document) add(document, "visibilitychange", () => document.visibilityState === "visible" && this.connection.wake(false));
+    if (document) add(document, "visibilitychange", () => document.visibilityState === "visible" && this.#connection.wake(false));
   }
 }
 

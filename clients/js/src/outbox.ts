@@ -39,12 +39,12 @@ export interface PublishOptions {
 }
 
 export class Outbox {
-  private readonly lanes = new Map<string, Lane>();
-  private readonly byKey = new Map<string, Publication>();
-  private readonly ready: Promise<void>;
-  private stored: Promise<void> = Promise.resolve();
-  private last = 0;
-  private closed = false;
+  readonly #lanes = new Map<string, Lane>();
+  readonly #byKey = new Map<string, Publication>();
+  readonly #ready: Promise<void>;
+  #stored: Promise<void> = Promise.resolve();
+  #last = 0;
+  #closed = false;
 
   constructor(
     private readonly store: OutboxStore | undefined,
@@ -53,17 +53,17 @@ export class Outbox {
     private readonly connection: Connection,
     private readonly hooks: OutboxHooks,
   ) {
-    this.ready = this.load();
+    this.#ready = this.#load();
   }
 
   publish(room: string, data: unknown, { type = "message", key = uuid() }: PublishOptions = {}): Publication {
-    const entry: OutboxEntry = { key, room, type, data: data as Data, n: this.next(), attempted: false };
+    const entry: OutboxEntry = { key, room, type, data: data as Data, n: this.#next(), attempted: false };
     const publication = new Publication(entry, this);
-    const known = this.byKey.get(key);
+    const known = this.#byKey.get(key);
     if (known) return known;
     try {
-      if (this.closed) throw new RoomlogError("closed", "the client is closed");
-      if (this.byKey.size >= this.limit) {
+      if (this.#closed) throw new RoomlogError("closed", "the client is closed");
+      if (this.#byKey.size >= this.limit) {
         throw new RoomlogError("outbox_full", `${this.limit} messages wait to be sent already; see outbox.limit`);
       }
       entry.data = snapshot(data, this.binary);
@@ -71,24 +71,24 @@ export class Outbox {
       publication.settle(error as RoomlogError);
       return publication;
     }
-    this.byKey.set(key, publication);
-    this.lane(room).items.push(publication);
+    this.#byKey.set(key, publication);
+    this.#lane(room).items.push(publication);
     this.hooks.changed(publication);
     // What goes out at once is stored right before that.
-    if (this.connection.state !== "open") void this.keep(entry);
+    if (this.connection.state !== "open") void this.#keep(entry);
     this.kick(room);
     return publication;
   }
 
   /** What waits, of a room, in order. */
   waiting(room: string): Publication[] {
-    return [...(this.lanes.get(room)?.items ?? [])];
+    return [...(this.#lanes.get(room)?.items ?? [])];
   }
 
   cancel(publication: Publication): boolean {
     const { entry } = publication;
-    if (publication.state !== "sending" || entry.attempted || this.byKey.get(entry.key) !== publication) return false;
-    void this.settle(publication, new RoomlogError("cancelled", "the message was cancelled before it was sent"));
+    if (publication.state !== "sending" || entry.attempted || this.#byKey.get(entry.key) !== publication) return false;
+    void this.#settle(publication, new RoomlogError("cancelled", "the message was cancelled before it was sent"));
     this.kick(entry.room);
     return true;
   }
@@ -99,62 +99,62 @@ export class Outbox {
 
   /** A message came through its room. If it is one that waits, that is the confirmation; returns when it is noted. */
   seen(key: string, id: string): Promise<void> | undefined {
-    const publication = this.byKey.get(key);
-    return publication && this.settle(publication, id);
+    const publication = this.#byKey.get(key);
+    return publication && this.#settle(publication, id);
   }
 
   /** Something changed for a room, or for all: what waits may go now. */
   kick(room?: string): void {
-    for (const name of room === undefined ? [...this.lanes.keys()] : [room]) {
-      const lane = this.lanes.get(name);
+    for (const name of room === undefined ? [...this.#lanes.keys()] : [room]) {
+      const lane = this.#lanes.get(name);
       if (!lane) continue;
       lane.again = true;
-      if (!lane.running) void this.run(name, lane);
+      if (!lane.running) void this.#run(name, lane);
     }
   }
 
   close(): void {
-    this.closed = true;
+    this.#closed = true;
     const why = this.store ? "the client is closed; the message is sent by the next one that has this store" : "the client is closed";
-    for (const publication of this.byKey.values()) publication.settle(new RoomlogError("closed", why));
-    this.byKey.clear();
-    this.lanes.clear();
+    for (const publication of this.#byKey.values()) publication.settle(new RoomlogError("closed", why));
+    this.#byKey.clear();
+    this.#lanes.clear();
   }
 
-  private async run(room: string, lane: Lane): Promise<void> {
+  async #run(room: string, lane: Lane): Promise<void> {
     lane.running = true;
-    await this.ready;
+    await this.#ready;
     while (lane.again) {
       lane.again = false;
-      await this.drain(room, lane);
+      await this.#drain(room, lane);
     }
     lane.running = false;
-    if (lane.items.length === 0) this.lanes.delete(room);
+    if (lane.items.length === 0) this.#lanes.delete(room);
   }
 
   /** Sends what may go, in order, until nothing is left or something must be waited for. */
-  private async drain(room: string, lane: Lane): Promise<void> {
+  async #drain(room: string, lane: Lane): Promise<void> {
     for (;;) {
       const publication = lane.items[0];
-      if (!publication || this.closed || this.connection.state !== "open") return;
+      if (!publication || this.#closed || this.connection.state !== "open") return;
       const { entry } = publication;
       try {
-        if (!(await this.mayGo(entry))) return;
+        if (!(await this.#mayGo(entry))) return;
         if (publication.state !== "sending") continue;
         if (!entry.attempted) {
           entry.attempted = true;
           const position = this.hooks.reader(room)?.position;
           if (position !== undefined) entry.after = position;
-          await this.keep(entry);
+          await this.#keep(entry);
         }
         // While it was stored, it may have been confirmed, or the connection lost.
         if (lane.items[0] !== publication || this.connection.state !== "open") continue;
         const { key, type, data } = entry;
         const ok = await this.connection.request({ op: "publish", room, key, type, data });
-        void this.settle(publication, ok["id"] as string);
+        void this.#settle(publication, ok["id"] as string);
       } catch (error) {
         const failure = wrap(error, "internal", "the message cannot be sent");
-        if (!isTemporary(failure)) void this.settle(publication, failure);
+        if (!isTemporary(failure)) void this.#settle(publication, failure);
         else if (failure.code !== "disconnected") await pause((failure.retryAfterMs ?? PAUSE_MS) * (1 + Math.random() / 4));
       }
     }
@@ -164,19 +164,19 @@ export class Outbox {
    * Whether a message may be sent now. One that may be stored already, from before a connection was lost, is looked for first: the
    * server forgets keys after a while. It is in the backlog of a room that is followed, or else in the history since.
    */
-  private async mayGo(entry: OutboxEntry): Promise<boolean> {
+  async #mayGo(entry: OutboxEntry): Promise<boolean> {
     const reader = this.hooks.reader(entry.room);
     const reading = reader?.reading ?? "away";
     if (!entry.attempted) return reading !== "behind" || reader!.position !== undefined;
     if (reading === "behind") return false;
     if (entry.after === undefined) return true;
     if (reading === "live" && compareIds(reader!.seenFrom!, entry.after) <= 0) return true;
-    await this.search(entry, entry.after);
+    await this.#search(entry, entry.after);
     return true;
   }
 
   /** Looks for a message in the history, and confirms it if it is there. */
-  private async search(entry: OutboxEntry, after: string): Promise<void> {
+  async #search(entry: OutboxEntry, after: string): Promise<void> {
     const { room, key } = entry;
     for (let more = true; more; ) {
       let page;
@@ -194,42 +194,42 @@ export class Outbox {
     entry.after = after;
   }
 
-  private async settle(publication: Publication, outcome: string | RoomlogError): Promise<void> {
+  async #settle(publication: Publication, outcome: string | RoomlogError): Promise<void> {
     const { key, room } = publication;
-    if (this.byKey.get(key) !== publication) return;
-    this.byKey.delete(key);
-    const items = this.lanes.get(room)?.items;
+    if (this.#byKey.get(key) !== publication) return;
+    this.#byKey.delete(key);
+    const items = this.#lanes.get(room)?.items;
     items?.splice(items.indexOf(publication), 1);
     publication.settle(outcome);
-    await this.storing(() => this.store?.delete(key));
+    await this.#storing(() => this.store?.delete(key));
   }
 
-  private async load(): Promise<void> {
-    const entries = (await this.guard(() => this.store?.load())) ?? [];
+  async #load(): Promise<void> {
+    const entries = (await this.#guard(() => this.store?.load())) ?? [];
     for (const entry of entries.sort((a, b) => a.n - b.n).reverse()) {
-      if (this.byKey.has(entry.key)) continue;
+      if (this.#byKey.has(entry.key)) continue;
       const publication = new Publication(entry, this);
-      this.byKey.set(entry.key, publication);
-      this.lane(entry.room).items.unshift(publication);
-      this.last = Math.max(this.last, entry.n);
+      this.#byKey.set(entry.key, publication);
+      this.#lane(entry.room).items.unshift(publication);
+      this.#last = Math.max(this.#last, entry.n);
     }
-    for (const entry of entries) this.hooks.changed(this.byKey.get(entry.key)!);
-    if (this.closed) this.close();
+    for (const entry of entries) this.hooks.changed(this.#byKey.get(entry.key)!);
+    if (this.#closed) this.close();
     else if (entries.length > 0) queueMicrotask(() => this.kick());
   }
 
-  private keep(entry: OutboxEntry): Promise<void> {
-    return this.storing(() => (this.byKey.has(entry.key) ? this.store?.put({ ...entry }) : undefined));
+  #keep(entry: OutboxEntry): Promise<void> {
+    return this.#storing(() => (this.#byKey.has(entry.key) ? this.store?.put({ ...entry }) : undefined));
   }
 
   /** What is done to the store is done in order. */
-  private storing(work: () => void | Promise<void>): Promise<void> {
+  #storing(work: () => void | Promise<void>): Promise<void> {
     if (!this.store) return Promise.resolve();
-    return (this.stored = this.stored.then(() => this.guard(work)));
+    return (this.#stored = this.#stored.then(() => this.#guard(work)));
   }
 
   /** A store that fails is reported, and does without. */
-  private async guard<T>(work: () => T | Promise<T>): Promise<T | undefined> {
+  async #guard<T>(work: () => T | Promise<T>): Promise<T | undefined> {
     try {
       return await work();
     } catch (error) {
@@ -238,15 +238,15 @@ export class Outbox {
     }
   }
 
-  private lane(room: string): Lane {
-    let lane = this.lanes.get(room);
-    if (!lane) this.lanes.set(room, (lane = { items: [], running: false, again: false }));
+  #lane(room: string): Lane {
+    let lane = this.#lanes.get(room);
+    if (!lane) this.#lanes.set(room, (lane = { items: [], running: false, again: false }));
     return lane;
   }
 
   /** Later than all before, also of clients before this one. */
-  private next(): number {
-    return (this.last = Math.max(this.last + 1, Date.now() * 1000));
+  #next(): number {
+    return (this.#last = Math.max(this.#last + 1, Date.now() * 1000));
   }
 }
 

@@ -12,12 +12,12 @@ export class Publication<T = Data> implements PromiseLike<string> {
   readonly key: string;
   readonly room: string;
   readonly type: string;
-  private settled: PublicationState = "sending";
-  private resolve!: (id: string) => void;
-  private reject!: (error: RoomlogError) => void;
-  private readonly promise: Promise<string>;
-  private confirmedId: string | undefined;
-  private failure: RoomlogError | undefined;
+  #settled: PublicationState = "sending";
+  #resolve!: (id: string) => void;
+  #reject!: (error: RoomlogError) => void;
+  readonly #promise: Promise<string>;
+  #confirmedId: string | undefined;
+  #failure: RoomlogError | undefined;
 
   /** @internal */
   constructor(
@@ -26,9 +26,9 @@ export class Publication<T = Data> implements PromiseLike<string> {
     private readonly outbox: { cancel(publication: Publication): boolean; changed(publication: Publication): void },
   ) {
     ({ key: this.key, room: this.room, type: this.type } = entry);
-    this.promise = new Promise((resolve, reject) => ([this.resolve, this.reject] = [resolve, reject]));
+    this.#promise = new Promise((resolve, reject) => ([this.#resolve, this.#reject] = [resolve, reject]));
     // Whoever does not await it sees the state.
-    this.promise.catch(() => {});
+    this.#promise.catch(() => {});
   }
 
   /** The content, as it is sent. */
@@ -37,24 +37,24 @@ export class Publication<T = Data> implements PromiseLike<string> {
   }
 
   get state(): PublicationState {
-    return this.settled;
+    return this.#settled;
   }
 
   /** The message's id, once it is `sent`. */
   get id(): string | undefined {
-    return this.confirmedId;
+    return this.#confirmedId;
   }
 
   /** Why it `failed`. */
   get error(): RoomlogError | undefined {
-    return this.failure;
+    return this.#failure;
   }
 
   then<A = string, B = never>(
     fulfilled?: ((id: string) => A | PromiseLike<A>) | null,
     rejected?: ((error: RoomlogError) => B | PromiseLike<B>) | null,
   ): Promise<A | B> {
-    return this.promise.then(fulfilled, rejected);
+    return this.#promise.then(fulfilled, rejected);
   }
 
   /** Takes it back, if it has not left yet. Otherwise returns false: it may be stored already. */
@@ -64,15 +64,15 @@ export class Publication<T = Data> implements PromiseLike<string> {
 
   /** @internal */
   settle(outcome: string | RoomlogError): void {
-    if (this.settled !== "sending") return;
+    if (this.#settled !== "sending") return;
     if (typeof outcome === "string") {
-      this.settled = "sent";
-      this.confirmedId = outcome;
-      this.resolve(outcome);
+      this.#settled = "sent";
+      this.#confirmedId = outcome;
+      this.#resolve(outcome);
     } else {
-      this.settled = outcome.code === "cancelled" ? "cancelled" : "failed";
-      this.failure = outcome;
-      this.reject(outcome);
+      this.#settled = outcome.code === "cancelled" ? "cancelled" : "failed";
+      this.#failure = outcome;
+      this.#reject(outcome);
     }
     this.outbox.changed(this as Publication);
   }

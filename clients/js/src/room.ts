@@ -93,30 +93,30 @@ export interface HistoryQuery {
 }
 
 /** A room. Made by `client.room(name)`; followed as soon as it has a handler for messages. */
-export class Room<T = Data> extends Emitter<RoomEvents<T>> implements Reader {
+export class Room<T = Data> extends Emitter<RoomEvents<T>> {
   /** Where the server's delivery stands on this connection; nothing while it does not deliver. */
-  private cursor: string | undefined;
+  #cursor: string | undefined;
   /** All up to here was taken from the server. */
-  private received: string | undefined;
+  #received: string | undefined;
   /** All up to here was handled. */
-  private handled: string | undefined;
+  #handled: string | undefined;
   /** All up to here was acknowledged, of a durable subscription. */
-  private acked: string | undefined;
+  #acked: string | undefined;
   /** From here on everything was seen, with no jump. */
   seenFrom: string | undefined;
-  private current: RoomState = "idle";
+  #current: RoomState = "idle";
   /** Whether the server has delivered all that there was, on this connection. */
-  private caughtUp = false;
+  #caughtUp = false;
   /** Counts subscribe frames, so that the answer to an older one is known. */
-  private subscribed = 0;
-  private loading: Promise<void> | undefined;
-  private queue: Item[] = [];
-  private pumping = false;
-  private holes = 0;
-  private paused = false;
-  private closed = false;
-  private ackTimer: ReturnType<typeof setTimeout> | undefined;
-  private retryTimer: ReturnType<typeof setTimeout> | undefined;
+  #subscribed = 0;
+  #loading: Promise<void> | undefined;
+  #queue: Item[] = [];
+  #pumping = false;
+  #holes = 0;
+  #paused = false;
+  #closed = false;
+  #ackTimer: ReturnType<typeof setTimeout> | undefined;
+  #retryTimer: ReturnType<typeof setTimeout> | undefined;
 
   /** @internal */
   constructor(
@@ -130,18 +130,18 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> implements Reader {
   }
 
   get state(): RoomState {
-    return this.current;
+    return this.#current;
   }
 
   /** The last id that was taken from the server, or where the room was begun; nothing before that is known. */
   get position(): string | undefined {
-    return this.received;
+    return this.#received;
   }
 
   /** @internal */
   get reading(): Reader["reading"] {
-    if (!this.following) return "away";
-    return this.caughtUp ? "live" : "behind";
+    if (!this.#following) return "away";
+    return this.#caughtUp ? "live" : "behind";
   }
 
   /** Messages of this client to this room that are not confirmed yet, in order; also those left from before a reload. */
@@ -152,11 +152,11 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> implements Reader {
   /** Adds a handler; what is returned removes it. The room is followed while there is one for `message`. */
   override on<K extends keyof RoomEvents<T>>(event: K, listener: (value: RoomEvents<T>[K]) => unknown): Off {
     const off = super.on(event, listener);
-    if (event === "message") this.wanted();
+    if (event === "message") this.#wanted();
     return () => {
       off();
       // Not at once: who changes handlers removes one and adds the next.
-      if (event === "message") queueMicrotask(() => this.unwanted());
+      if (event === "message") queueMicrotask(() => this.#unwanted());
     };
   }
 
@@ -171,7 +171,7 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> implements Reader {
   /** Acknowledges a message, and all before it, of a durable subscription. */
   ack(message: Message<T> | string): void {
     if (!this.options.durable) throw new RoomlogError("not_durable", "only durable subscriptions are acknowledged");
-    void this.acknowledge(typeof message === "string" ? message : message.id);
+    void this.#acknowledge(typeof message === "string" ? message : message.id);
   }
 
   /** Reads a part of the history. Waits for a connection if there is none. */
@@ -194,37 +194,37 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> implements Reader {
 
   /** Follows the room again after the server ended it. */
   resume(): void {
-    if (this.current === "ended") this.begin();
+    if (this.#current === "ended") this.#begin();
   }
 
   /** Stops following the room, and forgets this object. With `forget`, a durable position is deleted on the server too. */
   close({ forget = false }: { forget?: boolean } = {}): void {
-    if (this.closed) return;
+    if (this.#closed) return;
     this.flush();
-    this.leave(forget);
-    this.closed = true;
-    if (forget) void this.context.positions.delete(this.storedAs);
-    this.become("idle");
+    this.#leave(forget);
+    this.#closed = true;
+    if (forget) void this.context.positions.delete(this.#storedAs);
+    this.#become("idle");
     this.context.closed(this as unknown as Room<never>);
   }
 
   /** @internal The connection is up: delivery begins anew, from where this client stands. */
   up(): void {
-    if (this.following && !this.paused) void this.subscribe();
+    if (this.#following && !this.#paused) void this.#subscribe();
   }
 
   /** @internal */
   down(): void {
-    this.silence();
-    if (this.following) this.become("catching_up");
+    this.#silence();
+    if (this.#following) this.#become("catching_up");
   }
 
   /** @internal Sends what is acknowledged and was not sent yet. */
   flush(): void {
-    clearTimeout(this.ackTimer);
-    this.ackTimer = undefined;
-    if (this.options.durable && this.cursor !== undefined && this.acked !== undefined) {
-      this.context.connection.tell({ op: "ack", room: this.name, id: this.acked });
+    clearTimeout(this.#ackTimer);
+    this.#ackTimer = undefined;
+    if (this.options.durable && this.#cursor !== undefined && this.#acked !== undefined) {
+      this.context.connection.tell({ op: "ack", room: this.name, id: this.#acked });
     }
   }
 
@@ -235,33 +235,33 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> implements Reader {
         const { op: _, ...message } = frame;
         // Also one that is not delivered now says that it is stored.
         const noted = this.context.outbox.seen(message.key, message.id);
-        if (this.cursor === undefined || compareIds(message.id, this.cursor) <= 0) return;
-        if (!follows(this.cursor, message.id)) return this.heal(message.id);
-        this.cursor = message.id;
-        if (compareIds(message.id, this.received!) <= 0) return;
-        this.received = message.id;
-        return this.enqueue({ kind: "message", message, noted });
+        if (this.#cursor === undefined || compareIds(message.id, this.#cursor) <= 0) return;
+        if (!follows(this.#cursor, message.id)) return this.#heal(message.id);
+        this.#cursor = message.id;
+        if (compareIds(message.id, this.#received!) <= 0) return;
+        this.#received = message.id;
+        return this.#enqueue({ kind: "message", message, noted });
       }
       case "gap": {
-        if (this.cursor === undefined) return;
+        if (this.#cursor === undefined) return;
         const { op: _, ...gap } = frame;
-        this.cursor = before(gap.next);
-        if (gap.reason !== "rewound" && compareIds(this.cursor, this.received!) <= 0) return;
-        this.received = this.cursor;
-        return this.enqueue({ kind: "gap", gap });
+        this.#cursor = before(gap.next);
+        if (gap.reason !== "rewound" && compareIds(this.#cursor, this.#received!) <= 0) return;
+        this.#received = this.#cursor;
+        return this.#enqueue({ kind: "gap", gap });
       }
       case "live":
-        if (this.cursor === undefined) return;
-        this.caughtUp = true;
-        this.holes = 0;
+        if (this.#cursor === undefined) return;
+        this.#caughtUp = true;
+        this.#holes = 0;
         this.context.outbox.kick(this.name);
-        return this.enqueue({ kind: "live", id: frame.id });
+        return this.#enqueue({ kind: "live", id: frame.id });
       case "signal": {
         const { op: _, ...signal } = frame;
         return this.emit("signal", signal);
       }
       case "unsubscribed":
-        return this.end({ room: this.name, code: frame.code, message: frame.message });
+        return this.#end({ room: this.name, code: frame.code, message: frame.message });
     }
   }
 
@@ -270,164 +270,164 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> implements Reader {
     this.emit("publication", publication as unknown as Publication<T>);
   }
 
-  private get following(): boolean {
-    return this.current === "catching_up" || this.current === "live";
+  get #following(): boolean {
+    return this.#current === "catching_up" || this.#current === "live";
   }
 
-  private get storedAs(): string {
+  get #storedAs(): string {
     return this.options.durable ? `${this.name}/${this.options.durable}` : this.name;
   }
 
-  private wanted(): void {
-    if (this.closed) throw new RoomlogError("closed", `the room ${this.name} was closed; ask the client for it again`);
-    if (this.current === "idle") this.begin();
-    else void this.pump();
+  #wanted(): void {
+    if (this.#closed) throw new RoomlogError("closed", `the room ${this.name} was closed; ask the client for it again`);
+    if (this.#current === "idle") this.#begin();
+    else void this.#pump();
   }
 
-  private unwanted(): void {
-    if (this.count("message") > 0 || this.current === "idle") return;
-    this.leave(false);
-    this.become("idle");
+  #unwanted(): void {
+    if (this.count("message") > 0 || this.#current === "idle") return;
+    this.#leave(false);
+    this.#become("idle");
   }
 
-  private begin(): void {
-    this.become("catching_up");
+  #begin(): void {
+    this.#become("catching_up");
     this.context.connection.connect();
-    if (this.context.connection.state === "open") void this.subscribe();
+    if (this.context.connection.state === "open") void this.#subscribe();
   }
 
   /** Stops delivery. What was not handled is taken again the next time. */
-  private leave(forget: boolean): void {
-    if (this.following) {
+  #leave(forget: boolean): void {
+    if (this.#following) {
       const { durable } = this.options;
       const frame: ClientFrame = { op: "unsubscribe", room: this.name };
       this.context.connection.tell(forget && durable ? { ...frame, forget, durable } : frame);
     }
-    this.silence();
-    this.paused = false;
-    this.queue = [];
-    this.received = this.handled;
+    this.#silence();
+    this.#paused = false;
+    this.#queue = [];
+    this.#received = this.#handled;
   }
 
   /** From now on, what comes is of an older subscription. */
-  private silence(): void {
-    this.subscribed++;
-    this.cursor = undefined;
-    this.caughtUp = false;
-    clearTimeout(this.retryTimer);
+  #silence(): void {
+    this.#subscribed++;
+    this.#cursor = undefined;
+    this.#caughtUp = false;
+    clearTimeout(this.#retryTimer);
   }
 
-  private async subscribe(): Promise<void> {
-    this.silence();
-    const mine = this.subscribed;
-    await (this.loading ??= this.load());
-    if (mine !== this.subscribed) return;
+  async #subscribe(): Promise<void> {
+    this.#silence();
+    const mine = this.#subscribed;
+    await (this.#loading ??= this.#load());
+    if (mine !== this.#subscribed) return;
     const { since, last, durable } = this.options;
     const frame: ClientFrame = { op: "subscribe", room: this.name };
     if (durable !== undefined) frame["durable"] = durable;
     // For a durable subscription `since` would replace the position, which another device may have moved on. Over HTTP nothing is
     // replaced, and what this client knows counts.
     const own = durable === undefined || this.context.connection.transportKind !== "websocket";
-    if (this.received !== undefined && own) frame["since"] = this.received;
-    if (this.received === undefined && since !== undefined) frame["since"] = since;
+    if (this.#received !== undefined && own) frame["since"] = this.#received;
+    if (this.#received === undefined && since !== undefined) frame["since"] = since;
     else if (frame["since"] === undefined && last !== undefined) frame["last"] = last;
     this.context.connection.ask(frame, (answer) => {
-      if (mine !== this.subscribed) return;
-      if (answer instanceof RoomlogError) this.refused(answer);
-      else this.started(answer);
+      if (mine !== this.#subscribed) return;
+      if (answer instanceof RoomlogError) this.#refused(answer);
+      else this.#started(answer);
     });
   }
 
-  private async load(): Promise<void> {
-    const stored = await this.guard(() => this.context.positions.get(this.storedAs));
-    if (stored && this.received === undefined) {
-      this.received = this.handled = this.acked = this.seenFrom = stored;
+  async #load(): Promise<void> {
+    const stored = await this.#guard(() => this.context.positions.get(this.#storedAs));
+    if (stored && this.#received === undefined) {
+      this.#received = this.#handled = this.#acked = this.seenFrom = stored;
     }
   }
 
-  private started(ok: Ok): void {
+  #started(ok: Ok): void {
     const position = ok["position"] as string;
-    this.cursor = position;
-    if (this.received === undefined) {
-      this.received = this.handled = this.seenFrom = position;
+    this.#cursor = position;
+    if (this.#received === undefined) {
+      this.#received = this.#handled = this.seenFrom = position;
       // So that a reload before the first message goes on here, too.
-      if (this.options.durable) void this.acknowledge(position);
-      else void this.save(position);
+      if (this.options.durable) void this.#acknowledge(position);
+      else void this.#save(position);
     } else if (this.options.durable) {
-      if (compareIds(position, this.received) > 0) {
+      if (compareIds(position, this.#received) > 0) {
         // Another device has handled what lies between.
-        this.received = this.seenFrom = position;
-        this.enqueue({ kind: "moved", to: position });
+        this.#received = this.seenFrom = position;
+        this.#enqueue({ kind: "moved", to: position });
       }
-      if (this.acked !== undefined && compareIds(this.acked, position) > 0) this.flush();
+      if (this.#acked !== undefined && compareIds(this.#acked, position) > 0) this.flush();
     }
     this.emit("started", position);
     this.context.outbox.kick(this.name);
   }
 
-  private refused(error: RoomlogError): void {
+  #refused(error: RoomlogError): void {
     if (error.code === "disconnected") return;
-    if (isTemporary(error) || error.code === "internal") this.later(error.retryAfterMs);
-    else this.end({ room: this.name, code: error.code, message: error.message });
+    if (isTemporary(error) || error.code === "internal") this.#later(error.retryAfterMs);
+    else this.#end({ room: this.name, code: error.code, message: error.message });
   }
 
-  private end(unsubscribed: Unsubscribed): void {
-    this.silence();
-    this.become("ended");
+  #end(unsubscribed: Unsubscribed): void {
+    this.#silence();
+    this.#become("ended");
     this.emit("unsubscribed", unsubscribed);
     this.context.outbox.kick(this.name);
   }
 
-  private later(ms = PAUSE_MS): void {
-    clearTimeout(this.retryTimer);
-    this.retryTimer = setTimeout(() => this.up(), ms);
+  #later(ms = PAUSE_MS): void {
+    clearTimeout(this.#retryTimer);
+    this.#retryTimer = setTimeout(() => this.up(), ms);
   }
 
   /** A message is missing and nothing said so: reported, and asked for again from the last that was there. */
-  private heal(id: string): void {
-    const from = this.cursor!;
-    this.silence();
-    if (this.holes++ === 0) void this.subscribe();
-    else this.later();
+  #heal(id: string): void {
+    const from = this.#cursor!;
+    this.#silence();
+    if (this.#holes++ === 0) void this.#subscribe();
+    else this.#later();
     this.emit("error", new RoomlogError("hole", `${this.name}: ${id} came after ${from}; the room is resumed from there`));
   }
 
-  private enqueue(item: Item): void {
-    this.queue.push(item);
-    if (this.queue.length >= WAITING && !this.paused) {
-      this.paused = true;
-      this.silence();
-      this.become("catching_up");
+  #enqueue(item: Item): void {
+    this.#queue.push(item);
+    if (this.#queue.length >= WAITING && !this.#paused) {
+      this.#paused = true;
+      this.#silence();
+      this.#become("catching_up");
       // A durable subscription is kept, since letting go would hand it to another connection.
       if (!this.options.durable) this.context.connection.tell({ op: "unsubscribe", room: this.name });
     }
-    void this.pump();
+    void this.#pump();
   }
 
   /** Gives what waits to the handlers, one after the other. */
-  private async pump(): Promise<void> {
-    if (this.pumping) return;
-    this.pumping = true;
-    while (this.queue.length > 0 && this.count("message") > 0) {
-      const queue = this.queue;
-      const handled = await this.handle(queue[0]!);
+  async #pump(): Promise<void> {
+    if (this.#pumping) return;
+    this.#pumping = true;
+    while (this.#queue.length > 0 && this.count("message") > 0) {
+      const queue = this.#queue;
+      const handled = await this.#handle(queue[0]!);
       if (handled === ABANDONED) continue;
       // Left in the meantime: the queue is another one, and what was handled all the same is not taken again.
       if (handled !== undefined) {
-        this.handled = handled;
-        if (compareIds(handled, this.received!) > 0) this.received = handled;
+        this.#handled = handled;
+        if (compareIds(handled, this.#received!) > 0) this.#received = handled;
       }
       queue.shift();
-      if (this.paused && this.queue.length <= WAITING / 4) {
-        this.paused = false;
+      if (this.#paused && this.#queue.length <= WAITING / 4) {
+        this.#paused = false;
         this.up();
       }
     }
-    this.pumping = false;
+    this.#pumping = false;
   }
 
   /** Handles one item, and returns the position after it, if it moved. */
-  private async handle(item: Item): Promise<string | typeof ABANDONED | undefined> {
+  async #handle(item: Item): Promise<string | typeof ABANDONED | undefined> {
     switch (item.kind) {
       case "message": {
         // The position must not pass a message of our own that the outbox still has: it would be sent again.
@@ -439,38 +439,38 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> implements Reader {
         for (const reason of failures) {
           if (reason !== ABANDONED) this.emit("error", wrap(reason, "handler", `a handler of ${this.name} failed for ${id}`));
         }
-        if (!this.options.durable) await this.save(id);
-        else if (this.options.autoAck) await this.acknowledge(id);
+        if (!this.options.durable) await this.#save(id);
+        else if (this.options.autoAck) await this.#acknowledge(id);
         return id;
       }
       case "gap": {
         const to = before(item.gap.next);
         this.emit("gap", item.gap);
-        if (!this.options.durable) await this.save(to);
+        if (!this.options.durable) await this.#save(to);
         return to;
       }
       case "moved":
         return item.to;
       case "live":
-        if (this.caughtUp) this.become("live");
+        if (this.#caughtUp) this.#become("live");
         this.emit("live", { room: this.name, id: item.id });
         return undefined;
     }
   }
 
-  private async acknowledge(id: string): Promise<void> {
-    if (this.acked !== undefined && compareIds(id, this.acked) <= 0) return;
-    this.acked = id;
-    this.ackTimer ??= setTimeout(() => this.flush(), ACK_EVERY_MS);
-    await this.save(id);
+  async #acknowledge(id: string): Promise<void> {
+    if (this.#acked !== undefined && compareIds(id, this.#acked) <= 0) return;
+    this.#acked = id;
+    this.#ackTimer ??= setTimeout(() => this.flush(), ACK_EVERY_MS);
+    await this.#save(id);
   }
 
-  private save(id: string): Promise<void> {
-    return this.guard(() => this.context.positions.set(this.storedAs, id)) as Promise<void>;
+  #save(id: string): Promise<void> {
+    return this.#guard(() => this.context.positions.set(this.#storedAs, id)) as Promise<void>;
   }
 
   /** A store that fails is reported, and does without. */
-  private async guard<R>(work: () => R | Promise<R>): Promise<R | undefined> {
+  async #guard<R>(work: () => R | Promise<R>): Promise<R | undefined> {
     try {
       return await work();
     } catch (error) {
@@ -479,9 +479,9 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> implements Reader {
     }
   }
 
-  private become(state: RoomState): void {
-    if (this.current === state) return;
-    this.current = state;
+  #become(state: RoomState): void {
+    if (this.#current === state) return;
+    this.#current = state;
     this.emit("state", state);
   }
 }

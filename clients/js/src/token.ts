@@ -22,8 +22,8 @@ export function claimsOf(token: string): Claims {
 }
 
 export class Tokens {
-  private current: string | undefined;
-  private asking: Promise<string> | undefined;
+  #current: string | undefined;
+  #asking: Promise<string> | undefined;
   /** When a new one shall be asked for, on this machine's clock. */
   renewAt = Infinity;
 
@@ -37,23 +37,23 @@ export class Tokens {
   /** A token that should hold for a while yet. */
   async get(): Promise<string> {
     if (typeof this.source === "string") return this.source;
-    if (this.current !== undefined && Date.now() < this.renewAt) return this.current;
+    if (this.#current !== undefined && Date.now() < this.renewAt) return this.#current;
     return this.renew();
   }
 
   /** A new token. Who asks while the function is being asked gets the same answer. */
   renew(): Promise<string> {
-    this.asking ??= this.ask().finally(() => (this.asking = undefined));
-    return this.asking;
+    this.#asking ??= this.#ask().finally(() => (this.#asking = undefined));
+    return this.#asking;
   }
 
   /** The server refused the token. */
   spent(): void {
     if (!this.renewable) throw new RoomlogError("token_expired", "the token has expired; give a function that fetches a new one");
-    this.current = undefined;
+    this.#current = undefined;
   }
 
-  private async ask(): Promise<string> {
+  async #ask(): Promise<string> {
     let token;
     try {
       token = await (this.source as () => string | Promise<string>)();
@@ -61,7 +61,7 @@ export class Tokens {
       throw wrap(error, "application", "the token function failed");
     }
     if (typeof token !== "string" || token === "") throw new RoomlogError("application", "the token function gave no token");
-    this.current = token;
+    this.#current = token;
     this.renewAt = Date.now() + leadOf(token);
     return token;
   }

@@ -42,166 +42,166 @@ const TYPING_EVERY_MS = 2000;
 const TYPING_FOR_MS = 5000;
 
 export class RoomView<T> {
-  private room: Room<T> | undefined;
-  private confirmed: Message<T>[] = [];
-  private readonly failed = new Map<string, Publication<T>>();
-  private hasOlder = true;
-  private gaps: Gap[] = [];
-  private readonly typing = new Map<string, ReturnType<typeof setTimeout>>();
-  private toldTyping = 0;
-  private error: RoomlogError | undefined;
-  private loading: Promise<boolean> | undefined;
-  private readonly listeners = new Set<() => void>();
-  private shown: RoomSnapshot<T>;
+  #room: Room<T> | undefined;
+  #confirmed: Message<T>[] = [];
+  readonly #failed = new Map<string, Publication<T>>();
+  #hasOlder = true;
+  #gaps: Gap[] = [];
+  readonly #typing = new Map<string, ReturnType<typeof setTimeout>>();
+  #toldTyping = 0;
+  #error: RoomlogError | undefined;
+  #loading: Promise<boolean> | undefined;
+  readonly #listeners = new Set<() => void>();
+  #shown: RoomSnapshot<T>;
 
   constructor(
     private readonly client: Roomlog,
     private readonly name: string,
     private readonly options: { [K in keyof RoomOptions]: RoomOptions[K] | undefined },
   ) {
-    this.shown = this.show();
+    this.#shown = this.#show();
   }
 
   readonly subscribe = (listener: () => void): (() => void) => {
-    this.listeners.add(listener);
-    return () => void this.listeners.delete(listener);
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
   };
 
-  readonly snapshot = (): RoomSnapshot<T> => this.shown;
+  readonly snapshot = (): RoomSnapshot<T> => this.#shown;
 
   /** Follows the room until what is returned is called. May be called again afterwards. */
   readonly follow = (): (() => void) => {
     const { since, last = 50, durable, autoAck } = this.options;
     const start = since !== undefined ? { since } : { last };
     const options = { ...start, ...(durable !== undefined && { durable }), ...(autoAck !== undefined && { autoAck }) };
-    const room = (this.room = this.client.room<T>(this.name, options));
+    const room = (this.#room = this.client.room<T>(this.name, options));
     const offs = [
       room.on("message", (message) => {
-        this.stopTyping(message.from);
-        this.merge([message]);
+        this.#stopTyping(message.from);
+        this.#merge([message]);
       }),
-      room.on("gap", (gap) => this.change(() => (this.gaps = [...this.gaps, gap]))),
-      room.on("live", () => void this.fill(last)),
-      room.on("state", () => this.change()),
-      room.on("publication", (publication) => this.publication(publication)),
-      room.on("error", (error) => this.change(() => (this.error = error))),
-      room.on("unsubscribed", () => this.change()),
+      room.on("gap", (gap) => this.#change(() => (this.#gaps = [...this.#gaps, gap]))),
+      room.on("live", () => void this.#fill(last)),
+      room.on("state", () => this.#change()),
+      room.on("publication", (publication) => this.#publication(publication)),
+      room.on("error", (error) => this.#change(() => (this.#error = error))),
+      room.on("unsubscribed", () => this.#change()),
       room.on("signal", ({ from, type, data }) => {
-        if (type === "typing") data ? this.startTyping(from) : this.stopTyping(from);
+        if (type === "typing") data ? this.#startTyping(from) : this.#stopTyping(from);
       }),
     ];
-    this.change();
+    this.#change();
     // It may have been live before.
-    if (room.state === "live") void this.fill(last);
+    if (room.state === "live") void this.#fill(last);
     return () => {
       for (const off of offs) off();
-      for (const from of this.typing.keys()) this.stopTyping(from);
+      for (const from of this.#typing.keys()) this.#stopTyping(from);
     };
   };
 
   readonly publish = (data: T, options?: PublishOptions): Publication<T> => {
-    this.toldTyping = 0;
-    return this.here.publish(data, options);
+    this.#toldTyping = 0;
+    return this.#here.publish(data, options);
   };
 
   readonly loadOlder = (limit = 50): Promise<boolean> => {
-    this.loading ??= this.older(limit).finally(() => (this.loading = undefined));
-    return this.loading;
+    this.#loading ??= this.#older(limit).finally(() => (this.#loading = undefined));
+    return this.#loading;
   };
 
   readonly setTyping = (typing: boolean): void => {
     const now = Date.now();
-    if (typing ? now - this.toldTyping < TYPING_EVERY_MS : this.toldTyping === 0) return;
-    this.toldTyping = typing ? now : 0;
-    this.here.signal("typing", typing);
+    if (typing ? now - this.#toldTyping < TYPING_EVERY_MS : this.#toldTyping === 0) return;
+    this.#toldTyping = typing ? now : 0;
+    this.#here.signal("typing", typing);
   };
 
   readonly dismiss = (key: string): void => {
-    this.change(() => this.failed.delete(key));
-    this.here.pending.find((publication) => publication.key === key)?.cancel();
+    this.#change(() => this.#failed.delete(key));
+    this.#here.pending.find((publication) => publication.key === key)?.cancel();
   };
 
-  private get here(): Room<T> {
-    return (this.room ??= this.client.room<T>(this.name));
+  get #here(): Room<T> {
+    return (this.#room ??= this.client.room<T>(this.name));
   }
 
   /** After a reload, the room goes on after what was handled before: what is shown above that comes from the history. */
-  private async fill(last: number): Promise<void> {
-    if (this.confirmed.length >= last || !this.hasOlder) return;
-    await this.loadOlder(last - this.confirmed.length || 1).catch(() => {});
+  async #fill(last: number): Promise<void> {
+    if (this.#confirmed.length >= last || !this.#hasOlder) return;
+    await this.loadOlder(last - this.#confirmed.length || 1).catch(() => {});
   }
 
-  private async older(limit: number): Promise<boolean> {
-    const oldest = this.confirmed[0]?.id;
+  async #older(limit: number): Promise<boolean> {
+    const oldest = this.#confirmed[0]?.id;
     try {
-      const page = await this.here.history(oldest === undefined ? { limit } : { before: oldest, limit });
-      this.hasOlder = page.more;
-      this.merge(page.messages, true);
+      const page = await this.#here.history(oldest === undefined ? { limit } : { before: oldest, limit });
+      this.#hasOlder = page.more;
+      this.#merge(page.messages, true);
     } catch (error) {
-      this.change(() => (this.error = error as RoomlogError));
+      this.#change(() => (this.#error = error as RoomlogError));
       throw error;
     }
-    return this.hasOlder;
+    return this.#hasOlder;
   }
 
-  private merge(messages: Message<T>[], older = false): void {
-    this.change(() => {
-      const known = new Set(this.confirmed.map((message) => message.id));
+  #merge(messages: Message<T>[], older = false): void {
+    this.#change(() => {
+      const known = new Set(this.#confirmed.map((message) => message.id));
       for (const message of messages) {
-        this.failed.delete(message.key);
-        if (!known.has(message.id)) this.confirmed = insert(this.confirmed, message);
+        this.#failed.delete(message.key);
+        if (!known.has(message.id)) this.#confirmed = insert(this.#confirmed, message);
       }
-      if (!older && this.confirmed.length > KEPT) {
-        this.confirmed = this.confirmed.slice(-KEPT);
-        this.hasOlder = true;
+      if (!older && this.#confirmed.length > KEPT) {
+        this.#confirmed = this.#confirmed.slice(-KEPT);
+        this.#hasOlder = true;
       }
     });
   }
 
-  private publication(publication: Publication<T>): void {
-    this.change(() => {
-      if (publication.state === "failed") this.failed.set(publication.key, publication);
+  #publication(publication: Publication<T>): void {
+    this.#change(() => {
+      if (publication.state === "failed") this.#failed.set(publication.key, publication);
       // Confirmed before it came through the room: shown as sent until it does.
-      else if (publication.state === "sent" && !this.confirmed.some(({ key }) => key === publication.key)) {
-        this.failed.set(publication.key, publication);
-      } else this.failed.delete(publication.key);
+      else if (publication.state === "sent" && !this.#confirmed.some(({ key }) => key === publication.key)) {
+        this.#failed.set(publication.key, publication);
+      } else this.#failed.delete(publication.key);
     });
   }
 
-  private startTyping(from: string): void {
-    clearTimeout(this.typing.get(from));
-    this.change(() => this.typing.set(from, setTimeout(() => this.stopTyping(from), TYPING_FOR_MS)));
+  #startTyping(from: string): void {
+    clearTimeout(this.#typing.get(from));
+    this.#change(() => this.#typing.set(from, setTimeout(() => this.#stopTyping(from), TYPING_FOR_MS)));
   }
 
-  private stopTyping(from: string): void {
-    if (!this.typing.has(from)) return;
-    clearTimeout(this.typing.get(from));
-    this.change(() => this.typing.delete(from));
+  #stopTyping(from: string): void {
+    if (!this.#typing.has(from)) return;
+    clearTimeout(this.#typing.get(from));
+    this.#change(() => this.#typing.delete(from));
   }
 
-  private change(how?: () => unknown): void {
+  #change(how?: () => unknown): void {
     how?.();
-    this.shown = this.show();
-    for (const listener of this.listeners) listener();
+    this.#shown = this.#show();
+    for (const listener of this.#listeners) listener();
   }
 
-  private show(): RoomSnapshot<T> {
-    const stored = this.confirmed.map((message): ShownMessage<T> => ({ ...message, state: "sent" }));
-    const keys = new Set(this.confirmed.map(({ key }) => key));
-    const under = [...this.failed.values(), ...(this.room?.pending ?? [])]
+  #show(): RoomSnapshot<T> {
+    const stored = this.#confirmed.map((message): ShownMessage<T> => ({ ...message, state: "sent" }));
+    const keys = new Set(this.#confirmed.map(({ key }) => key));
+    const under = [...this.#failed.values(), ...(this.#room?.pending ?? [])]
       .filter(({ key, state }) => !keys.has(key) && state !== "cancelled")
       .sort((a, b) => a.entry.n - b.entry.n);
     return {
-      messages: [...stored, ...under.map((publication) => this.onItsWay(publication))],
-      state: this.room?.state ?? "idle",
-      hasOlder: this.hasOlder,
-      gaps: this.gaps,
-      typing: [...this.typing.keys()],
-      error: this.error,
+      messages: [...stored, ...under.map((publication) => this.#onItsWay(publication))],
+      state: this.#room?.state ?? "idle",
+      hasOlder: this.#hasOlder,
+      gaps: this.#gaps,
+      typing: [...this.#typing.keys()],
+      error: this.#error,
     };
   }
 
-  private onItsWay(publication: Publication<T>): ShownMessage<T> {
+  #onItsWay(publication: Publication<T>): ShownMessage<T> {
     const { key, room, type, data, state, id, error } = publication;
     const from = this.client.user ?? "";
     const shown: ShownMessage<T> = { key, room, type, data, from, state, ...(id !== undefined && { id }), ...(error && { error }) };

@@ -39,24 +39,24 @@ export interface Following {
 
 export class HttpTransport implements Transport {
   limit = Infinity;
-  private token = "";
-  private readonly rooms = new Map<string, AbortController>();
-  private readonly ended = new AbortController();
-  private streams = 0;
-  private held = 0;
-  private readonly waiting: (() => void)[] = [];
+  #token = "";
+  readonly #rooms = new Map<string, AbortController>();
+  readonly #ended = new AbortController();
+  #streams = 0;
+  #held = 0;
+  readonly #waiting: (() => void)[] = [];
 
   constructor(
     private readonly environment: Environment,
     readonly kind: Exclude<TransportKind, "websocket">,
     private readonly events: TransportEvents,
   ) {
-    queueMicrotask(() => this.ended.signal.aborted || events.opened());
+    queueMicrotask(() => this.#ended.signal.aborted || events.opened());
   }
 
   send(frame: ClientFrame): void {
-    this.handle(frame).catch((error: unknown) => {
-      if (this.ended.signal.aborted) return;
+    this.#handle(frame).catch((error: unknown) => {
+      if (this.#ended.signal.aborted) return;
       if (!(error instanceof RoomlogError)) return this.end({ message: String(error) });
       const { code, message, retryAfterMs } = error;
       this.emit({ op: "error", ...ref(frame), code, message, ...(retryAfterMs && { retry_after_ms: retryAfterMs }) });
@@ -64,41 +64,41 @@ export class HttpTransport implements Transport {
   }
 
   close(): void {
-    this.ended.abort();
-    for (const following of this.rooms.values()) following.abort();
-    this.rooms.clear();
+    this.#ended.abort();
+    for (const following of this.#rooms.values()) following.abort();
+    this.#rooms.clear();
   }
 
   /** Ends the transport, for the connection to begin anew. */
   end(closed: Closed): void {
-    if (this.ended.signal.aborted) return;
+    if (this.#ended.signal.aborted) return;
     this.close();
     this.events.closed(closed);
   }
 
   emit(...frames: ServerFrame[]): void {
-    if (!this.ended.signal.aborted && frames.length > 0) this.events.frames(frames);
+    if (!this.#ended.signal.aborted && frames.length > 0) this.events.frames(frames);
   }
 
   heard(): void {
-    if (!this.ended.signal.aborted) this.events.heard();
+    if (!this.#ended.signal.aborted) this.events.heard();
   }
 
   /** A room's followers share few connections: more than that take turns, and hold the server's answer back for less. */
   async turn<T>(work: (crowded: boolean) => Promise<T>): Promise<T> {
-    while (this.held >= HELD) await new Promise<void>((resolve) => this.waiting.push(resolve));
-    this.held++;
+    while (this.#held >= HELD) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    this.#held++;
     try {
-      return await work(this.rooms.size > HELD);
+      return await work(this.#rooms.size > HELD);
     } finally {
-      this.held--;
-      this.waiting.shift()?.();
+      this.#held--;
+      this.#waiting.shift()?.();
     }
   }
 
   /** An answer, or why there is none: an error of the server as it is, of the network by ending the transport. */
   async fetch<T>(path: string, init: Init, take: (response: Response) => T | Promise<T>): Promise<T> {
-    const { within = ANSWER_WITHIN_MS, abort = this.ended.signal, headers, ...rest } = init;
+    const { within = ANSWER_WITHIN_MS, abort = this.#ended.signal, headers, ...rest } = init;
     const control = new AbortController();
     const stop = (): void => control.abort();
     if (abort.aborted) stop();
@@ -107,12 +107,12 @@ export class HttpTransport implements Transport {
     try {
       const response = await this.environment.fetch(this.environment.httpUrl + path, {
         ...rest,
-        headers: { authorization: `Bearer ${this.token}`, ...headers },
+        headers: { authorization: `Bearer ${this.#token}`, ...headers },
         cache: "no-store",
         signal: control.signal,
       });
       this.heard();
-      if (!response.ok) await this.refused(response);
+      if (!response.ok) await this.#refused(response);
       return await take(response);
     } catch (error) {
       if (!(error instanceof RoomlogError) && !abort.aborted) this.end({ message: `${path}: ${String(error)}` });
@@ -133,16 +133,16 @@ export class HttpTransport implements Transport {
     return this.read(`${path(room)}/messages?${query}`, init) as Promise<HistoryPage>;
   }
 
-  private async handle(frame: ClientFrame): Promise<void> {
+  async #handle(frame: ClientFrame): Promise<void> {
     const room = frame["room"] as string;
     switch (frame.op) {
       case "connect":
-        this.token = frame["token"] as string;
+        this.#token = frame["token"] as string;
         await this.fetch("/healthz", {}, drain);
-        return this.answer(frame, { session: "", user: claimsOf(this.token).sub ?? "", ...this.expiry() });
+        return this.#answer(frame, { session: "", user: claimsOf(this.#token).sub ?? "", ...this.#expiry() });
       case "auth":
-        this.token = frame["token"] as string;
-        return this.answer(frame, this.expiry());
+        this.#token = frame["token"] as string;
+        return this.#answer(frame, this.#expiry());
       case "ping":
         await this.fetch("/healthz", {}, drain);
         return this.emit({ op: "pong", ...ref(frame) });
@@ -155,56 +155,56 @@ export class HttpTransport implements Transport {
           body: codec.encode({ data, type, key }),
         });
         const { id, duplicate } = stored as { id: string; duplicate?: boolean };
-        return this.answer(frame, { id, ...(duplicate && { duplicate }) });
+        return this.#answer(frame, { id, ...(duplicate && { duplicate }) });
       }
       case "history": {
         const { after, before, limit = 100 } = frame;
         const bound = after ? `after=${after}` : before ? `before=${before}` : "order=desc";
         const page = await this.page(room, `${bound}&limit=${limit}`);
         if (!after && !before) page.messages.reverse();
-        return this.answer(frame, { ...page });
+        return this.#answer(frame, { ...page });
       }
       case "subscribe":
-        return this.subscribe(frame, room);
+        return this.#subscribe(frame, room);
       case "unsubscribe":
-        this.rooms.get(room)?.abort();
-        this.rooms.delete(room);
+        this.#rooms.get(room)?.abort();
+        this.#rooms.delete(room);
         if (frame["forget"]) {
-          const { sub = "" } = claimsOf(this.token);
+          const { sub = "" } = claimsOf(this.#token);
           const name = encodeURIComponent(frame["durable"] as string);
           await this.fetch(`${path(room)}/subscriptions/${encodeURIComponent(sub)}/${name}`, { method: "DELETE" }, drain);
         }
-        return this.answer(frame, {});
+        return this.#answer(frame, {});
       default:
-        return this.answer(frame, {});
+        return this.#answer(frame, {});
     }
   }
 
-  private async subscribe(frame: ClientFrame, room: string): Promise<void> {
-    this.rooms.get(room)?.abort();
+  async #subscribe(frame: ClientFrame, room: string): Promise<void> {
+    this.#rooms.get(room)?.abort();
     const control = new AbortController();
-    this.rooms.set(room, control);
-    const { position, head } = await this.start(frame, room);
+    this.#rooms.set(room, control);
+    const { position, head } = await this.#start(frame, room);
     if (control.signal.aborted) return;
-    this.answer(frame, { room, position, head });
+    this.#answer(frame, { room, position, head });
     const following: Following = { room, position, live: false, signal: control.signal };
-    const streaming = this.kind === "sse" && this.streams < STREAMS;
-    if (streaming) this.streams++;
+    const streaming = this.kind === "sse" && this.#streams < STREAMS;
+    if (streaming) this.#streams++;
     try {
       await (streaming ? stream(this, following) : poll(this, following));
     } catch (error) {
       // Not an answer to the frame any more: what follows a room begins anew with the connection.
       if (!control.signal.aborted) this.end({ message: String(error) });
     } finally {
-      if (streaming) this.streams--;
+      if (streaming) this.#streams--;
     }
   }
 
   /** Where a subscription starts, as the server would say it. */
-  private async start(frame: ClientFrame, room: string): Promise<{ position: string; head: string }> {
+  async #start(frame: ClientFrame, room: string): Promise<{ position: string; head: string }> {
     const { since, last, durable } = frame as { since?: string; last?: number; durable?: string };
     if (durable) {
-      const { sub } = claimsOf(this.token);
+      const { sub } = claimsOf(this.#token);
       const all = (await this.read(`${path(room)}/subscriptions`).catch(absent)) as
         { user: string; name: string; position: string }[] | undefined;
       const stored = all?.find(({ user, name }) => user === sub && name === durable);
@@ -232,16 +232,16 @@ export class HttpTransport implements Transport {
     return { position: oldest ? before(oldest.id) : head, head };
   }
 
-  private expiry(): { expires: number | null } {
-    return { expires: claimsOf(this.token).exp ?? null };
+  #expiry(): { expires: number | null } {
+    return { expires: claimsOf(this.#token).exp ?? null };
   }
 
-  private answer(frame: ClientFrame, fields: Record<string, unknown>): void {
+  #answer(frame: ClientFrame, fields: Record<string, unknown>): void {
     if (frame.ref !== undefined) this.emit({ op: "ok", ref: frame.ref, ...fields });
   }
 
   /** Throws what a refused request means. What is not the server's own answer is the network's fault. */
-  private async refused(response: Response): Promise<never> {
+  async #refused(response: Response): Promise<never> {
     const problem = (await response.json().catch(() => ({}))) as Record<string, unknown>;
     const { detail, retry_after_ms } = problem as { detail?: string; retry_after_ms?: number };
     // Proxies have a limit of their own, and no code.

@@ -6,19 +6,19 @@ import type { Environment, Transport, TransportEvents } from "./transport.js";
 
 export class WebSocketTransport implements Transport {
   limit = Infinity;
-  private readonly socket: WebSocket;
-  private over = false;
+  readonly #socket: WebSocket;
+  #over = false;
 
   constructor(
     private readonly environment: Environment,
     events: TransportEvents,
   ) {
     const { codec, socketUrl } = environment;
-    this.socket = new environment.WebSocket!(socketUrl, `roomlog.v1.${codec.encoding}`);
-    this.socket.binaryType = "arraybuffer";
-    this.socket.onopen = () => this.over || events.opened();
-    this.socket.onmessage = ({ data }) => {
-      if (this.over) return;
+    this.#socket = new environment.WebSocket!(socketUrl, `roomlog.v1.${codec.encoding}`);
+    this.#socket.binaryType = "arraybuffer";
+    this.#socket.onopen = () => this.#over || events.opened();
+    this.#socket.onmessage = ({ data }) => {
+      if (this.#over) return;
       events.heard();
       let frames;
       try {
@@ -30,13 +30,13 @@ export class WebSocketTransport implements Transport {
       }
       events.frames(frames);
     };
-    this.socket.onclose = ({ code, reason }) => {
-      if (this.over) return;
-      this.over = true;
+    this.#socket.onclose = ({ code, reason }) => {
+      if (this.#over) return;
+      this.#over = true;
       events.closed({ code, message: reason });
     };
     // `close` follows, and says all there is to say.
-    this.socket.onerror = () => {};
+    this.#socket.onerror = () => {};
   }
 
   send(frame: ClientFrame): void {
@@ -46,11 +46,11 @@ export class WebSocketTransport implements Transport {
       throw new RoomlogError("too_large", `${size} bytes are more than the server takes (${this.limit})`);
     }
     // A socket that is closing says so by its event; what is sent now is lost with it.
-    if (this.socket.readyState === 1) this.socket.send(bytes);
+    if (this.#socket.readyState === 1) this.#socket.send(bytes);
   }
 
   close(): void {
-    this.over = true;
-    this.socket.close(1000);
+    this.#over = true;
+    this.#socket.close(1000);
   }
 }
