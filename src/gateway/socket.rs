@@ -11,7 +11,7 @@ use tungstenite::Message;
 use tungstenite::error::Error;
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
-use crate::hub::outbox::{Outbox, Part};
+use crate::hub::outbox::{Outbox, Part, Timed};
 use crate::protocol::CloseCode;
 use crate::telemetry::Metrics;
 use crate::time::now_ms;
@@ -143,13 +143,13 @@ pub(super) async fn write(
         if parts.is_empty() {
             return Ok(());
         }
-        let appended: Vec<u64> = parts.iter().filter_map(|part| part.appended).collect();
+        let timed: Vec<Timed> = parts.iter().filter_map(|part| part.timed).collect();
         let bytes = write_all(&stream, parts).await?;
         metrics.sent_bytes.increment(bytes);
-        if !appended.is_empty() {
+        if !timed.is_empty() {
             let now = now_ms();
-            for appended in appended {
-                metrics.delivery_seconds.record(now.saturating_sub(appended) as f64 / 1000.0);
+            for Timed { appended, class } in timed {
+                metrics.delivered_after(class, now.saturating_sub(appended) as f64 / 1000.0);
             }
         }
     }

@@ -7,13 +7,24 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
+use crate::telemetry::Class;
+
+/// The message whose delivery is timed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timed {
+    /// When Redis appended it, in Unix ms.
+    pub appended: u64,
+    /// Of which class its room is.
+    pub class: Class,
+}
+
 /// Something to be written.
 #[derive(Debug, Clone)]
 pub struct Part {
     /// The bytes, complete in themselves.
     pub bytes: Bytes,
-    /// When Redis appended what is in it, in Unix ms, if this is where the delivery's latency is measured.
-    pub appended: Option<u64>,
+    /// What is in it, if this is where the delivery's latency is measured.
+    pub timed: Option<Timed>,
 }
 
 #[derive(Debug, Default)]
@@ -52,7 +63,7 @@ impl Outbox {
 
     /// Queues an answer or a page. Whoever calls this waits for room first, so the limit holds but for one part of each.
     pub fn push(&self, bytes: Bytes) {
-        self.add(Part { bytes, appended: None }, usize::MAX);
+        self.add(Part { bytes, timed: None }, usize::MAX);
     }
 
     /// Queues something live, if there is room.
@@ -126,6 +137,11 @@ impl Outbox {
     pub fn is_waiting(&self) -> bool {
         let queue = self.queue.lock();
         queue.bytes > 0 || queue.writing
+    }
+
+    /// Bytes that wait to be taken.
+    pub fn bytes(&self) -> usize {
+        self.queue.lock().bytes
     }
 
     /// Whether nothing more is taken.

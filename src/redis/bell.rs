@@ -112,7 +112,7 @@ impl Bell {
         let (channels, hear) = (keys.clone(), ear.clone());
         let listener = Arc::new(move |event: LinkEvent| match event {
             LinkEvent::Message(message) => {
-                if let Some(room) = channels.room_of(&message.channel, "bell") {
+                if let Some(room) = channels.room_of_bell(&message.channel) {
                     match message.value.into_bytes().and_then(|payload| ring(&room, &payload)) {
                         Some(ring) => hear(BellEvent::Ring(room, ring)),
                         None => tracing::debug!(%room, "the bell rang with something unknown"),

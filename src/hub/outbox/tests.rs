@@ -7,12 +7,14 @@ use futures_util::future::poll_immediate;
 
 use super::*;
 
+const TIMED: Timed = Timed { appended: 1, class: Class::FIRST };
+
 fn bytes(length: usize) -> Bytes {
     vec![0; length].into()
 }
 
 fn live(length: usize) -> Part {
-    Part { bytes: bytes(length), appended: Some(1) }
+    Part { bytes: bytes(length), timed: Some(TIMED) }
 }
 
 /// The lengths of what is taken, in order.
@@ -44,8 +46,8 @@ async fn the_time_of_a_live_part_goes_with_it() {
     let outbox = Outbox::new(10);
     assert!(outbox.offer(live(1)));
     outbox.push(bytes(1));
-    let times: Vec<_> = outbox.take(9).await.iter().map(|part| part.appended).collect();
-    assert_eq!(times, [Some(1), None]);
+    let times: Vec<_> = outbox.take(9).await.iter().map(|part| part.timed).collect();
+    assert_eq!(times, [Some(TIMED), None]);
 }
 
 #[tokio::test]
