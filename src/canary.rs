@@ -120,7 +120,8 @@ impl Canary {
                     tracing::info!("ready: a probe went through append, bell and log");
                 }
             }
-            Ok(Err(Unavailable)) | Err(_) => {
+            lost => {
+                tracing::debug!(unavailable = lost.is_ok(), "a probe was lost");
                 self.metrics.canary(CanaryOutcome::Lost);
                 if was_well && !self.is_well() {
                     tracing::warn!("not ready: no probe came back for {READY_FOR:?}");

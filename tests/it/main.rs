@@ -17,6 +17,7 @@ mod faults;
 mod history;
 mod keys;
 mod malformed;
+mod observability;
 mod publish;
 mod readme;
 mod rest;
