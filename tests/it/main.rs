@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod alerts;
 mod bench;
 mod chaos;
 mod cli;

@@ -112,8 +112,8 @@ async fn load(one: &Server, two: &Server) {
     let upgrade = Upgrade { buffer: Some(4096), ..Upgrade::default() };
     let mut slow = Client::connect_with(one, &everything("dan"), upgrade).await;
     slow.join("big").await;
-    writer.publish_many("big", 200, 20_000).await;
-    slow.messages(200).await;
+    writer.publish_many("big", 300, 8000).await;
+    slow.messages(300).await;
     let poll = rest.get("/v1/rooms/quiet/messages?wait=1").await;
     assert_eq!(poll.status, 200);
     writer.settled().await;
