@@ -134,7 +134,7 @@ impl Canary {
         self.listening.get_or_try_init(|| self.bell.listen(&self.room)).await?;
         let key = Uuid::new_v4();
         let came_back = self.echo.expect(key);
-        let draft = Draft { key, kind: "probe".into(), data: Data::NIL };
+        let draft = Draft { key, new_key: true, kind: "probe".into(), data: Data::NIL };
         let appended = self.appender.append(&self.room, self.user.clone(), draft).await?;
         came_back.await.map_err(|_| Unavailable)?;
         self.store.read_probe(&self.room, appended.id).await

@@ -29,6 +29,8 @@ const PROBES_KNOWN_FOR: Duration = Duration::from_secs(10);
 pub struct Batch {
     /// The room.
     pub room: RoomName,
+    /// Whether this node hears the room's bell, and so need not be told by it.
+    pub heard: bool,
     /// The messages in order.
     pub messages: Vec<(UserId, Draft)>,
 }
@@ -66,15 +68,17 @@ impl Store {
         let names = [keys.log(room), keys.head(room), keys.known_keys(room), keys.bell(room)];
         let window = if room.is_canary() { PROBES_KNOWN_FOR } else { self.options.deduplication_window };
         let window = Value::from(window.as_millis() as i64);
+        let ears = Value::from(i64::from(batch.heard));
         let messages = batch.messages.iter().flat_map(|(from, draft)| {
             [
                 Value::Bytes(Bytes::copy_from_slice(draft.key.as_bytes())),
+                Value::from(i64::from(draft.new_key)),
                 Value::from(from.as_str()),
                 Value::from(draft.kind.as_str()),
                 Value::Bytes(draft.data.as_bytes().clone()),
             ]
         });
-        self.function(RedisCall::Append, "append", &names, std::iter::once(window).chain(messages))
+        self.function(RedisCall::Append, "append", &names, [window, ears].into_iter().chain(messages))
     }
 
     /// The newest ids of rooms of any links.

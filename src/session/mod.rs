@@ -22,7 +22,8 @@ use self::registry::{Connection, PING_INTERVAL};
 use crate::auth::{Claims, Permission};
 use crate::history;
 use crate::hub::Subscription;
-use crate::log::Unavailable;
+use crate::hub::outbox::Writes;
+use crate::log::{Appended, Unavailable};
 use crate::node::Node;
 use crate::protocol::decode::Incoming;
 use crate::protocol::frame::{Answer, Ended, Frame};
@@ -247,16 +248,16 @@ impl Session {
         }
         let landing = self.in_flight.take_off();
         let (encoding, outbox) = (self.encoding, self.connection.outbox.clone());
-        let confirm = Box::new(move |outcome: Result<crate::log::Appended, Unavailable>| {
+        let confirm = Box::new(move |outcome: Result<Appended, Unavailable>, writes: &mut Writes| {
             match outcome {
                 Ok(appended) if reference.is_some() => {
                     let answer = Answer::Published { id: appended.id, duplicate: appended.duplicate };
-                    outbox.push(encode::frame(encoding, &Frame::Ok { reference, answer }));
+                    writes.push(&outbox, encode::frame(encoding, &Frame::Ok { reference, answer }));
                 }
                 Ok(_) => {}
                 Err(Unavailable) => {
                     let failure = Failure::unavailable();
-                    outbox.push(encode::frame(encoding, &Frame::error(reference, &failure)));
+                    writes.push(&outbox, encode::frame(encoding, &Frame::error(reference, &failure)));
                 }
             }
             drop(landing);
