@@ -108,7 +108,7 @@ fn fan_out(bencher: Bencher<'_, '_>, members: usize) {
         .bench_refs(|(entry, outboxes)| {
             for outbox in outboxes {
                 let bytes = entry.encoded(Encoding::Json).message().clone();
-                assert!(Writes::default().offer(outbox, Part { bytes, appended: None }));
+                assert!(Writes::default().offer(outbox, Part { bytes, timed: None }));
             }
         });
 }
