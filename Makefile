@@ -7,8 +7,11 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 # More arguments for what is run: make run ARGS="--listen 0.0.0.0:9000"
 ARGS ?=
 
+# Runs of make bench, all unless told otherwise: make bench BENCH="rooms fanout"
+BENCH ?=
+
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench-quick build deps cargo
+.PHONY: help run test bench bench-quick check build deps cargo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -18,9 +21,16 @@ run: cargo deps ## Build and start a server for trying things out (ARGS="…" fo
 	exec "$(CARGO_TARGET_DIR)/release/roomlog" serve --dev $(ARGS)
 
 test: cargo deps ## Run all tests (ARGS="…" goes to cargo test)
-	@scripts/install-deps.sh curl strace
+	@scripts/install-deps.sh curl nats strace
 	cargo build --locked
 	cargo test --locked $(ARGS)
+
+bench: cargo deps ## Measure beside other servers, some 20 minutes, for docs/benchmarks.md (BENCH="rooms …" for some)
+	@scripts/install-deps.sh node nginx nats
+	npm ci --prefix bench/peers --no-fund --no-audit
+	cargo build --release --locked
+	@CARGO_TARGET_DIR="$(abspath $(CARGO_TARGET_DIR))" node bench/run.mjs $(BENCH) $(ARGS); \
+	    measured=$$?; node bench/report.mjs && exit $$measured
 
 check: cargo ## Check formatting and lints
 	cargo fmt --check

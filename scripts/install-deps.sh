@@ -5,12 +5,17 @@
 #   scripts/install-deps.sh curl     curl
 #   scripts/install-deps.sh make     make
 #   scripts/install-deps.sh strace   strace
+#   scripts/install-deps.sh nats     nats-server, for tests and benchmarks
+#   scripts/install-deps.sh nginx    nginx with Nchan, for benchmarks
+#   scripts/install-deps.sh node     Node.js 20 or newer, with npm, for benchmarks
 #
 # Only the server's program is wanted: a service that the package brings is neither started nor enabled, and
 # one that ran before is left alone.
 set -eu
 
 OLDEST=7
+OLDEST_NODE=20
+NCHAN=/usr/lib/nginx/modules/ngx_nchan_module.so
 
 say() { printf 'install-deps: %s\n' "$*" >&2; }
 fail() { say "$@"; exit 1; }
@@ -76,9 +81,25 @@ apt_major() {
     apt-cache policy "$1" 2>/dev/null | sed -n 's/^ *Candidate: *\([0-9]*:\)\{0,1\}\([0-9][0-9]*\)\..*/\2/p'
 }
 
-# Debian's packages start their service at once. policy-rc.d is Debian's own way to say no; one that is
-# there already is the administrator's, and is kept.
+# apt_server PACKAGE…: Debian's packages start their service at once. policy-rc.d is Debian's own way to say no; one that
+# is there already is the administrator's, and is kept.
 POLICY=/usr/sbin/policy-rc.d
+apt_server() {
+    if [ ! -e "$POLICY" ]; then
+        trap 'as_root rm -f "$POLICY"' EXIT
+        trap 'exit 130' INT TERM
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$POLICY" >/dev/null
+        as_root chmod 755 "$POLICY"
+    fi
+    for package in "$@"; do
+        was_there=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+        install apt-get "$package" || return 1
+        if [ "$was_there" != installed ] && have systemctl; then
+            as_root systemctl disable "$package.service" >/dev/null 2>&1 || true
+        fi
+    done
+}
+
 apt_redis() {
     apt_update
     for package in redis-server valkey-server; do
@@ -86,18 +107,8 @@ apt_redis() {
         if [ -z "$major" ] || [ "$major" -lt "$OLDEST" ]; then
             continue
         fi
-        if [ ! -e "$POLICY" ]; then
-            trap 'as_root rm -f "$POLICY"' EXIT
-            trap 'exit 130' INT TERM
-            printf '#!/bin/sh\nexit 101\n' | as_root tee "$POLICY" >/dev/null
-            as_root chmod 755 "$POLICY"
-        fi
-        was_there=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
-        install apt-get "$package" || return 1
-        if [ "$was_there" != installed ] && have systemctl; then
-            as_root systemctl disable "$package.service" >/dev/null 2>&1 || true
-        fi
-        return 0
+        apt_server "$package"
+        return
     done
     say "apt-get knows no Redis 7.0 or newer; see https://redis.io/docs/latest/operate/oss_and_stack/install/ for a newer one"
     return 1
@@ -131,11 +142,52 @@ install_tool() {
     install "$manager" "$1" || fail "$1 was not installed"
 }
 
+install_nats() {
+    have nats-server && return 0
+    manager=$(package_manager) || fail "no package manager is known here: install nats-server by hand"
+    case $manager in
+    apt-get) apt_update && apt_server nats-server ;;
+    *) install "$manager" nats-server ;;
+    esac || fail "nats-server was not installed"
+}
+
+install_nginx() {
+    if have nginx && [ -e "$NCHAN" ]; then
+        return 0
+    fi
+    have apt-get || fail "nginx with Nchan is installed on Debian and Ubuntu only: elsewhere install it by hand, with its module as $NCHAN"
+    apt_update
+    apt_server nginx libnginx-mod-nchan || fail "nginx with Nchan was not installed"
+}
+
+# Prints the number before the first dot of the version: v20.1.0 gives 20.
+node_major() {
+    node --version 2>/dev/null | sed -n 's/^v\([0-9]*\)\..*/\1/p'
+}
+
+install_node() {
+    if ! have node || ! have npm; then
+        manager=$(package_manager) || fail "no package manager is known here: install Node.js $OLDEST_NODE or newer by hand"
+        case $manager in
+        apt-get) apt_update && install apt-get nodejs && { have npm || install apt-get npm; } ;;
+        brew) install brew node ;;
+        *) install "$manager" nodejs && install "$manager" npm ;;
+        esac || fail "Node.js was not installed"
+        hash -r
+    fi
+    major=$(node_major)
+    [ "${major:-0}" -ge "$OLDEST_NODE" ] ||
+        fail "Node.js ${major:-of no known version} is there, but $OLDEST_NODE or newer is needed: see https://nodejs.org/en/download"
+}
+
 [ "$#" -gt 0 ] || set -- redis
 for what in "$@"; do
     case $what in
     redis) install_redis ;;
     curl | make | strace) install_tool "$what" ;;
-    *) say "usage: $0 [redis] [curl] [make] [strace]"; exit 2 ;;
+    nats) install_nats ;;
+    nginx) install_nginx ;;
+    node) install_node ;;
+    *) say "usage: $0 [redis] [curl] [make] [strace] [nats] [nginx] [node]"; exit 2 ;;
     esac
 done

@@ -117,6 +117,11 @@ pub(super) async fn closed(plan: &Plan, rooms: &[Room], stop: &Cell<bool>, most:
 pub(super) async fn check(rooms: &[Room], tally: &Tally) {
     tally.doing.set("checking");
     tally.settle(expected(rooms)).await;
+    count_up(rooms, tally);
+}
+
+/// Adds up what each receiver missed, had twice, or had in the wrong order.
+pub(super) fn count_up(rooms: &[Room], tally: &Tally) {
     for room in rooms {
         for record in &room.records {
             let track = record.track.borrow();

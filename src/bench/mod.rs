@@ -4,8 +4,10 @@
 //! It is one thread with hand-driven sockets, so that it costs little beside what it measures; its own CPU is in the
 //! report. Every message is checked for loss, duplicates and order, for each room and receiver.
 
+mod dialect;
 pub mod floor;
 mod frame;
+mod line;
 mod load;
 mod member;
 mod plot;
@@ -33,8 +35,10 @@ use clap::builder::PossibleValue;
 use nix::sys::resource::{Resource, getrlimit};
 use serde::Serialize;
 
+pub use self::dialect::Dialect;
 pub use self::quick::Quick;
 pub use self::redis::Fsync;
+use self::report::Figures;
 pub use self::report::{Findings, Outcome, Report};
 pub use self::spawn::{Server, SpawnOptions, Started};
 pub use self::sweep::Sweep;
@@ -137,11 +141,6 @@ impl Plan {
         }
     }
 
-    /// Whether the floor can do it too.
-    pub fn has_floor(&self) -> bool {
-        !matches!(self.workload, Workload::Storm | Workload::Slow | Workload::Replay)
-    }
-
     /// Whether messages come at an offered rate.
     fn has_rate(&self) -> bool {
         matches!(self.workload, Workload::Fanout | Workload::Rooms | Workload::Durable | Workload::Slow)
@@ -192,6 +191,8 @@ impl Plan {
 pub struct Target {
     /// What it is called in the report.
     pub name: String,
+    /// What it speaks.
+    pub dialect: Dialect,
     /// Its nodes, at least one. The members of each room are spread over them.
     pub nodes: Vec<Node>,
     /// The token to use there, which may do everything.
@@ -247,23 +248,37 @@ pub enum BenchError {
 /// If a server cannot be started or reached, or refuses.
 pub async fn run(plan: &Plan, servers: &[Server]) -> Result<Report, BenchError> {
     plan.check()?;
-    let mut outcomes: Vec<Outcome> = servers.iter().map(|server| Outcome::new(server.name())).collect();
+    let mut outcomes: Vec<Outcome> = servers.iter().map(Outcome::new).collect();
     for repeat in 1..=plan.repeats {
         for (server, outcome) in servers.iter().zip(&mut outcomes) {
-            let started = server.start().await?;
+            if !server.can(plan.workload) || outcome.has_failed() {
+                continue;
+            }
             let tally = Rc::new(Tally::new());
             let title =
                 format!("{}, {}: {} {repeat}/{}", plan.workload, plan.size(), server.name(), plan.repeats);
             let figures = tokio::select! {
-                figures = workloads::run(plan, &started.target, &tally) => figures?,
+                figures = measure(plan, server, &tally) => figures,
                 never = progress(&title, &tally) => match never {},
             };
-            outcome.add(figures, &tally);
-            started.end().await;
+            match figures {
+                Ok(figures) => outcome.add(figures, &tally),
+                // The others can be measured all the same.
+                Err(error) if server.is_peer() => outcome.fail(&error),
+                Err(error) => return Err(error),
+            }
         }
     }
     clear()?;
     Ok(Report::new(plan.clone(), outcomes))
+}
+
+/// Does it once, with a server of its own.
+async fn measure(plan: &Plan, server: &Server, tally: &Rc<Tally>) -> Result<Figures, BenchError> {
+    let started = server.start().await?;
+    let figures = workloads::run(plan, &started.target, tally).await;
+    started.end().await;
+    figures
 }
 
 /// Connections for which open files are enough, of this process and of each that it starts.

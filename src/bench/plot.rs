@@ -19,13 +19,17 @@ const FONT: (&str, i32) = ("system-ui, sans-serif", 14);
 const SMALL: (&str, i32) = ("system-ui, sans-serif", 12);
 
 /// A colour for each server, told apart on white and on black.
-const COLOURS: [RGBColor; 6] = [
+const COLOURS: [RGBColor; 10] = [
     RGBColor(0x3b, 0x7d, 0xd8),
     RGBColor(0x8b, 0x94, 0x9e),
     RGBColor(0xe0, 0x7b, 0x28),
     RGBColor(0x3a, 0xa6, 0x55),
     RGBColor(0xb0, 0x5c, 0xc8),
     RGBColor(0xd8, 0x4b, 0x5a),
+    RGBColor(0x1f, 0xa8, 0xa8),
+    RGBColor(0xc9, 0xa2, 0x27),
+    RGBColor(0x9c, 0x6b, 0x4a),
+    RGBColor(0xd9, 0x7f, 0xb2),
 ];
 
 /// On a dark page, what is black becomes light and what is white dark.

@@ -14,6 +14,22 @@ fn cpu(pids: &[u32]) -> Option<Duration> {
     each.filter(|times| !times.is_empty()).map(|times| times.iter().sum())
 }
 
+/// The processes of the group that this one leads, as far as they run.
+pub(super) fn group(leader: u32) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_in_it = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        group_of(&stat) == Some(leader)
+    };
+    pids.filter(is_in_it).collect()
+}
+
+fn group_of(stat: &str) -> Option<u32> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(2)?.parse().ok()
+}
+
 /// By the process's own clock: `/proc` counts in ticks of 10 ms, too coarse for a run of seconds.
 #[cfg(target_os = "linux")]
 fn cpu_of(pid: u32) -> Option<Duration> {
@@ -100,6 +116,12 @@ mod tests {
         let (this, none) = (std::process::id(), u32::MAX);
         assert!(cpu(&[this, this]) > cpu(&[this]));
         assert_eq!((cpu(&[]), cpu(&[this, none])), (None, None));
+    }
+
+    #[test]
+    fn a_group_is_found_behind_any_name() {
+        assert_eq!(group_of("9 (a) S) S 1 7 7 0"), Some(7));
+        assert_eq!(group_of("9 (a) S"), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::tally::Tally;
-use super::{BenchError, Plan, Workload, plot};
+use super::{BenchError, Plan, Server, Workload, plot};
 
 /// The figures of one repeat, by name, in the order in which they are shown.
 #[derive(Debug, Clone, Default)]
@@ -51,6 +51,12 @@ impl Serialize for Figures {
 #[derive(Debug, Serialize)]
 pub struct Outcome {
     server: String,
+    /// Whether it is there for comparison only.
+    #[serde(skip)]
+    peer: bool,
+    /// Why it could not be measured, if that is so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed: Option<String>,
     lost: u64,
     duplicates: u64,
     reordered: u64,
@@ -61,9 +67,11 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    pub(super) fn new(server: &str) -> Self {
+    pub(super) fn new(server: &Server) -> Self {
         Self {
-            server: server.to_owned(),
+            server: server.name().to_owned(),
+            peer: server.is_peer(),
+            failed: None,
             lost: 0,
             duplicates: 0,
             reordered: 0,
@@ -73,6 +81,14 @@ impl Outcome {
         }
     }
 
+    pub(super) fn fail(&mut self, error: &BenchError) {
+        self.failed = Some(error.to_string());
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
     pub(super) fn add(&mut self, figures: Figures, tally: &Tally) {
         self.lost += tally.lost.get();
         self.duplicates += tally.duplicates.get();
@@ -80,6 +96,11 @@ impl Outcome {
         self.errors += tally.errors.get();
         self.first_error = self.first_error.take().or(tally.first_error.take());
         self.repeats.push(figures);
+    }
+
+    /// One of its counts for people. Who has not been measured has none.
+    fn count(&self, of: fn(&Self) -> u64) -> String {
+        if self.repeats.is_empty() { "-".into() } else { of(self).to_string() }
     }
 
     /// The medians of all repeats.
@@ -193,17 +214,19 @@ impl Report {
             ("errors", |outcome| outcome.errors),
         ];
         for (name, of) in counts {
-            out += &line(name, outcomes.iter().map(|outcome| of(outcome).to_string()));
+            out += &line(name, outcomes.iter().map(|outcome| outcome.count(of)));
         }
         out
     }
 }
 
 impl Findings for Report {
-    /// What went wrong, if anything did: figures of a server that loses messages are worth nothing.
+    /// What went wrong, if anything did: figures of a server that loses messages are worth nothing. What peers lose is a
+    /// figure.
     fn problem(&self) -> Option<String> {
-        let bad =
-            |outcome: &&Outcome| outcome.lost + outcome.duplicates + outcome.reordered + outcome.errors > 0;
+        let bad = |outcome: &&Outcome| {
+            !outcome.peer && outcome.lost + outcome.duplicates + outcome.reordered + outcome.errors > 0
+        };
         let Outcome { server, lost, duplicates, reordered, errors, first_error, .. } =
             self.outcomes.iter().find(bad)?;
         let first = first_error.as_deref().map(|error| format!(", first: {error}")).unwrap_or_default();
@@ -245,6 +268,8 @@ impl Findings for Report {
         // Two are compared; more have a table for each few.
         let tables: Vec<String> = self.outcomes.chunks(COLUMNS).map(|some| self.columns(some)).collect();
         out.push_str(&tables.join("\n"));
+        let failed = |outcome: &Outcome| Some(format!("{}: {}\n", outcome.server, outcome.failed.as_ref()?));
+        out.extend(self.outcomes.iter().filter_map(failed));
         out
     }
 
@@ -289,11 +314,16 @@ fn rounded(value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::{Fsync, SpawnOptions};
+
+    fn options() -> SpawnOptions {
+        SpawnOptions { nodes: 1, redis_url: None, fsync: Fsync::Everysec, redis: None, redis_address: None }
+    }
 
     fn report(values: &[&[f64]]) -> Report {
         let outcome = |(index, values): (usize, &&[f64])| {
-            let mut outcome =
-                Outcome::new(["roomlog", "floor", "a", "b", "a server with a long name"][index]);
+            let name = ["roomlog", "floor", "a", "b", "a server with a long name"][index];
+            let mut outcome = Outcome::new(&Server::Peer(name.into(), options()));
             outcome.repeats =
                 values.iter().map(|value| Figures(vec![("server_us_per_delivery", *value)])).collect();
             outcome

@@ -1,20 +1,25 @@
-//! Starting what is measured: nodes of this program's own `serve` on a fresh Redis, or the floor.
+//! Starting what is measured: nodes of this program's own `serve` on a fresh Redis, of a peer on one like it, or the floor.
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
+use clap::ValueEnum;
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
+use super::dialect::Dialect;
 use super::redis::{Fsync, Redis};
-use super::{BenchError, Node, Target};
+use super::{BenchError, Node, Target, Workload, process};
 use crate::auth::{Permission, RoomGrants, mint};
 use crate::config::Config;
 
@@ -27,6 +32,9 @@ const TTL: Duration = Duration::from_secs(24 * 3600);
 /// What comes before the address in the line that says that a server listens.
 const LISTENING: &str = "listening on http://";
 
+/// What comes behind it before the protocol, if that is not Roomlog's own.
+const SPEAKING: &str = " speaking ";
+
 /// A server that can be measured.
 #[derive(Debug, Clone)]
 pub enum Server {
@@ -34,11 +42,13 @@ pub enum Server {
     Running(Target),
     /// This program's own, started for each repeat.
     Roomlog(SpawnOptions),
+    /// Another one, by the directory that holds its `start`, started for each repeat.
+    Peer(PathBuf, SpawnOptions),
     /// The floor, started for each repeat.
     Floor,
 }
 
-/// How this program's own server is started.
+/// How a server is started.
 #[derive(Debug, Clone)]
 pub struct SpawnOptions {
     /// How many nodes.
@@ -68,8 +78,26 @@ impl Server {
         match self {
             Self::Running(target) => &target.name,
             Self::Roomlog(_) => "roomlog",
+            Self::Peer(directory, _) => {
+                directory.file_name().and_then(|name| name.to_str()).unwrap_or("peer")
+            }
             Self::Floor => "floor",
         }
+    }
+
+    /// Whether it can do this. What it cannot is missing in the report.
+    pub(super) fn can(&self, workload: Workload) -> bool {
+        match self {
+            Self::Running(_) | Self::Roomlog(_) => true,
+            Self::Peer(..) => !matches!(workload, Workload::Durable | Workload::Replay),
+            Self::Floor => !matches!(workload, Workload::Replay | Workload::Storm | Workload::Slow),
+        }
+    }
+
+    /// Whether it is measured for comparison only: what it loses and whether it starts at all is in the report, but no
+    /// reason to fail.
+    pub(super) fn is_peer(&self) -> bool {
+        matches!(self, Self::Peer(..))
     }
 
     /// Starts it, unless it runs.
@@ -82,6 +110,7 @@ impl Server {
                 Ok(Started { target: target.clone(), processes: Vec::new(), redis: None })
             }
             Self::Roomlog(options) => roomlog(self.name(), options).await,
+            Self::Peer(directory, options) => peer(self.name(), directory, options).await,
             Self::Floor => {
                 let process = Process::start(program(&["bench-floor"])?).await?;
                 Ok(Started::of(self.name(), String::new(), vec![process]))
@@ -93,8 +122,17 @@ impl Server {
 impl Started {
     fn of(name: &str, token: String, processes: Vec<Process>) -> Self {
         let nodes = processes.iter().map(Process::node).collect();
-        let target = Target { name: name.to_owned(), nodes, token, redis: None, redis_address: None };
+        let dialect = processes.first().map(|process| process.dialect).unwrap_or_default();
+        let target =
+            Target { name: name.to_owned(), dialect, nodes, token, redis: None, redis_address: None };
         Self { target, processes, redis: None }
+    }
+
+    fn with(mut self, redis: Option<Redis>, options: &SpawnOptions) -> Self {
+        self.target.redis = redis.as_ref().map_or(options.redis, Redis::pid);
+        self.target.redis_address = redis.as_ref().map(|redis| redis.address).or(options.redis_address);
+        self.redis = redis;
+        self
     }
 
     /// Ends what was started, in an orderly way.
@@ -108,14 +146,19 @@ impl Started {
     }
 }
 
+/// The Redis of the run, if none is given, and its URL.
+async fn redis(options: &SpawnOptions) -> Result<(Option<Redis>, String), BenchError> {
+    if let Some(url) = &options.redis_url {
+        return Ok((None, url.clone()));
+    }
+    let redis = Redis::start(options.fsync).await?;
+    let url = format!("redis://{}", redis.address);
+    Ok((Some(redis), url))
+}
+
 /// Starts Redis, and `serve` as often as there are to be nodes.
 async fn roomlog(name: &str, options: &SpawnOptions) -> Result<Started, BenchError> {
-    let redis = match options.redis_url {
-        Some(_) => None,
-        None => Some(Redis::start(options.fsync).await?),
-    };
-    let own = redis.as_ref().map(|redis| format!("redis://{}", redis.address));
-    let url = options.redis_url.clone().or(own).unwrap_or_default();
+    let (redis, url) = redis(options).await?;
     let durability = match options.fsync {
         Fsync::Always => "disk",
         Fsync::Everysec => "memory",
@@ -134,11 +177,19 @@ async fn roomlog(name: &str, options: &SpawnOptions) -> Result<Started, BenchErr
         }
         processes.push(Process::start(command).await?);
     }
-    let mut started = Started::of(name, token(&secret)?, processes);
-    started.target.redis = redis.as_ref().map_or(options.redis, Redis::pid);
-    started.target.redis_address = redis.as_ref().map(|redis| redis.address).or(options.redis_address);
-    started.redis = redis;
-    Ok(started)
+    Ok(Started::of(name, token(&secret)?, processes).with(redis, options))
+}
+
+/// Starts Redis, and a peer as often as there are to be nodes.
+async fn peer(name: &str, directory: &Path, options: &SpawnOptions) -> Result<Started, BenchError> {
+    let (redis, url) = redis(options).await?;
+    let mut processes = Vec::new();
+    for _ in 0..options.nodes {
+        let mut command = Command::new(directory.join("start"));
+        command.env("REDIS_URL", &url).env("NODES", options.nodes.to_string()).env_remove("PORT");
+        processes.push(Process::start(command).await?);
+    }
+    Ok(Started::of(name, String::new(), processes).with(redis, options))
 }
 
 /// This program.
@@ -146,47 +197,76 @@ fn program(args: &[&str]) -> Result<Command, BenchError> {
     let program = std::env::current_exe()
         .map_err(|error| BenchError::Io("this program cannot be found".into(), error))?;
     let mut command = Command::new(program);
-    // A group of its own: Ctrl-C is for the generator, which then ends what it started.
-    command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
+    command.args(args);
     Ok(command)
 }
 
-/// A process that serves. Dropping it kills it.
+/// A process that serves, with what it starts itself. Dropping it kills them.
 #[derive(Debug)]
 struct Process {
     child: Child,
     address: SocketAddr,
+    dialect: Dialect,
+    _group: Group,
     _log: AbortOnDropHandle<()>,
 }
 
 impl Process {
     /// Starts it and waits until it says where it listens. What it says later is read and forgotten.
     async fn start(mut command: Command) -> Result<Self, BenchError> {
-        let failed = |error| BenchError::Io("the server cannot be started".into(), error);
-        let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().map_err(failed)?;
-        let stderr = child.stderr.take().ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?;
-        let mut lines = BufReader::new(stderr).lines();
+        let program = command.as_std().get_program().to_string_lossy().into_owned();
+        let failed = |error| BenchError::Io(format!("{program} cannot be started"), error);
+        let (said, say) = io::pipe().map_err(failed)?;
+        command.stdin(Stdio::null()).stdout(say.try_clone().map_err(failed)?).stderr(say);
+        // A group of its own: Ctrl-C is for the generator, which then ends what it started.
+        let child = command.process_group(0).kill_on_drop(true).spawn().map_err(failed)?;
+        // It holds an end of the pipe.
+        drop(command);
+        let said = pipe::Receiver::from_owned_fd(OwnedFd::from(said)).map_err(failed)?;
+        let mut lines = BufReader::new(said).lines();
+        let group = Group(child.id().and_then(|pid| i32::try_from(pid).ok()));
         let listening = async {
             let mut said = Vec::new();
             while let Some(line) = lines.next_line().await.map_err(failed)? {
-                if let Some((_, rest)) = line.split_once(LISTENING) {
-                    let end = rest.find(|c: char| !c.is_ascii_hexdigit() && !".:[]".contains(c));
-                    if let Ok(address) = rest[..end.unwrap_or(rest.len())].parse() {
-                        return Ok(address);
-                    }
+                if let Some(found) = listening(&line) {
+                    return found;
                 }
                 said.push(line);
             }
-            Err(BenchError::Refused(format!("the server did not start: {}", said.join("\n"))))
+            Err(BenchError::Refused(format!("{program} did not start: {}", said.join("\n"))))
         };
-        let late = |_| BenchError::Late(PATIENCE, "starting the server".into());
-        let address = timeout(PATIENCE, listening).await.map_err(late)??;
+        let late = |_| BenchError::Late(PATIENCE, format!("starting {program}"));
+        let (address, dialect) = timeout(PATIENCE, listening).await.map_err(late)??;
         let forget = async move { while let Ok(Some(_)) = lines.next_line().await {} };
-        Ok(Self { child, address, _log: AbortOnDropHandle::new(tokio::spawn(forget)) })
+        let log = AbortOnDropHandle::new(tokio::spawn(forget));
+        Ok(Self { child, address, dialect, _group: group, _log: log })
     }
 
     fn node(&self) -> Node {
-        Node { address: self.address, pids: self.child.id().into_iter().collect() }
+        let pids = self.child.id().map(process::group).unwrap_or_default();
+        Node { address: self.address, pids }
+    }
+}
+/// Where a server listens and what it speaks there, if this line says it.
+fn listening(line: &str) -> Option<Result<(SocketAddr, Dialect), BenchError>> {
+    let (_, rest) = line.split_once(LISTENING)?;
+    let end = rest.find(|c: char| !c.is_ascii_hexdigit() && !".:[]".contains(c)).unwrap_or(rest.len());
+    let address = rest[..end].parse().ok()?;
+    let Some(name) = rest[end..].strip_prefix(SPEAKING) else { return Some(Ok((address, Dialect::Roomlog))) };
+    let dialect = Dialect::from_str(name.trim(), false);
+    let unknown = |_| BenchError::Refused(format!("nothing here speaks {name}: {line}"));
+    Some(dialect.map(|dialect| (address, dialect)).map_err(unknown))
+}
+
+/// What a server has started itself may outlive it, but not the measurement.
+#[derive(Debug)]
+struct Group(Option<i32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.0 {
+            let _all_have_gone = killpg(Pid::from_raw(leader), Signal::SIGKILL);
+        }
     }
 }
 

@@ -8,6 +8,9 @@ use hdrhistogram::Histogram;
 /// The longest latency that is told from longer ones, in µs: ten minutes.
 const LONGEST: u64 = 600_000_000;
 
+/// How long one waits for messages while none come.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Counts and latencies of one run.
 #[derive(Debug)]
 pub(super) struct Tally {
@@ -109,16 +112,25 @@ impl Tally {
 
     /// Waits until so many messages came, for as long as some still come.
     pub async fn settle(&self, expected: u64) {
-        const PATIENCE: Duration = Duration::from_secs(10);
+        let all = async {
+            while self.received.get() < expected {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! { () = all => {} () = self.nothing_for(|| PATIENCE) => {} }
+        // What comes twice comes now.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
+    /// Waits until no message has come for so long.
+    pub async fn nothing_for(&self, patience: impl Fn() -> Duration) {
         let (mut seen, mut since) = (self.received.get(), Instant::now());
-        while seen < expected && since.elapsed() < PATIENCE {
+        while since.elapsed() < patience() {
             tokio::time::sleep(Duration::from_millis(5)).await;
             if self.received.get() != seen {
                 (seen, since) = (self.received.get(), Instant::now());
             }
         }
-        // What comes twice comes now.
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -15,7 +15,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
 use super::Failed;
-use crate::bench::{self, Findings, Fsync, Node, Plan, Quick, Server, SpawnOptions, Sweep, Target, Workload};
+use crate::bench::{
+    self, Dialect, Findings, Fsync, Node, Plan, Quick, Server, SpawnOptions, Sweep, Target, Workload,
+};
 use crate::protocol::Encoding;
 
 /// Measures a server under load: latency, CPU and memory, with every message checked for loss, duplicates and order.
@@ -29,7 +31,10 @@ pub struct Bench {
     /// Measure a server that only writes frames to sockets beside it, and print ratios to that
     #[arg(long)]
     floor: bool,
-    /// Nodes of the server that is started, on one Redis; the members of each room are spread over them
+    /// Measure another server beside it, by the directory that holds its `start`; several times for several
+    #[arg(long, value_name = "DIRECTORY", requires = "spawn")]
+    peer: Vec<PathBuf>,
+    /// Nodes of each server that is started, on one Redis; the members of each room are spread over them
     #[arg(long, value_name = "N", default_value = "1", requires = "spawn", value_parser = clap::value_parser!(u16).range(1..))]
     nodes: u16,
     /// Rooms; in `sweep`, the most rooms and the most members
@@ -166,15 +171,10 @@ impl Bench {
 
     async fn findings(&self) -> Result<Box<dyn Findings>, Failed> {
         let mut servers = vec![self.server()?];
+        servers.extend(self.peer.iter().map(|directory| Server::Peer(directory.clone(), self.options())));
         servers.extend(self.floor.then_some(Server::Floor));
         Ok(match self.workload {
-            What::One(workload) => {
-                let plan = self.plan(Plan::of(workload));
-                if self.floor && !plan.has_floor() {
-                    return Err("--floor is not for replay, storm and slow".into());
-                }
-                Box::new(bench::run(&plan, &servers).await?)
-            }
+            What::One(workload) => Box::new(bench::run(&self.plan(Plan::of(workload)), &servers).await?),
             What::Sweep => Box::new(Sweep::run(&self.plan(Sweep::plan()), &servers).await?),
             What::Quick => {
                 let recorded = Quick::recorded(&self.recorded)?;
@@ -212,23 +212,37 @@ impl Bench {
 
     /// The server to measure: one to be started, or the one that runs already.
     fn server(&self) -> Result<Server, Failed> {
-        // What is at another kind of address is used all the same, but not looked into.
-        let redis_address = self.redis_url.as_deref().and_then(|url| address(url, "redis", 6379).ok());
         if self.spawn {
-            return Ok(Server::Roomlog(SpawnOptions {
-                nodes: self.nodes.into(),
-                redis_url: self.redis_url.clone(),
-                fsync: self.redis_fsync,
-                redis: self.redis_pid,
-                redis_address,
-            }));
+            return Ok(Server::Roomlog(self.options()));
         }
         let token =
             self.token.clone().ok_or("--token or ROOMLOG_TOKEN is needed; or --spawn starts a server")?;
         let node =
             Node { address: address(&self.url, "http", 80)?, pids: self.server_pid.into_iter().collect() };
-        let (nodes, redis) = (vec![node], self.redis_pid);
-        Ok(Server::Running(Target { name: "roomlog".into(), nodes, token, redis, redis_address }))
+        Ok(Server::Running(Target {
+            name: "roomlog".into(),
+            dialect: Dialect::Roomlog,
+            nodes: vec![node],
+            token,
+            redis: self.redis_pid,
+            redis_address: self.redis_address(),
+        }))
+    }
+
+    /// How servers are started.
+    fn options(&self) -> SpawnOptions {
+        SpawnOptions {
+            nodes: self.nodes.into(),
+            redis_url: self.redis_url.clone(),
+            fsync: self.redis_fsync,
+            redis: self.redis_pid,
+            redis_address: self.redis_address(),
+        }
+    }
+
+    /// What is at another kind of address is used all the same, but not looked into.
+    fn redis_address(&self) -> Option<SocketAddr> {
+        self.redis_url.as_deref().and_then(|url| address(url, "redis", 6379).ok())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The load generator: each workload, tiny, against the server that it starts, finds nothing lost, twice or out of order.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -174,7 +175,6 @@ fn read(path: &Path) -> Value {
 async fn what_cannot_be_measured_is_refused_with_a_reason() {
     for (args, reason) in [
         (&["idle", "--members", "100000000"][..], "ulimit -Hn"),
-        (&["replay", "--floor"], "--floor"),
         (&["fanout", "--highest"], "--highest"),
         (&["replay", "--members", "2"], "one room with one member"),
         (&["fanout", "--rate", "0"], "--rate"),
@@ -207,4 +207,40 @@ async fn a_server_that_runs_already_is_measured_with_a_token() {
 
     let refused = run(&["bench", "fanout"], &[("ROOMLOG_URL", &url)]).await.failure();
     assert!(refused.contains("--token"), "{refused}");
+}
+
+#[tokio::test]
+async fn other_servers_are_measured_beside_it_in_their_own_protocol() {
+    let broken = tempfile::tempdir().unwrap();
+    let start = broken.path().join("start");
+    std::fs::write(&start, "#!/bin/sh\necho 'this one needs a licence' >&2\nexit 1\n").unwrap();
+    std::fs::set_permissions(&start, PermissionsExt::from_mode(0o755)).unwrap();
+    let peers = ["bench/peers/nats-core", "bench/peers/nats-jetstream", broken.path().to_str().unwrap()];
+    let peers: Vec<&str> = peers.iter().flat_map(|peer| ["--peer", peer]).collect();
+    let args: Vec<&str> = ["--spawn", "--floor", "--rate", "200"].iter().chain(&peers).copied().collect();
+    let report = bench("rooms", &args, &[]).await;
+    let name = broken.path().file_name().unwrap().to_str().unwrap();
+    assert_clean(&report, &["roomlog", "nats-core", "nats-jetstream", name, "floor"]);
+    for server in [0, 1, 2, 4] {
+        let figures = &report["servers"][server]["figures"];
+        assert!(figures["confirmed_per_s"].as_f64().unwrap() > 0.0, "{report}");
+        assert!(figures["server_us_per_delivery"].as_f64().unwrap() > 0.0, "{report}");
+    }
+    // Which is no reason not to measure the others.
+    let failed = report["servers"][3]["failed"].as_str().unwrap();
+    assert!(failed.contains("this one needs a licence"), "{report}");
+}
+
+#[tokio::test]
+async fn what_another_server_loses_is_a_figure() {
+    let peers = ["--spawn", "--peer", "bench/peers/nats-core", "--peer", "bench/peers/nats-jetstream"];
+    let report = bench("storm", &peers, &[]).await;
+    let server = |index: usize| &report["servers"][index];
+    // Two members of each room miss a hundred messages.
+    assert_eq!(server(1)["lost"], 2 * 2 * 100, "{report}");
+    assert!(server(1)["figures"]["all_caught_up_s"].is_null(), "{report}");
+    for index in [0, 2] {
+        assert_eq!(server(index)["lost"], 0, "{report}");
+        assert!(server(index)["figures"]["all_caught_up_s"].as_f64().unwrap() > 0.0, "{report}");
+    }
 }
