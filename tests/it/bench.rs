@@ -175,7 +175,6 @@ fn read(path: &Path) -> Value {
 async fn what_cannot_be_measured_is_refused_with_a_reason() {
     for (args, reason) in [
         (&["idle", "--members", "100000000"][..], "ulimit -Hn"),
-        (&["replay", "--floor"], "--floor"),
         (&["fanout", "--highest"], "--highest"),
         (&["replay", "--members", "2"], "one room with one member"),
         (&["fanout", "--rate", "0"], "--rate"),
