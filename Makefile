@@ -11,17 +11,17 @@ ARGS ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench check build deps cargo
+.PHONY: help run test check bench bench-quick build deps cargo
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: cargo deps ## Build and start a server for trying things out (ARGS="…" for more options)
 	cargo build --release --locked
 	exec "$(CARGO_TARGET_DIR)/release/roomlog" serve --dev $(ARGS)
 
 test: cargo deps ## Run all tests (ARGS="…" goes to cargo test)
-	@scripts/install-deps.sh curl nats
+	@scripts/install-deps.sh curl nats strace
 	cargo build --locked
 	cargo test --locked $(ARGS)
 
@@ -35,6 +35,10 @@ bench: cargo deps ## Measure beside other servers, some 20 minutes, for docs/ben
 check: cargo ## Check formatting and lints
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
+
+bench-quick: cargo deps ## Compare what messages cost with bench/recorded.json, in less than three minutes
+	cargo build --release --locked
+	"$(CARGO_TARGET_DIR)/release/roomlog" bench quick --spawn $(ARGS)
 
 build: cargo ## Build the optimised program
 	cargo build --release --locked

@@ -4,6 +4,7 @@
 #   scripts/install-deps.sh redis    a redis-server or valkey-server, 7.0 or newer
 #   scripts/install-deps.sh curl     curl
 #   scripts/install-deps.sh make     make
+#   scripts/install-deps.sh strace   strace
 #   scripts/install-deps.sh nats     nats-server, for tests and benchmarks
 #   scripts/install-deps.sh nginx    nginx with Nchan, for benchmarks
 #   scripts/install-deps.sh node     Node.js 20 or newer, with npm, for benchmarks
@@ -183,10 +184,10 @@ install_node() {
 for what in "$@"; do
     case $what in
     redis) install_redis ;;
-    curl | make) install_tool "$what" ;;
+    curl | make | strace) install_tool "$what" ;;
     nats) install_nats ;;
     nginx) install_nginx ;;
     node) install_node ;;
-    *) say "usage: $0 [redis] [curl] [make] [nats] [nginx] [node]"; exit 2 ;;
+    *) say "usage: $0 [redis] [curl] [make] [strace] [nats] [nginx] [node]"; exit 2 ;;
     esac
 done

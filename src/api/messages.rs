@@ -116,8 +116,9 @@ pub async fn publish(
     let mut draft = decode::draft(encoding, &body)?;
     if let Some(key) = headers.get("idempotency-key") {
         // RFC drafts write it as a quoted string, most people without quotes.
-        draft.key = decode::message_key(key.to_str().unwrap_or_default().trim_matches('"'))
+        let key = decode::message_key(key.to_str().unwrap_or_default().trim_matches('"'))
             .map_err(|_| Failure::bad_request("the header `Idempotency-Key` must be a UUID"))?;
+        draft.set_key(key);
     }
     let published = store(&node, &bearer, room, draft)?.await?;
     let status = if published.duplicate { StatusCode::OK } else { StatusCode::CREATED };

@@ -171,6 +171,9 @@ impl Plan {
         if self.highest && self.workload != Workload::Rooms {
             return refused("--highest is for rooms".into());
         }
+        if self.workload == Workload::Replay && self.connections() > 1 {
+            return refused("replay has one room with one member, which fills it".into());
+        }
         let (needed, most) = (self.connections(), connections_at_most());
         if needed > most {
             return refused(format!(

@@ -134,6 +134,11 @@ impl Bell {
         Ok(bell)
     }
 
+    /// Whether its connection stands, as far as is known.
+    pub fn is_connected(&self) -> bool {
+        self.link.usable()
+    }
+
     /// Listens to a room's bell, until as many calls of [`Bell::unlisten`]. Subscriptions that are asked for at once go to
     /// Redis together.
     ///

@@ -19,6 +19,8 @@ use crate::telemetry::RedisCall;
 pub struct Batch {
     /// The room.
     pub room: RoomName,
+    /// Whether this node hears the room's bell, and so need not be told by it.
+    pub heard: bool,
     /// The messages in order.
     pub messages: Vec<(UserId, Draft)>,
 }
@@ -55,15 +57,17 @@ impl Store {
         let room = &batch.room;
         let names = [keys.log(room), keys.head(room), keys.known_keys(room), keys.bell(room)];
         let window = Value::from(self.options.deduplication_window.as_millis() as i64);
+        let ears = Value::from(i64::from(batch.heard));
         let messages = batch.messages.iter().flat_map(|(from, draft)| {
             [
                 Value::Bytes(Bytes::copy_from_slice(draft.key.as_bytes())),
+                Value::from(i64::from(draft.new_key)),
                 Value::from(from.as_str()),
                 Value::from(draft.kind.as_str()),
                 Value::Bytes(draft.data.as_bytes().clone()),
             ]
         });
-        self.function(RedisCall::Append, "append", &names, std::iter::once(window).chain(messages))
+        self.function(RedisCall::Append, "append", &names, [window, ears].into_iter().chain(messages))
     }
 
     /// The newest ids of rooms of any links.

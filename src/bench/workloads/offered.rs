@@ -17,7 +17,7 @@ const ONE_STOPS_OF: usize = 100;
 /// A rate holds if the slowest of a hundred messages takes less than this, and the generator is not later than this.
 const IN_TIME: Duration = Duration::from_millis(50);
 
-/// How long each rate of the search is offered.
+/// How long each rate of the search is offered at most.
 const STEP: Duration = Duration::from_secs(2);
 
 /// How near the search comes to the highest rate.
@@ -80,7 +80,7 @@ async fn holds(plan: &Plan, rate: f64, rooms: &[Room], tally: &Tally) -> bool {
         let stop = Cell::new(false);
         tally.measure();
         let waiting = async {
-            tokio::time::sleep(STEP).await;
+            tokio::time::sleep(STEP.min(plan.duration)).await;
             stop.set(true);
         };
         tokio::join!(waiting, load::open(plan, rate, rooms, &stop, tally));

@@ -71,9 +71,6 @@ const BARE: Names = Names {
 };
 
 pub(super) async fn replay(plan: &Plan, target: &Target, tally: &Rc<Tally>) -> Result<Figures, BenchError> {
-    if plan.connections() > 1 {
-        return Err(BenchError::Plan("replay has one room with one member, which fills it".into()));
-    }
     let mut figures = Figures::default();
     let rooms = load::rooms(plan, target, tally, |_| false).await?;
     tally.doing.set("filling the room");
