@@ -180,6 +180,7 @@ fn lines(area: &Area<'_>, title: &str, costs: &[(usize, Vec<Option<f64>>)]) -> D
         .bold_line_style(BLACK.mix(0.12))
         .disable_x_mesh()
         .x_labels(0)
+        .x_label_formatter(&|_| String::new())
         .y_label_formatter(&|value| shown(*value))
         .y_labels(6)
         .label_style(SMALL)
