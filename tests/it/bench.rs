@@ -243,6 +243,7 @@ async fn what_another_server_loses_is_a_figure() {
     for index in [0, 2] {
         assert_eq!(server(index)["lost"], 0, "{report}");
         assert!(server(index)["figures"]["all_caught_up_s"].as_f64().unwrap() > 0.0, "{report}");
-    }    // The floor keeps nothing to come back to.
+    }
+    // The floor keeps nothing to come back to.
     assert_eq!(server(3)["repeats"], json!([]), "{report}");
 }
