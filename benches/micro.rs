@@ -11,7 +11,7 @@ use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use futures_util::future::BoxFuture;
 use roomlog::auth::{Grants, Permission, RoomGrants};
-use roomlog::hub::outbox::{Outbox, Part, Sink, Writes};
+use roomlog::hub::outbox::{Outbox, Part, Sink, Timed, Writes};
 use roomlog::hub::ring::RingLimits;
 use roomlog::hub::tail::Tail;
 use roomlog::log::{Entry, Page};
@@ -111,7 +111,7 @@ impl Sink for Nowhere {
         Box::pin(async { Ok(()) })
     }
 
-    fn delivered(&self, _appended: u64) {}
+    fn delivered(&self, _message: Timed) {}
 }
 
 /// One message to so many connections: its frame is encoded once and shared. (Of more, tasks would take a part.)
@@ -123,7 +123,7 @@ fn fan_out(bencher: Bencher<'_, '_>, members: usize) {
         let mut writes = Writes::default();
         for outbox in &outboxes {
             let bytes = entry.encoded(Encoding::Json).message().clone();
-            assert!(writes.offer(outbox, Part { bytes, appended: None }));
+            assert!(writes.offer(outbox, Part { bytes, timed: None }));
         }
     });
 }

@@ -273,8 +273,8 @@ async fn wait_for_page(
     wait: Duration,
 ) -> Result<HistoryPage, Problem> {
     let deadline = Instant::now() + wait;
-    let polls = node.metrics.connections(Transport::Poll);
-    let _counted = Counted::new(polls);
+    node.metrics.opened(Transport::Poll);
+    let _counted = Counted(node.metrics.connections(Transport::Poll));
     let hold = node.hub.hold(room).await?;
     loop {
         let page = history::page(&node.store, room, range, limit).await?;
@@ -289,14 +289,8 @@ async fn wait_for_page(
     }
 }
 
+/// A poll that is counted, for as long as this lives.
 struct Counted<'a>(&'a metrics::Gauge);
-
-impl<'a> Counted<'a> {
-    fn new(gauge: &'a metrics::Gauge) -> Self {
-        gauge.increment(1);
-        Self(gauge)
-    }
-}
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {

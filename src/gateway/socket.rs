@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::inbox::{Inbox, Received};
-use crate::hub::outbox::Sink;
+use crate::hub::outbox::{Sink, Timed};
 use crate::telemetry::Metrics;
 use crate::time::now_ms;
 
@@ -106,7 +106,7 @@ impl Sink for Writer {
         self.stream.writable().boxed()
     }
 
-    fn delivered(&self, appended: u64) {
-        self.metrics.delivery_seconds.record(now_ms().saturating_sub(appended) as f64 / 1000.0);
+    fn delivered(&self, Timed { appended, class }: Timed) {
+        self.metrics.delivered_after(class, now_ms().saturating_sub(appended) as f64 / 1000.0);
     }
 }

@@ -17,7 +17,7 @@ use crate::protocol::frame::Message;
 use crate::protocol::request::Draft;
 use crate::protocol::{RoomName, UserId};
 use crate::redis::{Batch, Store};
-use crate::telemetry::{Metrics, Outcome, Queue};
+use crate::telemetry::{Class, Metrics, Outcome, Queue};
 
 /// Most messages of one room in one append. Redis runs an append as a whole; this many take about 2 ms of it.
 const BATCH_MESSAGES: usize = 256;
@@ -116,7 +116,8 @@ impl Appender {
         if self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) > QUEUE_BYTES {
             self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
             self.metrics.full(Queue::Append);
-            self.confirm(waiting.submitted, waiting.confirm, Err(Unavailable), &mut Writes::default());
+            let class = self.metrics.class(room);
+            self.confirm(class, waiting.submitted, waiting.confirm, Err(Unavailable), &mut Writes::default());
             return;
         }
         self.waiting.fetch_add(1, Ordering::Relaxed);
@@ -213,18 +214,19 @@ impl Appender {
         let mut writes = Writes::default();
         for ((batch, waiting), outcome) in batches.into_iter().zip(waiting).zip(outcomes) {
             let room = batch.room.clone();
+            let class = self.metrics.class(&room);
             self.waiting.fetch_sub(waiting.len(), Ordering::Relaxed);
             match outcome {
                 Ok(appended) => {
                     writes.join(self.hub.appended(&room, || entries(batch, &appended)));
                     for ((submitted, confirm), appended) in waiting.into_iter().zip(appended) {
-                        self.confirm(submitted, confirm, Ok(appended), &mut writes);
+                        self.confirm(class, submitted, confirm, Ok(appended), &mut writes);
                     }
                 }
                 Err(Unavailable) => {
                     self.hub.doubt(&room);
                     for (submitted, confirm) in waiting {
-                        self.confirm(submitted, confirm, Err(Unavailable), &mut writes);
+                        self.confirm(class, submitted, confirm, Err(Unavailable), &mut writes);
                     }
                 }
             }
@@ -256,6 +258,7 @@ impl Appender {
 
     fn confirm(
         &self,
+        class: Class,
         submitted: Instant,
         confirm: Confirm,
         outcome: Result<Appended, Unavailable>,
@@ -266,7 +269,7 @@ impl Appender {
             Ok(Appended { duplicate: true, .. }) => Outcome::Duplicate,
             Err(Unavailable) => Outcome::Unavailable,
         };
-        self.metrics.published(label, submitted);
+        self.metrics.published(class, label, submitted);
         confirm(outcome, writes);
     }
 }

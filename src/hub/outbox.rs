@@ -14,11 +14,22 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
+use crate::telemetry::Class;
+
 /// Parts in one write. Linux takes 1024; so many fill a socket's buffer in most cases.
 const PARTS_AT_ONCE: usize = 64;
 
 /// Outboxes that one task writes to in turn, some 6 µs each; more are shared among tasks, so that nothing else waits for long.
 const WRITES_AT_ONCE: usize = 128;
+
+/// The message whose delivery is timed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timed {
+    /// When Redis appended it, in Unix ms.
+    pub appended: u64,
+    /// Of which class its room is.
+    pub class: Class,
+}
 
 /// Where an outbox writes to.
 pub trait Sink: Send + Sync {
@@ -31,8 +42,8 @@ pub trait Sink: Send + Sync {
     /// Waits until it may take something.
     fn writable(&self) -> BoxFuture<'_, io::Result<()>>;
 
-    /// A message was written that Redis appended at this time, in Unix ms.
-    fn delivered(&self, appended: u64);
+    /// A message was written whose delivery is timed.
+    fn delivered(&self, message: Timed);
 }
 
 /// Something to be written.
@@ -40,8 +51,8 @@ pub trait Sink: Send + Sync {
 pub struct Part {
     /// The bytes, complete in themselves.
     pub bytes: Bytes,
-    /// When Redis appended what is in it, in Unix ms, if this is where the delivery's latency is measured.
-    pub appended: Option<u64>,
+    /// What is in it, if this is where the delivery's latency is measured.
+    pub timed: Option<Timed>,
 }
 
 /// What became of a part.
@@ -74,8 +85,8 @@ impl Queue {
                 return;
             }
             count -= first.bytes.len();
-            if let Some(appended) = self.parts.pop_front().and_then(|part| part.appended) {
-                sink.delivered(appended);
+            if let Some(timed) = self.parts.pop_front().and_then(|part| part.timed) {
+                sink.delivered(timed);
             }
         }
     }
@@ -126,7 +137,7 @@ impl Outbox {
 
     /// Sends an answer or a page. Whoever calls this waits for room first, so the limit holds but for one part of each.
     pub fn push(self: &Arc<Self>, bytes: Bytes) {
-        if self.add(Part { bytes, appended: None }, usize::MAX) == Added::First {
+        if self.add(Part { bytes, timed: None }, usize::MAX) == Added::First {
             self.flush();
         }
     }
@@ -247,6 +258,11 @@ impl Outbox {
         queue.bytes > 0 || queue.writing
     }
 
+    /// Bytes that wait to be taken.
+    pub fn bytes(&self) -> usize {
+        self.queue.lock().bytes
+    }
+
     /// Whether nothing more is taken.
     pub fn is_closed(&self) -> bool {
         self.queue.lock().closed
@@ -311,7 +327,7 @@ impl Writes {
 
     /// Queues an answer or a page, as [`Outbox::push`].
     pub fn push(&mut self, outbox: &Arc<Outbox>, bytes: Bytes) {
-        self.add(outbox, Part { bytes, appended: None }, usize::MAX);
+        self.add(outbox, Part { bytes, timed: None }, usize::MAX);
     }
 
     /// Writes those of the others too.

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use slab::Slab;
 use tokio::sync::{Notify, OnceCell};
 
-use super::outbox::{Part, Writes};
+use super::outbox::{Part, Timed, Writes};
 use super::ring::RingLimits;
 use super::subscription::Subscription;
 use super::tail::{Asked, Step, Tail};
@@ -23,7 +23,7 @@ use crate::log::{Event, Page, PageSize, Unavailable};
 use crate::protocol::frame::Ended;
 use crate::protocol::{MessageId, RoomName};
 use crate::redis::{Group, Signal};
-use crate::telemetry::{CatchUpReason, Metrics, Path, Queue};
+use crate::telemetry::{CatchUpReason, Class, Metrics, Path, Queue};
 
 /// Somebody who reads the room here.
 #[derive(Debug)]
@@ -50,6 +50,8 @@ type SharedRead = Shared<BoxFuture<'static, Result<Arc<Page>, Unavailable>>>;
 pub struct Room {
     /// Its name.
     pub name: RoomName,
+    /// The class under which it is counted.
+    pub class: Class,
     /// Set once its bell is heard.
     pub(super) listening: OnceCell<()>,
     /// Set once its position is known.
@@ -104,6 +106,7 @@ impl Room {
             closed: false,
         };
         Self {
+            class: metrics.class(&name),
             name,
             listening: OnceCell::new(),
             opened: OnceCell::new(),
@@ -180,7 +183,7 @@ impl Room {
     fn tell(&self, members: &mut Slab<Member>, event: &Event, position: MessageId, work: &mut Work) {
         // One delivery a message is timed: a figure for each would cost more than it tells.
         let mut timed = match event {
-            Event::Message(entry) => Some(entry.id().ms),
+            Event::Message(entry) => Some(Timed { appended: entry.id().ms, class: self.class }),
             Event::Gap(_) => None,
         };
         let mut delivered = 0;
@@ -189,11 +192,11 @@ impl Room {
             let bytes = match event {
                 Event::Message(entry) => subscription.form.message(entry),
                 Event::Gap(gap) => {
-                    self.metrics.gap(gap.reason);
+                    self.metrics.gap(self.class, gap.reason);
                     subscription.form.gap(&self.name, *gap)
                 }
             };
-            if work.writes.offer(&subscription.outbox, Part { bytes, appended: timed }) {
+            if work.writes.offer(&subscription.outbox, Part { bytes, timed }) {
                 timed = None;
                 delivered += 1;
             } else {
@@ -207,7 +210,7 @@ impl Room {
             }
         }
         if matches!(event, Event::Message(_)) {
-            self.metrics.delivered(Path::Live, delivered);
+            self.metrics.delivered(self.class, Path::Live, delivered);
         }
     }
 
@@ -350,7 +353,7 @@ impl Room {
             }
             let frame = subscription.form.signal(&self.name, &signal.from, &signal.kind, &signal.data);
             if let Some(bytes) = frame
-                && writes.offer(&subscription.outbox, Part { bytes, appended: None })
+                && writes.offer(&subscription.outbox, Part { bytes, timed: None })
             {
                 self.metrics.signals.increment(1);
             }

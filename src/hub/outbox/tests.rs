@@ -9,6 +9,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+const TIMED: Timed = Timed { appended: 1, class: Class::FIRST };
+
 fn with_limit(limit: usize) -> Arc<Outbox> {
     Arc::new(Outbox::new(limit))
 }
@@ -22,7 +24,7 @@ fn bytes(length: usize) -> Bytes {
 }
 
 fn live(length: usize) -> Part {
-    Part { bytes: bytes(length), appended: Some(1) }
+    Part { bytes: bytes(length), timed: Some(TIMED) }
 }
 
 /// The lengths of what is taken, in order.
@@ -54,8 +56,8 @@ async fn the_time_of_a_live_part_goes_with_it() {
     let outbox = with_limit(10);
     assert!(offer(&outbox, live(1)));
     outbox.push(bytes(1));
-    let times: Vec<_> = outbox.take(9).await.iter().map(|part| part.appended).collect();
-    assert_eq!(times, [Some(1), None]);
+    let times: Vec<_> = outbox.take(9).await.iter().map(|part| part.timed).collect();
+    assert_eq!(times, [Some(TIMED), None]);
 }
 
 #[tokio::test]
@@ -222,8 +224,8 @@ impl Sink for Arc<Socket> {
         self.free.notified().map(Ok).boxed()
     }
 
-    fn delivered(&self, appended: u64) {
-        self.delivered.lock().push(appended);
+    fn delivered(&self, message: Timed) {
+        self.delivered.lock().push(message.appended);
     }
 }
 
