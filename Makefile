@@ -8,10 +8,10 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check build deps cargo
+.PHONY: help run test test-js check build deps cargo
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: cargo deps ## Build and start a server for trying things out (ARGS="…" for more options)
 	cargo build --release --locked
@@ -21,6 +21,14 @@ test: cargo deps ## Run all tests (ARGS="…" goes to cargo test)
 	@scripts/install-deps.sh curl
 	cargo build --locked
 	cargo test --locked $(ARGS)
+
+# The server that the client is tested with. Naming another one spares the build.
+ROOMLOG_BIN ?= $(abspath $(CARGO_TARGET_DIR))/debug/roomlog
+
+test-js: deps ## Run all tests of the JavaScript client
+	@scripts/install-deps.sh node chromium
+	@test "$(ROOMLOG_BIN)" != "$(abspath $(CARGO_TARGET_DIR))/debug/roomlog" || { $(MAKE) --no-print-directory cargo && cargo build --locked; }
+	cd clients/js && npm ci --no-fund --no-audit && ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" npm test
 
 check: cargo ## Check formatting and lints
 	cargo fmt --check

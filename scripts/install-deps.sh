@@ -4,12 +4,15 @@
 #   scripts/install-deps.sh redis    a redis-server or valkey-server, 7.0 or newer
 #   scripts/install-deps.sh curl     curl
 #   scripts/install-deps.sh make     make
+#   scripts/install-deps.sh node     Node.js, 20 or newer, and npm
+#   scripts/install-deps.sh chromium Chromium, or a Chrome
 #
 # Only the server's program is wanted: a service that the package brings is neither started nor enabled, and
 # one that ran before is left alone.
 set -eu
 
 OLDEST=7
+OLDEST_NODE=20
 
 say() { printf 'install-deps: %s\n' "$*" >&2; }
 fail() { say "$@"; exit 1; }
@@ -130,11 +133,51 @@ install_tool() {
     install "$manager" "$1" || fail "$1 was not installed"
 }
 
+suitable_node() {
+    have npm && have node || return 1
+    [ "$(node --version | sed 's/^v//; s/\..*//')" -ge "$OLDEST_NODE" ]
+}
+
+# A distribution may have an older one, which is not put beside what its user has.
+install_node() {
+    if suitable_node; then
+        return 0
+    fi
+    manager=$(package_manager) || fail "no package manager is known here: install Node.js $OLDEST_NODE or newer by hand"
+    say "no Node.js $OLDEST_NODE or newer is there: installing it with $manager"
+    case $manager in
+    apt-get) apt_update && install apt-get nodejs && { have npm || install apt-get npm; } || true ;;
+    apk | pacman | dnf) install "$manager" nodejs && { have npm || install "$manager" npm; } || true ;;
+    zypper) install zypper nodejs-default && { have npm || install zypper npm-default; } || true ;;
+    brew) install brew node || true ;;
+    esac
+    hash -r
+    suitable_node || fail "no Node.js $OLDEST_NODE or newer was installed; see https://nodejs.org/en/download"
+}
+
+install_chromium() {
+    for browser in chromium chromium-browser google-chrome; do
+        if have "$browser"; then
+            return 0
+        fi
+    done
+    manager=$(package_manager) || fail "no package manager is known here: install Chromium by hand"
+    say "no Chromium is there: installing it with $manager"
+    case $manager in
+    apt-get) apt_update && install apt-get chromium || install apt-get chromium-browser || true ;;
+    *) install "$manager" chromium || true ;;
+    esac
+    hash -r
+    have chromium || have chromium-browser || fail "Chromium was not installed"
+}
+
 [ "$#" -gt 0 ] || set -- redis
 for what in "$@"; do
     case $what in
     redis) install_redis ;;
     curl | make) install_tool "$what" ;;
-    *) say "usage: $0 [redis] [curl] [make]"; exit 2 ;;
+    node) install_node ;;
+    chromium) install_chromium ;;
+    *) say "usage: $0 [redis] [curl] [make] [node] [chromium]"; exit 2 ;;
     esac
 done

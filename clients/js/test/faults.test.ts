@@ -14,7 +14,7 @@ const SCRIPTS = 200;
 /** Scripts that share a server, and its faults. */
 const TOGETHER = 10;
 
-const STEPS = 14;
+const STEPS = 24;
 
 /** A server whose faults come from several scripts: one at a time. */
 class Stage {
@@ -69,7 +69,7 @@ async function script(seed: number, stage: Stage): Promise<void> {
       const device = random.pick(devices);
       const act = random.weighted({
         write: 6, cancel: 1, cut: 2, midFrame: 2, offline: 2, online: 3, reload: 2, slow: 1, takeOver: 2,
-        killNode: 0.15, restartNode: 0.1, stopRedis: 0.15, killRedis: 0.1,
+        killNode: 0.25, restartNode: 0.15, stopRedis: 0.25, killRedis: 0.15,
       });
       const author = random.pick([writer, reader]);
       switch (act) {

@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { createHmac } from "node:crypto";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -97,7 +97,7 @@ export class Server {
     const options = { port: 0, unixsocket: socket, dir: this.dir, appendonly: "yes", appendfsync: "always", save: "", loglevel: "warning" };
     const words = Object.entries(options).flatMap(([name, value]) => [`--${name}`, String(value)]);
     this.redis = spawn("redis-server", words, { stdio: "ignore" });
-    await until("Redis listens", () => existsSync(socket));
+    await until("Redis answers", () => answers(socket));
   }
 
   killRedis(): Promise<void> {
@@ -136,6 +136,15 @@ export class Server {
     }
     return all;
   }
+}
+
+/** Whether a Redis answers there that has loaded its data. */
+function answers(socket: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const connection = connect(socket, () => connection.write("PING\r\n"));
+    connection.on("data", (bytes) => (resolve(String(bytes).startsWith("+PONG")), connection.destroy()));
+    connection.on("error", () => resolve(false));
+  });
 }
 
 async function end(child: ChildProcess | undefined, signal: NodeJS.Signals): Promise<void> {
