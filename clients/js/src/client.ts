@@ -134,15 +134,18 @@ export class Roomlog extends Emitter<RoomlogEvents> {
   }
 
   /**
-   * A room. The same name gives the same object, until it is closed; options count the first time that they are given, and
-   * giving others later is an error.
+   * A room. The same name gives the same object, until it is closed. Options may be left out; giving others once it is followed is
+   * an error.
    */
   room<T = Data>(name: string, options?: RoomOptions): Room<T> {
     const known = this.#rooms.get(name);
-    if (known && (!options || same(known.options, options))) return known as unknown as Room<T>;
-    if (known && (Object.keys(known.options).length > 0 || known.state !== "idle")) {
-      throw new RoomlogError("bad_request", `the room ${name} is open with other options; close it first`);
+    if (known && options && !same(known.options, options)) {
+      if (known.position !== undefined || known.state !== "idle") {
+        throw new RoomlogError("bad_request", `the room ${name} is open with other options; close it first`);
+      }
+      known.options = { ...options };
     }
+    if (known) return known as unknown as Room<T>;
     if (!ROOM.test(name)) throw new RoomlogError("bad_request", `${JSON.stringify(name)} is no name of a room: it has 1 to 128 of A-Z a-z 0-9 . _ : @ -`);
     const room = new Room<T>(name, { ...options }, this.#context);
     room.on("error", (error) => this.emit("error", error));

@@ -125,8 +125,8 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> {
   constructor(
     /** The room's name. */
     readonly name: string,
-    /** How it is followed. */
-    readonly options: RoomOptions,
+    /** @internal How it is followed. */
+    public options: RoomOptions,
     private readonly context: RoomContext,
   ) {
     super();
