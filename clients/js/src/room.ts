@@ -132,6 +132,7 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> {
     super();
   }
 
+  /** How far it is. */
   get state(): RoomState {
     return this.#current;
   }

@@ -242,7 +242,7 @@ describe("a page", () => {
     }
   });
 
-  it("connects at once when the browser comes online", async () => {
+  it("connects at once when the browser comes online, and when the page is shown", async () => {
     const context = await browser.newContext();
     const proxy = await Proxy.to(server.port);
     const tab = await context.newPage();
@@ -256,6 +256,11 @@ describe("a page", () => {
     proxy.goOnline();
     await context.setOffline(false);
     await until("it is open again", async () => (await tab.evaluate(() => page.state())) === "open live");
+    proxy.goOffline();
+    await until("it waits", async () => (await tab.evaluate(() => page.state())).startsWith("waiting"));
+    proxy.goOnline();
+    await tab.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
+    await until("it is open once more", async () => (await tab.evaluate(() => page.state())) === "open live");
     await context.close();
     proxy.close();
   });
