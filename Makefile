@@ -7,18 +7,21 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 # More arguments for what is run: make run ARGS="--listen 0.0.0.0:9000"
 ARGS ?=
 
+# Runs of make bench, all unless told otherwise: make bench BENCH="rooms fanout"
+BENCH ?=
+
 .DEFAULT_GOAL := help
-.PHONY: help run test test-js check build deps cargo
+.PHONY: help run test test-js bench bench-quick check build deps cargo
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: cargo deps ## Build and start a server for trying things out (ARGS="…" for more options)
 	cargo build --release --locked
 	exec "$(CARGO_TARGET_DIR)/release/roomlog" serve --dev $(ARGS)
 
 test: cargo deps ## Run all tests (ARGS="…" goes to cargo test)
-	@scripts/install-deps.sh curl
+	@scripts/install-deps.sh curl nats strace
 	cargo build --locked
 	cargo test --locked $(ARGS)
 
@@ -30,9 +33,20 @@ test-js: deps ## Run all tests of the JavaScript client
 	@test "$(ROOMLOG_BIN)" != "$(abspath $(CARGO_TARGET_DIR))/debug/roomlog" || { $(MAKE) --no-print-directory cargo && cargo build --locked; }
 	cd clients/js && npm ci --no-fund --no-audit && ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" npm test
 
+bench: cargo deps ## Measure beside other servers, some 20 minutes, for docs/benchmarks.md (BENCH="rooms …" for some)
+	@scripts/install-deps.sh node nginx nats
+	npm ci --prefix bench/peers --no-fund --no-audit
+	cargo build --release --locked
+	@CARGO_TARGET_DIR="$(abspath $(CARGO_TARGET_DIR))" node bench/run.mjs $(BENCH) $(ARGS); \
+	    measured=$$?; node bench/report.mjs && exit $$measured
+
 check: cargo ## Check formatting and lints
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
+
+bench-quick: cargo deps ## Compare what messages cost with bench/recorded.json, in less than three minutes
+	cargo build --release --locked
+	"$(CARGO_TARGET_DIR)/release/roomlog" bench quick --spawn $(ARGS)
 
 build: cargo ## Build the optimised program
 	cargo build --release --locked

@@ -4,8 +4,11 @@
 #   scripts/install-deps.sh redis    a redis-server or valkey-server, 7.0 or newer
 #   scripts/install-deps.sh curl     curl
 #   scripts/install-deps.sh make     make
-#   scripts/install-deps.sh node     Node.js, 20 or newer, and npm
-#   scripts/install-deps.sh chromium Chromium, or a Chrome
+#   scripts/install-deps.sh strace   strace
+#   scripts/install-deps.sh nats     nats-server, for tests and benchmarks
+#   scripts/install-deps.sh nginx    nginx with Nchan, for benchmarks
+#   scripts/install-deps.sh node     Node.js 20 or newer, with npm, for the JavaScript client and benchmarks
+#   scripts/install-deps.sh chromium Chromium, or a Chrome, for tests of the JavaScript client
 #
 # Only the server's program is wanted: a service that the package brings is neither started nor enabled, and
 # one that ran before is left alone.
@@ -13,6 +16,7 @@ set -eu
 
 OLDEST=7
 OLDEST_NODE=20
+NCHAN=/usr/lib/nginx/modules/ngx_nchan_module.so
 
 say() { printf 'install-deps: %s\n' "$*" >&2; }
 fail() { say "$@"; exit 1; }
@@ -78,9 +82,25 @@ apt_major() {
     apt-cache policy "$1" 2>/dev/null | sed -n 's/^ *Candidate: *\([0-9]*:\)\{0,1\}\([0-9][0-9]*\)\..*/\2/p'
 }
 
-# Debian's packages start their service at once. policy-rc.d is Debian's own way to say no; one that is
-# there already is the administrator's, and is kept.
+# apt_server PACKAGE…: Debian's packages start their service at once. policy-rc.d is Debian's own way to say no; one that
+# is there already is the administrator's, and is kept.
 POLICY=/usr/sbin/policy-rc.d
+apt_server() {
+    if [ ! -e "$POLICY" ]; then
+        trap 'as_root rm -f "$POLICY"' EXIT
+        trap 'exit 130' INT TERM
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$POLICY" >/dev/null
+        as_root chmod 755 "$POLICY"
+    fi
+    for package in "$@"; do
+        was_there=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+        install apt-get "$package" || return 1
+        if [ "$was_there" != installed ] && have systemctl; then
+            as_root systemctl disable "$package.service" >/dev/null 2>&1 || true
+        fi
+    done
+}
+
 apt_redis() {
     apt_update
     for package in redis-server valkey-server; do
@@ -88,18 +108,8 @@ apt_redis() {
         if [ -z "$major" ] || [ "$major" -lt "$OLDEST" ]; then
             continue
         fi
-        if [ ! -e "$POLICY" ]; then
-            trap 'as_root rm -f "$POLICY"' EXIT
-            trap 'exit 130' INT TERM
-            printf '#!/bin/sh\nexit 101\n' | as_root tee "$POLICY" >/dev/null
-            as_root chmod 755 "$POLICY"
-        fi
-        was_there=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
-        install apt-get "$package" || return 1
-        if [ "$was_there" != installed ] && have systemctl; then
-            as_root systemctl disable "$package.service" >/dev/null 2>&1 || true
-        fi
-        return 0
+        apt_server "$package"
+        return
     done
     say "apt-get knows no Redis 7.0 or newer; see https://redis.io/docs/latest/operate/oss_and_stack/install/ for a newer one"
     return 1
@@ -133,51 +143,68 @@ install_tool() {
     install "$manager" "$1" || fail "$1 was not installed"
 }
 
-suitable_node() {
-    have npm && have node || return 1
-    [ "$(node --version | sed 's/^v//; s/\..*//')" -ge "$OLDEST_NODE" ]
+install_nats() {
+    have nats-server && return 0
+    manager=$(package_manager) || fail "no package manager is known here: install nats-server by hand"
+    case $manager in
+    apt-get) apt_update && apt_server nats-server ;;
+    *) install "$manager" nats-server ;;
+    esac || fail "nats-server was not installed"
 }
 
-# A distribution may have an older one, which is not put beside what its user has.
-install_node() {
-    if suitable_node; then
+install_nginx() {
+    if have nginx && [ -e "$NCHAN" ]; then
         return 0
     fi
-    manager=$(package_manager) || fail "no package manager is known here: install Node.js $OLDEST_NODE or newer by hand"
-    say "no Node.js $OLDEST_NODE or newer is there: installing it with $manager"
-    case $manager in
-    apt-get) apt_update && install apt-get nodejs && { have npm || install apt-get npm; } || true ;;
-    apk | pacman | dnf) install "$manager" nodejs && { have npm || install "$manager" npm; } || true ;;
-    zypper) install zypper nodejs-default && { have npm || install zypper npm-default; } || true ;;
-    brew) install brew node || true ;;
-    esac
-    hash -r
-    suitable_node || fail "no Node.js $OLDEST_NODE or newer was installed; see https://nodejs.org/en/download"
+    have apt-get || fail "nginx with Nchan is installed on Debian and Ubuntu only: elsewhere install it by hand, with its module as $NCHAN"
+    apt_update
+    apt_server nginx libnginx-mod-nchan || fail "nginx with Nchan was not installed"
+}
+
+# Prints the number before the first dot of the version: v20.1.0 gives 20.
+node_major() {
+    node --version 2>/dev/null | sed -n 's/^v\([0-9]*\)\..*/\1/p'
+}
+
+install_node() {
+    if ! have node || ! have npm; then
+        manager=$(package_manager) || fail "no package manager is known here: install Node.js $OLDEST_NODE or newer by hand"
+        case $manager in
+        apt-get) apt_update && install apt-get nodejs && { have npm || install apt-get npm; } ;;
+        brew) install brew node ;;
+        *) install "$manager" nodejs && install "$manager" npm ;;
+        esac || fail "Node.js was not installed"
+        hash -r
+    fi
+    major=$(node_major)
+    [ "${major:-0}" -ge "$OLDEST_NODE" ] ||
+        fail "Node.js ${major:-of no known version} is there, but $OLDEST_NODE or newer is needed: see https://nodejs.org/en/download"
+}
+
+has_chromium() {
+    have chromium || have chromium-browser || have google-chrome
 }
 
 install_chromium() {
-    for browser in chromium chromium-browser google-chrome; do
-        if have "$browser"; then
-            return 0
-        fi
-    done
+    has_chromium && return 0
     manager=$(package_manager) || fail "no package manager is known here: install Chromium by hand"
-    say "no Chromium is there: installing it with $manager"
-    case $manager in
-    apt-get) apt_update && install apt-get chromium || install apt-get chromium-browser || true ;;
-    *) install "$manager" chromium || true ;;
-    esac
+    if [ "$manager" = apt-get ]; then
+        apt_update
+    fi
+    install "$manager" chromium || true
     hash -r
-    have chromium || have chromium-browser || fail "Chromium was not installed"
+    has_chromium || fail "Chromium was not installed"
 }
 
 [ "$#" -gt 0 ] || set -- redis
 for what in "$@"; do
     case $what in
     redis) install_redis ;;
-    curl | make) install_tool "$what" ;;
+    curl | make | strace) install_tool "$what" ;;
+    nats) install_nats ;;
+    nginx) install_nginx ;;
     node) install_node ;;
     chromium) install_chromium ;;
-    *) say "usage: $0 [redis] [curl] [make] [node] [chromium]"; exit 2 ;;
+    *) say "usage: $0 [redis] [curl] [make] [strace] [nats] [nginx] [node] [chromium]"; exit 2 ;;
     esac
 done

@@ -32,6 +32,8 @@ const CLOSE_LOOK: Duration = Duration::from_secs(60);
 struct Seen {
     head: MessageId,
     lag: u64,
+    /// Since when the oldest message waits that a durable subscription has not acknowledged, in Unix ms.
+    unacknowledged: Option<u64>,
     /// Whether something is over its limits and stays for a durable subscription that may acknowledge it any moment.
     kept: bool,
     at: Instant,
@@ -60,6 +62,7 @@ pub async fn run(node: Arc<Node>, stop: CancellationToken) {
         node.metrics.janitor.set(f64::from(u8::from(leased)));
         if !leased {
             seen.clear();
+            show_backlog(&node, &seen);
             continue;
         }
         if let Err(Unavailable) = pass(&node, &mut seen).await {
@@ -100,9 +103,23 @@ async fn pass(node: &Node, seen: &mut HashMap<RoomName, Seen>) -> Result<(), Una
         cursor = next;
     }
     *seen = found;
-    let lag = seen.values().map(|seen| seen.lag).max().unwrap_or_default();
-    node.metrics.lag.set(lag as f64);
+    show_backlog(node, seen);
     Ok(())
+}
+
+/// Shows how far durable subscriptions are behind, in each room class.
+fn show_backlog(node: &Node, seen: &HashMap<RoomName, Seen>) {
+    let now = now_ms();
+    let mut worst = vec![(0, 0); node.metrics.each_class().len()];
+    for (room, seen) in seen {
+        let (lag, age) = &mut worst[node.metrics.class(room).index()];
+        *lag = seen.lag.max(*lag);
+        *age = seen.unacknowledged.map_or(0, |since| now.saturating_sub(since)).max(*age);
+    }
+    for (class, (lag, age)) in node.metrics.each_class().iter().zip(worst) {
+        class.lag.set(lag as f64);
+        class.unacknowledged.set(age as f64 / 1000.0);
+    }
 }
 
 fn lease(node: &Node) -> Duration {
@@ -121,24 +138,45 @@ async fn tend(node: &Node, room: &RoomName, now: u64) -> Result<Option<Seen>, Un
             tracing::debug!(%room, "an empty room was removed");
             None
         } else {
-            Some(seen(node, &facts, &[], policy))
+            Some(seen(node, &facts, &[], policy, None))
         });
     }
     let positions: Vec<MessageId> = subscriptions.iter().map(|stored| stored.position).collect();
+    let class = node.metrics.of(node.metrics.class(room));
     let plan = plan(&limits(policy), &facts, &positions, now);
     let (mut first, mut length) = (facts.first, facts.length);
     if plan != Default::default() {
         let (removed, first_now) = node.store.trim(room, &plan, facts.head).await?;
         (first, length) = (first_now, length.saturating_sub(removed));
-        node.metrics.trimmed.increment(removed);
+        class.trimmed.increment(removed);
         tracing::debug!(%room, removed, "trimmed");
         for (index, lost) in overrun(facts.first, first, facts.head, &positions) {
             let subscription = subscriptions[index].group.as_str();
             tracing::warn!(%room, subscription, lost, "retention overran a durable subscription; it will be told of a gap");
-            node.metrics.overrun.increment(lost);
+            class.overrun.increment(lost);
         }
     }
-    Ok(Some(seen(node, &RoomFacts { first, length, ..facts }, &subscriptions, policy)))
+    let facts = RoomFacts { first, length, ..facts };
+    let unacknowledged = unacknowledged(node, room, &facts, &positions).await?;
+    Ok(Some(seen(node, &facts, &subscriptions, policy, unacknowledged)))
+}
+
+/// When the oldest message that somebody has not acknowledged, and that is there, was appended.
+async fn unacknowledged(
+    node: &Node,
+    room: &RoomName,
+    facts: &RoomFacts,
+    positions: &[MessageId],
+) -> Result<Option<u64>, Unavailable> {
+    let behind = positions.iter().min().filter(|position| position.seq < facts.head.seq);
+    match (behind, facts.first) {
+        (None, _) | (_, None) => Ok(None),
+        (Some(position), Some(first)) if *position < first => Ok(Some(first.ms)),
+        (Some(position), Some(_)) => {
+            let page = node.store.read_after(room, *position, 1).await?;
+            Ok(page.entries.first().map(|entry| entry.id().ms))
+        }
+    }
 }
 
 /// Deletes the room's durable subscriptions that nobody has used for too long, and returns the others.
@@ -164,7 +202,13 @@ fn limits(policy: &RoomPolicy) -> Limits {
     }
 }
 
-fn seen(node: &Node, facts: &RoomFacts, subscriptions: &[Stored], policy: &RoomPolicy) -> Seen {
+fn seen(
+    node: &Node,
+    facts: &RoomFacts,
+    subscriptions: &[Stored],
+    policy: &RoomPolicy,
+    unacknowledged: Option<u64>,
+) -> Seen {
     let ms = |duration: Duration| duration.as_millis() as u64;
     let ttl = ms(node.config.retention.subscription_ttl);
     let oldest = facts.first.zip(policy.max_age).map(|(first, age)| first.ms.saturating_add(ms(age)));
@@ -174,6 +218,7 @@ fn seen(node: &Node, facts: &RoomFacts, subscriptions: &[Stored], policy: &RoomP
     Seen {
         head: facts.head,
         kept: !subscriptions.is_empty() && plan(&soft, facts, &[], now) != Default::default(),
+        unacknowledged,
         lag: subscriptions.iter().map(|stored| facts.after(stored.position)).max().unwrap_or_default(),
         at: Instant::now(),
         due_ms: [oldest, unused, (facts.length == 0).then_some(empty)].into_iter().flatten().min(),

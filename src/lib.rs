@@ -3,6 +3,7 @@
 pub mod api;
 pub mod auth;
 pub mod bench;
+pub mod canary;
 pub mod cli;
 pub mod client;
 pub mod config;

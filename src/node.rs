@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::auth::{AuthError, Claims, Revocation, Revocations, Verifier};
+use crate::canary::{Canary, Echo};
 use crate::config::Config;
 use crate::hub::appender::Appender;
 use crate::hub::{Hub, HubOptions};
@@ -17,7 +18,7 @@ use crate::log::Unavailable;
 use crate::protocol::{CloseCode, ErrorCode, Failure};
 use crate::redis::durability::{self, Finding, Severity};
 use crate::redis::embedded::{Embedded, EmbeddedError, EmbeddedOptions};
-use crate::redis::{Bell, BellEvent, ConnectError, Ear, Store, StoreOptions};
+use crate::redis::{Bell, BellEvent, ConnectError, Ear, Ring, Store, StoreOptions};
 use crate::session::acks::Acks;
 use crate::session::held::Held;
 use crate::session::registry::Registry;
@@ -35,6 +36,9 @@ const RENEWAL: Duration = Duration::from_secs(3600);
 
 /// How often metrics are folded, and figures that must be asked for are asked for.
 const UPKEEP: Duration = Duration::from_secs(5);
+
+/// How often the wait of tasks for their turn is measured.
+const DELAY_SAMPLES: Duration = Duration::from_millis(250);
 
 /// In how many of these rounds Redis's configuration is read again: once a minute.
 const INSPECTION_ROUNDS: u32 = 12;
@@ -76,6 +80,7 @@ pub struct Node {
     pub registry: Arc<Registry>,
     /// What it counts.
     pub metrics: Arc<Metrics>,
+    canary: Arc<Canary>,
     verifier: Arc<Verifier>,
     durability: RwLock<String>,
     revocations: RwLock<Revocations>,
@@ -92,8 +97,8 @@ impl Node {
     /// # Errors
     /// If Redis cannot be used, or the keys for tokens.
     pub async fn start(config: Config) -> Result<Arc<Self>, StartError> {
-        let verifier = Arc::new(Verifier::new(&config.auth).await?);
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Arc::new(Metrics::new(&config.rooms));
+        let verifier = Arc::new(Verifier::new(&config.auth, metrics.clone()).await?);
         let stop = CancellationToken::new();
         let (embedded, url) = match &config.redis.url {
             Some(url) => (None, url.expose().to_owned()),
@@ -129,17 +134,24 @@ impl Node {
             },
             metrics.clone(),
         );
-        let listening = hub.clone();
-        let ear: Ear = Arc::new(move |event: BellEvent| listening.hear(event));
+        let (listening, echo) = (hub.clone(), Arc::new(Echo::default()));
+        let probes = echo.clone();
+        let ear: Ear = Arc::new(move |event: BellEvent| match event {
+            BellEvent::Ring(room, Ring::Messages(entries)) if room.is_canary() => probes.hear(&entries),
+            event => listening.hear(event),
+        });
         let bell = Bell::connect(&options, ear, stop.clone()).await.map_err(refused)?;
-        hub.listen(bell, stop.clone());
+        hub.listen(bell.clone(), stop.clone());
         // Half a second beyond a command's time: what waited behind a command that was lost is answered soon after it.
         let patience = config.redis.command_timeout + Duration::from_millis(500);
         let appender = Appender::start(store.clone(), hub.clone(), patience, metrics.clone(), stop.clone());
         let acks = Acks::start(store.clone(), hub.clone(), metrics.clone(), stop.clone());
         let registry = Arc::new(Registry::new(config.limits.connections, metrics.clone()));
+        let id = Uuid::new_v4().simple().to_string();
+        let canary = Canary::new(&id, echo, bell, appender.clone(), store.clone(), metrics.clone());
         let node = Arc::new(Self {
-            id: Uuid::new_v4().simple().to_string(),
+            id,
+            canary: Arc::new(canary),
             config,
             store,
             hub,
@@ -162,6 +174,8 @@ impl Node {
         while node.read_revocations(&mut position).await == Err(Unavailable) {
             node.pause(REVOCATIONS_INTERVAL).await;
         }
+        // A node that is well is ready from the start.
+        node.canary.probe().await;
         node.run_tasks(position);
         Ok(node)
     }
@@ -174,6 +188,8 @@ impl Node {
         tasks.push(tokio::spawn(self.clone().follow_revocations(revocations_read)));
         tasks.push(tokio::spawn(self.clone().show_life()));
         tasks.push(tokio::spawn(self.clone().keep_up()));
+        tasks.push(tokio::spawn(self.canary.clone().run(stop.clone())));
+        tasks.push(tokio::spawn(self.clone().measure_delay()));
         tasks.push(tokio::spawn(janitor::run(self.clone(), stop.clone())));
     }
 
@@ -288,6 +304,27 @@ impl Node {
             }
             self.pause(UPKEEP).await;
         }
+    }
+
+    /// Measures how long tasks wait for their turn, by one that asks for it again and again.
+    async fn measure_delay(self: Arc<Self>) {
+        while !self.stop.is_cancelled() {
+            let due = tokio::time::Instant::now() + DELAY_SAMPLES;
+            tokio::time::sleep_until(due).await;
+            self.metrics.task_delay.record(due.elapsed());
+        }
+    }
+
+    /// Whether clients may be sent here: the node's own messages get through, and it does not end.
+    pub fn is_ready(&self) -> bool {
+        !self.draining.is_cancelled() && self.canary.is_well()
+    }
+
+    /// The metrics, as Prometheus reads them. Asks nobody but this process, so that it answers whatever is broken.
+    pub fn render_metrics(&self) -> String {
+        self.metrics.ready.set(f64::from(u8::from(self.is_ready())));
+        self.metrics.outbox_bytes.set(self.registry.waiting_bytes() as f64);
+        self.metrics.render()
     }
 
     /// How durable messages are, as Redis is configured.

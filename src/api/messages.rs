@@ -116,8 +116,9 @@ pub async fn publish(
     let mut draft = decode::draft(encoding, &body)?;
     if let Some(key) = headers.get("idempotency-key") {
         // RFC drafts write it as a quoted string, most people without quotes.
-        draft.key = decode::message_key(key.to_str().unwrap_or_default().trim_matches('"'))
+        let key = decode::message_key(key.to_str().unwrap_or_default().trim_matches('"'))
             .map_err(|_| Failure::bad_request("the header `Idempotency-Key` must be a UUID"))?;
+        draft.set_key(key);
     }
     let published = store(&node, &bearer, room, draft)?.await?;
     let status = if published.duplicate { StatusCode::OK } else { StatusCode::CREATED };
@@ -272,8 +273,8 @@ async fn wait_for_page(
     wait: Duration,
 ) -> Result<HistoryPage, Problem> {
     let deadline = Instant::now() + wait;
-    let polls = node.metrics.connections(Transport::Poll);
-    let _counted = Counted::new(polls);
+    node.metrics.opened(Transport::Poll);
+    let _counted = Counted(node.metrics.connections(Transport::Poll));
     let hold = node.hub.hold(room).await?;
     loop {
         let page = history::page(&node.store, room, range, limit).await?;
@@ -288,14 +289,8 @@ async fn wait_for_page(
     }
 }
 
+/// A poll that is counted, for as long as this lives.
 struct Counted<'a>(&'a metrics::Gauge);
-
-impl<'a> Counted<'a> {
-    fn new(gauge: &'a metrics::Gauge) -> Self {
-        gauge.increment(1);
-        Self(gauge)
-    }
-}
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {

@@ -63,7 +63,7 @@ pub async fn health() -> &'static str {
     "ok\n"
 }
 
-/// Whether the node can serve: Redis answers, and the node does not end.
+/// Whether the node can serve: a message of its own came through append, bell and log a moment ago, and it does not end.
 #[utoipa::path(
     get, path = "/readyz", tag = "operations",
     responses(
@@ -75,16 +75,17 @@ pub async fn ready(State(node): State<Arc<Node>>) -> Response {
     if node.draining.is_cancelled() {
         return Problem(Failure::new(ErrorCode::Unavailable, "the server ends")).into_response();
     }
-    match node.store.ping().await {
-        Ok(()) => format!("ready; {}\n", node.durability_in_force()).into_response(),
-        Err(error) => Problem::from(error).into_response(),
+    if node.is_ready() {
+        return format!("ready; {}\n", node.durability_in_force()).into_response();
     }
+    let message = "no probe of this node came back through Redis for 10 seconds; see roomlog_canaries_total";
+    Problem(Failure::new(ErrorCode::Unavailable, message)).into_response()
 }
 
 /// The metrics, for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, description = "Prometheus text", body = String)))]
 pub async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], node.metrics.render())
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], node.render_metrics())
 }
 
 /// The OpenAPI 3.1 document of all this.

@@ -13,6 +13,8 @@ use tracing::{info, warn};
 
 use crate::config::{Algorithm, AuthConfig, SecretUrl};
 
+use crate::telemetry::{Metrics, Success};
+
 use super::jwk::{Key, Source, read_set};
 
 /// Longest time to wait for the JWK set.
@@ -81,6 +83,7 @@ struct Remote {
     keys: RwLock<Arc<[Key]>>,
     /// When the last early refresh began. Held while one is under way, so that there is one at a time.
     early: Arc<Mutex<Option<Instant>>>,
+    metrics: Arc<Metrics>,
 }
 
 impl KeySet {
@@ -88,7 +91,7 @@ impl KeySet {
     ///
     /// # Errors
     /// No key is configured, or one cannot be read or used.
-    pub async fn load(config: &AuthConfig) -> Result<Self, AuthError> {
+    pub async fn load(config: &AuthConfig, metrics: Arc<Metrics>) -> Result<Self, AuthError> {
         if !config.is_configured() {
             return Err(AuthError::NoKeys);
         }
@@ -100,7 +103,7 @@ impl KeySet {
             fixed.extend(read_jwks(path, config).await?);
         }
         let remote = match &config.jwks_url {
-            Some(url) => Some(Arc::new(Remote::connect(url.clone(), config).await?)),
+            Some(url) => Some(Arc::new(Remote::connect(url.clone(), config, metrics).await?)),
             None => None,
         };
         Ok(Self { fixed, remote })
@@ -145,14 +148,14 @@ impl KeySet {
 }
 
 impl Remote {
-    async fn connect(url: SecretUrl, config: &AuthConfig) -> Result<Self, AuthError> {
+    async fn connect(url: SecretUrl, config: &AuthConfig, metrics: Arc<Metrics>) -> Result<Self, AuthError> {
         // The process may have a provider already, which serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let https = url.expose().starts_with("https:");
         let client = reqwest::Client::builder().timeout(FETCH_TIMEOUT).https_only(https).build();
         let client = client.map_err(|error| unreachable(&url, &error))?;
-        let remote =
-            Self { url, client, config: config.clone(), keys: RwLock::new([].into()), early: Arc::default() };
+        let (config, keys, early) = (config.clone(), RwLock::new([].into()), Arc::default());
+        let remote = Self { url, client, config, keys, early, metrics };
         *remote.keys.write() = remote.fetch().await?;
         Ok(remote)
     }
@@ -184,8 +187,12 @@ impl Remote {
             Ok(keys) => {
                 info!(keys = keys.len(), "read the JWK set");
                 *self.keys.write() = keys;
+                self.metrics.key_set(Success::Ok);
             }
-            Err(error) => warn!(%error, "the JWK set stays as it was"),
+            Err(error) => {
+                self.metrics.key_set(Success::Failed);
+                warn!(%error, "the JWK set stays as it was");
+            }
         }
     }
 

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::config::Config;
 use crate::protocol::{ErrorCode, Failure};
+use crate::telemetry::Metrics;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const RSA_A: &str = include_str!("../../tests/fixtures/keys/rsa_a.private.pem");
@@ -33,7 +34,12 @@ fn path(name: &str) -> String {
 async fn verifier(auth: &[(&str, &str)]) -> Result<Verifier, AuthError> {
     let overrides = auth.iter().map(|(key, value)| (format!("auth.{key}"), (*value).into())).collect();
     let config = Config::load(None, std::iter::empty(), overrides).unwrap();
-    Verifier::new(&config.auth).await
+    Verifier::new(&config.auth, metrics()).await
+}
+
+fn metrics() -> Arc<Metrics> {
+    let config = Config::load(None, std::iter::empty(), Vec::new()).unwrap();
+    Arc::new(Metrics::new(&config.rooms))
 }
 
 async fn with_secret(more: &[(&str, &str)]) -> Verifier {
@@ -218,7 +224,7 @@ async fn minted_tokens_verify() {
     let config = Config::load(None, std::iter::empty(), overrides).unwrap().auth;
     let rooms = RoomGrants::from([("*".parse().unwrap(), vec![Permission::Manage])]);
     let token = mint(&config, &"root".parse().unwrap(), &rooms, Duration::from_secs(60), Some("id")).unwrap();
-    let claims = Verifier::new(&config).await.unwrap().verify(&token).await.unwrap();
+    let claims = Verifier::new(&config, metrics()).await.unwrap().verify(&token).await.unwrap();
     assert_eq!(claims.expires, claims.issued.unwrap() + 60);
     assert_eq!(claims.jti.as_deref(), Some("id"));
     assert!(claims.grants.manages_all());

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Algorithm, AuthConfig};
 use crate::protocol::{ErrorCode, Failure, RoomName, UserId};
+use crate::telemetry::Metrics;
 
 use super::grants::{Grants, Permission, RoomGrants};
 use super::jwk::{Key, jwt_algorithm};
@@ -87,8 +88,8 @@ impl Verifier {
     ///
     /// # Errors
     /// No key is configured, or one cannot be read or used.
-    pub async fn new(config: &AuthConfig) -> Result<Self, AuthError> {
-        let keys = Arc::new(KeySet::load(config).await?);
+    pub async fn new(config: &AuthConfig, metrics: Arc<Metrics>) -> Result<Self, AuthError> {
+        let keys = Arc::new(KeySet::load(config, metrics).await?);
         Ok(Self { keys, config: config.clone() })
     }
 

@@ -1,12 +1,15 @@
-//! `[[rooms]]`: what rooms keep. The first table whose pattern matches a room's name holds for it.
+//! `[[rooms]]`: what rooms keep, and under which label they are counted. The first table whose pattern matches a room's name holds for it.
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::protocol::{Pattern, RoomName};
 
 use super::values;
+
+/// Most labels in one configuration.
+const MAX_LABELS: usize = 16;
 
 /// What the rooms of one pattern keep. A message goes when it is above any of the three limits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +26,9 @@ pub struct RoomPolicy {
     /// Bytes of messages as stored; `None` (written 0) for no limit. Default 1 GB, 10^9.
     #[serde(with = "values::bytes_or_zero")]
     pub max_bytes: Option<u64>,
+    /// The class under which metrics count these rooms. Default `other`.
+    #[serde(deserialize_with = "label")]
+    pub label: String,
     /// Whether messages stay that a durable subscription still needs, up to hard limits. Default true.
     pub keep_unacked: bool,
 }
@@ -41,6 +47,17 @@ impl RoomPolicies {
         self.listed.iter().find(|policy| policy.pattern.matches(room)).unwrap_or(&self.rest)
     }
 
+    /// The labels, each once.
+    pub fn labels(&self) -> Vec<&str> {
+        let mut labels: Vec<&str> = Vec::new();
+        for policy in self.iter() {
+            if !labels.contains(&policy.label.as_str()) {
+                labels.push(&policy.label);
+            }
+        }
+        labels
+    }
+
     /// All of them, in order.
     pub fn iter(&self) -> impl Iterator<Item = &RoomPolicy> {
         self.listed.iter().chain([&self.rest])
@@ -52,7 +69,13 @@ impl TryFrom<Vec<RoomPolicy>> for RoomPolicies {
 
     fn try_from(mut listed: Vec<RoomPolicy>) -> Result<Self, Self::Error> {
         match listed.pop() {
-            Some(rest) if rest.pattern.is_any() => Ok(Self { listed, rest }),
+            Some(rest) if rest.pattern.is_any() => {
+                let policies = Self { listed, rest };
+                match policies.labels().len() {
+                    0..=MAX_LABELS => Ok(policies),
+                    _ => Err("there are more than 16 labels; each multiplies the metrics, so use fewer"),
+                }
+            }
             _ => Err("the last [[rooms]] table must be for `*`"),
         }
     }
@@ -64,4 +87,15 @@ impl From<RoomPolicies> for Vec<RoomPolicy> {
         listed.push(rest);
         listed
     }
+}
+
+fn label<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    values::ruled(deserializer, |text| {
+        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b);
+        if (1..=32).contains(&text.len()) && text.bytes().all(allowed) {
+            Ok(text.into())
+        } else {
+            Err("must be 1 to 32 of a-z 0-9 _ -".into())
+        }
+    })
 }

@@ -14,7 +14,7 @@ use utoipa::IntoParams;
 use crate::api::extract::{Bearer, Query, Room};
 use crate::api::problem::{Problem, ProblemBody};
 use crate::auth::Permission;
-use crate::hub::outbox::Outbox;
+use crate::hub::outbox::{Outbox, Timed};
 use crate::hub::{Form, Subscription};
 use crate::node::Node;
 use crate::protocol::decode;
@@ -125,9 +125,9 @@ impl Stream {
         let mut bytes: Vec<Bytes> = parts
             .into_iter()
             .map(|part| {
-                if let Some(appended) = part.appended {
+                if let Some(Timed { appended, class }) = part.timed {
                     let seconds = now_ms().saturating_sub(appended) as f64 / 1000.0;
-                    self.node.metrics.delivery_seconds.record(seconds);
+                    self.node.metrics.delivered_after(class, seconds);
                 }
                 part.bytes
             })

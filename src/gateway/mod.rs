@@ -1,6 +1,7 @@
 //! The edge: the listener, and the connections that stay open (WebSocket, Server-Sent Events).
 
 pub mod events;
+mod inbox;
 pub mod listener;
 pub mod origin;
 pub mod page;

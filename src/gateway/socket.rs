@@ -1,183 +1,112 @@
-//! The bytes of a WebSocket. Reading is tungstenite's, which is fed from the socket and whose own replies (pongs, closes)
-//! go to the outbox; writing is ours: frames are complete when they come, and what waits goes out in one call.
+//! The two sides of a WebSocket's connection: one reads messages, the other writes what the outbox has.
 
-use std::collections::VecDeque;
-use std::io::{self, IoSlice, Read, Write};
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::net::Shutdown;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, FutureExt};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
-use tungstenite::Message;
-use tungstenite::error::Error;
-use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-use crate::hub::outbox::{Outbox, Part};
-use crate::protocol::CloseCode;
+use super::inbox::{Inbox, Received};
+use crate::hub::outbox::{Sink, Timed};
 use crate::telemetry::Metrics;
 use crate::time::now_ms;
 
-/// Bytes of a connection's read buffer. It is there for as long as the connection, so it is small.
-const READ_BUFFER: usize = 2048;
+/// Bytes of one read.
+const READ: usize = 64 * 1024;
 
-/// Parts in one write. Linux takes 1024; so many fill a socket's buffer in most cases.
-const PARTS_AT_ONCE: usize = 64;
+thread_local! {
+    /// Where bytes are read to, for all connections of a thread: none has a buffer of its own while it is silent.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into());
+}
+
+/// Splits a connection. `early` is what came behind the upgrade request; messages have at most so many bytes.
+///
+/// Takes `early` for good: it keeps the whole buffer that the request was read to.
+pub(super) fn split(
+    stream: TcpStream,
+    early: Bytes,
+    max_message: usize,
+    metrics: Arc<Metrics>,
+) -> (Reader, Writer) {
+    let (read, write) = stream.into_split();
+    let mut inbox = Inbox::new(max_message);
+    inbox.take(&mut early.to_vec());
+    (Reader { stream: read, inbox }, Writer { stream: write, metrics })
+}
 
 /// The reading side.
 pub(super) struct Reader {
-    stream: Arc<TcpStream>,
-    /// What came behind the upgrade request.
-    early: Bytes,
-    context: WebSocketContext,
-    outbox: Arc<Outbox>,
-}
-
-/// What a client sent.
-#[derive(Debug)]
-pub(super) enum Received {
-    /// A text message.
-    Text(Bytes),
-    /// A binary message.
-    Binary(Bytes),
-    /// A ping or pong: it lives.
-    Sign,
-    /// It closed, or the connection broke.
-    End,
-    /// What came is against the rules, and the connection must end.
-    Bad(CloseCode),
+    stream: OwnedReadHalf,
+    inbox: Inbox,
 }
 
 impl Reader {
-    /// Reads messages of at most so many bytes.
-    pub fn new(stream: Arc<TcpStream>, early: Bytes, outbox: Arc<Outbox>, max_message: usize) -> Self {
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
-            .write_buffer_size(0)
-            .max_message_size(Some(max_message))
-            .max_frame_size(Some(max_message));
-        Self { stream, early, context: WebSocketContext::new(Role::Server, Some(config)), outbox }
+    /// What the client sends next; `None` once the connection broke.
+    pub async fn next(&mut self) -> Option<Received> {
+        std::future::poll_fn(|context| self.poll_next(context)).await
     }
 
-    /// The next message.
-    pub async fn next(&mut self) -> Received {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Received>> {
         loop {
-            let mut io = Io { stream: &self.stream, early: &mut self.early, replies: Vec::new() };
-            let read = self.context.read(&mut io);
-            if !io.replies.is_empty() {
-                self.outbox.push(io.replies.into());
+            if let Some(received) = self.inbox.next() {
+                return Poll::Ready(Some(received));
             }
-            return match read {
-                Ok(Message::Text(text)) => Received::Text(text.into()),
-                Ok(Message::Binary(bytes)) => Received::Binary(bytes),
-                Ok(Message::Close(_)) => continue,
-                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Received::Sign,
-                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                    match self.stream.readable().await {
-                        Ok(()) => continue,
-                        Err(_) => Received::End,
-                    }
-                }
-                Err(Error::Io(_) | Error::ConnectionClosed | Error::AlreadyClosed) => Received::End,
-                Err(Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake)) => {
-                    Received::End
-                }
-                Err(Error::Capacity(_)) => Received::Bad(CloseCode::TooLarge),
-                Err(_) => Received::Bad(CloseCode::Undecodable),
-            };
+            let read = SCRATCH.with_borrow_mut(|scratch| {
+                let mut bytes = ReadBuf::new(scratch);
+                ready!(Pin::new(&mut self.stream).poll_read(context, &mut bytes))?;
+                self.inbox.take(bytes.filled_mut());
+                Poll::Ready(io::Result::Ok(bytes.filled().len()))
+            });
+            if !matches!(ready!(read), Ok(1..)) {
+                return Poll::Ready(None);
+            }
+        }
+    }
+
+    /// Says that nothing more will be written; then reads and forgets until the client closes its side too: closing with
+    /// unread input would reset the connection, and what was written last with it.
+    pub async fn finish(self) {
+        let _broken_is_over_too = socket2::SockRef::from(self.stream.as_ref()).shutdown(Shutdown::Write);
+        let mut forgotten = [0; 4096];
+        while self.stream.readable().await.is_ok() {
+            match self.stream.try_read(&mut forgotten) {
+                Ok(0) => return,
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
+                _ => {}
+            }
         }
     }
 }
 
-/// Reads and forgets until the client closes its side. Past the WebSocket reader, which must not be asked for more once it
-/// has refused something.
-pub(super) async fn drain(stream: &TcpStream) {
-    let mut forgotten = [0; 4096];
-    while stream.readable().await.is_ok() {
-        match stream.try_read(&mut forgotten) {
-            Ok(0) => return,
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
-            _ => {}
-        }
-    }
-}
-
-/// The socket as tungstenite sees it.
-struct Io<'a> {
-    stream: &'a TcpStream,
-    early: &'a mut Bytes,
-    replies: Vec<u8>,
-}
-
-impl Read for Io<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.early.is_empty() {
-            return self.stream.try_read(buffer);
-        }
-        let count = self.early.len().min(buffer.len());
-        self.early.copy_to_slice(&mut buffer[..count]);
-        Ok(count)
-    }
-}
-
-impl Write for Io<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.replies.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Writes what the outbox holds until it is closed and empty.
-///
-/// # Errors
-/// If the connection breaks.
-pub(super) async fn write(
-    stream: Arc<TcpStream>,
-    outbox: Arc<Outbox>,
+/// The writing side.
+pub(super) struct Writer {
+    stream: OwnedWriteHalf,
     metrics: Arc<Metrics>,
-) -> io::Result<()> {
-    loop {
-        let parts = outbox.take(PARTS_AT_ONCE).await;
-        if parts.is_empty() {
-            return Ok(());
-        }
-        let appended: Vec<u64> = parts.iter().filter_map(|part| part.appended).collect();
-        let bytes = write_all(&stream, parts).await?;
-        metrics.sent_bytes.increment(bytes);
-        if !appended.is_empty() {
-            let now = now_ms();
-            for appended in appended {
-                metrics.delivery_seconds.record(now.saturating_sub(appended) as f64 / 1000.0);
-            }
-        }
-    }
 }
 
-async fn write_all(stream: &TcpStream, parts: Vec<Part>) -> io::Result<u64> {
-    let mut left: VecDeque<Bytes> = parts.into_iter().map(|part| part.bytes).collect();
-    let mut total = 0;
-    while !left.is_empty() {
-        let slices: Vec<IoSlice<'_>> = left.iter().map(|bytes| IoSlice::new(bytes)).collect();
-        let mut written = match stream.try_write_vectored(&slices) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => written,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                stream.writable().await?;
-                continue;
-            }
-            Err(error) => return Err(error),
+impl Sink for Writer {
+    fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        // The plain call is the cheaper one.
+        let written = match parts {
+            [part] => self.stream.try_write(part)?,
+            parts => self.stream.try_write_vectored(parts)?,
         };
-        total += written as u64;
-        while let Some(first) = left.front_mut() {
-            if written < first.len() {
-                first.advance(written);
-                break;
-            }
-            written -= first.len();
-            left.pop_front();
-        }
+        self.metrics.sent_bytes.increment(written as u64);
+        Ok(written)
     }
-    Ok(total)
+
+    fn writable(&self) -> BoxFuture<'_, io::Result<()>> {
+        self.stream.writable().boxed()
+    }
+
+    fn delivered(&self, Timed { appended, class }: Timed) {
+        self.metrics.delivered_after(class, now_ms().saturating_sub(appended) as f64 / 1000.0);
+    }
 }

@@ -16,7 +16,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tungstenite::handshake::derive_accept_key;
 
-use super::socket::{self, Reader, Received};
+use super::inbox::Received;
+use super::socket::{self, Reader};
 use crate::api::problem::Problem;
 use crate::hub::outbox::Outbox;
 use crate::node::Node;
@@ -118,22 +119,20 @@ fn socket_of(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
 }
 
 async fn serve(node: Arc<Node>, stream: TcpStream, early: Bytes, encoding: Encoding, token: Option<String>) {
-    let stream = Arc::new(stream);
-    let outbox = Arc::new(Outbox::new(node.config.limits.outbox));
-    let writer = tokio::spawn(socket::write(stream.clone(), outbox.clone(), node.metrics.clone()));
-    let entered = Registry::enter(&node.registry, Transport::WebSocket, encoding, outbox.clone(), None);
     let max_message = node.config.limits.max_payload();
-    let mut reader = Reader::new(stream.clone(), early, outbox.clone(), max_message);
+    let (mut reader, writer) = socket::split(stream, early, max_message, node.metrics.clone());
+    let outbox = Arc::new(Outbox::to(writer, node.config.limits.outbox));
+    let entered = Registry::enter(&node.registry, Transport::WebSocket, encoding, outbox.clone(), None);
     if let Some(connection) = &entered {
         let mut session = Session::new(node.clone(), Arc::clone(connection), encoding, token);
         listen(&node, connection, &mut session, &mut reader, encoding).await;
         if connection.farewell() == Some(CloseCode::Restarting) {
             // There is time to answer what is under way.
-            session.end().await;
+            Box::pin(session.end()).await;
             connection.say_goodbye();
         } else {
             connection.say_goodbye();
-            session.end().await;
+            Box::pin(session.end()).await;
         }
     } else {
         node.metrics.closed(CloseCode::Overloaded);
@@ -141,7 +140,11 @@ async fn serve(node: Arc<Node>, stream: TcpStream, early: Bytes, encoding: Encod
         outbox.push(wire::close(CloseCode::Overloaded.number()));
         outbox.close();
     }
-    finish(writer, &stream).await;
+    let closing = Box::pin(async {
+        outbox.written().await;
+        reader.finish().await;
+    });
+    let _time_is_up = tokio::time::timeout(CLOSE_WITHIN, closing).await;
     outbox.abandon();
 }
 
@@ -160,18 +163,28 @@ async fn listen(
             received = reader.next() => received,
         };
         let payload = match (received, encoding) {
-            (Received::Text(payload), Encoding::Json) => payload,
-            (Received::Binary(payload), Encoding::MessagePack) => payload,
-            (Received::Sign, _) => {
+            (Some(Received::Text(payload)), Encoding::Json) => payload,
+            (Some(Received::Binary(payload)), Encoding::MessagePack) => payload,
+            (Some(Received::Ping(payload)), _) => {
+                connection.outbox.push(wire::pong(&payload));
                 connection.heard();
                 continue;
             }
-            (Received::End, _) => {
+            (Some(Received::Pong), _) => {
+                connection.heard();
+                continue;
+            }
+            (Some(Received::Close(code)), _) => {
+                connection.outbox.push(code.map_or_else(wire::close_without_code, wire::close));
                 node.metrics.closed(CloseCode::Normal);
                 return;
             }
-            (Received::Bad(code), _) => return connection.close(code, None, &node.metrics),
-            (Received::Text(_) | Received::Binary(_), _) => {
+            (None, _) => {
+                node.metrics.closed(CloseCode::Normal);
+                return;
+            }
+            (Some(Received::Bad(code)), _) => return connection.close(code, None, &node.metrics),
+            (Some(Received::Text(_) | Received::Binary(_)), _) => {
                 return undecodable(connection, encoding, "text is for JSON, binary for MessagePack", node);
             }
         };
@@ -181,7 +194,10 @@ async fn listen(
             return undecodable(connection, encoding, "the payload cannot be decoded", node);
         };
         for frame in frames {
-            session.handle(frame).await;
+            if let Some(frame) = session.try_handle(frame) {
+                // In a box of its own: what waits for a frame most of the time stays small.
+                Box::pin(session.handle(frame)).await;
+            }
             if connection.ending.is_cancelled() {
                 return;
             }
@@ -193,16 +209,4 @@ fn undecodable(connection: &Connection, encoding: Encoding, message: &str, node:
     let failure = Failure::new(ErrorCode::BadFrame, message);
     connection.outbox.push(encode::frame(encoding, &Frame::error(None, &failure)));
     connection.close(CloseCode::Undecodable, None, &node.metrics);
-}
-
-/// Lets what is left be written, and waits for the client to close its side: closing with unread input would reset the
-/// connection, and the goodbye with it.
-async fn finish(mut writer: tokio::task::JoinHandle<std::io::Result<()>>, stream: &TcpStream) {
-    let closing = async {
-        let _broken_is_over_too = (&mut writer).await;
-        let _broken_is_over_too = socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write);
-        socket::drain(stream).await;
-    };
-    let _time_is_up = tokio::time::timeout(CLOSE_WITHIN, closing).await;
-    writer.abort();
 }

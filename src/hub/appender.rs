@@ -11,12 +11,13 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::Hub;
+use super::outbox::Writes;
 use crate::log::{Appended, Entry, Unavailable};
 use crate::protocol::frame::Message;
 use crate::protocol::request::Draft;
 use crate::protocol::{RoomName, UserId};
 use crate::redis::{Batch, Store};
-use crate::telemetry::{Metrics, Outcome, Queue};
+use crate::telemetry::{Class, Metrics, Outcome, Queue};
 
 /// Most messages of one room in one append. Redis runs an append as a whole; this many take about 2 ms of it.
 const BATCH_MESSAGES: usize = 256;
@@ -33,8 +34,8 @@ const PIPELINES: usize = 4;
 /// Bytes that may wait for Redis on this node. Beyond it, publishes fail at once.
 const QUEUE_BYTES: usize = 64 * 1024 * 1024;
 
-/// Told what became of a message. Must not block.
-pub type Confirm = Box<dyn FnOnce(Result<Appended, Unavailable>) + Send>;
+/// Told what became of a message, and where to put what its sender is to be told. Must not block.
+pub type Confirm = Box<dyn FnOnce(Result<Appended, Unavailable>, &mut Writes) + Send>;
 
 struct Waiting {
     from: UserId,
@@ -115,7 +116,8 @@ impl Appender {
         if self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) > QUEUE_BYTES {
             self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
             self.metrics.full(Queue::Append);
-            self.confirm(waiting.submitted, waiting.confirm, Err(Unavailable));
+            let class = self.metrics.class(room);
+            self.confirm(class, waiting.submitted, waiting.confirm, Err(Unavailable), &mut Writes::default());
             return;
         }
         self.waiting.fetch_add(1, Ordering::Relaxed);
@@ -139,7 +141,7 @@ impl Appender {
         draft: Draft,
     ) -> impl Future<Output = Result<Appended, Unavailable>> + use<> {
         let (confirm, confirmed) = oneshot::channel();
-        let confirm = Box::new(move |outcome| {
+        let confirm = Box::new(move |outcome, _: &mut Writes| {
             let _nobody_waits_any_more = confirm.send(outcome);
         });
         self.submit(room, from, draft, confirm);
@@ -181,7 +183,7 @@ impl Appender {
             && let Some(room) = ready.pop_front()
         {
             let Some(queue) = rooms.get_mut(&room) else { continue };
-            let mut batch = Batch { room, messages: Vec::new() };
+            let mut batch = Batch { heard: self.hub.hears(&room), room, messages: Vec::new() };
             let mut waiting = Vec::new();
             let mut bytes = 0;
             while waiting.len() < BATCH_MESSAGES
@@ -209,19 +211,22 @@ impl Appender {
             .await
             .unwrap_or_else(|_elapsed| batches.iter().map(|_| Err(Unavailable)).collect());
         drop(permit);
+        let mut writes = Writes::default();
         for ((batch, waiting), outcome) in batches.into_iter().zip(waiting).zip(outcomes) {
             let room = batch.room.clone();
+            let class = self.metrics.class(&room);
             self.waiting.fetch_sub(waiting.len(), Ordering::Relaxed);
             match outcome {
                 Ok(appended) => {
-                    self.hub.appended(&room, || entries(batch, &appended));
+                    writes.join(self.hub.appended(&room, || entries(batch, &appended)));
                     for ((submitted, confirm), appended) in waiting.into_iter().zip(appended) {
-                        self.confirm(submitted, confirm, Ok(appended));
+                        self.confirm(class, submitted, confirm, Ok(appended), &mut writes);
                     }
                 }
                 Err(Unavailable) => {
+                    self.hub.doubt(&room);
                     for (submitted, confirm) in waiting {
-                        self.confirm(submitted, confirm, Err(Unavailable));
+                        self.confirm(class, submitted, confirm, Err(Unavailable), &mut writes);
                     }
                 }
             }
@@ -251,20 +256,27 @@ impl Appender {
         }
     }
 
-    fn confirm(&self, submitted: Instant, confirm: Confirm, outcome: Result<Appended, Unavailable>) {
+    fn confirm(
+        &self,
+        class: Class,
+        submitted: Instant,
+        confirm: Confirm,
+        outcome: Result<Appended, Unavailable>,
+        writes: &mut Writes,
+    ) {
         let label = match &outcome {
             Ok(Appended { duplicate: false, .. }) => Outcome::Stored,
             Ok(Appended { duplicate: true, .. }) => Outcome::Duplicate,
             Err(Unavailable) => Outcome::Unavailable,
         };
-        self.metrics.published(label, submitted);
-        confirm(outcome);
+        self.metrics.published(class, label, submitted);
+        confirm(outcome, writes);
     }
 }
 
 /// What a batch became in the log, for the readers of this node.
 fn entries(batch: Batch, appended: &[Appended]) -> Vec<Arc<Entry>> {
-    let Batch { room, messages } = batch;
+    let Batch { room, messages, .. } = batch;
     let fresh = messages.into_iter().zip(appended).filter(|(_, appended)| !appended.duplicate);
     fresh
         .map(|((from, draft), appended)| {

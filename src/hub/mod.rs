@@ -11,10 +11,12 @@
 pub mod appender;
 pub mod outbox;
 mod reader;
-mod ring;
+#[doc(hidden)]
+pub mod ring;
 mod room;
 mod subscription;
-mod tail;
+#[doc(hidden)]
+pub mod tail;
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicUsize;
@@ -25,6 +27,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use self::outbox::Writes;
 use self::ring::RingLimits;
 use self::room::Work;
 pub use self::room::{Hold, Room};
@@ -108,7 +111,7 @@ impl Hub {
             BellEvent::Ring(name, ring) => {
                 let Some(room) = self.active(&name) else { return };
                 match ring {
-                    Ring::Messages(entries) => self.heard(&room, &entries),
+                    Ring::Messages(entries) => drop(self.heard(&room, &entries)),
                     Ring::Signal(signal) => room.signal(&signal),
                     Ring::Taken { group, holder } => room.taken(&group, &holder),
                     Ring::Forgotten { group, holder } => room.forgotten(&group, &holder),
@@ -142,19 +145,38 @@ impl Hub {
         }
     }
 
-    /// What this node appended itself: its own readers need not wait for the bell.
-    pub fn appended(self: &Arc<Self>, room: &RoomName, entries: impl FnOnce() -> Vec<Arc<Entry>>) {
+    /// What this node appended itself: its own readers need not wait for the bell. What they get is written when the
+    /// caller has no more.
+    pub fn appended(self: &Arc<Self>, room: &RoomName, entries: impl FnOnce() -> Vec<Arc<Entry>>) -> Writes {
+        self.active(room).map(|room| self.heard(&room, &entries())).unwrap_or_default()
+    }
+
+    /// Whether this node hears a room's bell, as far as it knows. Where it errs, for a moment while its connection breaks or a
+    /// room is let go of, other nodes may hear of a message by their position check only.
+    pub fn hears(&self, room: &RoomName) -> bool {
+        self.bell.get().is_some_and(|bell| bell.is_connected())
+            && self.active(room).is_some_and(|room| room.listening.initialized())
+    }
+
+    /// An append's outcome is not known: what is in the log may be more than was heard, since nobody rings for the node that
+    /// appends. The next position check tells.
+    pub fn doubt(&self, room: &RoomName) {
         if let Some(room) = self.active(room) {
-            self.heard(&room, &entries());
+            room.step(|tail| {
+                tail.distrust();
+                Default::default()
+            });
         }
     }
 
-    fn heard(self: &Arc<Self>, room: &Arc<Room>, entries: &[Arc<Entry>]) {
-        let work = room.step(|tail| tail.hear(entries));
+    fn heard(self: &Arc<Self>, room: &Arc<Room>, entries: &[Arc<Entry>]) -> Writes {
+        let mut work = room.step(|tail| tail.hear(entries));
         if work.read.is_some() {
             self.metrics.hole(Hole::Bell);
         }
+        let writes = std::mem::take(&mut work.writes);
         self.work(room, work);
+        writes
     }
 
     /// A room's newest known id and its local readers, if it is active here.

@@ -76,11 +76,11 @@ impl Hub {
             let mut messages = events.len();
             for event in &events {
                 if let Event::Gap(gap) = event {
-                    self.metrics.gap(gap.reason);
+                    self.metrics.gap(room.class, gap.reason);
                     messages -= 1;
                 }
             }
-            self.metrics.delivered(path, messages);
+            self.metrics.delivered(room.class, path, messages);
         }
         reached
     }

@@ -1,6 +1,7 @@
 //! A room that is active on this node: its tail, and those who read it here.
 //!
-//! Lock order: the hub's map, then a room's state, then an outbox. No lock is held across an await.
+//! Lock order: the hub's map, then a room's state, then an outbox. No lock is held across an await. What is to be written is
+//! declared before the lock, so that it is written after the lock is gone.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use parking_lot::Mutex;
 use slab::Slab;
 use tokio::sync::{Notify, OnceCell};
 
-use super::outbox::Part;
+use super::outbox::{Part, Timed, Writes};
 use super::ring::RingLimits;
 use super::subscription::Subscription;
 use super::tail::{Asked, Step, Tail};
@@ -22,7 +23,7 @@ use crate::log::{Event, Page, PageSize, Unavailable};
 use crate::protocol::frame::Ended;
 use crate::protocol::{MessageId, RoomName};
 use crate::redis::{Group, Signal};
-use crate::telemetry::{CatchUpReason, Metrics, Path, Queue};
+use crate::telemetry::{CatchUpReason, Class, Metrics, Path, Queue};
 
 /// Somebody who reads the room here.
 #[derive(Debug)]
@@ -49,6 +50,8 @@ type SharedRead = Shared<BoxFuture<'static, Result<Arc<Page>, Unavailable>>>;
 pub struct Room {
     /// Its name.
     pub name: RoomName,
+    /// The class under which it is counted.
+    pub class: Class,
     /// Set once its bell is heard.
     pub(super) listening: OnceCell<()>,
     /// Set once its position is known.
@@ -89,6 +92,8 @@ pub(super) struct Work {
     pub read: Option<MessageId>,
     /// Readers to start.
     pub left_behind: Vec<LeftBehind>,
+    /// What live members are to get.
+    pub writes: Writes,
 }
 
 impl Room {
@@ -101,6 +106,7 @@ impl Room {
             closed: false,
         };
         Self {
+            class: metrics.class(&name),
             name,
             listening: OnceCell::new(),
             opened: OnceCell::new(),
@@ -149,7 +155,7 @@ impl Room {
         let mut state = self.state.lock();
         let before = state.tail.position();
         let Step { events, read, leave_behind } = step(&mut state.tail);
-        let mut work = Work { read, left_behind: Vec::new() };
+        let mut work = Work { read, ..Work::default() };
         if let Some(position) = leave_behind {
             for (_, member) in state.members.iter_mut().filter(|(_, member)| member.live) {
                 member.live = false;
@@ -159,7 +165,7 @@ impl Room {
         }
         let mut position = before.unwrap_or_default();
         for event in &events {
-            self.tell(&mut state.members, event, position, &mut work.left_behind);
+            self.tell(&mut state.members, event, position, &mut work);
             position = match event {
                 Event::Message(entry) => entry.id(),
                 Event::Gap(gap) => gap.next.predecessor(),
@@ -174,16 +180,10 @@ impl Room {
     }
 
     /// Tells live members of one event; who has no room for it falls back to reading on from `position`, before it.
-    fn tell(
-        &self,
-        members: &mut Slab<Member>,
-        event: &Event,
-        position: MessageId,
-        left_behind: &mut Vec<LeftBehind>,
-    ) {
+    fn tell(&self, members: &mut Slab<Member>, event: &Event, position: MessageId, work: &mut Work) {
         // One delivery a message is timed: a figure for each would cost more than it tells.
         let mut timed = match event {
-            Event::Message(entry) => Some(entry.id().ms),
+            Event::Message(entry) => Some(Timed { appended: entry.id().ms, class: self.class }),
             Event::Gap(_) => None,
         };
         let mut delivered = 0;
@@ -192,17 +192,17 @@ impl Room {
             let bytes = match event {
                 Event::Message(entry) => subscription.form.message(entry),
                 Event::Gap(gap) => {
-                    self.metrics.gap(gap.reason);
+                    self.metrics.gap(self.class, gap.reason);
                     subscription.form.gap(&self.name, *gap)
                 }
             };
-            if subscription.outbox.offer(Part { bytes, appended: timed }) {
+            if work.writes.offer(&subscription.outbox, Part { bytes, timed }) {
                 timed = None;
                 delivered += 1;
             } else {
                 self.metrics.full(Queue::Outbox);
                 member.live = false;
-                left_behind.push(LeftBehind {
+                work.left_behind.push(LeftBehind {
                     subscription: subscription.clone(),
                     position,
                     reason: CatchUpReason::Slow,
@@ -210,7 +210,7 @@ impl Room {
             }
         }
         if matches!(event, Event::Message(_)) {
-            self.metrics.delivered(Path::Live, delivered);
+            self.metrics.delivered(self.class, Path::Live, delivered);
         }
     }
 
@@ -230,6 +230,7 @@ impl Room {
     pub(super) fn join(&self, subscription: &Subscription, position: MessageId, announce: bool) -> Join {
         const MESSAGES: usize = 256;
         const BYTES: usize = 128 * 1024;
+        let mut writes = Writes::default();
         let mut state = self.state.lock();
         let State { tail, members, .. } = &mut *state;
         let Some(member) = members.get_mut(subscription.place.load(Ordering::Acquire)) else {
@@ -253,7 +254,7 @@ impl Room {
         }
         member.live = true;
         if announce {
-            subscription.outbox.push(subscription.form.live(&self.name, position));
+            writes.push(&subscription.outbox, subscription.form.live(&self.name, position));
         }
         Join::Live
     }
@@ -277,6 +278,7 @@ impl Room {
 
     /// Ends the subscriptions that `which` picks, and tells their clients why.
     fn end(&self, code: Ended, which: impl Fn(&Subscription) -> bool) {
+        let mut writes = Writes::default();
         let mut state = self.state.lock();
         let ended: Vec<Arc<Subscription>> = state
             .members
@@ -287,7 +289,7 @@ impl Room {
             .collect();
         for subscription in ended {
             if self.remove(&mut state, &subscription) {
-                subscription.outbox.push(subscription.form.unsubscribed(&self.name, code));
+                writes.push(&subscription.outbox, subscription.form.unsubscribed(&self.name, code));
             }
         }
     }
@@ -316,12 +318,13 @@ impl Room {
     /// Hands a reader's bytes to a subscription, unless it has ended: its client has been told so, and nothing may come after
     /// that. Whether it has not.
     pub(super) fn hand(&self, subscription: &Subscription, parts: Vec<Bytes>) -> bool {
+        let mut writes = Writes::default();
         // Subscriptions end under this lock.
         let _state = self.state.lock();
         if subscription.has_ended() {
             return false;
         }
-        parts.into_iter().for_each(|part| subscription.outbox.push(part));
+        parts.into_iter().for_each(|part| writes.push(&subscription.outbox, part));
         true
     }
 
@@ -340,6 +343,7 @@ impl Room {
 
     /// Hands a signal to those present whom it is for.
     pub(super) fn signal(&self, signal: &Signal) {
+        let mut writes = Writes::default();
         let state = self.state.lock();
         for (_, member) in &state.members {
             let subscription = &member.subscription;
@@ -349,7 +353,7 @@ impl Room {
             }
             let frame = subscription.form.signal(&self.name, &signal.from, &signal.kind, &signal.data);
             if let Some(bytes) = frame
-                && subscription.outbox.offer(Part { bytes, appended: None })
+                && writes.offer(&subscription.outbox, Part { bytes, timed: None })
             {
                 self.metrics.signals.increment(1);
             }

@@ -148,6 +148,7 @@ impl Fields<'_> {
         let kind = optional("type", &self.kind, Field::text, TEXT)?;
         let key = optional("key", &self.key, Field::text, TEXT)?;
         Ok(Draft {
+            new_key: key.is_none(),
             key: key.map_or_else(|| Ok(Uuid::new_v4()), |text| message_key(&text))?,
             kind: kind.map_or_else(|| Ok(DEFAULT_TYPE.into()), message_type)?,
             data: self.data()?,

@@ -15,6 +15,9 @@ pub const MAX_SUBSCRIPTION_NAME: usize = 64;
 /// Longest user name, in bytes; it becomes part of keys and of consumer groups' names.
 pub const MAX_USER_ID: usize = 256;
 
+/// What the rooms of nodes' own probes begin with.
+const CANARY: &str = ".canary.";
+
 /// What was wrong with a name or an id, in words for the one who sent it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -28,6 +31,21 @@ impl RoomName {
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The room of a node's own probes. No client can name it: it begins with a dot.
+    pub fn canary(node: &str) -> Self {
+        Self(format!("{CANARY}{node}").into())
+    }
+
+    /// The room of probes with this whole name, if it is one.
+    pub fn canary_named(name: &str) -> Option<Self> {
+        name.strip_prefix(CANARY).map(Self::canary)
+    }
+
+    /// Whether it is such a room.
+    pub fn is_canary(&self) -> bool {
+        self.0.starts_with(CANARY)
     }
 
     /// The user whose inbox this room is, if it is one (`@<user>`).
@@ -59,6 +77,11 @@ impl FromStr for RoomName {
 pub struct UserId(Arc<str>);
 
 impl UserId {
+    /// The sender of nodes' own probes.
+    pub fn canary() -> Self {
+        Self("canary".into())
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0

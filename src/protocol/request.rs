@@ -89,10 +89,20 @@ pub enum Request {
 pub struct Draft {
     /// The sender's key, or one made by the server.
     pub key: Uuid,
+    /// Whether the server made it: then nobody can have used it before.
+    pub new_key: bool,
     /// `type` on the wire.
     pub kind: String,
     /// The content.
     pub data: Data,
+}
+
+impl Draft {
+    /// Gives it the sender's key.
+    pub fn set_key(&mut self, key: Uuid) {
+        self.key = key;
+        self.new_key = false;
+    }
 }
 
 /// Where a subscription starts.

@@ -1,5 +1,5 @@
 //! WebSocket framing of what the server sends (RFC 6455, section 5.2). Server frames are not masked, so one buffer can
-//! be shared by all sockets; reading, with its masks and fragments, is tungstenite's.
+//! be shared by all sockets; what clients send is read in `gateway/inbox.rs`.
 
 use bytes::Bytes;
 
@@ -10,6 +10,7 @@ const TEXT: u8 = 0x1;
 const BINARY: u8 = 0x2;
 const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
+const PONG: u8 = 0xa;
 
 /// Longest header of a frame that is not masked, in bytes.
 pub const MAX_HEADER: usize = 10;
@@ -27,6 +28,20 @@ pub fn write_header(encoding: Encoding, length: usize, out: &mut Vec<u8>) {
 pub fn ping() -> Bytes {
     const EMPTY_PING: [u8; 2] = [FIN | PING, 0];
     Bytes::from_static(&EMPTY_PING)
+}
+
+/// The answer to a ping, with what came in it: at most 125 bytes.
+pub fn pong(payload: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(2 + payload.len());
+    header(PONG, payload.len(), &mut out);
+    out.extend_from_slice(payload);
+    out.into()
+}
+
+/// A close frame without a code, in answer to one that had none.
+pub fn close_without_code() -> Bytes {
+    const EMPTY_CLOSE: [u8; 2] = [FIN | CLOSE, 0];
+    Bytes::from_static(&EMPTY_CLOSE)
 }
 
 /// A close frame with this code and no reason; the `goodbye` before it has the words.

@@ -27,6 +27,9 @@ use crate::telemetry::RedisCall;
 /// How often all subscriptions are made again: after a cluster moved a slot, a subscription can be deaf without any event.
 const RESUBSCRIBE_INTERVAL: Duration = Duration::from_secs(30);
 
+/// How long to wait before looking again whether the connection is usable.
+const UNUSABLE_PAUSE: Duration = Duration::from_millis(50);
+
 /// Channels in one command.
 const CHANNELS_AT_ONCE: usize = 256;
 
@@ -112,7 +115,7 @@ impl Bell {
         let (channels, hear) = (keys.clone(), ear.clone());
         let listener = Arc::new(move |event: LinkEvent| match event {
             LinkEvent::Message(message) => {
-                if let Some(room) = channels.room_of(&message.channel, "bell") {
+                if let Some(room) = channels.room_of_bell(&message.channel) {
                     match message.value.into_bytes().and_then(|payload| ring(&room, &payload)) {
                         Some(ring) => hear(BellEvent::Ring(room, ring)),
                         None => tracing::debug!(%room, "the bell rang with something unknown"),
@@ -132,6 +135,11 @@ impl Bell {
         tokio::spawn(bell.clone().subscribe(waiting, stop.clone()));
         tokio::spawn(bell.clone().resubscribe(interruptions, stop));
         Ok(bell)
+    }
+
+    /// Whether its connection stands, as far as is known.
+    pub fn is_connected(&self) -> bool {
+        self.link.usable()
     }
 
     /// Listens to a room's bell, until as many calls of [`Bell::unlisten`]. Subscriptions that are asked for at once go to
@@ -214,6 +222,13 @@ impl Bell {
             };
             if !self.link.clustered() && tries == 1 {
                 continue;
+            }
+            // The connection is back before its pings are: what is asked for until then is refused, and would be forgotten.
+            while !self.link.usable() {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(UNUSABLE_PAUSE) => {}
+                }
             }
             for _ in 0..tries {
                 self.subscribe_to_dummies().await;

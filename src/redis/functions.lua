@@ -1,11 +1,12 @@
 -- What must be atomic on a room, as one library of Redis Functions. @LIBRARY@ carries a hash of this text, so that
 -- nodes of two versions can run side by side. All keys of a room share its hash tag, so a room lives in one slot.
 
--- The newest id of a room: from its head, or, where that is missing, from the stream itself.
+-- The newest id of a room: from its head, or, where that is missing, from the stream itself. And the window of keys that its
+-- last append remembered them in.
 local function newest(log, head)
-  local known = redis.call('HMGET', head, 'ms', 'seq')
+  local known = redis.call('HMGET', head, 'ms', 'seq', 'window')
   if known[1] then
-    return tonumber(known[1]), tonumber(known[2])
+    return tonumber(known[1]), tonumber(known[2]), known[3]
   end
   if redis.call('EXISTS', log) == 1 then
     local info = redis.call('XINFO', 'STREAM', log)
@@ -19,9 +20,15 @@ local function newest(log, head)
   return 0, 0
 end
 
--- Lua's numbers are doubles: exact up to 2^53, and %d would cut them where a long has 32 bits.
+-- Lua's numbers are doubles: exact up to 2^53. %d is the faster way to write them, but cuts them where a long has 32 bits.
+local format
+local function whole(number)
+  format = format or string.format('%d', 2 ^ 40) == '1099511627776' and '%d' or '%.0f'
+  return string.format(format, number)
+end
+
 local function id(ms, seq)
-  return string.format('%.0f-%.0f', ms, seq)
+  return whole(ms) .. '-' .. whole(seq)
 end
 
 local function parts(text)
@@ -34,38 +41,59 @@ local function now()
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end
 
+-- Whether anybody hears a bell but the node that rings it, which brings what it appends to its own readers. A ring that
+-- nobody needs costs Redis more than all else of a small append but the XADD. Where asking is not allowed, it rings.
+local function is_heard(bell, own)
+  local ears = redis.pcall('PUBSUB', 'SHARDNUMSUB', bell)
+  return ears.err or ears[2] > own
+end
+
 -- keys: log, head, prefix of the keys' windows, bell
--- args: length of a window in ms, then key, from, type and data of each message
+-- args: length of a window in ms, how many ears of the bell are the caller's, then for each message: key, '1' if nobody
+-- can have used that before, from, type and data
 -- Returns an id for each message, with '=' before it where its key was known.
 local function append(keys, args)
   local log, head, known, bell = keys[1], keys[2], keys[3], keys[4]
-  local window, time = tonumber(args[1]), now()
-  local current = known .. string.format('%.0f', math.floor(time / window))
-  local previous = known .. string.format('%.0f', math.floor(time / window) - 1)
-  local ms, seq = newest(log, head)
-  ms = math.max(ms, time)
-  local ids, rung, remember, here = {}, { 'm' }, {}, {}
-  for i = 2, #args, 4 do
-    local key = args[i]
-    local first = here[key] or redis.call('HGET', current, key) or redis.call('HGET', previous, key)
+  local length, time = tonumber(args[1]), now()
+  local window = math.floor(time / length)
+  local current = known .. whole(window)
+  local ms, seq, last = newest(log, head)
+  local stamp = whole(math.max(ms, time))
+  local ids, remember, here = {}, {}, {}
+  local rung = is_heard(bell, tonumber(args[2])) and { 'm' }
+  for i = 3, #args, 5 do
+    local key, first = args[i], nil
+    if args[i + 1] ~= '1' then
+      first = here[key] or redis.call('HGET', current, key)
+        or redis.call('HGET', known .. whole(window - 1), key)
+    end
     if first then
       ids[#ids + 1] = '=' .. first
     else
       seq = seq + 1
-      local this = id(ms, seq)
-      redis.call('XADD', log, this, 'key', key, 'from', args[i + 1], 'type', args[i + 2], 'data', args[i + 3])
+      local this = stamp .. '-' .. whole(seq)
+      redis.call('XADD', log, this, 'key', key, 'from', args[i + 2], 'type', args[i + 3], 'data', args[i + 4])
       ids[#ids + 1], here[key] = this, this
       remember[#remember + 1] = key
       remember[#remember + 1] = this
-      local n = #rung
-      rung[n + 1], rung[n + 2], rung[n + 3], rung[n + 4], rung[n + 5] = this, key, args[i + 1], args[i + 2], args[i + 3]
+      if rung then
+        local n = #rung
+        rung[n + 1], rung[n + 2], rung[n + 3], rung[n + 4], rung[n + 5] = this, key, args[i + 2], args[i + 3], args[i + 4]
+      end
     end
   end
   if #remember > 0 then
-    redis.call('HSET', head, 'ms', string.format('%.0f', ms), 'seq', string.format('%.0f', seq))
     redis.call('HSET', current, unpack(remember))
-    redis.call('PEXPIRE', current, 2 * window)
-    redis.call('SPUBLISH', bell, cmsgpack.pack(rung))
+    if last == whole(window) then
+      redis.call('HSET', head, 'ms', stamp, 'seq', whole(seq))
+    else
+      -- From the first append in a window on, for that one and the next.
+      redis.call('PEXPIRE', current, 2 * length)
+      redis.call('HSET', head, 'ms', stamp, 'seq', whole(seq), 'window', whole(window))
+    end
+    if rung then
+      redis.call('SPUBLISH', bell, cmsgpack.pack(rung))
+    end
   end
   return ids
 end
@@ -80,9 +108,9 @@ local function stored(subs, group)
 end
 
 local function store(log, subs, group, position, holder)
-  redis.call('HSET', subs, group, position .. ' ' .. string.format('%.0f', now()) .. ' ' .. holder)
+  redis.call('HSET', subs, group, position .. ' ' .. whole(now()) .. ' ' .. holder)
   local _, seq = parts(position)
-  local read = string.format('%.0f', seq)
+  local read = whole(seq)
   local moved = redis.pcall('XGROUP', 'SETID', log, group, position, 'ENTRIESREAD', read)
   if moved.err then
     redis.call('XGROUP', 'CREATE', log, group, position, 'MKSTREAM', 'ENTRIESREAD', read)
@@ -117,8 +145,8 @@ local function attach(keys, args)
     end
   end
   store(log, subs, group, position, holder)
-  redis.call('HSETNX', head, 'ms', string.format('%.0f', ms))
-  redis.call('HSETNX', head, 'seq', string.format('%.0f', seq))
+  redis.call('HSETNX', head, 'ms', whole(ms))
+  redis.call('HSETNX', head, 'seq', whole(seq))
   if before and before ~= '-' and before ~= holder then
     redis.call('SPUBLISH', bell, cmsgpack.pack({ 't', group, holder }))
   end
@@ -154,7 +182,7 @@ local function touch(keys, args, left)
   local position, current = stored(keys[1], args[1])
   if current == args[2] then
     local holder = left and '-' or current
-    redis.call('HSET', keys[1], args[1], position .. ' ' .. string.format('%.0f', now()) .. ' ' .. holder)
+    redis.call('HSET', keys[1], args[1], position .. ' ' .. whole(now()) .. ' ' .. holder)
     return 1
   end
   return 0
@@ -190,7 +218,7 @@ local function delete(keys, args)
   local head = id(newest(keys[1], keys[2]))
   local window = math.floor(now() / tonumber(args[1]))
   local gone = redis.call('DEL', keys[1], keys[2], keys[3])
-  redis.call('DEL', keys[5] .. string.format('%.0f', window), keys[5] .. string.format('%.0f', window - 1))
+  redis.call('DEL', keys[5] .. whole(window), keys[5] .. whole(window - 1))
   redis.call('SPUBLISH', keys[4], cmsgpack.pack({ 'd', head }))
   return gone > 0 and head or nil
 end
@@ -221,7 +249,7 @@ local function trim(keys, args)
   if args[1] ~= '' then
     -- What was appended since the plan was made comes on top: it must not push out what the plan keeps.
     local length = tonumber(args[1]) + math.max(0, seq - tonumber(args[2]))
-    gone = redis.call('XTRIM', keys[1], 'MAXLEN', '=', string.format('%.0f', length))
+    gone = redis.call('XTRIM', keys[1], 'MAXLEN', '=', whole(length))
   end
   if args[3] ~= '' then
     gone = gone + redis.call('XTRIM', keys[1], 'MINID', '=', args[3])

@@ -45,10 +45,20 @@ impl Keys {
         format!("{}{{*}}:head", escape_glob(&self.prefix))
     }
 
-    /// The room of a key or channel of this kind (`head`, `bell`).
-    pub fn room_of(&self, key: &str, kind: &str) -> Option<RoomName> {
+    /// The room of a head. None for that of a node's probes: it is not among the rooms that are listed and trimmed.
+    pub fn room_of_head(&self, key: &str) -> Option<RoomName> {
+        self.name_in(key, "head")?.parse().ok()
+    }
+
+    /// The room of a bell, also of a node's probes.
+    pub fn room_of_bell(&self, channel: &str) -> Option<RoomName> {
+        let name = self.name_in(channel, "bell")?;
+        name.parse().ok().or_else(|| RoomName::canary_named(name))
+    }
+
+    fn name_in<'a>(&self, key: &'a str, kind: &str) -> Option<&'a str> {
         let (room, found) = key.strip_prefix(&self.prefix)?.strip_prefix('{')?.rsplit_once("}:")?;
-        if found == kind { room.parse().ok() } else { None }
+        (found == kind).then_some(room)
     }
 
     /// The stream of revocations.
@@ -91,9 +101,13 @@ mod tests {
     fn a_room_is_found_in_its_keys() {
         let keys = Keys::new("my:{x}*:");
         let room: RoomName = "chat:a@b".parse().unwrap();
-        assert_eq!(keys.room_of(&keys.bell(&room), "bell"), Some(room.clone()));
-        assert_eq!(keys.room_of(&keys.head(&room), "bell"), None);
-        assert_eq!(keys.room_of("rl:{a}:bell", "bell"), None);
+        assert_eq!(keys.room_of_bell(&keys.bell(&room)), Some(room.clone()));
+        assert_eq!(keys.room_of_head(&keys.head(&room)), Some(room.clone()));
+        assert_eq!(keys.room_of_bell(&keys.head(&room)), None);
+        assert_eq!(keys.room_of_bell("rl:{a}:bell"), None);
+        let probes = RoomName::canary("node");
+        assert_eq!(keys.room_of_bell(&keys.bell(&probes)), Some(probes.clone()));
+        assert_eq!(keys.room_of_head(&keys.head(&probes)), None);
         assert_eq!(keys.every_head(), "my:{x}\\*:{*}:head");
     }
 }

@@ -1,6 +1,7 @@
 //! The log's own operations: append, read, and where a room's newest id is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use fred::types::Value;
@@ -14,11 +15,22 @@ use crate::protocol::request::Draft;
 use crate::protocol::{Data, MessageId, RoomName, UserId};
 use crate::telemetry::RedisCall;
 
+/// Probes in a node's room of them.
+const PROBES: i64 = 16;
+
+/// For how long a room of probes stays after the last one.
+const PROBES_STAY: Duration = Duration::from_secs(300);
+
+/// For how long their keys are remembered: nobody sends one again.
+const PROBES_KNOWN_FOR: Duration = Duration::from_secs(10);
+
 /// Messages for one room that are appended together, each with its sender.
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// The room.
     pub room: RoomName,
+    /// Whether this node hears the room's bell, and so need not be told by it.
+    pub heard: bool,
     /// The messages in order.
     pub messages: Vec<(UserId, Draft)>,
 }
@@ -54,16 +66,19 @@ impl Store {
         let keys = &self.keys;
         let room = &batch.room;
         let names = [keys.log(room), keys.head(room), keys.known_keys(room), keys.bell(room)];
-        let window = Value::from(self.options.deduplication_window.as_millis() as i64);
+        let window = if room.is_canary() { PROBES_KNOWN_FOR } else { self.options.deduplication_window };
+        let window = Value::from(window.as_millis() as i64);
+        let ears = Value::from(i64::from(batch.heard));
         let messages = batch.messages.iter().flat_map(|(from, draft)| {
             [
                 Value::Bytes(Bytes::copy_from_slice(draft.key.as_bytes())),
+                Value::from(i64::from(draft.new_key)),
                 Value::from(from.as_str()),
                 Value::from(draft.kind.as_str()),
                 Value::Bytes(draft.data.as_bytes().clone()),
             ]
         });
-        self.function(RedisCall::Append, "append", &names, std::iter::once(window).chain(messages))
+        self.function(RedisCall::Append, "append", &names, [window, ears].into_iter().chain(messages))
     }
 
     /// The newest ids of rooms of any links.
@@ -152,6 +167,25 @@ impl Store {
             }
         };
         Ok((head, entries.into_array().into_iter().filter_map(|value| entry(room, value)).collect()))
+    }
+
+    /// Reads a node's own probe back, and keeps its room small and short-lived.
+    ///
+    /// # Errors
+    /// If Redis cannot be reached, or the log does not have the probe.
+    pub async fn read_probe(&self, room: &RoomName, id: MessageId) -> Result<(), Unavailable> {
+        let (log, head) = (self.keys.log(room), self.keys.head(room));
+        let at = Value::from(id.to_string());
+        let stay = Value::from(PROBES_STAY.as_millis() as i64);
+        let commands = [
+            Command::new(RedisCall::Read, "XRANGE", [Value::from(log.as_str()), at.clone(), at]),
+            Command::new(RedisCall::Trim, "XTRIM", [log.as_str().into(), "MAXLEN".into(), PROBES.into()]),
+            Command::new(RedisCall::Trim, "PEXPIRE", [log.into(), stay.clone()]),
+            Command::new(RedisCall::Trim, "PEXPIRE", [head.into(), stay]),
+        ];
+        let replies = self.run(room, commands).await?;
+        let found = replies.into_iter().next().map(Value::into_array).unwrap_or_default();
+        if found.is_empty() { Err(Unavailable) } else { Ok(()) }
     }
 
     fn head_command(&self, room: &RoomName) -> Command {

@@ -149,7 +149,7 @@ impl Store {
         })?;
         let [cursor, keys] = reply.into_array().try_into().map_err(|_| Unavailable)?;
         let rooms =
-            keys.into_array().iter().filter_map(|key| self.keys.room_of(&key.as_str()?, "head")).collect();
+            keys.into_array().iter().filter_map(|key| self.keys.room_of_head(&key.as_str()?)).collect();
         let cursor = cursor.into_string().ok_or(Unavailable)?;
         let next = if cursor != "0" {
             Some(RoomCursor { node: from.node, cursor })

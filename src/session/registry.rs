@@ -178,6 +178,7 @@ pub struct Registry {
 impl Registry {
     /// A registry of at most so many connections.
     pub fn new(limit: usize, metrics: Arc<Metrics>) -> Self {
+        metrics.connection_limit.set(limit as f64);
         Self { connections: Mutex::default(), limit, closing: OnceLock::new(), metrics }
     }
 
@@ -207,7 +208,7 @@ impl Registry {
             return None;
         }
         connections.insert(connection.id, connection.clone());
-        this.metrics.connections(transport).increment(1);
+        this.metrics.opened(transport);
         if let Some(code) = this.closing.get() {
             connection.close(*code, Some(SOONEST_RETURN), &this.metrics);
         }
@@ -217,6 +218,11 @@ impl Registry {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.connections.lock().len()
+    }
+
+    /// Bytes that wait for clients to take them.
+    pub fn waiting_bytes(&self) -> usize {
+        self.all().iter().map(|connection| connection.outbox.bytes()).sum()
     }
 
     /// Whether there are none.

@@ -6,9 +6,15 @@ use std::time::{Duration, Instant};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-use super::names::{CatchUpReason, Hole, Kind, Name, Outcome, Path, Queue, RedisCall, Transport};
-use crate::protocol::CloseCode;
+use super::class::{Class, Classes};
+use super::names::{
+    CanaryOutcome, CatchUpReason, Direction, Hole, Kind, Name, Outcome, Path, Queue, RedisCall, Success,
+    Switch, Transport,
+};
+use super::process::Process;
+use crate::config::RoomPolicies;
 use crate::protocol::frame::GapReason;
+use crate::protocol::{CloseCode, RoomName};
 
 /// Metrics as all parts of a server share them.
 pub type Shared = Arc<Metrics>;
@@ -17,21 +23,34 @@ pub type Shared = Arc<Metrics>;
 const BUCKETS: [f64; 14] =
     [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
+/// Those of what people wait for, closer together: a quantile is known to a third of its value.
+const FINE_BUCKETS: [f64; 28] = [
+    0.0002, 0.0003, 0.0005, 0.0007, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.05,
+    0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0,
+];
+
+/// The histograms that have the finer buckets.
+const FINE: [Name; 4] = [Name::PublishSeconds, Name::DeliverySeconds, Name::CanarySeconds, Name::TaskDelay];
+
 /// A handle for each metric, or for each value of its label.
 #[allow(missing_docs)] // Each is documented by its `Name`.
 pub struct Metrics {
+    recorder: PrometheusRecorder,
     handle: PrometheusHandle,
+    process: Process,
+    classes: Classes,
+    by_class: Vec<OfClass>,
+    pub ready: Gauge,
+    canaries: Vec<Counter>,
+    pub canary_seconds: Histogram,
     connections: Vec<Gauge>,
+    pub connection_limit: Gauge,
+    opened: Vec<Counter>,
     closed: Vec<Counter>,
-    publishes: Vec<Counter>,
-    pub publish_seconds: Histogram,
-    deliveries: Vec<Counter>,
-    pub delivery_seconds: Histogram,
     pub signals: Counter,
     pub acks: Counter,
     pub ack_writes: Counter,
     catch_ups: Vec<Counter>,
-    gaps: Vec<Counter>,
     holes: Vec<Counter>,
     pub subscriptions: Gauge,
     pub catching_up: Gauge,
@@ -41,66 +60,115 @@ pub struct Metrics {
     pub received_bytes: Counter,
     pub queued: Gauge,
     pub queued_bytes: Gauge,
+    pub outbox_bytes: Gauge,
     full_queues: Vec<Counter>,
     redis_calls: Vec<[Counter; 2]>,
     redis_seconds: Vec<Histogram>,
-    pub lag: Gauge,
-    pub trimmed: Counter,
-    pub overrun: Counter,
     pub janitor: Gauge,
     pub redis_up: Gauge,
     pub durability: Gauge,
     pub embedded_up: Gauge,
     pub embedded_restarts: Counter,
+    key_sets: Vec<Counter>,
+    pub task_delay: Histogram,
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
-        let builder = PrometheusBuilder::new();
-        let builder = builder
-            .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &BUCKETS)
-            .unwrap_or_else(|_no_buckets| PrometheusBuilder::new());
-        let recorder = builder.build_recorder();
-        for name in Name::ALL {
-            let (key, help) = (KeyName::from(name.as_str()), name.help().into());
-            match name.kind() {
-                Kind::Counter => recorder.describe_counter(key, None, help),
-                Kind::Gauge => recorder.describe_gauge(key, None, help),
-                Kind::Histogram => recorder.describe_histogram(key, None, help),
-            }
-        }
-        let make = Make(&recorder);
+/// What is counted for each room class.
+#[allow(missing_docs)]
+pub struct OfClass {
+    publishes: Vec<Counter>,
+    publish_seconds: Histogram,
+    deliveries: Vec<Counter>,
+    delivery_seconds: Histogram,
+    gaps: Vec<Counter>,
+    pub lag: Gauge,
+    pub unacknowledged: Gauge,
+    pub trimmed: Counter,
+    pub overrun: Counter,
+}
+
+impl OfClass {
+    fn new(make: &Make<'_>, class: &str) -> Self {
+        let each = |name: Name, label: &'static str, values: Vec<&'static str>| -> Vec<Counter> {
+            values.into_iter().map(|value| make.counter(name, &[("class", class), (label, value)])).collect()
+        };
+        let one = [("class", class)];
         Self {
+            publishes: each(
+                Name::Publishes,
+                "outcome",
+                Outcome::ALL.iter().map(|outcome| outcome.as_str()).collect(),
+            ),
+            publish_seconds: make.histogram(Name::PublishSeconds, &one),
+            deliveries: each(Name::Deliveries, "path", Path::ALL.iter().map(|path| path.as_str()).collect()),
+            delivery_seconds: make.histogram(Name::DeliverySeconds, &one),
+            gaps: each(Name::Gaps, "reason", vec!["trimmed", "rewound"]),
+            lag: make.gauge(Name::Lag, &one),
+            unacknowledged: make.gauge(Name::Unacknowledged, &one),
+            trimmed: make.counter(Name::Trimmed, &one),
+            overrun: make.counter(Name::Overrun, &one),
+        }
+    }
+
+    /// Counts nothing.
+    fn uncounted() -> Self {
+        Self {
+            publishes: Outcome::ALL.iter().map(|_| Counter::noop()).collect(),
+            publish_seconds: Histogram::noop(),
+            deliveries: Path::ALL.iter().map(|_| Counter::noop()).collect(),
+            delivery_seconds: Histogram::noop(),
+            gaps: vec![Counter::noop(), Counter::noop()],
+            lag: Gauge::noop(),
+            unacknowledged: Gauge::noop(),
+            trimmed: Counter::noop(),
+            overrun: Counter::noop(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Metrics of a server whose rooms are of these classes.
+    pub fn new(rooms: &RoomPolicies) -> Self {
+        let recorder = recorder();
+        let make = Make(&recorder);
+        let classes = Classes::new(rooms);
+        let mut by_class: Vec<OfClass> =
+            classes.labels().iter().map(|class| OfClass::new(&make, class)).collect();
+        by_class.push(OfClass::uncounted());
+        let counters = |name: Name, label: &'static str, values: Vec<&'static str>| -> Vec<Counter> {
+            values.into_iter().map(|value| make.counter(name, &[(label, value)])).collect()
+        };
+        macro_rules! each {
+            ($name:ident, $label:literal, $values:ident) => {
+                counters(Name::$name, $label, $values::ALL.iter().map(|value| value.as_str()).collect())
+            };
+        }
+        make.gauge(Name::Build, &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
+        Self {
+            process: Process::new(
+                &recorder,
+                each!(ContextSwitches, "kind", Switch),
+                each!(SystemCalls, "kind", Direction),
+                make.gauge(Name::MemoryLimit, &[]),
+                [make.gauge(Name::Tasks, &[]), make.gauge(Name::TaskQueue, &[])],
+            ),
+            classes,
+            by_class,
+            ready: make.gauge(Name::Ready, &[]),
+            canaries: each!(Canaries, "outcome", CanaryOutcome),
+            canary_seconds: make.histogram(Name::CanarySeconds, &[]),
             connections: Transport::ALL
                 .iter()
                 .map(|transport| make.gauge(Name::Connections, &[("transport", transport.as_str())]))
                 .collect(),
-            closed: CloseCode::ALL
-                .iter()
-                .map(|code| make.counter(Name::Closed, &[("code", code.as_str())]))
-                .collect(),
-            publishes: Outcome::ALL
-                .iter()
-                .map(|outcome| make.counter(Name::Publishes, &[("outcome", outcome.as_str())]))
-                .collect(),
-            publish_seconds: make.histogram(Name::PublishSeconds, &[]),
-            deliveries: Path::ALL
-                .iter()
-                .map(|path| make.counter(Name::Deliveries, &[("path", path.as_str())]))
-                .collect(),
-            delivery_seconds: make.histogram(Name::DeliverySeconds, &[]),
+            connection_limit: make.gauge(Name::ConnectionLimit, &[]),
+            opened: each!(Opened, "transport", Transport),
+            closed: each!(Closed, "code", CloseCode),
             signals: make.counter(Name::Signals, &[]),
             acks: make.counter(Name::Acks, &[]),
             ack_writes: make.counter(Name::AckWrites, &[]),
-            catch_ups: CatchUpReason::ALL
-                .iter()
-                .map(|reason| make.counter(Name::CatchUps, &[("reason", reason.as_str())]))
-                .collect(),
-            gaps: ["trimmed", "rewound"].map(|reason| make.counter(Name::Gaps, &[("reason", reason)])).into(),
-            holes: Hole::ALL
-                .iter()
-                .map(|hole| make.counter(Name::Holes, &[("found_by", hole.as_str())]))
-                .collect(),
+            catch_ups: each!(CatchUps, "reason", CatchUpReason),
+            holes: each!(Holes, "found_by", Hole),
             subscriptions: make.gauge(Name::Subscriptions, &[]),
             catching_up: make.gauge(Name::CatchingUp, &[]),
             rooms: make.gauge(Name::Rooms, &[]),
@@ -109,10 +177,8 @@ impl Default for Metrics {
             received_bytes: make.counter(Name::ReceivedBytes, &[]),
             queued: make.gauge(Name::Queued, &[]),
             queued_bytes: make.gauge(Name::QueuedBytes, &[]),
-            full_queues: Queue::ALL
-                .iter()
-                .map(|queue| make.counter(Name::FullQueues, &[("queue", queue.as_str())]))
-                .collect(),
+            outbox_bytes: make.gauge(Name::OutboxBytes, &[]),
+            full_queues: each!(FullQueues, "queue", Queue),
             redis_calls: RedisCall::ALL
                 .iter()
                 .map(|call| {
@@ -125,22 +191,21 @@ impl Default for Metrics {
                 .iter()
                 .map(|call| make.histogram(Name::RedisSeconds, &[("call", call.as_str())]))
                 .collect(),
-            lag: make.gauge(Name::Lag, &[]),
-            trimmed: make.counter(Name::Trimmed, &[]),
-            overrun: make.counter(Name::Overrun, &[]),
             janitor: make.gauge(Name::Janitor, &[]),
-            redis_up: make.gauge(Name::Ready, &[]),
+            redis_up: make.gauge(Name::RedisUp, &[]),
             durability: make.gauge(Name::Durability, &[]),
             embedded_up: make.gauge(Name::EmbeddedUp, &[]),
             embedded_restarts: make.counter(Name::EmbeddedRestarts, &[]),
+            key_sets: each!(KeySets, "outcome", Success),
+            task_delay: make.histogram(Name::TaskDelay, &[]),
             handle: recorder.handle(),
+            recorder,
         }
     }
-}
 
-impl Metrics {
     /// Everything as Prometheus reads it.
     pub fn render(&self) -> String {
+        self.process.sample(&self.recorder);
         self.handle.render()
     }
 
@@ -149,9 +214,35 @@ impl Metrics {
         self.handle.run_upkeep();
     }
 
+    /// The class of a room.
+    pub fn class(&self, room: &RoomName) -> Class {
+        self.classes.of(room)
+    }
+
+    /// What is counted for a class.
+    pub fn of(&self, class: Class) -> &OfClass {
+        &self.by_class[class.index()]
+    }
+
+    /// What is counted for each class but that of probes, in the order of [`Class::index`].
+    pub fn each_class(&self) -> &[OfClass] {
+        &self.by_class[..self.classes.labels().len()]
+    }
+
+    /// A probe came back, or did not.
+    pub fn canary(&self, outcome: CanaryOutcome) {
+        self.canaries[outcome as usize].increment(1);
+    }
+
     /// The connections of a transport.
     pub fn connections(&self, transport: Transport) -> &Gauge {
         &self.connections[transport as usize]
+    }
+
+    /// A client opened a connection.
+    pub fn opened(&self, transport: Transport) {
+        self.opened[transport as usize].increment(1);
+        self.connections(transport).increment(1);
     }
 
     /// A connection was closed by the server.
@@ -160,14 +251,20 @@ impl Metrics {
     }
 
     /// A publish came to its end.
-    pub fn published(&self, outcome: Outcome, started: Instant) {
-        self.publishes[outcome as usize].increment(1);
-        self.publish_seconds.record(started.elapsed());
+    pub fn published(&self, class: Class, outcome: Outcome, started: Instant) {
+        let counted = self.of(class);
+        counted.publishes[outcome as usize].increment(1);
+        counted.publish_seconds.record(started.elapsed());
     }
 
     /// Messages were handed to subscribers.
-    pub fn delivered(&self, path: Path, messages: usize) {
-        self.deliveries[path as usize].increment(messages as u64);
+    pub fn delivered(&self, class: Class, path: Path, messages: usize) {
+        self.of(class).deliveries[path as usize].increment(messages as u64);
+    }
+
+    /// A message was written to a live subscriber's socket so long after its append.
+    pub fn delivered_after(&self, class: Class, seconds: f64) {
+        self.of(class).delivery_seconds.record(seconds);
     }
 
     /// A subscription began to catch up.
@@ -176,8 +273,8 @@ impl Metrics {
     }
 
     /// A subscriber was told of a gap.
-    pub fn gap(&self, reason: GapReason) {
-        self.gaps[reason as usize].increment(1);
+    pub fn gap(&self, class: Class, reason: GapReason) {
+        self.of(class).gaps[reason as usize].increment(1);
     }
 
     /// A hole was found in what the bell brought.
@@ -195,48 +292,82 @@ impl Metrics {
         self.redis_calls[call as usize][usize::from(!ok)].increment(1);
         self.redis_seconds[call as usize].record(elapsed);
     }
+
+    /// The JWK set was read again, or could not be.
+    pub fn key_set(&self, outcome: Success) {
+        self.key_sets[outcome as usize].increment(1);
+    }
+}
+
+/// A recorder that knows what each metric means. Buckets, and not native histograms: the exporter shows those only over
+/// protobuf, where a plain reader of `/metrics` would find nothing.
+fn recorder() -> PrometheusRecorder {
+    let fine = FINE.iter().map(|name| (Matcher::Full(name.as_str().into()), &FINE_BUCKETS[..]));
+    let builder = std::iter::once((Matcher::Suffix("_seconds".into()), &BUCKETS[..]))
+        .chain(fine)
+        .try_fold(PrometheusBuilder::new(), |builder, (matcher, buckets)| {
+            builder.set_buckets_for_metric(matcher, buckets)
+        });
+    let recorder = builder.unwrap_or_else(|_no_buckets| PrometheusBuilder::new()).build_recorder();
+    for name in Name::ALL {
+        let (key, help) = (KeyName::from(name.as_str()), name.help().into());
+        match name.kind() {
+            Kind::Counter => recorder.describe_counter(key, None, help),
+            Kind::Gauge => recorder.describe_gauge(key, None, help),
+            Kind::Histogram => recorder.describe_histogram(key, None, help),
+        }
+    }
+    recorder
 }
 
 struct Make<'a>(&'a PrometheusRecorder);
 
 impl Make<'_> {
-    fn counter(&self, name: Name, labels: &[(&'static str, &'static str)]) -> Counter {
+    fn counter(&self, name: Name, labels: &[(&'static str, &str)]) -> Counter {
         self.0.register_counter(&key(name, labels), &METADATA)
     }
 
-    fn gauge(&self, name: Name, labels: &[(&'static str, &'static str)]) -> Gauge {
+    fn gauge(&self, name: Name, labels: &[(&'static str, &str)]) -> Gauge {
         self.0.register_gauge(&key(name, labels), &METADATA)
     }
 
-    fn histogram(&self, name: Name, labels: &[(&'static str, &'static str)]) -> Histogram {
+    fn histogram(&self, name: Name, labels: &[(&'static str, &str)]) -> Histogram {
         self.0.register_histogram(&key(name, labels), &METADATA)
     }
 }
 
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
 
-fn key(name: Name, labels: &[(&'static str, &'static str)]) -> Key {
+fn key(name: Name, labels: &[(&'static str, &str)]) -> Key {
     let labels: Vec<Label> =
-        labels.iter().map(|(name, value)| Label::from_static_parts(name, value)).collect();
+        labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned())).collect();
     Key::from_parts(name.as_str(), labels)
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     #[test]
     fn every_metric_is_rendered_from_the_start() {
-        let metrics = Metrics::default();
-        metrics.gap(GapReason::Rewound);
+        let config = Config::load(None, std::iter::empty(), Vec::new()).unwrap();
+        let metrics = Metrics::new(&config.rooms);
+        let class = metrics.class(&"room".parse().unwrap());
+        metrics.gap(class, GapReason::Rewound);
+        metrics.gap(metrics.class(&RoomName::canary("me")), GapReason::Rewound);
         metrics.redis_call(RedisCall::Append, Duration::from_millis(3), false);
-        metrics.publish_seconds.record(0.1);
-        metrics.delivery_seconds.record(0.1);
+        metrics.published(class, Outcome::Stored, Instant::now());
+        metrics.delivered_after(class, 0.1);
+        metrics.canary_seconds.record(0.1);
+        metrics.task_delay.record(0.1);
         let text = metrics.render();
         for name in Name::ALL {
             assert!(text.contains(&format!("# HELP {} ", name.as_str())), "{}", name.as_str());
         }
-        assert!(text.contains("roomlog_gaps_total{reason=\"rewound\"} 1"));
+        assert!(text.contains("roomlog_gaps_total{class=\"other\",reason=\"rewound\"} 1"));
         assert!(text.contains("roomlog_redis_calls_total{call=\"append\",outcome=\"failed\"} 1"));
+        assert!(text.contains("process_resident_memory_bytes "));
     }
 }

@@ -1,8 +1,13 @@
 //! What operators see: metrics and logs.
 
+mod class;
 pub mod logs;
 mod metrics;
 mod names;
+mod process;
 
+pub use class::Class;
 pub use metrics::{Metrics, Shared};
-pub use names::{CatchUpReason, Hole, Name, Outcome, Path, Queue, RedisCall, Transport};
+pub use names::{
+    CanaryOutcome, CatchUpReason, Hole, Kind, Name, Outcome, Path, Queue, RedisCall, Success, Transport,
+};

@@ -42,17 +42,23 @@ macro_rules! names {
 }
 
 names! {
+    Build = "roomlog_build_info", Gauge, "1, with the version of the program";
+    Ready = "roomlog_ready", Gauge, "1 while the node is ready: its own probe came back a moment ago, and it does not end";
+    Canaries = "roomlog_canaries_total", Counter, "Probes that the node published to itself, by outcome";
+    CanarySeconds = "roomlog_canary_seconds", Histogram, "From a probe's publish until it came back by the bell and was read from the log";
     Connections = "roomlog_connections", Gauge, "Connections open now, by transport";
+    ConnectionLimit = "roomlog_connections_limit", Gauge, "Connections that the node takes (limits.connections)";
+    Opened = "roomlog_connections_opened_total", Counter, "Connections that clients opened, by transport";
     Closed = "roomlog_connections_closed_total", Counter, "Connections that the server closed, by code";
-    Publishes = "roomlog_publishes_total", Counter, "Messages that clients published, by outcome";
-    PublishSeconds = "roomlog_publish_seconds", Histogram, "From a publish's arrival to its confirmation by Redis";
-    Deliveries = "roomlog_deliveries_total", Counter, "Messages handed to subscribers, by path";
-    DeliverySeconds = "roomlog_delivery_seconds", Histogram, "From a message's append to the write on a live subscriber's socket; one subscriber a message is measured, by the clocks of Redis and of this node";
+    Publishes = "roomlog_publishes_total", Counter, "Messages that clients published, by room class and outcome";
+    PublishSeconds = "roomlog_publish_seconds", Histogram, "From a publish's arrival to its confirmation by Redis, by room class";
+    Deliveries = "roomlog_deliveries_total", Counter, "Messages handed to subscribers, by room class and path";
+    DeliverySeconds = "roomlog_delivery_seconds", Histogram, "From a message's append to the write on a live subscriber's socket, by room class; one subscriber a message is measured, by the clocks of Redis and of this node";
     Signals = "roomlog_signals_total", Counter, "Signals handed to subscribers";
     Acks = "roomlog_acks_total", Counter, "Acknowledgements that clients sent";
     AckWrites = "roomlog_ack_writes_total", Counter, "Positions written to Redis, each standing for one or more acknowledgements";
     CatchUps = "roomlog_catch_ups_total", Counter, "Times a subscription began to catch up, by reason";
-    Gaps = "roomlog_gaps_total", Counter, "Gaps that subscribers were told of, by reason";
+    Gaps = "roomlog_gaps_total", Counter, "Gaps that subscribers were told of, by room class and reason";
     Holes = "roomlog_holes_total", Counter, "Holes in what the bell brought, filled by reading the log, by how they were found";
     Subscriptions = "roomlog_subscriptions", Gauge, "Subscriptions of this node's connections";
     CatchingUp = "roomlog_subscriptions_catching_up", Gauge, "Of these, those that read the log at their own pace";
@@ -62,17 +68,26 @@ names! {
     ReceivedBytes = "roomlog_received_bytes_total", Counter, "Bytes of WebSocket messages read from clients";
     Queued = "roomlog_append_queue_messages", Gauge, "Messages that wait to be appended";
     QueuedBytes = "roomlog_append_queue_bytes", Gauge, "Bytes of messages that wait to be appended";
+    OutboxBytes = "roomlog_outbox_bytes", Gauge, "Bytes that wait for clients to take them";
     FullQueues = "roomlog_full_queues_total", Counter, "Times a bounded queue was full, by queue; what happens then is in docs/operations.md";
     RedisCalls = "roomlog_redis_calls_total", Counter, "Commands sent to Redis, by call and outcome";
     RedisSeconds = "roomlog_redis_call_seconds", Histogram, "From sending a command to its reply, by call";
-    Lag = "roomlog_subscription_lag_messages", Gauge, "Messages that the durable subscription furthest behind has not acknowledged, as the janitor last saw it";
-    Trimmed = "roomlog_trimmed_messages_total", Counter, "Messages that retention removed";
-    Overrun = "roomlog_trimmed_unacknowledged_total", Counter, "Messages that retention removed before a durable subscription had acknowledged them, counted for each subscription";
+    Lag = "roomlog_subscription_lag_messages", Gauge, "Messages that the durable subscription furthest behind has not acknowledged, by room class, as the janitor last saw it; 0 on other nodes";
+    Unacknowledged = "roomlog_oldest_unacknowledged_seconds", Gauge, "Age of the oldest message that a durable subscription has not acknowledged, by room class, as the janitor last saw it; 0 on other nodes";
+    Trimmed = "roomlog_trimmed_messages_total", Counter, "Messages that retention removed, by room class";
+    Overrun = "roomlog_trimmed_unacknowledged_total", Counter, "Messages that retention removed before a durable subscription had acknowledged them, by room class, counted for each subscription";
     Janitor = "roomlog_janitor", Gauge, "1 while this node is the janitor";
-    Ready = "roomlog_redis_up", Gauge, "1 while Redis answers";
+    RedisUp = "roomlog_redis_up", Gauge, "1 while Redis answers";
     Durability = "roomlog_durability_as_wanted", Gauge, "1 if Redis is configured for the durability asked for";
     EmbeddedUp = "roomlog_embedded_redis_up", Gauge, "1 while the embedded Redis runs";
     EmbeddedRestarts = "roomlog_embedded_redis_restarts_total", Counter, "Times the embedded Redis was started again";
+    KeySets = "roomlog_jwks_refreshes_total", Counter, "Readings of the JWK set at auth.jwks_url, by outcome; after a failed one the last good set stays in force";
+    TaskDelay = "roomlog_task_delay_seconds", Histogram, "How much later than its time a task was run that sleeps for a moment, again and again: how long all tasks wait for a turn";
+    Tasks = "roomlog_tasks", Gauge, "Tasks that live in the runtime";
+    TaskQueue = "roomlog_task_queue", Gauge, "Tasks that wait in the runtime's global queue";
+    ContextSwitches = "roomlog_context_switches_total", Counter, "Context switches of the process, by kind";
+    SystemCalls = "roomlog_io_calls_total", Counter, "System calls that read and write, by kind, as /proc/self/io counts them";
+    MemoryLimit = "roomlog_memory_limit_bytes", Gauge, "Memory that the process may take: its control group's limit, or all that the machine has";
 }
 
 macro_rules! label {
@@ -104,6 +119,46 @@ label!(
         Events = "sse",
         /// Long polling.
         Poll = "poll",
+    }
+);
+
+label!(
+    /// What became of a probe.
+    CanaryOutcome {
+        /// It came back.
+        Returned = "returned",
+        /// It did not, in time.
+        Lost = "lost",
+    }
+);
+
+label!(
+    /// How a task came to be off the processor.
+    Switch {
+        /// It waited for something.
+        Voluntary = "voluntary",
+        /// Another was given its turn.
+        Involuntary = "involuntary",
+    }
+);
+
+label!(
+    /// The direction of a system call.
+    Direction {
+        /// Reads.
+        Read = "read",
+        /// Writes.
+        Write = "write",
+    }
+);
+
+label!(
+    /// What became of something that either works or fails.
+    Success {
+        /// It worked.
+        Ok = "ok",
+        /// It failed.
+        Failed = "failed",
     }
 );
 

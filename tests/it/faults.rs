@@ -8,7 +8,7 @@ use tokio::time::{interval, timeout};
 use uuid::Uuid;
 
 use crate::harness::{
-    Client, DEADLINE, Redis, Server, Upgrade, eventually, everything, id_of, ids, seq, seqs,
+    Client, DEADLINE, Redis, Rest, Server, Upgrade, eventually, everything, id_of, ids, seq, seqs,
 };
 
 fn publish(key: &str, data: Value) -> Value {
@@ -84,6 +84,37 @@ async fn redis_is_frozen_for_ten_seconds() {
     let redis = Redis::start().await;
     redis_goes_away(redis, |redis| redis.pause(), async |redis| redis.resume()).await;
 }
+
+/// The live copies of another node's messages come again too, not only what the comparison of positions finds.
+#[tokio::test]
+async fn the_bell_is_heard_again_after_redis_was_frozen() {
+    let redis = Redis::start().await;
+    let (one, two) = (Server::on(&redis.url()).await, Server::with(&redis.url(), &NO_CHECKS).await);
+    let mut writer = Client::connect(&one, &everything("ann")).await;
+    let mut far = Client::connect(&two, &everything("bob")).await;
+    far.join("room").await;
+    writer.deliver("room", &mut far).await;
+    for server in [&one, &two] {
+        let rest = Rest::anonymous(server);
+        eventually("it is ready", async || rest.get("/readyz").await.status == 200).await;
+    }
+    redis.pause();
+    for server in [&one, &two] {
+        let rest = Rest::anonymous(server);
+        eventually("it is not ready", async || rest.get("/readyz").await.status == 503).await;
+    }
+    redis.resume();
+    for server in [&one, &two] {
+        let rest = Rest::anonymous(server);
+        eventually("it is ready again", async || rest.get("/readyz").await.status == 200).await;
+    }
+    for _ in 0..10 {
+        writer.deliver("room", &mut far).await;
+    }
+}
+
+/// Positions are compared so seldom that only the bell can bring a message in time.
+const NO_CHECKS: [(&str, &str); 1] = [("ROOMLOG_HUB__CHECK_INTERVAL", "1h")];
 
 #[tokio::test]
 async fn what_needs_redis_fails_in_time_without_it_and_works_again_with_it() {

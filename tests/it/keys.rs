@@ -92,7 +92,7 @@ async fn issuer_and_audience_are_checked_where_they_are_configured() {
 }
 
 /// Serves a text over HTTP to whoever asks, as it is at that time.
-async fn serve(text: Arc<Mutex<String>>) -> String {
+pub(crate) async fn serve(text: Arc<Mutex<String>>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/jwks.json", listener.local_addr().unwrap());
     tokio::spawn(async move {

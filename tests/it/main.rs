@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod alerts;
 mod bench;
 mod chaos;
 mod cli;
@@ -17,6 +18,7 @@ mod faults;
 mod history;
 mod keys;
 mod malformed;
+mod observability;
 mod publish;
 mod readme;
 mod rest;

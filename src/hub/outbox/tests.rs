@@ -2,17 +2,29 @@
 #![allow(clippy::unwrap_used)]
 
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures_util::future::poll_immediate;
+use futures_util::future::{FutureExt, poll_immediate};
+use proptest::prelude::*;
 
 use super::*;
+
+const TIMED: Timed = Timed { appended: 1, class: Class::FIRST };
+
+fn with_limit(limit: usize) -> Arc<Outbox> {
+    Arc::new(Outbox::new(limit))
+}
+
+fn offer(outbox: &Arc<Outbox>, part: Part) -> bool {
+    Writes::default().offer(outbox, part)
+}
 
 fn bytes(length: usize) -> Bytes {
     vec![0; length].into()
 }
 
 fn live(length: usize) -> Part {
-    Part { bytes: bytes(length), appended: Some(1) }
+    Part { bytes: bytes(length), timed: Some(TIMED) }
 }
 
 /// The lengths of what is taken, in order.
@@ -22,18 +34,18 @@ async fn taken(outbox: &Outbox, most: usize) -> Vec<usize> {
 
 #[tokio::test]
 async fn live_parts_are_refused_while_it_is_over_its_limit() {
-    let outbox = Outbox::new(10);
-    assert!(outbox.offer(live(4)) && outbox.offer(live(6)), "at the limit there is still room");
-    assert!(outbox.offer(live(1)));
-    assert!(!outbox.offer(live(1)));
+    let outbox = with_limit(10);
+    assert!(offer(&outbox, live(4)) && offer(&outbox, live(6)), "at the limit there is still room");
+    assert!(offer(&outbox, live(1)));
+    assert!(!offer(&outbox, live(1)));
     assert_eq!(taken(&outbox, 1).await, [4]);
-    assert!(outbox.offer(live(2)));
+    assert!(offer(&outbox, live(2)));
     assert_eq!(taken(&outbox, 9).await, [6, 1, 2]);
 }
 
 #[tokio::test]
 async fn answers_and_pages_are_always_taken() {
-    let outbox = Outbox::new(0);
+    let outbox = with_limit(0);
     outbox.push(bytes(100));
     outbox.push(bytes(200));
     assert_eq!(taken(&outbox, 9).await, [100, 200]);
@@ -41,16 +53,16 @@ async fn answers_and_pages_are_always_taken() {
 
 #[tokio::test]
 async fn the_time_of_a_live_part_goes_with_it() {
-    let outbox = Outbox::new(10);
-    assert!(outbox.offer(live(1)));
+    let outbox = with_limit(10);
+    assert!(offer(&outbox, live(1)));
     outbox.push(bytes(1));
-    let times: Vec<_> = outbox.take(9).await.iter().map(|part| part.appended).collect();
-    assert_eq!(times, [Some(1), None]);
+    let times: Vec<_> = outbox.take(9).await.iter().map(|part| part.timed).collect();
+    assert_eq!(times, [Some(TIMED), None]);
 }
 
 #[tokio::test]
 async fn whoever_waits_for_something_to_write_is_woken() {
-    let outbox = Outbox::new(10);
+    let outbox = with_limit(10);
     let mut take = pin!(taken(&outbox, 9));
     assert_eq!(poll_immediate(&mut take).await, None);
     outbox.push(bytes(3));
@@ -60,7 +72,7 @@ async fn whoever_waits_for_something_to_write_is_woken() {
 /// A writer waits for other things too, and drops the wait that was not first.
 #[tokio::test]
 async fn a_wait_that_is_dropped_loses_nothing() {
-    let outbox = Outbox::new(10);
+    let outbox = with_limit(10);
     {
         let mut take = pin!(taken(&outbox, 9));
         assert_eq!(poll_immediate(&mut take).await, None);
@@ -72,7 +84,7 @@ async fn a_wait_that_is_dropped_loses_nothing() {
 
 #[tokio::test]
 async fn there_is_room_for_answers_as_soon_as_no_more_than_the_limit_is_queued() {
-    let outbox = Outbox::new(8);
+    let outbox = with_limit(8);
     [4, 1, 5].into_iter().for_each(|length| outbox.push(bytes(length)));
     let mut room = pin!(outbox.has_room());
     assert_eq!(poll_immediate(&mut room).await, None);
@@ -82,7 +94,7 @@ async fn there_is_room_for_answers_as_soon_as_no_more_than_the_limit_is_queued()
 
 #[tokio::test]
 async fn there_is_room_for_pages_at_a_quarter_of_the_limit() {
-    let outbox = Outbox::new(8);
+    let outbox = with_limit(8);
     [1, 3, 2].into_iter().for_each(|length| outbox.push(bytes(length)));
     let mut turn = pin!(outbox.turn());
     assert!(poll_immediate(&mut turn).await.is_none());
@@ -95,7 +107,7 @@ async fn there_is_room_for_pages_at_a_quarter_of_the_limit() {
 /// What was taken may still be on its way to the socket until the writer comes back for more.
 #[tokio::test]
 async fn something_waits_until_the_writer_comes_back_and_finds_nothing() {
-    let outbox = Outbox::new(8);
+    let outbox = with_limit(8);
     assert!(!outbox.is_waiting());
     outbox.push(bytes(1));
     assert!(outbox.is_waiting());
@@ -107,7 +119,7 @@ async fn something_waits_until_the_writer_comes_back_and_finds_nothing() {
 
 #[tokio::test]
 async fn one_reads_at_a_time_and_only_when_there_is_room() {
-    let outbox = Outbox::new(8);
+    let outbox = with_limit(8);
     let first = outbox.turn().await.unwrap();
     let mut second = pin!(outbox.turn());
     assert!(poll_immediate(&mut second).await.is_none());
@@ -120,7 +132,7 @@ async fn one_reads_at_a_time_and_only_when_there_is_room() {
 
 #[tokio::test]
 async fn a_turn_whose_wait_is_dropped_goes_to_the_next() {
-    let outbox = Outbox::new(8);
+    let outbox = with_limit(8);
     outbox.push(bytes(8));
     {
         let mut first = pin!(outbox.turn());
@@ -132,13 +144,13 @@ async fn a_turn_whose_wait_is_dropped_goes_to_the_next() {
 
 #[tokio::test]
 async fn what_is_queued_is_written_after_a_close_and_then_it_ends() {
-    let outbox = Outbox::new(8);
+    let outbox = with_limit(8);
     outbox.push(bytes(1));
     outbox.push(bytes(2));
     outbox.close();
     assert!(outbox.is_closed());
     outbox.push(bytes(3));
-    assert!(outbox.offer(live(4)), "nobody falls back to reading for a client that is gone");
+    assert!(offer(&outbox, live(4)), "nobody falls back to reading for a client that is gone");
     assert_eq!(taken(&outbox, 1).await, [1]);
     assert_eq!(taken(&outbox, 9).await, [2]);
     assert!(taken(&outbox, 9).await.is_empty());
@@ -147,13 +159,13 @@ async fn what_is_queued_is_written_after_a_close_and_then_it_ends() {
 
 #[tokio::test]
 async fn a_close_wakes_all_who_wait() {
-    let outbox = Outbox::new(8);
+    let outbox = with_limit(8);
     let mut take = pin!(taken(&outbox, 9));
     assert_eq!(poll_immediate(&mut take).await, None);
     outbox.close();
     assert!(take.await.is_empty());
 
-    let outbox = Outbox::new(8);
+    let outbox = with_limit(8);
     outbox.push(bytes(9));
     let (mut room, mut first, mut second) =
         (pin!(outbox.has_room()), pin!(outbox.turn()), pin!(outbox.turn()));
@@ -168,10 +180,137 @@ async fn a_close_wakes_all_who_wait() {
 
 #[tokio::test]
 async fn an_abandoned_queue_forgets_what_it_held() {
-    let outbox = Outbox::new(8);
+    let outbox = with_limit(8);
     outbox.push(bytes(100));
     outbox.abandon();
     assert!(outbox.is_closed());
     assert!(taken(&outbox, 9).await.is_empty());
     assert!(!outbox.has_room().await);
+}
+
+/// A socket that takes what the test lets it take.
+#[derive(Debug, Default)]
+struct Socket {
+    had: Mutex<Vec<u8>>,
+    /// The lengths of its writes.
+    writes: Mutex<Vec<usize>>,
+    /// How much it takes, at once and in all, before it would block.
+    takes: Mutex<VecDeque<usize>>,
+    free: Notify,
+    broken: AtomicBool,
+    delivered: Mutex<Vec<u64>>,
+}
+
+impl Socket {
+    fn let_take(&self, takes: &[usize]) {
+        self.takes.lock().extend(takes);
+        self.free.notify_one();
+    }
+}
+
+impl Sink for Arc<Socket> {
+    fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        if self.broken.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let count = self.takes.lock().pop_front().ok_or(io::ErrorKind::WouldBlock)?;
+        let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).take(count).collect();
+        self.had.lock().extend_from_slice(&bytes);
+        self.writes.lock().push(bytes.len());
+        Ok(bytes.len())
+    }
+
+    fn writable(&self) -> BoxFuture<'_, io::Result<()>> {
+        self.free.notified().map(Ok).boxed()
+    }
+
+    fn delivered(&self, message: Timed) {
+        self.delivered.lock().push(message.appended);
+    }
+}
+
+fn to_socket(takes: &[usize]) -> (Arc<Outbox>, Arc<Socket>) {
+    let socket = Arc::new(Socket::default());
+    socket.let_take(takes);
+    (Arc::new(Outbox::to(socket.clone(), 1000)), socket)
+}
+
+#[tokio::test]
+async fn what_the_socket_takes_is_written_at_once() {
+    let (outbox, socket) = to_socket(&[100, 100]);
+    outbox.push(bytes(3));
+    outbox.push(bytes(4));
+    assert_eq!(*socket.writes.lock(), [3, 4]);
+    assert!(!outbox.is_waiting());
+}
+
+#[tokio::test]
+async fn what_is_gathered_is_written_together_and_in_order_with_the_rest() {
+    let (outbox, socket) = to_socket(&[100]);
+    let mut writes = Writes::default();
+    assert!(writes.offer(&outbox, live(1)));
+    writes.push(&outbox, bytes(2));
+    outbox.push(bytes(3));
+    assert!(socket.writes.lock().is_empty(), "whoever queued first writes");
+    drop(writes);
+    assert_eq!((&*socket.writes.lock(), &*socket.delivered.lock()), (&vec![6], &vec![1]));
+}
+
+#[tokio::test]
+async fn all_of_many_outboxes_are_written() {
+    let sockets: Vec<_> = (0..3 * WRITES_AT_ONCE).map(|_| to_socket(&[100])).collect();
+    let mut writes = Writes::default();
+    sockets.iter().for_each(|(outbox, _)| writes.push(outbox, bytes(1)));
+    drop(writes);
+    for (outbox, socket) in &sockets {
+        outbox.written().await;
+        assert_eq!(*socket.writes.lock(), [1]);
+    }
+}
+
+#[tokio::test]
+async fn a_socket_that_breaks_ends_its_outbox() {
+    let (outbox, socket) = to_socket(&[]);
+    outbox.push(bytes(2000));
+    let mut room = pin!(outbox.has_room());
+    assert_eq!(poll_immediate(&mut room).await, None);
+    socket.broken.store(true, Ordering::Relaxed);
+    socket.free.notify_one();
+    assert!(!room.await);
+    outbox.written().await;
+    outbox.push(bytes(1));
+    assert!(!outbox.is_waiting());
+}
+
+proptest! {
+    #[test]
+    fn every_byte_is_written_once_and_in_order(
+        parts in prop::collection::vec((1..50usize, any::<bool>()), 1..40),
+        takes in prop::collection::vec(1..80usize, 1..60),
+        at_once in 0..10usize,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (outbox, socket) = to_socket(&takes[..at_once.min(takes.len())]);
+            let mut expected = Vec::new();
+            let mut writes = Writes::default();
+            for (index, (length, gathered)) in parts.iter().enumerate() {
+                let part = vec![index as u8; *length];
+                expected.extend_from_slice(&part);
+                if *gathered {
+                    writes.push(&outbox, part.into());
+                } else {
+                    outbox.push(part.into());
+                    tokio::task::yield_now().await;
+                }
+            }
+            drop(writes);
+            socket.let_take(&takes);
+            while outbox.is_waiting() {
+                socket.let_take(&[7]);
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(*socket.had.lock(), expected);
+        });
+    }
 }

@@ -55,7 +55,12 @@ fn each_op_is_understood() {
         request(json!({"op": "publish", "room": "chat", "data": null, "key": key})),
         Request::Publish {
             room: room(),
-            message: Draft { key: key.parse().unwrap(), kind: "message".into(), data: Data::NIL }
+            message: Draft {
+                key: key.parse().unwrap(),
+                new_key: false,
+                kind: "message".into(),
+                data: Data::NIL
+            }
         }
     );
     assert_eq!(

@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -19,6 +20,8 @@ pub struct Redis {
     dir: TempDir,
     place: Place,
     settings: Vec<String>,
+    /// How much longer than it does the disk takes.
+    delay: Duration,
     child: Child,
 }
 
@@ -36,6 +39,11 @@ impl Redis {
     /// Starts one on a port of its own with these settings.
     pub async fn on_port(settings: &[&str]) -> Self {
         Self::start_with(Some(free_port()), settings).await
+    }
+
+    /// Starts one on a port, on a disk that takes so much longer for each sync.
+    pub async fn on_disk_that_takes(delay: Duration, settings: &[&str]) -> Self {
+        Self::start_delayed(Some(free_port()), settings, delay).await
     }
 
     /// Starts a sentinel.
@@ -56,11 +64,15 @@ impl Redis {
 
     /// Starts one on this port, or on a socket where there is none, with these settings.
     pub async fn start_with(port: Option<u16>, settings: &[&str]) -> Self {
+        Self::start_delayed(port, settings, Duration::ZERO).await
+    }
+
+    async fn start_delayed(port: Option<u16>, settings: &[&str], delay: Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let place = port.map_or_else(|| Place::Socket(dir.path().join("redis.sock")), Place::Port);
         let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
-        let child = spawn(&dir, &place, &settings);
-        let mut redis = Self { dir, place, settings, child };
+        let child = spawn(&dir, &place, &settings, delay);
+        let mut redis = Self { dir, place, settings, delay, child };
         redis.wait().await;
         redis
     }
@@ -111,7 +123,7 @@ impl Redis {
 
     /// Starts it again after [`Redis::stop`], with what it kept.
     pub async fn start_again(&mut self) {
-        self.child = spawn(&self.dir, &self.place, &self.settings);
+        self.child = spawn(&self.dir, &self.place, &self.settings, self.delay);
         self.wait().await;
     }
 
@@ -144,10 +156,10 @@ impl Drop for Redis {
     }
 }
 
-fn spawn(dir: &TempDir, place: &Place, settings: &[String]) -> Child {
+fn spawn(dir: &TempDir, place: &Place, settings: &[String], delay: Duration) -> Child {
     let dir = dir.path();
     let start = |program: &str| {
-        let mut command = Command::new(program);
+        let mut command = if delay.is_zero() { Command::new(program) } else { delayed(program, delay) };
         if settings.iter().any(|setting| setting == SENTINEL) {
             // It keeps what it learns in its configuration file, which it must be given first.
             let path = dir.join("sentinel.conf");
@@ -176,6 +188,24 @@ fn spawn(dir: &TempDir, place: &Place, settings: &[String]) -> Child {
     start("redis-server")
         .or_else(|_| start("valkey-server"))
         .expect("a redis-server or valkey-server on PATH; `make deps` installs one")
+}
+
+/// A program whose syncs to the disk take longer. strace is apart from it (`-D`), so that the child is the program itself.
+fn delayed(program: &str, delay: Duration) -> Command {
+    let mut command = Command::new("strace");
+    command.args([
+        "-D",
+        "-f",
+        "--seccomp-bpf",
+        "-qqq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=fsync,fdatasync",
+        "-e",
+    ]);
+    command.arg(format!("inject=fsync,fdatasync:delay_enter={}", delay.as_micros())).arg(program);
+    command
 }
 
 /// A port that nothing uses, nor the one 10,000 above it, which is a cluster node's second. Both are below the range

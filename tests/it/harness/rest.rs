@@ -50,9 +50,14 @@ impl Rest {
 
     /// Requests to this server without a token.
     pub fn anonymous(server: &Server) -> Self {
+        Self::at(&server.url())
+    }
+
+    /// Requests to another server than ours.
+    pub fn at(url: &str) -> Self {
         let _installed_by_another_test = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().no_proxy().build().unwrap();
-        Self { client, url: server.url(), token: None }
+        Self { client, url: url.to_owned(), token: None }
     }
 
     /// A request to be completed.

@@ -56,7 +56,8 @@ impl Server {
         Self::listen("127.0.0.1:0", args, env).await
     }
 
-    async fn listen(address: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
+    /// Starts it at this address.
+    pub async fn listen(address: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
         let args: Vec<_> = ["serve", "--listen", address].iter().chain(args).copied().collect();
         let mut child =
             command(&args, env).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary");

@@ -1,0 +1,22 @@
+# The server in a small image. Dependencies are compiled in a layer of their own, which stays until they change.
+FROM rust:1.95-slim-bookworm AS build
+WORKDIR /src
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends gcc=4:12.* libc6-dev=2.36-* make=4.3-* \
+ && rm -rf /var/lib/apt/lists/*
+COPY Cargo.toml Cargo.lock ./
+RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
+ && cargo build --release --locked \
+ && rm -rf src
+COPY README.md ./
+COPY src src
+RUN touch src/main.rs src/lib.rs && cargo build --release --locked && strip target/release/roomlog
+
+FROM gcr.io/distroless/cc-debian12:nonroot
+COPY --from=build /src/target/release/roomlog /usr/local/bin/roomlog
+ENV ROOMLOG_SERVER__LISTEN=0.0.0.0:8080
+EXPOSE 8080
+HEALTHCHECK --interval=5s --timeout=3s --start-period=10s --retries=3 \
+    CMD ["/usr/local/bin/roomlog", "doctor", "--ready"]
+ENTRYPOINT ["/usr/local/bin/roomlog"]
+CMD ["serve"]

@@ -1,0 +1,129 @@
+"""What the dashboards are made of: a few kinds of panels, each with a title, what to do when it looks bad, and a unit.
+
+A panel whose value must be zero says so in its title; the tests hold it to that."""
+
+from grafana_foundation_sdk.builders import common, dashboard, heatmap, prometheus, stat, timeseries
+from grafana_foundation_sdk.models import common as options
+from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models import heatmap as heat
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+SOURCE = model.DataSourceRef(type_val="prometheus", uid="prometheus")
+MUST_BE_ZERO = " (must be 0)"
+# The whole width of a dashboard.
+WIDTH = 24
+
+# Selectors with the variables of the dashboards.
+NODE = 'instance=~"$node"'
+CLASS = 'instance=~"$node",class=~"$class"'
+
+
+def rate(metric: str, selector: str = NODE) -> str:
+    return f"rate({metric}{{{selector}}}[$interval])"
+
+
+def quantiles(metric: str, selector: str, by: str = "") -> list[tuple[str, str]]:
+    """p50, p99 and p99.9 of a histogram, as queries with their legends."""
+    labels = f"le,{by}" if by else "le"
+    legend = f" {{{{{by}}}}}" if by else ""
+    summed = f"sum by ({labels}) ({rate(metric + '_bucket', selector)})"
+    return [(f"histogram_quantile({q}, {summed})", name + legend) for q, name in
+            [(0.5, "p50"), (0.99, "p99"), (0.999, "p99.9")]]
+
+
+def worst_nodes(expression: str) -> list[tuple[str, str]]:
+    """The ten nodes where a figure is largest: readable with one node, and with two hundred."""
+    return [(f"topk(10, {expression})", "{{instance}}")]
+
+
+def _thresholds(steps: list[tuple[float | None, str]]) -> dashboard.ThresholdsConfig:
+    steps = [model.Threshold(value=value, color=colour) for value, colour in steps]
+    return dashboard.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(steps)
+
+
+def above(warning: float, danger: float | None = None) -> list[tuple[float | None, str]]:
+    """Thresholds of a figure that is better when it is small."""
+    steps = [(None, "green"), (warning, "orange" if danger is not None else "red")]
+    return steps + ([(danger, "red")] if danger is not None else [])
+
+
+def below(danger: float) -> list[tuple[float | None, str]]:
+    """Thresholds of a figure that is better when it is large."""
+    return [(None, "red"), (danger, "green")]
+
+
+def _with_queries(panel, queries: list[tuple[str, str]], instant: bool):
+    for index, (expression, legend) in enumerate(queries):
+        query = prometheus.Dataquery().expr(expression).legend_format(legend).ref_id(chr(ord("A") + index))
+        panel.with_target(query.instant() if instant else query.range())
+    return panel.datasource(SOURCE)
+
+
+def number(title, about, queries, unit="short", thresholds=None, width=4, height=4, none=None):
+    """One figure, or a few."""
+    panel = stat.Panel().title(title).description(about).unit(unit).span(width).height(height)
+    panel.thresholds(_thresholds(thresholds or [(None, "blue")]))
+    panel.color_mode(options.BigValueColorMode.BACKGROUND if thresholds else options.BigValueColorMode.VALUE)
+    panel.graph_mode(options.BigValueGraphMode.NONE)
+    panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+    if none is not None:
+        panel.no_value(none)
+    return _with_queries(panel, queries, instant=True)
+
+
+def zero(title, about, expression, unit="short", width=4):
+    """A figure that is zero, unless something went wrong."""
+    return number(title + MUST_BE_ZERO, about, [(expression, "")], unit, above(0.000001), width)
+
+
+def graph(title, about, queries, unit="short", thresholds=None, width=8, height=8, none=None, stacked=False):
+    """A course over time."""
+    panel = timeseries.Panel().title(title).description(about).unit(unit).span(width).height(height).min(0)
+    panel.line_width(1).fill_opacity(10).show_points(options.VisibilityMode.NEVER)
+    panel.legend(common.VizLegendOptions().display_mode(options.LegendDisplayMode.LIST)
+                 .placement(options.LegendPlacement.BOTTOM).show_legend(True))
+    panel.tooltip(common.VizTooltipOptions().mode(options.TooltipDisplayMode.MULTI).sort(options.SortOrder.DESCENDING))
+    if thresholds:
+        panel.thresholds(_thresholds(thresholds))
+        panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(options.GraphTresholdsStyleMode.DASHED))
+    if stacked:
+        panel.stacking(common.StackingConfig().mode(options.StackingMode.NORMAL))
+    if none is not None:
+        panel.no_value(none)
+    return _with_queries(panel, queries, instant=False)
+
+
+def heat_of(title, about, metric, selector, width=12, height=8):
+    """How all durations of a histogram are spread, over time."""
+    panel = heatmap.Panel().title(title).description(about).span(width).height(height)
+    panel.calculate(False)
+    panel.color(heatmap.HeatmapColorOptions().mode(heat.HeatmapColorMode.SCHEME).scheme("Oranges").steps(64))
+    panel.y_axis(heatmap.YAxisConfig().unit("s"))
+    panel.datasource(SOURCE)
+    expression = f"sum by (le) (increase({metric}_bucket{{{selector}}}[$interval]))"
+    query = prometheus.Dataquery().expr(expression).legend_format("{{le}}").ref_id("A")
+    return panel.with_target(query.format(PromQueryFormat.HEATMAP).range())
+
+
+def board(uid: str, title: str, about: str, with_class: bool) -> dashboard.Dashboard:
+    """An empty dashboard with its variables, and links to the others."""
+    page = dashboard.Dashboard(title).uid(uid).description(about).tags(["roomlog"]).timezone("browser")
+    page.time("now-1h", "now").refresh("10s").readonly().tooltip(model.DashboardCursorSync.CROSSHAIR)
+    link = dashboard.DashboardLink("Other dashboards of Roomlog").type(model.DashboardLinkType.DASHBOARDS)
+    page.link(link.tags(["roomlog"]).keep_time(True).include_vars(True))
+    page.with_variable(_values("node", "Node", "label_values(roomlog_build_info, instance)"))
+    if with_class:
+        page.with_variable(_values("class", "Room class", "label_values(roomlog_publishes_total, class)"))
+    everything = dashboard.IntervalVariable("interval").label("Averaged over")
+    everything.values("1m,5m,15m,1h")
+    return page.with_variable(everything.current(model.VariableOption(selected=True, text="1m", value="1m")))
+
+
+def _values(name: str, label: str, query: str) -> dashboard.QueryVariable:
+    variable = dashboard.QueryVariable(name).label(label).datasource(SOURCE).query(query)
+    variable.multi(True).include_all(True).all_value(".*").refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+    return variable.current(model.VariableOption(selected=True, text="All", value="$__all"))
+
+
+def row(title: str) -> dashboard.Row:
+    return dashboard.Row(title)

@@ -1,0 +1,299 @@
+//! What comes over a WebSocket (RFC 6455, section 5): bytes in, as they come, and whole messages out. Pure.
+//!
+//! It keeps memory only while something is half received, since most connections are silent most of the time. Headers are
+//! read by tungstenite.
+
+use std::collections::VecDeque;
+use std::io::Cursor;
+
+use bytes::Bytes;
+use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+
+use crate::protocol::CloseCode;
+
+/// Longest payload of a control frame.
+const MAX_CONTROL: usize = 125;
+
+/// What a client sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Received {
+    /// A text message.
+    Text(Bytes),
+    /// A binary message.
+    Binary(Bytes),
+    /// It wants this back.
+    Ping(Bytes),
+    /// It lives.
+    Pong,
+    /// It closes, with a code or without.
+    Close(Option<u16>),
+    /// What came is against the rules, and the connection must end.
+    Bad(CloseCode),
+}
+
+/// What has been received of one connection.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    /// The beginning of a frame.
+    partial: Vec<u8>,
+    /// A message of which fragments are still to come.
+    fragments: Option<(Data, Vec<u8>)>,
+    ready: VecDeque<Received>,
+    /// Most bytes of a message.
+    limit: usize,
+    /// After a close, or something bad, nothing more is read.
+    over: bool,
+}
+
+impl Inbox {
+    /// Of messages of at most so many bytes.
+    pub fn new(limit: usize) -> Self {
+        Self { partial: Vec::new(), fragments: None, ready: VecDeque::new(), limit, over: false }
+    }
+
+    /// The next that was received as a whole.
+    pub fn next(&mut self) -> Option<Received> {
+        let next = self.ready.pop_front();
+        if self.ready.is_empty() {
+            self.ready = VecDeque::new();
+        }
+        next
+    }
+
+    /// Takes what has come. Unmasks in place.
+    pub fn take(&mut self, bytes: &mut [u8]) {
+        if self.partial.is_empty() {
+            let used = self.frames(bytes);
+            self.partial = bytes[used..].to_vec();
+        } else {
+            let mut all = std::mem::take(&mut self.partial);
+            all.extend_from_slice(bytes);
+            let used = self.frames(&mut all);
+            all.drain(..used);
+            if !all.is_empty() {
+                self.partial = all;
+            }
+        }
+    }
+
+    /// Takes all whole frames, and says how many bytes they are.
+    fn frames(&mut self, bytes: &mut [u8]) -> usize {
+        let mut used = 0;
+        while !self.over {
+            match self.frame(&mut bytes[used..]) {
+                Ok(Some(length)) => used += length,
+                Ok(None) => return used,
+                Err(code) => {
+                    self.over = true;
+                    self.ready.push_back(Received::Bad(code));
+                }
+            }
+        }
+        bytes.len()
+    }
+
+    /// Takes the first frame, if it is whole, and says how many bytes it is.
+    fn frame(&mut self, bytes: &mut [u8]) -> Result<Option<usize>, CloseCode> {
+        let mut cursor = Cursor::new(&*bytes);
+        let header = FrameHeader::parse(&mut cursor).map_err(|_| CloseCode::Undecodable)?;
+        let Some((header, length)) = header else { return Ok(None) };
+        let start = cursor.position() as usize;
+        let length = usize::try_from(length).map_err(|_| CloseCode::TooLarge)?;
+        self.check(&header, length)?;
+        let end = start + length;
+        let (Some(payload), Some(mask)) = (bytes.get_mut(start..end), header.mask) else { return Ok(None) };
+        for (byte, mask) in payload.iter_mut().zip(mask.iter().cycle()) {
+            *byte ^= mask;
+        }
+        match header.opcode {
+            OpCode::Control(Control::Ping) => {
+                self.ready.push_back(Received::Ping(Bytes::copy_from_slice(payload)))
+            }
+            OpCode::Control(Control::Close) => {
+                self.over = true;
+                let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
+                self.ready.push_back(Received::Close(code));
+            }
+            OpCode::Control(_) => self.ready.push_back(Received::Pong),
+            OpCode::Data(kind) => self.data(kind, payload, header.is_final)?,
+        }
+        Ok(Some(end))
+    }
+
+    /// What must hold of a frame, known before all of it has come.
+    fn check(&self, header: &FrameHeader, length: usize) -> Result<(), CloseCode> {
+        let known =
+            !matches!(header.opcode, OpCode::Data(Data::Reserved(_)) | OpCode::Control(Control::Reserved(_)));
+        let plain = !header.rsv1 && !header.rsv2 && !header.rsv3;
+        let short =
+            !matches!(header.opcode, OpCode::Control(_)) || (header.is_final && length <= MAX_CONTROL);
+        if !known || !plain || !short || header.mask.is_none() {
+            return Err(CloseCode::Undecodable);
+        }
+        let before = self.fragments.as_ref().map_or(0, |(_, fragments)| fragments.len());
+        if length > self.limit.saturating_sub(before) && matches!(header.opcode, OpCode::Data(_)) {
+            return Err(CloseCode::TooLarge);
+        }
+        Ok(())
+    }
+
+    fn data(&mut self, kind: Data, payload: &[u8], last: bool) -> Result<(), CloseCode> {
+        let (kind, message) = match (self.fragments.take(), kind) {
+            (None, Data::Continue) => return Err(CloseCode::Undecodable),
+            (None, kind) if last => (kind, Bytes::copy_from_slice(payload)),
+            (None, kind) => {
+                self.fragments = Some((kind, payload.to_vec()));
+                return Ok(());
+            }
+            (Some((kind, mut message)), Data::Continue) => {
+                message.extend_from_slice(payload);
+                if !last {
+                    self.fragments = Some((kind, message));
+                    return Ok(());
+                }
+                (kind, message.into())
+            }
+            (Some(_), _) => return Err(CloseCode::Undecodable),
+        };
+        self.ready.push_back(match kind {
+            Data::Text => Received::Text(message),
+            _ => Received::Binary(message),
+        });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+    use tungstenite::Message;
+    use tungstenite::protocol::frame::{CloseFrame, Frame};
+    use tungstenite::protocol::{Role, WebSocket};
+
+    use super::*;
+
+    /// Bytes as tungstenite's client writes them.
+    fn sent(messages: &[Message]) -> Vec<u8> {
+        let mut out = Cursor::new(Vec::new());
+        let mut client = WebSocket::from_raw_socket(&mut out, Role::Client, None);
+        messages.iter().for_each(|message| client.write(message.clone()).unwrap());
+        client.flush().unwrap();
+        drop(client);
+        out.into_inner()
+    }
+
+    fn received(inbox: &mut Inbox) -> Vec<Received> {
+        std::iter::from_fn(|| inbox.next()).collect()
+    }
+
+    fn take(bytes: &[u8]) -> Vec<Received> {
+        let mut inbox = Inbox::new(1000);
+        inbox.take(&mut bytes.to_vec());
+        received(&mut inbox)
+    }
+
+    fn fragment(payload: &str, kind: Data, last: bool) -> Message {
+        Message::Frame(Frame::message(payload.to_owned(), OpCode::Data(kind), last))
+    }
+
+    fn expected(message: &Message) -> Received {
+        match message {
+            Message::Text(text) => Received::Text(text.clone().into()),
+            Message::Binary(bytes) => Received::Binary(bytes.clone()),
+            Message::Ping(bytes) => Received::Ping(bytes.clone()),
+            _ => Received::Pong,
+        }
+    }
+
+    #[test]
+    fn a_close_ends_what_is_read() {
+        let close = CloseFrame { code: 4000.into(), reason: "bye".into() };
+        let mut bytes = sent(&[Message::text("a"), Message::Close(Some(close))]);
+        bytes.extend(sent(&[Message::text("b")]));
+        assert_eq!(take(&bytes), [Received::Text("a".into()), Received::Close(Some(4000))]);
+        assert_eq!(take(&sent(&[Message::Close(None)])), [Received::Close(None)]);
+    }
+
+    #[test]
+    fn fragments_are_one_message_and_a_ping_may_come_between() {
+        let messages = [
+            fragment("ab", Data::Text, false),
+            Message::Ping("now".into()),
+            fragment("c", Data::Continue, false),
+            fragment("d", Data::Continue, true),
+        ];
+        assert_eq!(take(&sent(&messages)), [Received::Ping("now".into()), Received::Text("abcd".into())]);
+    }
+
+    #[test]
+    fn what_is_against_the_rules_is_bad() {
+        let bad = [Received::Bad(CloseCode::Undecodable)];
+        assert_eq!(take(&sent(&[fragment("a", Data::Continue, true)])), bad, "a fragment of nothing");
+        let two = [fragment("a", Data::Text, false), fragment("b", Data::Text, true)];
+        assert_eq!(take(&sent(&two)), bad, "a message within another");
+        assert_eq!(take(&[0x81, 1, b'a']), bad, "not masked");
+        assert_eq!(take(&[0xc1, 0x81, 0, 0, 0, 0, b'a']), bad, "a reserved bit");
+        assert_eq!(take(&[0x83, 0x81, 0, 0, 0, 0, b'a']), bad, "an unknown opcode");
+        assert_eq!(take(&[0x09, 0x81, 0, 0, 0, 0, b'a']), bad, "a ping in fragments");
+        assert_eq!(take(&[0x89, 0xfe, 0, 126, 0, 0, 0, 0]), bad, "a long ping");
+    }
+
+    #[test]
+    fn what_is_too_large_is_refused_by_its_header_alone() {
+        let large = [Received::Bad(CloseCode::TooLarge)];
+        assert_eq!(take(&sent(&[Message::text("x".repeat(1000))])).len(), 1);
+        assert_eq!(take(&sent(&[Message::text("x".repeat(1001))])[..8]), large);
+        let part = |last| fragment(&"x".repeat(600), if last { Data::Continue } else { Data::Text }, last);
+        assert_eq!(take(&sent(&[part(false), part(true)])), large, "together");
+        assert_eq!(take(&[0x82, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]), large);
+    }
+
+    #[test]
+    fn nothing_is_kept_while_nothing_is_half_received() {
+        let mut inbox = Inbox::new(1000);
+        inbox.take(&mut sent(&[Message::text("a"), Message::text("b")]));
+        received(&mut inbox);
+        assert_eq!((inbox.partial.capacity(), inbox.ready.capacity()), (0, 0));
+    }
+
+    fn message() -> impl Strategy<Value = Message> {
+        prop_oneof![
+            "[a-z]{0,300}".prop_map(Message::text),
+            prop::collection::vec(any::<u8>(), 0..300).prop_map(Message::binary),
+            prop::collection::vec(any::<u8>(), 0..100).prop_map(|bytes| Message::Ping(bytes.into())),
+            Just(Message::Pong("here".into())),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn messages_are_the_same_however_their_bytes_come(
+            messages in prop::collection::vec(message(), 0..20),
+            pieces in prop::collection::vec(1..200usize, 1..20),
+        ) {
+            let bytes = sent(&messages);
+            let (mut inbox, mut had, mut left) = (Inbox::new(1000), Vec::new(), &bytes[..]);
+            for piece in pieces.iter().cycle() {
+                if left.is_empty() {
+                    break;
+                }
+                let (now, later) = left.split_at((*piece).min(left.len()));
+                inbox.take(&mut now.to_vec());
+                had.extend(received(&mut inbox));
+                left = later;
+            }
+            prop_assert_eq!(had, messages.iter().map(expected).collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn any_bytes_may_come(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..50), 0..20)) {
+            let mut inbox = Inbox::new(1000);
+            for mut piece in pieces {
+                inbox.take(&mut piece);
+                while inbox.next().is_some() {}
+            }
+        }
+    }
+}

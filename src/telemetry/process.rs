@@ -1,0 +1,85 @@
+//! What the process takes of its machine, asked of the system when metrics are read.
+
+use metrics::{Counter, Gauge, with_local_recorder};
+use metrics_exporter_prometheus::PrometheusRecorder;
+use metrics_process::Collector;
+use nix::sys::resource::{UsageWho, getrusage};
+
+use super::names::{Direction, Switch};
+
+/// What is asked at each reading.
+pub struct Process {
+    collector: Collector,
+    switches: Vec<Counter>,
+    calls: Vec<Counter>,
+    runtime: [Gauge; 2],
+}
+
+impl Process {
+    /// Names what is asked. The counters and gauges are those of [`Switch`], of [`Direction`], of the limit of memory, and of
+    /// the runtime's tasks and queue.
+    pub fn new(
+        recorder: &PrometheusRecorder,
+        switches: Vec<Counter>,
+        calls: Vec<Counter>,
+        memory_limit: Gauge,
+        runtime: [Gauge; 2],
+    ) -> Self {
+        let collector = Collector::default();
+        with_local_recorder(recorder, || collector.describe());
+        memory_limit.set(self::memory_limit().unwrap_or_default() as f64);
+        Self { collector, switches, calls, runtime }
+    }
+
+    /// Asks, and records the answers with this recorder.
+    pub fn sample(&self, recorder: &PrometheusRecorder) {
+        with_local_recorder(recorder, || self.collector.collect());
+        if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {
+            let set = |kind: Switch, count: i64| self.switches[kind as usize].absolute(count.max(0) as u64);
+            set(Switch::Voluntary, usage.voluntary_context_switches());
+            set(Switch::Involuntary, usage.involuntary_context_switches());
+        }
+        let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+        for (kind, name) in [(Direction::Read, "syscr"), (Direction::Write, "syscw")] {
+            if let Some(count) = field(&io, name) {
+                self.calls[kind as usize].absolute(count);
+            }
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let metrics = runtime.metrics();
+            let [tasks, queue] = &self.runtime;
+            tasks.set(metrics.num_alive_tasks() as f64);
+            queue.set(metrics.global_queue_depth() as f64);
+        }
+    }
+}
+
+/// The number after `name:` in a file of `/proc`.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// The limit of the control group, or the machine's memory, whichever is less; in bytes.
+fn memory_limit() -> Option<u64> {
+    let machine = std::fs::read_to_string("/proc/meminfo").ok();
+    let machine = machine.and_then(|text| Some(field(&text, "MemTotal")? * 1024));
+    let group = std::fs::read_to_string("/proc/self/cgroup").ok().and_then(|text| {
+        let path = text.lines().find_map(|line| line.strip_prefix("0::"))?.to_owned();
+        let limit = std::fs::read_to_string(format!("/sys/fs/cgroup{path}/memory.max")).ok()?;
+        limit.trim().parse().ok()
+    });
+    machine.into_iter().chain(group).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_of_memory_is_known_and_no_more_than_the_machine_has() {
+        assert!(memory_limit().is_some_and(|limit| (1 << 20..1 << 50).contains(&limit)));
+        assert_eq!(field("rchar: 1\nsyscr: 23\n", "syscr"), Some(23));
+        assert_eq!(field("MemTotal:  5 kB", "MemTotal"), Some(5));
+    }
+}

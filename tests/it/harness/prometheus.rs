@@ -1,0 +1,140 @@
+//! Prometheus and the exporter of Redis, as an operator runs them, with the repository's own configuration; only times are
+//! made short.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::redis::{Redis, free_port};
+use super::{Rest, Server, eventually};
+
+/// A running Prometheus, with the exporters that it reads. Dropping it kills them.
+#[derive(Debug)]
+pub struct Prometheus {
+    children: Vec<Child>,
+    rest: Rest,
+    _dir: TempDir,
+}
+
+/// A file of the repository.
+pub fn repository(path: &str) -> String {
+    let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// What a program from a package is missing for.
+fn start(program: &str, args: &[String]) -> Child {
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().unwrap_or_else(|error| panic!("{program}: {error}; scripts/install-deps.sh {program}"))
+}
+
+/// The durations of rules, made short: alerts fire after seconds, and see the last few only.
+fn hurried(rules: &str) -> String {
+    let mut rules = rules.to_owned();
+    for minutes in ["1", "2", "5", "10", "15"] {
+        rules = rules.replace(&format!("[{minutes}m]"), "[12s]");
+        rules = rules.replace(&format!("for: {minutes}m\n"), "for: 2s\n");
+    }
+    let long = rules.lines().find(|line| {
+        let line = line.trim();
+        line.contains("m]") || (line.starts_with("for: ") && line != "for: 2s")
+    });
+    assert_eq!(long, None, "a duration that is not made short");
+    rules
+}
+
+impl Prometheus {
+    /// Starts one that reads these nodes and these Redis servers each second.
+    pub async fn start(nodes: &[&Server], redises: &[&Redis]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut children = Vec::new();
+        let mut exporters = Vec::new();
+        for redis in redises {
+            let address = format!("127.0.0.1:{}", free_port());
+            let args = ["--redis.addr", &redis.url(), "--web.listen-address", &address];
+            children.push(start("prometheus-redis-exporter", &args.map(str::to_owned)));
+            exporters.push(address);
+        }
+        let nodes: Vec<String> = nodes.iter().map(|node| node.address.to_string()).collect();
+        let config = repository("prometheus.yml")
+            .replace("10s", "1s")
+            .replace("roomlog-1:8080, roomlog-2:8080", &nodes.join(", "))
+            .replace("redis-exporter:9121", &exporters.join(", "));
+        std::fs::write(dir.path().join("prometheus.yml"), config).unwrap();
+        let rules = dir.path().join("grafana/rules");
+        std::fs::create_dir_all(&rules).unwrap();
+        for file in ["recording.yml", "alerts.yml"] {
+            let text = hurried(&repository(&format!("grafana/rules/{file}")));
+            std::fs::write(rules.join(file), text).unwrap();
+        }
+        let address = format!("127.0.0.1:{}", free_port());
+        let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        let args = [
+            format!("--config.file={}", path("prometheus.yml")),
+            format!("--storage.tsdb.path={}", path("data")),
+            format!("--web.listen-address={address}"),
+        ];
+        children.push(start("prometheus", &args));
+        let prometheus = Self { children, rest: Rest::at(&format!("http://{address}")), _dir: dir };
+        eventually("Prometheus has read everything", async || {
+            let all = nodes.len() + exporters.len();
+            prometheus.is_up().await && prometheus.value("sum(up)").await == Some(all as f64)
+        })
+        .await;
+        prometheus
+    }
+
+    async fn is_up(&self) -> bool {
+        let ready = self.rest.request(reqwest::Method::GET, "/-/ready").send().await;
+        ready.is_ok_and(|answer| answer.status().is_success())
+    }
+
+    async fn ask(&self, path: &str, query: &[(&str, &str)]) -> Value {
+        let request = self.rest.request(reqwest::Method::GET, path).query(query);
+        let answer = super::answer(request).await;
+        assert_eq!(answer.status, 200, "{query:?}: {}", answer.body);
+        answer.body["data"].clone()
+    }
+
+    /// The values of an instant query, each with its labels. It must parse.
+    pub async fn query(&self, expression: &str) -> Vec<(BTreeMap<String, String>, f64)> {
+        let data = self.ask("/api/v1/query", &[("query", expression)]).await;
+        let series = |series: &Value| {
+            let labels = serde_json::from_value(series["metric"].clone()).unwrap();
+            (labels, series["value"][1].as_str().unwrap().parse().unwrap())
+        };
+        data["result"].as_array().unwrap().iter().map(series).collect()
+    }
+
+    /// The only value of an instant query.
+    pub async fn value(&self, expression: &str) -> Option<f64> {
+        self.query(expression).await.first().map(|(_, value)| *value)
+    }
+
+    /// The names of the alerts that fire.
+    pub async fn firing(&self) -> BTreeSet<String> {
+        let data = self.ask("/api/v1/alerts", &[]).await;
+        let firing = |alert: &&Value| alert["state"] == "firing";
+        let name = |alert: &Value| alert["labels"]["alertname"].as_str().unwrap().to_owned();
+        data["alerts"].as_array().unwrap().iter().filter(firing).map(name).collect()
+    }
+
+    /// Makes the cause of an alert, which did not fire before, and waits until it does.
+    pub async fn fires(&self, alert: &str, cause: impl AsyncFnOnce()) {
+        assert!(!self.firing().await.contains(alert), "{alert} fires before its cause");
+        cause().await;
+        eventually(&format!("{alert} fires"), async || self.firing().await.contains(alert)).await;
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            let _already_gone = child.kill();
+            child.wait().unwrap();
+        }
+    }
+}
