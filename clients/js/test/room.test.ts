@@ -241,11 +241,13 @@ describe("history and iteration", () => {
     const writer = connect("bob").room<number>(name);
     for (const n of [1, 2, 3]) await writer.publish(n);
     const got: number[] = [];
+    let publishing: Promise<string> | undefined;
     for await (const { data } of connect().room<number>(name).messages({ since: "0" })) {
       got.push(data);
-      if (data === 3) void writer.publish(4).then(() => writer.publish(5));
+      if (data === 3) publishing = writer.publish(4).then(() => writer.publish(5));
       if (data === 5) break;
     }
+    await publishing;
     expect(got).toEqual([1, 2, 3, 4, 5]);
   });
 
