@@ -11,7 +11,7 @@ ARGS ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench bench-quick check build deps cargo
+.PHONY: help run test test-js bench bench-quick check build deps cargo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -24,6 +24,14 @@ test: cargo deps ## Run all tests (ARGS="…" goes to cargo test)
 	@scripts/install-deps.sh curl nats strace
 	cargo build --locked
 	cargo test --locked $(ARGS)
+
+# The server that the client is tested with. Naming another one spares the build.
+ROOMLOG_BIN ?= $(abspath $(CARGO_TARGET_DIR))/debug/roomlog
+
+test-js: deps ## Run all tests of the JavaScript client
+	@scripts/install-deps.sh node chromium
+	@test "$(ROOMLOG_BIN)" != "$(abspath $(CARGO_TARGET_DIR))/debug/roomlog" || { $(MAKE) --no-print-directory cargo && cargo build --locked; }
+	cd clients/js && npm ci --no-fund --no-audit && ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" npm test
 
 bench: cargo deps ## Measure beside other servers, some 20 minutes, for docs/benchmarks.md (BENCH="rooms …" for some)
 	@scripts/install-deps.sh node nginx nats

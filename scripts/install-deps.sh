@@ -7,7 +7,8 @@
 #   scripts/install-deps.sh strace   strace
 #   scripts/install-deps.sh nats     nats-server, for tests and benchmarks
 #   scripts/install-deps.sh nginx    nginx with Nchan, for benchmarks
-#   scripts/install-deps.sh node     Node.js 20 or newer, with npm, for benchmarks
+#   scripts/install-deps.sh node     Node.js 20 or newer, with npm, for the JavaScript client and benchmarks
+#   scripts/install-deps.sh chromium Chromium, or a Chrome, for tests of the JavaScript client
 #
 # Only the server's program is wanted: a service that the package brings is neither started nor enabled, and
 # one that ran before is left alone.
@@ -180,6 +181,21 @@ install_node() {
         fail "Node.js ${major:-of no known version} is there, but $OLDEST_NODE or newer is needed: see https://nodejs.org/en/download"
 }
 
+has_chromium() {
+    have chromium || have chromium-browser || have google-chrome
+}
+
+install_chromium() {
+    has_chromium && return 0
+    manager=$(package_manager) || fail "no package manager is known here: install Chromium by hand"
+    if [ "$manager" = apt-get ]; then
+        apt_update
+    fi
+    install "$manager" chromium || true
+    hash -r
+    has_chromium || fail "Chromium was not installed"
+}
+
 [ "$#" -gt 0 ] || set -- redis
 for what in "$@"; do
     case $what in
@@ -188,6 +204,7 @@ for what in "$@"; do
     nats) install_nats ;;
     nginx) install_nginx ;;
     node) install_node ;;
-    *) say "usage: $0 [redis] [curl] [make] [strace] [nats] [nginx] [node]"; exit 2 ;;
+    chromium) install_chromium ;;
+    *) say "usage: $0 [redis] [curl] [make] [strace] [nats] [nginx] [node] [chromium]"; exit 2 ;;
     esac
 done

@@ -144,7 +144,7 @@ impl Node {
         hub.listen(bell.clone(), stop.clone());
         // Half a second beyond a command's time: what waited behind a command that was lost is answered soon after it.
         let patience = config.redis.command_timeout + Duration::from_millis(500);
-        let appender = Appender::start(store.clone(), hub.clone(), patience, metrics.clone(), stop.clone());
+        let appender = Appender::new(store.clone(), hub.clone(), patience, metrics.clone());
         let acks = Acks::start(store.clone(), hub.clone(), metrics.clone(), stop.clone());
         let registry = Arc::new(Registry::new(config.limits.connections, metrics.clone()));
         let id = Uuid::new_v4().simple().to_string();

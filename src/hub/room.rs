@@ -1,6 +1,6 @@
 //! A room that is active on this node: its tail, and those who read it here.
 //!
-//! Lock order: the hub's map, then a room's state, then an outbox. No lock is held across an await. What is to be written is
+//! Lock order: a lane of the appender, the hub's map, a room's state, an outbox. No lock is held across an await. What is to be written is
 //! declared before the lock, so that it is written after the lock is gone.
 
 use std::collections::HashMap;
