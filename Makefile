@@ -8,17 +8,17 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check build deps cargo
+.PHONY: help run test check build deploy dashboards deps cargo
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: cargo deps ## Build and start a server for trying things out (ARGS="…" for more options)
 	cargo build --release --locked
 	exec "$(CARGO_TARGET_DIR)/release/roomlog" serve --dev $(ARGS)
 
 test: cargo deps ## Run all tests (ARGS="…" goes to cargo test)
-	@scripts/install-deps.sh curl
+	@scripts/install-deps.sh curl nginx prometheus prometheus-redis-exporter strace
 	cargo build --locked
 	cargo test --locked $(ARGS)
 
@@ -28,6 +28,12 @@ check: cargo ## Check formatting and lints
 
 build: cargo ## Build the optimised program
 	cargo build --release --locked
+
+deploy: ## Check the compose stack's files, dashboards and alert rules
+	scripts/check-deploy.sh
+
+dashboards: ## Write the dashboards anew from grafana/*.py
+	scripts/check-deploy.sh --write
 
 deps: ## Install a Redis or Valkey, if none is there
 	@scripts/install-deps.sh redis

@@ -4,8 +4,10 @@
 #   scripts/install-deps.sh redis    a redis-server or valkey-server, 7.0 or newer
 #   scripts/install-deps.sh curl     curl
 #   scripts/install-deps.sh make     make
+#   scripts/install-deps.sh nginx, prometheus, prometheus-redis-exporter, strace, python
+#                                    what the tests of a deployment run
 #
-# Only the server's program is wanted: a service that the package brings is neither started nor enabled, and
+# Only programs are wanted: a service that the package brings is neither started nor enabled, and
 # one that ran before is left alone.
 set -eu
 
@@ -78,6 +80,15 @@ apt_major() {
 # Debian's packages start their service at once. policy-rc.d is Debian's own way to say no; one that is
 # there already is the administrator's, and is kept.
 POLICY=/usr/sbin/policy-rc.d
+keep_services_down() {
+    if [ ! -e "$POLICY" ]; then
+        trap 'as_root rm -f "$POLICY"' EXIT
+        trap 'exit 130' INT TERM
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$POLICY" >/dev/null
+        as_root chmod 755 "$POLICY"
+    fi
+}
+
 apt_redis() {
     apt_update
     for package in redis-server valkey-server; do
@@ -85,12 +96,7 @@ apt_redis() {
         if [ -z "$major" ] || [ "$major" -lt "$OLDEST" ]; then
             continue
         fi
-        if [ ! -e "$POLICY" ]; then
-            trap 'as_root rm -f "$POLICY"' EXIT
-            trap 'exit 130' INT TERM
-            printf '#!/bin/sh\nexit 101\n' | as_root tee "$POLICY" >/dev/null
-            as_root chmod 755 "$POLICY"
-        fi
+        keep_services_down
         was_there=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
         install apt-get "$package" || return 1
         if [ "$was_there" != installed ] && have systemctl; then
@@ -120,21 +126,37 @@ install_redis() {
 }
 
 install_tool() {
-    if have "$1"; then
+    if have "$1" || [ -x "/usr/sbin/$1" ]; then
         return 0
     fi
     manager=$(package_manager) || fail "no package manager is known here: install $1 by hand"
     if [ "$manager" = apt-get ]; then
         apt_update
+        keep_services_down
     fi
     install "$manager" "$1" || fail "$1 was not installed"
+}
+
+# Python with what makes virtual environments, which Debian has apart.
+install_python() {
+    if python3 -c 'import ensurepip, venv' 2>/dev/null; then
+        return 0
+    fi
+    manager=$(package_manager) || fail "no package manager is known here: install Python 3 by hand"
+    if [ "$manager" = apt-get ]; then
+        apt_update
+        install apt-get python3-venv || fail "python3-venv was not installed"
+    else
+        install "$manager" python3 || fail "python3 was not installed"
+    fi
 }
 
 [ "$#" -gt 0 ] || set -- redis
 for what in "$@"; do
     case $what in
     redis) install_redis ;;
-    curl | make) install_tool "$what" ;;
-    *) say "usage: $0 [redis] [curl] [make]"; exit 2 ;;
+    curl | make | nginx | prometheus | prometheus-redis-exporter | strace) install_tool "$what" ;;
+    python) install_python ;;
+    *) say "usage: $0 [redis] [curl] [make] [nginx] [prometheus] [prometheus-redis-exporter] [strace] [python]"; exit 2 ;;
     esac
 done
