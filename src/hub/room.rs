@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use slab::Slab;
 use tokio::sync::{Notify, OnceCell};
 
-use super::outbox::{Part, Timed, Writes};
+use super::outbox::{Part, Writes};
 use super::ring::RingLimits;
 use super::subscription::Subscription;
 use super::tail::{Asked, Step, Tail};
@@ -23,7 +23,7 @@ use crate::log::{Event, Page, PageSize, Unavailable};
 use crate::protocol::frame::Ended;
 use crate::protocol::{MessageId, RoomName};
 use crate::redis::{Group, Signal};
-use crate::telemetry::{CatchUpReason, Class, Metrics, Path, Queue};
+use crate::telemetry::{CatchUpReason, Class, Metrics, Path, Queue, Timed};
 
 /// Somebody who reads the room here.
 #[derive(Debug)]
@@ -183,7 +183,9 @@ impl Room {
     fn tell(&self, members: &mut Slab<Member>, event: &Event, position: MessageId, work: &mut Work) {
         // One delivery a message is timed: a figure for each would cost more than it tells.
         let mut timed = match event {
-            Event::Message(entry) => Some(Timed { appended: entry.id().ms, class: self.class }),
+            Event::Message(entry) => {
+                Some(Timed { key: entry.message.key, appended: entry.id().ms, class: self.class })
+            }
             Event::Gap(_) => None,
         };
         let mut delivered = 0;
