@@ -31,3 +31,4 @@ mod sse;
 mod subscribe;
 mod tokens;
 mod top;
+mod traces;

@@ -86,6 +86,11 @@ impl Server {
         format!("http://{}", self.address)
     }
 
+    /// What it has logged.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().clone()
+    }
+
     /// Its process.
     pub fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id() as i32)
