@@ -7,24 +7,39 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 # More arguments for what is run: make run ARGS="--listen 0.0.0.0:9000"
 ARGS ?=
 
+# Runs of make bench, all unless told otherwise: make bench BENCH="rooms fanout"
+BENCH ?=
+
 .DEFAULT_GOAL := help
-.PHONY: help run test check build deploy dashboards deps cargo
+
+.PHONY: help run test bench bench-quick check build deploy dashboards deps cargo
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: cargo deps ## Build and start a server for trying things out (ARGS="…" for more options)
 	cargo build --release --locked
 	exec "$(CARGO_TARGET_DIR)/release/roomlog" serve --dev $(ARGS)
 
 test: cargo deps ## Run all tests (ARGS="…" goes to cargo test)
-	@scripts/install-deps.sh curl nginx prometheus prometheus-redis-exporter strace
+	@scripts/install-deps.sh curl nats nginx prometheus prometheus-redis-exporter strace
 	cargo build --locked
 	cargo test --locked $(ARGS)
+
+bench: cargo deps ## Measure beside other servers, some 20 minutes, for docs/benchmarks.md (BENCH="rooms …" for some)
+	@scripts/install-deps.sh node nginx nats
+	npm ci --prefix bench/peers --no-fund --no-audit
+	cargo build --release --locked
+	@CARGO_TARGET_DIR="$(abspath $(CARGO_TARGET_DIR))" node bench/run.mjs $(BENCH) $(ARGS); \
+	    measured=$$?; node bench/report.mjs && exit $$measured
 
 check: cargo ## Check formatting and lints
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
+
+bench-quick: cargo deps ## Compare what messages cost with bench/recorded.json, in less than three minutes
+	cargo build --release --locked
+	"$(CARGO_TARGET_DIR)/release/roomlog" bench quick --spawn $(ARGS)
 
 build: cargo ## Build the optimised program
 	cargo build --release --locked

@@ -4,14 +4,20 @@
 #   scripts/install-deps.sh redis    a redis-server or valkey-server, 7.0 or newer
 #   scripts/install-deps.sh curl     curl
 #   scripts/install-deps.sh make     make
-#   scripts/install-deps.sh nginx, prometheus, prometheus-redis-exporter, strace, python
-#                                    what the tests of a deployment run
+#   scripts/install-deps.sh strace   strace
+#   scripts/install-deps.sh nats     nats-server, for tests and benchmarks
+#   scripts/install-deps.sh nginx    nginx with Nchan, for benchmarks and tests
+#   scripts/install-deps.sh prometheus prometheus-redis-exporter    for tests of what operators see
+#   scripts/install-deps.sh python   Python 3 with venv, to check the files of a deployment
+#   scripts/install-deps.sh node     Node.js 20 or newer, with npm, for benchmarks
 #
-# Only programs are wanted: a service that the package brings is neither started nor enabled, and
+# Only the server's program is wanted: a service that the package brings is neither started nor enabled, and
 # one that ran before is left alone.
 set -eu
 
 OLDEST=7
+OLDEST_NODE=20
+NCHAN=/usr/lib/nginx/modules/ngx_nchan_module.so
 
 say() { printf 'install-deps: %s\n' "$*" >&2; }
 fail() { say "$@"; exit 1; }
@@ -77,16 +83,23 @@ apt_major() {
     apt-cache policy "$1" 2>/dev/null | sed -n 's/^ *Candidate: *\([0-9]*:\)\{0,1\}\([0-9][0-9]*\)\..*/\2/p'
 }
 
-# Debian's packages start their service at once. policy-rc.d is Debian's own way to say no; one that is
-# there already is the administrator's, and is kept.
+# apt_server PACKAGE…: Debian's packages start their service at once. policy-rc.d is Debian's own way to say no; one that
+# is there already is the administrator's, and is kept.
 POLICY=/usr/sbin/policy-rc.d
-keep_services_down() {
+apt_server() {
     if [ ! -e "$POLICY" ]; then
         trap 'as_root rm -f "$POLICY"' EXIT
         trap 'exit 130' INT TERM
         printf '#!/bin/sh\nexit 101\n' | as_root tee "$POLICY" >/dev/null
         as_root chmod 755 "$POLICY"
     fi
+    for package in "$@"; do
+        was_there=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+        install apt-get "$package" || return 1
+        if [ "$was_there" != installed ] && have systemctl; then
+            as_root systemctl disable "$package.service" >/dev/null 2>&1 || true
+        fi
+    done
 }
 
 apt_redis() {
@@ -96,13 +109,8 @@ apt_redis() {
         if [ -z "$major" ] || [ "$major" -lt "$OLDEST" ]; then
             continue
         fi
-        keep_services_down
-        was_there=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
-        install apt-get "$package" || return 1
-        if [ "$was_there" != installed ] && have systemctl; then
-            as_root systemctl disable "$package.service" >/dev/null 2>&1 || true
-        fi
-        return 0
+        apt_server "$package"
+        return
     done
     say "apt-get knows no Redis 7.0 or newer; see https://redis.io/docs/latest/operate/oss_and_stack/install/ for a newer one"
     return 1
@@ -126,37 +134,75 @@ install_redis() {
 }
 
 install_tool() {
-    if have "$1" || [ -x "/usr/sbin/$1" ]; then
+    if have "$1"; then
         return 0
     fi
     manager=$(package_manager) || fail "no package manager is known here: install $1 by hand"
     if [ "$manager" = apt-get ]; then
         apt_update
-        keep_services_down
     fi
     install "$manager" "$1" || fail "$1 was not installed"
 }
 
+# install_service PACKAGE: one that holds a program of the same name, and starts it.
+install_service() {
+    have "$1" && return 0
+    manager=$(package_manager) || fail "no package manager is known here: install $1 by hand"
+    case $manager in
+    apt-get) apt_update && apt_server "$1" ;;
+    *) install "$manager" "$1" ;;
+    esac || fail "$1 was not installed"
+}
+
 # Python with what makes virtual environments, which Debian has apart.
 install_python() {
-    if python3 -c 'import ensurepip, venv' 2>/dev/null; then
+    python3 -c 'import ensurepip, venv' 2>/dev/null && return 0
+    manager=$(package_manager) || fail "no package manager is known here: install Python 3 by hand"
+    case $manager in
+    apt-get) apt_update && install apt-get python3-venv ;;
+    *) install "$manager" python3 ;;
+    esac || fail "Python 3 was not installed"
+}
+
+install_nginx() {
+    if have nginx && [ -e "$NCHAN" ]; then
         return 0
     fi
-    manager=$(package_manager) || fail "no package manager is known here: install Python 3 by hand"
-    if [ "$manager" = apt-get ]; then
-        apt_update
-        install apt-get python3-venv || fail "python3-venv was not installed"
-    else
-        install "$manager" python3 || fail "python3 was not installed"
+    have apt-get || fail "nginx with Nchan is installed on Debian and Ubuntu only: elsewhere install it by hand, with its module as $NCHAN"
+    apt_update
+    apt_server nginx libnginx-mod-nchan || fail "nginx with Nchan was not installed"
+}
+
+# Prints the number before the first dot of the version: v20.1.0 gives 20.
+node_major() {
+    node --version 2>/dev/null | sed -n 's/^v\([0-9]*\)\..*/\1/p'
+}
+
+install_node() {
+    if ! have node || ! have npm; then
+        manager=$(package_manager) || fail "no package manager is known here: install Node.js $OLDEST_NODE or newer by hand"
+        case $manager in
+        apt-get) apt_update && install apt-get nodejs && { have npm || install apt-get npm; } ;;
+        brew) install brew node ;;
+        *) install "$manager" nodejs && install "$manager" npm ;;
+        esac || fail "Node.js was not installed"
+        hash -r
     fi
+    major=$(node_major)
+    [ "${major:-0}" -ge "$OLDEST_NODE" ] ||
+        fail "Node.js ${major:-of no known version} is there, but $OLDEST_NODE or newer is needed: see https://nodejs.org/en/download"
 }
 
 [ "$#" -gt 0 ] || set -- redis
 for what in "$@"; do
     case $what in
     redis) install_redis ;;
-    curl | make | nginx | prometheus | prometheus-redis-exporter | strace) install_tool "$what" ;;
+    curl | make | strace) install_tool "$what" ;;
+    nats) install_service nats-server ;;
+    prometheus | prometheus-redis-exporter) install_service "$what" ;;
     python) install_python ;;
-    *) say "usage: $0 [redis] [curl] [make] [nginx] [prometheus] [prometheus-redis-exporter] [strace] [python]"; exit 2 ;;
+    nginx) install_nginx ;;
+    node) install_node ;;
+    *) say "usage: $0 [redis] [curl] [make] [strace] [nats] [nginx] [prometheus] [prometheus-redis-exporter] [python] [node]"; exit 2 ;;
     esac
 done

@@ -4,12 +4,13 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::{self, Write};
+use std::net::Ipv4Addr;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tungstenite::handshake::derive_accept_key;
 use uuid::Uuid;
 
@@ -25,6 +26,9 @@ struct Room {
     members: Vec<Rc<Peer>>,
     seq: u64,
 }
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 4096;
 
 type Rooms = Rc<RefCell<HashMap<String, Room>>>;
 
@@ -60,7 +64,9 @@ struct Message<'a> {
 /// # Errors
 /// If there is no port to listen on.
 pub async fn serve() -> io::Result<()> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    let listener = socket.listen(BACKLOG)?;
     writeln!(io::stderr(), "listening on http://{}", listener.local_addr()?)?;
     let rooms = Rooms::default();
     loop {
@@ -154,6 +160,7 @@ impl Peer {
                 room.members.iter().for_each(|member| member.write(&bytes));
                 self.answer(&Answer { op: "ok", reference: frame.reference, room: name, id: &id });
             }
+            "ack" => {}
             _ => self.answer(&Answer { op: "ok", reference: frame.reference, room: name, id: "0-0" }),
         }
     }

@@ -20,6 +20,10 @@ pub(super) struct Request<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub durable: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<&'a str>,
 }
 

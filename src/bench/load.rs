@@ -10,10 +10,11 @@ use uuid::Uuid;
 
 use super::member::{Join, Member, Record};
 use super::tally::{Tally, count};
-use super::{BenchError, Plan, Target};
+use super::{BenchError, Plan, Target, Workload};
 
-/// Joins that are under way at a time.
-const JOINS: usize = 64;
+/// Joins that are under way at a time: enough to keep any server busy, and fewer than connections that may wait to be accepted, of which
+/// many servers allow 511.
+const JOINS: usize = 256;
 
 /// A room of the run.
 #[derive(Debug)]
@@ -24,6 +25,13 @@ pub(super) struct Room {
     pub members: Vec<Member>,
     /// What each has had.
     pub records: Vec<Rc<Record>>,
+}
+
+impl Room {
+    /// Messages that were published to it.
+    fn published(&self) -> u64 {
+        self.members.first().map_or(0, Member::published)
+    }
 }
 
 /// Makes the rooms and joins all members. Which members are slow is said by their index.
@@ -43,12 +51,20 @@ pub(super) async fn rooms(
         .collect();
     let joins = rooms.iter().flat_map(|room| {
         let records = room.records.iter().enumerate();
-        records.map(move |(index, record)| (room, record, slow(index)))
+        records.map(move |(index, record)| (room, record, index))
     });
     let joined: Vec<Member> = stream::iter(joins)
-        .map(|(room, record, slow)| {
-            let join = Join { room: &room.name, encoding: plan.encoding, since: None, slow };
-            Member::join(target, join, record.clone(), tally)
+        .map(async |(room, record, index)| {
+            let name = format!("bench-{index}");
+            let join = Join {
+                node: index,
+                room: &room.name,
+                encoding: plan.encoding,
+                since: None,
+                durable: (plan.workload == Workload::Durable).then_some(&*name),
+                slow: slow(index),
+            };
+            Member::join(target, join, record.clone(), tally).await
         })
         .buffered(JOINS)
         .try_collect()
@@ -60,29 +76,29 @@ pub(super) async fn rooms(
     Ok(rooms)
 }
 
-/// Publishes at the offered rate for so long, round the rooms, and returns how late it was at worst.
-pub(super) async fn open(plan: &Plan, rooms: &[Room], time: Duration) -> Duration {
+/// Publishes at this rate until told to stop, round the rooms, and notes how late it was at worst.
+pub(super) async fn open(plan: &Plan, rate: f64, rooms: &[Room], stop: &Cell<bool>, tally: &Tally) {
     let start = Instant::now();
-    let (mut sent, mut behind) = (0u64, Duration::ZERO);
+    let mut sent = 0u64;
     let publishers: Vec<&Member> = rooms.iter().filter_map(|room| room.members.first()).collect();
-    for publisher in publishers.iter().cycle() {
-        let due = Duration::from_secs_f64(sent as f64 / plan.rate);
-        if due >= time {
-            break;
-        }
+    for (index, publisher) in publishers.iter().cycle().enumerate() {
+        let due = Duration::from_secs_f64(sent as f64 / rate);
         if start.elapsed() < due {
             tokio::time::sleep_until((start + due).into()).await;
         }
+        if stop.get() {
+            break;
+        }
         // The timer's own grain is a millisecond.
-        behind = behind.max(start.elapsed().saturating_sub(due + Duration::from_millis(2)));
-        publisher.publish(1, plan.payload).await;
-        sent += 1;
-        if sent.is_multiple_of(64) {
+        let late = start.elapsed().saturating_sub(due + Duration::from_millis(2));
+        tally.late.set(tally.late.get().max(late));
+        publisher.publish(plan.burst as u64, plan.payload).await;
+        sent += plan.burst as u64;
+        if index % 64 == 63 {
             // Behind or not, what has come is read.
             tokio::task::yield_now().await;
         }
     }
-    behind
 }
 
 /// Each room's publisher keeps its window full until told to stop, or until it has published so many.
@@ -98,22 +114,25 @@ pub(super) async fn closed(plan: &Plan, rooms: &[Room], stop: &Cell<bool>, most:
 }
 
 /// Waits for what is still on its way, and adds up what each receiver missed, had twice, or had in the wrong order.
-pub(super) async fn check(rooms: &[Room], published: &[u64], tally: &Tally) {
+pub(super) async fn check(rooms: &[Room], tally: &Tally) {
     tally.doing.set("checking");
-    let expected: u64 =
-        rooms.iter().zip(published).map(|(room, count)| room.records.len() as u64 * count).sum();
-    tally.settle(expected).await;
-    for (room, published) in rooms.iter().zip(published) {
+    tally.settle(expected(rooms)).await;
+    count_up(rooms, tally);
+}
+
+/// Adds up what each receiver missed, had twice, or had in the wrong order.
+pub(super) fn count_up(rooms: &[Room], tally: &Tally) {
+    for room in rooms {
         for record in &room.records {
             let track = record.track.borrow();
-            count(&tally.lost, track.lost(*published));
+            count(&tally.lost, track.lost(room.published()));
             count(&tally.duplicates, track.duplicates);
             count(&tally.reordered, track.reordered);
         }
     }
 }
 
-/// What was published to each room.
-pub(super) fn published(rooms: &[Room]) -> Vec<u64> {
-    rooms.iter().map(|room| room.members.first().map_or(0, Member::published)).collect()
+/// What all members of all rooms will have had, once all that was published has come.
+pub(super) fn expected(rooms: &[Room]) -> u64 {
+    rooms.iter().map(|room| room.records.len() as u64 * room.published()).sum()
 }

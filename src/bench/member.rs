@@ -1,6 +1,7 @@
 //! A member of a room: a connection that has joined it, receives and checks its messages, and may publish.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -8,8 +9,9 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::frame::{Frame, Request, data, read_data};
-use super::socket::{Inbox, Socket};
+use super::dialect::{Heard, Hello};
+use super::frame::{data, read_data};
+use super::line::Line;
 use super::tally::{Tally, count};
 use super::track::Track;
 use super::{BenchError, Target};
@@ -18,11 +20,6 @@ use crate::protocol::Encoding;
 /// Time in which a member must have joined, however many others do at the same time.
 const JOINED_WITHIN: Duration = Duration::from_secs(60);
 
-/// References of the requests of which each member has one. Publishes have the next one.
-const CONNECT: u64 = 1;
-const SUBSCRIBE: u64 = 2;
-const PUBLISH: u64 = 3;
-
 /// What a member has had: outlives its connections.
 #[derive(Debug, Default)]
 pub(super) struct Record {
@@ -30,15 +27,34 @@ pub(super) struct Record {
     pub track: RefCell<Track>,
     /// The id of the newest.
     pub last_id: RefCell<String>,
+    /// That one has come.
+    came: Notify,
+}
+
+impl Record {
+    /// Waits until it has this many messages, each of them once.
+    pub async fn has(&self, messages: u64) {
+        loop {
+            let came = self.came.notified();
+            if self.track.borrow().lost(messages) == 0 {
+                return;
+            }
+            came.await;
+        }
+    }
 }
 
 /// How to join.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Join<'a> {
+    /// Which of the target's nodes it connects to, counted round.
+    pub node: usize,
     pub room: &'a str,
     pub encoding: Encoding,
     /// The id after which delivery starts.
     pub since: Option<&'a str>,
+    /// The name of its durable subscription, if it has one; it then acknowledges each message.
+    pub durable: Option<&'a str>,
     /// Whether its buffers are small and its latency does not count: it will stop reading.
     pub slow: bool,
 }
@@ -47,17 +63,19 @@ pub(super) struct Join<'a> {
 #[derive(Debug)]
 pub(super) struct Member {
     inner: Rc<Inner>,
+    /// Where it publishes, if not where it receives.
+    publisher: OnceCell<(Rc<Line>, AbortOnDropHandle<()>)>,
     _reader: AbortOnDropHandle<()>,
 }
 
 #[derive(Debug)]
 struct Inner {
-    socket: Socket,
+    line: Rc<Line>,
+    address: SocketAddr,
     tally: Rc<Tally>,
     room: String,
     slow: bool,
     record: Rc<Record>,
-    joined: Cell<bool>,
     /// Messages that it published, which are numbered so.
     published: Cell<u64>,
     in_flight: Cell<u64>,
@@ -75,33 +93,20 @@ impl Member {
         record: Rc<Record>,
         tally: &Rc<Tally>,
     ) -> Result<Self, BenchError> {
-        let Join { room, encoding, since, slow } = join;
-        let late = || BenchError::Late(JOINED_WITHIN, format!("joining {room} at {}", target.address));
+        let Join { node, room, encoding, since, durable, slow } = join;
+        let address = target.address(node);
+        let late = || BenchError::Late(JOINED_WITHIN, format!("joining {room} at {address}"));
         let joining = async {
-            let socket = Socket::open(target.address, encoding, slow).await?;
-            let connect = Request {
-                op: "connect",
-                reference: Some(CONNECT),
-                token: Some(&target.token),
-                ..Request::default()
-            };
-            let subscribe = Request {
-                op: "subscribe",
-                reference: Some(SUBSCRIBE),
-                room: Some(room),
-                since,
-                ..Request::default()
-            };
-            let mut hello = Vec::new();
-            socket.frame(&connect.encode(encoding), &mut hello);
-            socket.frame(&subscribe.encode(encoding), &mut hello);
+            let speech =
+                target.dialect.speech(encoding, Hello { token: &target.token, room, since, durable });
+            let line = Rc::new(Line::open(address, tally.next_connection(), speech, slow).await?);
             let inner = Rc::new(Inner {
-                socket,
+                line: line.clone(),
+                address,
                 tally: tally.clone(),
                 room: room.to_owned(),
                 slow,
                 record,
-                joined: Cell::default(),
                 published: Cell::default(),
                 in_flight: Cell::default(),
                 confirmed: Notify::new(),
@@ -109,19 +114,15 @@ impl Member {
                 paused: Cell::default(),
                 resumed: Notify::new(),
             });
-            let broken = |error| BenchError::Io(format!("joining {room} at {}", target.address), error);
-            inner.socket.write(&hello).await.map_err(broken)?;
-            let mut inbox = Inbox::default();
-            while !inner.joined.get() {
-                inner.socket.receive(&mut inbox, |frame| inner.take(&frame)).await.map_err(broken)?;
+            let broken = |error| BenchError::Io(format!("joining {room} at {address}"), error);
+            while !line.is_live() {
+                line.receive(|heard| inner.take(heard)).await.map_err(broken)?;
                 if let Some(error) = inner.tally.first_error.take() {
                     return Err(BenchError::Refused(error));
                 }
             }
-            Ok(Self {
-                inner: inner.clone(),
-                _reader: AbortOnDropHandle::new(tokio::task::spawn_local(inner.read(inbox))),
-            })
+            let reader = tokio::task::spawn_local(inner.clone().read(line));
+            Ok(Self { inner, publisher: OnceCell::new(), _reader: AbortOnDropHandle::new(reader) })
         };
         timeout(JOINED_WITHIN, joining).await.map_err(|_| late())?
     }
@@ -129,23 +130,34 @@ impl Member {
     /// Publishes so many messages with one write.
     pub async fn publish(&self, messages: u64, bytes: usize) {
         let inner = &*self.inner;
-        let mut out = Vec::new();
-        for _ in 0..messages {
+        let line = match self.publisher().await {
+            Ok(line) => line,
+            Err(error) => {
+                inner.broken.set(true);
+                return inner.tally.error(|| format!("publishing to {}: {error}", inner.room));
+            }
+        };
+        let all = (0..messages).map(|_| {
             count(&inner.published, 1);
             count(&inner.in_flight, 1);
-            let number = inner.published.get();
-            let request = Request {
-                op: "publish",
-                reference: Some(PUBLISH),
-                room: Some(&inner.room),
-                data: Some(&data(inner.tally.now(), number, bytes)),
-                ..Request::default()
-            };
-            inner.socket.frame(&request.encode(inner.socket.encoding()), &mut out);
-        }
-        if let Err(error) = inner.socket.write(&out).await {
+            data(inner.tally.now(), inner.published.get(), bytes)
+        });
+        if let Err(error) = line.publish(all).await {
             inner.tally.error(|| format!("publishing to {}: {error}", inner.room));
         }
+    }
+
+    /// Where it publishes, which it connects to before its first message.
+    async fn publisher(&self) -> Result<&Line, BenchError> {
+        if let Some((line, _)) = self.publisher.get() {
+            return Ok(line);
+        }
+        let inner = &self.inner;
+        let Some(speech) = inner.line.publisher() else { return Ok(&inner.line) };
+        let line = Rc::new(Line::open(inner.address, inner.tally.next_connection(), speech, false).await?);
+        let reader = tokio::task::spawn_local(inner.clone().read(line.clone()));
+        let own = self.publisher.get_or_init(|| (line, AbortOnDropHandle::new(reader)));
+        Ok(&own.0)
     }
 
     /// Waits until fewer than so many publishes are not confirmed, and says how many more there may be.
@@ -183,12 +195,12 @@ impl Member {
 
 impl Inner {
     /// Receives until the connection ends, which it should not.
-    async fn read(self: Rc<Self>, mut inbox: Inbox) {
+    async fn read(self: Rc<Self>, line: Rc<Line>) {
         loop {
             while self.paused.get() {
                 self.resumed.notified().await;
             }
-            if let Err(error) = self.socket.receive(&mut inbox, |frame| self.take(&frame)).await {
+            if let Err(error) = line.receive(|heard| self.take(heard)).await {
                 self.tally.error(|| format!("a connection to {} ended: {error}", self.room));
                 self.broken.set(true);
                 self.in_flight.set(0);
@@ -197,36 +209,42 @@ impl Inner {
         }
     }
 
-    fn take(&self, frame: &Frame<'_>) {
-        if frame.reference == Some(PUBLISH) {
-            self.in_flight.set(self.in_flight.get().saturating_sub(1));
-            self.confirmed.notify_one();
-        }
-        match &*frame.op {
-            "message" => self.message(frame),
-            "ok" if frame.reference == Some(PUBLISH) => count(&self.tally.confirmed, 1),
-            "live" => self.joined.set(true),
-            "ok" | "pong" => {}
-            op => {
-                let said = frame.message.as_deref().or(frame.code.as_deref()).unwrap_or_default();
-                self.tally.error(|| format!("{op} in {}: {said}", self.room));
+    fn take(&self, heard: Heard<'_>) {
+        match heard {
+            Heard::Message { room, id, data } => self.message(room, id, data),
+            Heard::Confirmed => {
+                count(&self.tally.confirmed, 1);
+                self.answered();
             }
+            Heard::Refused { publish, why } => {
+                self.tally.error(|| format!("refused in {}: {why}", self.room));
+                if publish {
+                    self.answered();
+                }
+            }
+            // The line keeps that.
+            Heard::Live => {}
         }
     }
 
-    fn message(&self, frame: &Frame<'_>) {
-        let (Some((sent, number)), Some(id)) =
-            (frame.data.as_deref().and_then(read_data), frame.id.as_deref())
-        else {
+    /// A publish is no longer in flight.
+    fn answered(&self) {
+        self.in_flight.set(self.in_flight.get().saturating_sub(1));
+        self.confirmed.notify_one();
+    }
+
+    fn message(&self, room: &str, id: &str, data: &str) {
+        let Some((sent, number)) = read_data(data) else {
             return self.tally.error(|| format!("a message in {} that nobody here published", self.room));
         };
-        if frame.room.as_deref() != Some(&self.room) {
+        if room != self.room {
             return self.tally.error(|| format!("a message of another room in {}", self.room));
         }
         if self.record.track.borrow_mut().take(number) {
             let mut last_id = self.record.last_id.borrow_mut();
             last_id.clear();
             last_id.push_str(id);
+            self.record.came.notify_one();
             count(&self.tally.received, 1);
             if !self.slow {
                 self.tally.delivered(sent);

@@ -4,28 +4,44 @@
 //! It is one thread with hand-driven sockets, so that it costs little beside what it measures; its own CPU is in the
 //! report. Every message is checked for loss, duplicates and order, for each room and receiver.
 
+mod dialect;
 pub mod floor;
 mod frame;
+mod line;
 mod load;
 mod member;
+mod plot;
 mod process;
+mod quick;
+mod redis;
 mod report;
+mod resp;
 mod socket;
 mod spawn;
+mod strace;
+mod sweep;
 mod tally;
 mod track;
 mod workloads;
 
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use clap::builder::PossibleValue;
+use nix::sys::resource::{Resource, getrlimit};
 use serde::Serialize;
 
-pub use self::report::{Outcome, Report};
-pub use self::spawn::{Fsync, SpawnOptions, Spawned};
+pub use self::dialect::Dialect;
+pub use self::quick::Quick;
+pub use self::redis::Fsync;
+use self::report::Figures;
+pub use self::report::{Findings, Outcome, Report};
+pub use self::spawn::{Server, SpawnOptions, Started};
+pub use self::sweep::Sweep;
 use self::tally::Tally;
 use crate::protocol::Encoding;
 
@@ -39,12 +55,22 @@ pub enum Workload {
     Fanout,
     /// Many small rooms: what a publish and its few deliveries cost
     Rooms,
+    /// `rooms` with durable subscriptions, of which each message is acknowledged: what that costs more
+    Durable,
     /// As fast as confirmations come, with a window of publishes in flight
     Publish,
+    /// A room with a long history: reading all of it over REST and WebSocket, beside bare reads from Redis
+    Replay,
     /// All drop at once, miss messages, and come back: how long until all have all
     Storm,
     /// `fanout` with readers that stop: what the others and the server's memory notice
     Slow,
+}
+
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_possible_value().as_ref().map_or("", PossibleValue::get_name))
+    }
 }
 
 /// A workload with its numbers.
@@ -58,10 +84,14 @@ pub struct Plan {
     pub members: usize,
     /// Messages a second that are offered, over all rooms.
     pub rate: f64,
+    /// Messages that are published at once, at the same rate.
+    pub burst: usize,
     /// Bytes of a message's data.
     pub payload: usize,
     /// Publishes in flight of each publisher, where a workload has a window.
     pub window: usize,
+    /// Messages in the history that is replayed.
+    pub messages: u64,
     /// Time that is measured.
     #[serde(serialize_with = "seconds")]
     pub duration: Duration,
@@ -73,6 +103,10 @@ pub struct Plan {
     /// What is spoken.
     #[serde(serialize_with = "subprotocol")]
     pub encoding: Encoding,
+    /// Whether the highest rate is searched that a server holds.
+    pub highest: bool,
+    /// Whether system calls are counted.
+    pub syscalls: bool,
 }
 
 impl Plan {
@@ -81,8 +115,9 @@ impl Plan {
         let (rooms, members, rate, payload) = match workload {
             Workload::Idle => (1, 5000, 0.0, 128),
             Workload::Fanout => (1, 1000, 50.0, 128),
-            Workload::Rooms => (500, 4, 2000.0, 128),
+            Workload::Rooms | Workload::Durable => (500, 4, 2000.0, 128),
             Workload::Publish => (100, 2, 0.0, 128),
+            Workload::Replay => (1, 1, 0.0, 128),
             Workload::Storm => (10, 100, 0.0, 128),
             // Enough bytes that a reader who stops fills its buffers.
             Workload::Slow => (1, 1000, 50.0, 2048),
@@ -93,33 +128,100 @@ impl Plan {
             members,
             rate,
             payload,
-            window: 64,
+            burst: 1,
+            // As many as a connection may have in flight, where it is about filling a room.
+            window: if workload == Workload::Replay { 256 } else { 64 },
+            messages: 1_000_000,
             duration: Duration::from_secs(10),
             warmup: Duration::from_secs(2),
             repeats: 3,
             encoding: Encoding::Json,
+            highest: false,
+            syscalls: false,
         }
     }
 
-    /// Whether the floor can do it too.
-    pub fn has_floor(&self) -> bool {
-        !matches!(self.workload, Workload::Storm | Workload::Slow)
+    /// Whether messages come at an offered rate.
+    fn has_rate(&self) -> bool {
+        matches!(self.workload, Workload::Fanout | Workload::Rooms | Workload::Durable | Workload::Slow)
+    }
+
+    /// Its rooms and members, in words.
+    fn size(&self) -> String {
+        format!("{} room{} of {}", self.rooms, if self.rooms == 1 { "" } else { "s" }, self.members)
+    }
+
+    /// Connections that it takes.
+    fn connections(&self) -> usize {
+        self.rooms * self.members
+    }
+
+    /// Whether it can be done here.
+    ///
+    /// # Errors
+    /// If it makes no sense, or needs more than there is.
+    fn check(&self) -> Result<(), BenchError> {
+        let refused = |what: String| Err(BenchError::Plan(what));
+        if self.rooms == 0 || self.members == 0 || self.repeats == 0 || self.burst == 0 {
+            return refused("rooms, members, repeats and a burst are at least 1".into());
+        }
+        if self.has_rate() && (!self.rate.is_finite() || self.rate <= 0.0) {
+            return refused("--rate is more than 0".into());
+        }
+        if self.highest && self.workload != Workload::Rooms {
+            return refused("--highest is for rooms".into());
+        }
+        if self.workload == Workload::Replay && self.connections() > 1 {
+            return refused("replay has one room with one member, which fills it".into());
+        }
+        let (needed, most) = (self.connections(), connections_at_most());
+        if needed > most {
+            return refused(format!(
+                "{} take {needed} connections, but files that may be open here are enough for {most}: raise the hard \
+                 limit (ulimit -Hn), or take fewer",
+                self.size()
+            ));
+        }
+        Ok(())
     }
 }
 
-/// A server under load.
+/// A server under load: one node, or several on one Redis.
 #[derive(Debug, Clone)]
 pub struct Target {
     /// What it is called in the report.
-    pub name: &'static str,
-    /// Where it listens.
-    pub address: SocketAddr,
+    pub name: String,
+    /// What it speaks.
+    pub dialect: Dialect,
+    /// Its nodes, at least one. The members of each room are spread over them.
+    pub nodes: Vec<Node>,
     /// The token to use there, which may do everything.
     pub token: String,
-    /// Its process, if that is on this machine.
-    pub server: Option<u32>,
     /// The process of its Redis, if that is on this machine.
     pub redis: Option<u32>,
+    /// Where its Redis listens, as far as that is known.
+    pub redis_address: Option<SocketAddr>,
+}
+
+/// One node of a server.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its processes, as far as they are on this machine and known.
+    pub pids: Vec<u32>,
+}
+
+impl Target {
+    /// Where a member of this index connects to.
+    fn address(&self, index: usize) -> SocketAddr {
+        self.nodes[index % self.nodes.len()].address
+    }
+
+    /// The processes of all its nodes.
+    fn pids(&self) -> Vec<u32> {
+        self.nodes.iter().flat_map(|node| node.pids.iter().copied()).collect()
+    }
 }
 
 /// A measurement cannot be made.
@@ -139,28 +241,51 @@ pub enum BenchError {
     Plan(String),
 }
 
-/// Measures each of the servers in turn, as often as the plan says.
+/// Measures each of the servers in turn, as often as the plan says. What is started is started anew each time, so that no
+/// repeat finds memory or data of an earlier one.
 ///
 /// # Errors
-/// If a server cannot be reached or refuses.
-pub async fn run(plan: &Plan, targets: &[Target]) -> Result<Report, BenchError> {
-    if plan.rooms == 0 || plan.members == 0 || plan.repeats == 0 {
-        return Err(BenchError::Plan("rooms, members and repeats are at least 1".into()));
-    }
-    let mut outcomes: Vec<Outcome> = targets.iter().map(|target| Outcome::new(target.name)).collect();
+/// If a server cannot be started or reached, or refuses.
+pub async fn run(plan: &Plan, servers: &[Server]) -> Result<Report, BenchError> {
+    plan.check()?;
+    let mut outcomes: Vec<Outcome> = servers.iter().map(Outcome::new).collect();
     for repeat in 1..=plan.repeats {
-        for (target, outcome) in targets.iter().zip(&mut outcomes) {
+        for (server, outcome) in servers.iter().zip(&mut outcomes) {
+            if !server.can(plan.workload) || outcome.has_failed() {
+                continue;
+            }
             let tally = Rc::new(Tally::new());
-            let title = format!("{} {repeat}/{}", target.name, plan.repeats);
+            let title = format!("{} {repeat}/{}", server.name(), plan.repeats);
             let figures = tokio::select! {
-                figures = workloads::run(plan, target, &tally) => figures?,
+                figures = measure(plan, server, &tally) => figures,
                 never = progress(&title, &tally) => match never {},
             };
-            outcome.add(figures, &tally);
+            match figures {
+                Ok(figures) => outcome.add(figures, &tally),
+                // The others can be measured all the same.
+                Err(error) if server.is_peer() => outcome.fail(&error),
+                Err(error) => return Err(error),
+            }
         }
     }
     clear()?;
     Ok(Report::new(plan.clone(), outcomes))
+}
+
+/// Does it once, with a server of its own.
+async fn measure(plan: &Plan, server: &Server, tally: &Rc<Tally>) -> Result<Figures, BenchError> {
+    let started = server.start().await?;
+    let figures = workloads::run(plan, &started.target, tally).await;
+    started.end().await;
+    figures
+}
+
+/// Connections for which open files are enough, of this process and of each that it starts.
+fn connections_at_most() -> usize {
+    /// What else a server has open.
+    const OTHERS: u64 = 100;
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(now, _)| now);
+    usize::try_from(limit.saturating_sub(OTHERS)).unwrap_or(usize::MAX)
 }
 
 /// A line each second, where somebody watches.

@@ -1,25 +1,49 @@
-//! What processes cost, from `/proc`. Elsewhere than on Linux there is nothing to tell, and the figures are missing.
+//! What processes cost, from their clocks and `/proc`. Elsewhere than on Linux there is nothing to tell, and the figures are missing.
 
 use std::fs;
 use std::time::Duration;
 
-/// What the kernel counts CPU time in, for `/proc`: the same on all of Linux's machines.
-const TICK: Duration = Duration::from_millis(10);
+#[cfg(target_os = "linux")]
+use nix::{time::clock_getcpuclockid, unistd::Pid};
 
-/// CPU time that a process has taken, in user mode and in the kernel.
-pub(super) fn cpu(pid: u32) -> Option<Duration> {
-    cpu_of(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+use super::Target;
+
+/// CPU time that processes have taken, in user mode and in the kernel. None if one of them is not known, or there are none.
+fn cpu(pids: &[u32]) -> Option<Duration> {
+    let each: Option<Vec<Duration>> = pids.iter().map(|pid| cpu_of(*pid)).collect();
+    each.filter(|times| !times.is_empty()).map(|times| times.iter().sum())
 }
 
-fn cpu_of(stat: &str) -> Option<Duration> {
-    // The name of the program, in brackets, may hold anything.
+/// The processes of the group that this one leads, as far as they run.
+pub(super) fn group(leader: u32) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_in_it = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        group_of(&stat) == Some(leader)
+    };
+    pids.filter(is_in_it).collect()
+}
+
+fn group_of(stat: &str) -> Option<u32> {
     let (_, fields) = stat.rsplit_once(')')?;
-    let mut times = fields.split_whitespace().skip(11).map(str::parse::<u32>);
-    Some(TICK * (times.next()?.ok()? + times.next()?.ok()?))
+    fields.split_whitespace().nth(2)?.parse().ok()
 }
 
-/// Memory of a process, in bytes.
-#[derive(Debug, Clone, Copy)]
+/// By the process's own clock: `/proc` counts in ticks of 10 ms, too coarse for a run of seconds.
+#[cfg(target_os = "linux")]
+fn cpu_of(pid: u32) -> Option<Duration> {
+    let clock = clock_getcpuclockid(Pid::from_raw(i32::try_from(pid).ok()?)).ok()?;
+    clock.now().ok().map(Duration::from)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn cpu_of(_pid: u32) -> Option<Duration> {
+    None
+}
+
+/// Memory of processes, in bytes.
+#[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Memory {
     /// In use now.
     pub rss: u64,
@@ -29,8 +53,19 @@ pub(super) struct Memory {
     pub peak: u64,
 }
 
-/// The memory of a process.
-pub(super) fn memory(pid: u32) -> Option<Memory> {
+/// The memory of processes. None if one of them is not known, or there are none.
+pub(super) fn memory(pids: &[u32]) -> Option<Memory> {
+    let each: Option<Vec<Memory>> = pids.iter().map(|pid| memory_of(*pid)).collect();
+    each.filter(|each| !each.is_empty()).map(|each| {
+        each.iter().fold(Memory::default(), |sum, one| Memory {
+            rss: sum.rss + one.rss,
+            pss: sum.pss + one.pss,
+            peak: sum.peak + one.peak,
+        })
+    })
+}
+
+fn memory_of(pid: u32) -> Option<Memory> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let (rss, peak) = (field(&status, "VmRSS:")?, field(&status, "VmHWM:")?);
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
@@ -55,8 +90,9 @@ pub(super) struct Cpu {
 
 impl Cpu {
     /// Reads them.
-    pub fn now(server: Option<u32>, redis: Option<u32>) -> Self {
-        Self { server: server.and_then(cpu), redis: redis.and_then(cpu), generator: cpu(std::process::id()) }
+    pub fn now(target: &Target) -> Self {
+        let redis: Vec<u32> = target.redis.iter().copied().collect();
+        Self { server: cpu(&target.pids()), redis: cpu(&redis), generator: cpu(&[std::process::id()]) }
     }
 
     /// What was taken since.
@@ -75,10 +111,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cpu_time_is_found_behind_any_name() {
-        let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194560 900 0 0 0 250 150 0 0 20 0 4 0 100 1000";
-        assert_eq!(cpu_of(stat), Some(Duration::from_secs(4)));
-        assert_eq!(cpu_of("7 (a) S"), None);
+    #[cfg(target_os = "linux")]
+    fn cpu_time_is_that_of_all_processes_if_all_are_known() {
+        let (this, none) = (std::process::id(), u32::MAX);
+        assert!(cpu(&[this, this]) > cpu(&[this]));
+        assert_eq!((cpu(&[]), cpu(&[this, none])), (None, None));
+    }
+
+    #[test]
+    fn a_group_is_found_behind_any_name() {
+        assert_eq!(group_of("9 (a) S) S 1 7 7 0"), Some(7));
+        assert_eq!(group_of("9 (a) S"), None);
     }
 
     #[test]

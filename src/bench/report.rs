@@ -1,13 +1,14 @@
 //! What a run found: figures of each repeat, their medians, the ratio to the floor; as a table or as JSON.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::tally::Tally;
-use super::{Plan, Workload};
+use super::{BenchError, Plan, Server, Workload, plot};
 
 /// The figures of one repeat, by name, in the order in which they are shown.
 #[derive(Debug, Clone, Default)]
@@ -49,7 +50,13 @@ impl Serialize for Figures {
 /// All repeats against one server.
 #[derive(Debug, Serialize)]
 pub struct Outcome {
-    server: &'static str,
+    server: String,
+    /// Whether it is there for comparison only.
+    #[serde(skip)]
+    peer: bool,
+    /// Why it could not be measured, if that is so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed: Option<String>,
     lost: u64,
     duplicates: u64,
     reordered: u64,
@@ -60,9 +67,11 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    pub(super) fn new(server: &'static str) -> Self {
+    pub(super) fn new(server: &Server) -> Self {
         Self {
-            server,
+            server: server.name().to_owned(),
+            peer: server.is_peer(),
+            failed: None,
             lost: 0,
             duplicates: 0,
             reordered: 0,
@@ -70,6 +79,14 @@ impl Outcome {
             first_error: None,
             repeats: Vec::new(),
         }
+    }
+
+    pub(super) fn fail(&mut self, error: &BenchError) {
+        self.failed = Some(error.to_string());
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.is_some()
     }
 
     pub(super) fn add(&mut self, figures: Figures, tally: &Tally) {
@@ -81,22 +98,42 @@ impl Outcome {
         self.repeats.push(figures);
     }
 
+    /// One of its counts for people. Who has not been measured has none.
+    fn count(&self, of: fn(&Self) -> u64) -> String {
+        if self.repeats.is_empty() { "-".into() } else { of(self).to_string() }
+    }
+
     /// The medians of all repeats.
     fn figures(&self) -> Figures {
         let names = self.repeats.first().map(|figures| figures.0.as_slice()).unwrap_or_default();
-        let median = |name: &'static str| {
+        let of = |name: &'static str| {
             let mut values: Vec<f64> = self.repeats.iter().filter_map(|figures| figures.get(name)).collect();
             values.sort_by(f64::total_cmp);
-            values.get(values.len() / 2).map(|value| (name, *value))
+            median(&values).map(|value| (name, value))
         };
-        Figures(names.iter().filter_map(|(name, _)| median(name)).collect())
+        Figures(names.iter().filter_map(|(name, _)| of(name)).collect())
     }
+}
+
+/// What is printed in the end, for people and for programs.
+pub trait Findings {
+    /// Everything.
+    fn to_json(&self) -> Value;
+    /// What people want to know, in 80 columns.
+    fn to_table(&self) -> String;
+    /// Why the run failed, if it did.
+    fn problem(&self) -> Option<String>;
+    /// Draws a chart into a file.
+    ///
+    /// # Errors
+    /// If there is none of this, or the file cannot be written.
+    fn plot(&self, path: &Path) -> Result<(), BenchError>;
 }
 
 /// What a run found.
 #[derive(Debug)]
 pub struct Report {
-    plan: Plan,
+    pub(super) plan: Plan,
     outcomes: Vec<Outcome>,
 }
 
@@ -105,77 +142,69 @@ impl Report {
         Self { plan, outcomes }
     }
 
-    /// What went wrong, if anything did: figures of a server that loses messages are worth nothing.
-    pub fn problem(&self) -> Option<String> {
-        let bad =
-            |outcome: &&Outcome| outcome.lost + outcome.duplicates + outcome.reordered + outcome.errors > 0;
-        let Outcome { server, lost, duplicates, reordered, errors, first_error, .. } =
-            self.outcomes.iter().find(bad)?;
-        let first = first_error.as_deref().map(|error| format!(", first: {error}")).unwrap_or_default();
-        Some(format!(
-            "{server}: {lost} lost, {duplicates} twice, {reordered} out of order, {errors} errors{first}"
-        ))
+    /// The names of the servers.
+    pub(super) fn servers(&self) -> Vec<&str> {
+        self.outcomes.iter().map(|outcome| outcome.server.as_str()).collect()
     }
 
-    /// As JSON: everything.
-    pub fn to_json(&self) -> Value {
-        let servers: Vec<Value> = self
-            .outcomes
-            .iter()
-            .map(|outcome| {
-                let mut value = json!(outcome);
-                value["figures"] = json!(outcome.figures());
-                value
-            })
-            .collect();
-        let ratios: Map<String, Value> =
-            self.ratios().into_iter().map(|(name, ratio)| (name.to_owned(), rounded(ratio).into())).collect();
-        json!({ "plan": self.plan, "servers": servers, "ratios": ratios })
+    /// A figure of each server.
+    pub(super) fn values(&self, name: &str) -> Vec<Option<f64>> {
+        self.outcomes.iter().map(|outcome| outcome.figures().get(name)).collect()
     }
 
-    /// The first server's costs by the second's, the floor's.
-    fn ratios(&self) -> Vec<(&'static str, f64)> {
-        let [server, floor] = self.outcomes.as_slice() else { return Vec::new() };
-        let (server, floor) = (server.figures(), floor.figures());
+    /// The median, over all repeats, of a figure of the first server by one of the last in the same repeat: what slows the
+    /// machine down for a while slows both.
+    pub(super) fn paired(&self, name: &str, by: &str) -> Option<f64> {
+        let (server, floor) = (self.outcomes.first()?, self.outcomes.last()?);
+        let repeats = server.repeats.iter().zip(&floor.repeats);
+        let mut ratios: Vec<f64> =
+            repeats.filter_map(|(server, floor)| Some(server.get(name)? / floor.get(by)?)).collect();
+        ratios.sort_by(f64::total_cmp);
+        median(&ratios)
+    }
+
+    /// Adds the repeats of another run of the same.
+    pub(super) fn merge(&mut self, other: Self) {
+        for (outcome, more) in self.outcomes.iter_mut().zip(other.outcomes) {
+            outcome.lost += more.lost;
+            outcome.duplicates += more.duplicates;
+            outcome.reordered += more.reordered;
+            outcome.errors += more.errors;
+            outcome.first_error = outcome.first_error.take().or(more.first_error);
+            outcome.repeats.extend(more.repeats);
+        }
+    }
+
+    /// A server's figures by those of the last, the floor's. None for that itself.
+    fn ratios(&self, outcome: &Outcome) -> Figures {
+        let Some(floor) = self.outcomes.last().filter(|floor| !std::ptr::eq(*floor, outcome)) else {
+            return Figures::default();
+        };
+        let floor = floor.figures();
         let comparable = |name: &str| !name.starts_with("generator");
         let ratio = |(name, value): &(&'static str, f64)| {
             let floor = floor.get(name).filter(|floor| *floor > 0.0)?;
             Some((*name, value / floor))
         };
-        server.0.iter().filter(|(name, _)| comparable(name)).filter_map(ratio).collect()
+        Figures(outcome.figures().0.iter().filter(|(name, _)| comparable(name)).filter_map(ratio).collect())
     }
 
-    /// As a table for people, which fits into 80 columns.
-    pub fn to_table(&self) -> String {
-        let Plan { workload, rooms, members, rate, payload, window, duration, repeats, .. } = &self.plan;
-        let load = match workload {
-            Workload::Idle => "silent".to_owned(),
-            Workload::Fanout | Workload::Rooms | Workload::Slow => {
-                format!("{rate} messages of {payload} B a second")
-            }
-            Workload::Publish => format!("{window} publishes of {payload} B in flight in each"),
-            Workload::Storm => format!("messages of {payload} B"),
+    /// A column for each of these servers.
+    fn columns(&self, outcomes: &[Outcome]) -> String {
+        let ratios = match self.outcomes.as_slice() {
+            [server, _] => Some(self.ratios(server)),
+            _ => None,
         };
-        let name = format!("{workload:?}").to_lowercase();
-        let mut out = format!("{name}: {rooms} rooms of {members}, {load}\n");
-        let _fits = writeln!(out, "medians of {repeats} runs of {} s\n", duration.as_secs_f64());
-        let ratios = self.ratios();
-        let all: Vec<Figures> = self.outcomes.iter().map(Outcome::figures).collect();
-        let _fits = write!(out, "{:<28}", "");
-        for outcome in &self.outcomes {
-            let _fits = write!(out, "{:>14}", outcome.server);
-        }
-        out.push_str(if ratios.is_empty() { "\n" } else { "         ratio\n" });
-        for (name, _) in all.first().map(|figures| figures.0.as_slice()).unwrap_or_default() {
-            let _fits = write!(out, "{:<28}", words(name));
-            for figures in &all {
-                let value = figures.get(name).map(shown).unwrap_or_else(|| "-".to_owned());
-                let _fits = write!(out, "{value:>14}");
-            }
-            if let Some((_, ratio)) = ratios.iter().find(|(known, _)| known == name) {
-                let _fits = write!(out, "{ratio:>14.2}");
-            }
-            out.push('\n');
+        let all: Vec<Figures> = outcomes.iter().map(Outcome::figures).collect();
+        let mut head: Vec<String> = outcomes.iter().map(|outcome| outcome.server.clone()).collect();
+        head.extend(ratios.iter().map(|_| "ratio".to_owned()));
+        let mut out = line("", head);
+        for (name, _) in self.outcomes.first().map(Outcome::figures).unwrap_or_default().0 {
+            let value = |figures: &Figures| figures.get(name).map_or_else(|| "-".to_owned(), shown);
+            let mut cells: Vec<String> = all.iter().map(value).collect();
+            let ratio = ratios.as_ref().and_then(|ratios| ratios.get(name));
+            cells.extend(ratio.map(|ratio| format!("{ratio:.2}")));
+            out += &line(&words(name), cells);
         }
         type Count = fn(&Outcome) -> u64;
         let counts: [(&str, Count); 4] = [
@@ -185,22 +214,91 @@ impl Report {
             ("errors", |outcome| outcome.errors),
         ];
         for (name, of) in counts {
-            let _fits = write!(out, "{name:<28}");
-            for outcome in &self.outcomes {
-                let _fits = write!(out, "{:>14}", of(outcome));
-            }
-            out.push('\n');
+            out += &line(name, outcomes.iter().map(|outcome| outcome.count(of)));
         }
         out
     }
 }
 
+impl Findings for Report {
+    /// What went wrong, if anything did: figures of a server that loses messages are worth nothing. What peers lose is a
+    /// figure.
+    fn problem(&self) -> Option<String> {
+        let bad = |outcome: &&Outcome| {
+            !outcome.peer && outcome.lost + outcome.duplicates + outcome.reordered + outcome.errors > 0
+        };
+        let Outcome { server, lost, duplicates, reordered, errors, first_error, .. } =
+            self.outcomes.iter().find(bad)?;
+        let first = first_error.as_deref().map(|error| format!(", first: {error}")).unwrap_or_default();
+        Some(format!(
+            "{server}: {lost} lost, {duplicates} twice, {reordered} out of order, {errors} errors{first}"
+        ))
+    }
+
+    /// As JSON: everything.
+    fn to_json(&self) -> Value {
+        let servers: Vec<Value> = self
+            .outcomes
+            .iter()
+            .map(|outcome| {
+                let mut value = json!(outcome);
+                value["figures"] = json!(outcome.figures());
+                value["ratios"] = json!(self.ratios(outcome));
+                value
+            })
+            .collect();
+        json!({ "plan": self.plan, "servers": servers })
+    }
+
+    /// As a table for people, which fits into 80 columns.
+    fn to_table(&self) -> String {
+        let Plan { workload, rate, payload, burst, window, messages, duration, repeats, .. } = &self.plan;
+        let load = match workload {
+            Workload::Idle => "silent".to_owned(),
+            Workload::Fanout | Workload::Rooms | Workload::Durable | Workload::Slow => {
+                let at_once = if *burst > 1 { format!(", {burst} at once") } else { String::new() };
+                format!("{rate} messages of {payload} B a second{at_once}")
+            }
+            Workload::Publish => format!("{window} publishes of {payload} B in flight in each"),
+            Workload::Replay => format!("{messages} messages of {payload} B"),
+            Workload::Storm => format!("messages of {payload} B"),
+        };
+        let mut out = format!("{workload}: {}, {load}\n", self.plan.size());
+        let _fits = writeln!(out, "medians of {repeats} runs of {} s\n", duration.as_secs_f64());
+        // Two are compared; more have a table for each few.
+        let tables: Vec<String> = self.outcomes.chunks(COLUMNS).map(|some| self.columns(some)).collect();
+        out.push_str(&tables.join("\n"));
+        let failed = |outcome: &Outcome| Some(format!("{}: {}\n", outcome.server, outcome.failed.as_ref()?));
+        out.extend(self.outcomes.iter().filter_map(failed));
+        out
+    }
+
+    fn plot(&self, path: &Path) -> Result<(), BenchError> {
+        plot::report(self, path)
+    }
+}
+
+/// A line of a table: a name, and cells that fit beside it.
+pub(super) fn line(name: &str, cells: impl IntoIterator<Item = String>) -> String {
+    let cells: String = cells.into_iter().map(|cell| format!("{cell:>13.12}")).collect();
+    format!("{name:<28}{cells}").trim_end().to_owned() + "\n"
+}
+
+/// Servers of one table, so that it fits into 80 columns.
+const COLUMNS: usize = 4;
+
+/// The middle one of values in order, or the mean of the two middle ones.
+fn median(values: &[f64]) -> Option<f64> {
+    let (low, high) = (values.get(values.len().checked_sub(1)? / 2)?, values.get(values.len() / 2)?);
+    Some((low + high) / 2.0)
+}
+
 /// A figure's name for people: `server_us_per_delivery` is `server µs per delivery`.
-fn words(name: &str) -> String {
+pub(super) fn words(name: &str) -> String {
     name.replace("_us_", "_µs_").replace("_percent", "_%").replace("p999", "p99.9").replace('_', " ")
 }
 
-fn shown(value: f64) -> String {
+pub(super) fn shown(value: f64) -> String {
     match value {
         value if value >= 1000.0 => format!("{value:.0}"),
         value if value >= 100.0 => format!("{value:.1}"),
@@ -216,10 +314,16 @@ fn rounded(value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::{Fsync, SpawnOptions};
+
+    fn options() -> SpawnOptions {
+        SpawnOptions { nodes: 1, redis_url: None, fsync: Fsync::Everysec, redis: None, redis_address: None }
+    }
 
     fn report(values: &[&[f64]]) -> Report {
         let outcome = |(index, values): (usize, &&[f64])| {
-            let mut outcome = Outcome::new(["roomlog", "floor"][index]);
+            let name = ["roomlog", "floor", "a", "b", "a server with a long name"][index];
+            let mut outcome = Outcome::new(&Server::Peer(name.into(), options()));
             outcome.repeats =
                 values.iter().map(|value| Figures(vec![("server_us_per_delivery", *value)])).collect();
             outcome
@@ -228,17 +332,21 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_medians_and_compared_with_the_floor() {
-        let json = report(&[&[9.0, 3.0, 1.0], &[2.0, 2.0, 8.0]]).to_json();
-        assert_eq!(json["servers"][0]["figures"]["server_us_per_delivery"], 3.0);
-        assert_eq!(json["ratios"]["server_us_per_delivery"], 1.5);
-        assert_eq!(report(&[&[1.0]]).to_json()["ratios"], json!({}));
+    fn figures_are_medians_and_compared_with_the_last() {
+        let json = report(&[&[9.0, 3.0, 1.0], &[4.0], &[8.0, 3.0, 1.0, 1.0]]).to_json();
+        for (index, (figure, ratio)) in [(3.0, Some(1.5)), (4.0, Some(2.0)), (2.0, None)].iter().enumerate() {
+            assert_eq!(json["servers"][index]["figures"]["server_us_per_delivery"], *figure);
+            assert_eq!(json["servers"][index]["ratios"]["server_us_per_delivery"].as_f64(), *ratio);
+        }
     }
 
     #[test]
     fn the_table_is_narrow_enough() {
-        let table = report(&[&[123_456.0], &[2.0]]).to_table();
-        assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
-        assert!(table.contains("server µs per delivery"), "{table}");
+        for values in [&[&[123_456.0][..], &[2.0]][..], &[&[123_456.0], &[2.0], &[3.0], &[4.0], &[5.0]]] {
+            let table = report(values).to_table();
+            assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+            assert!(table.contains("server µs per delivery"), "{table}");
+            assert_eq!(table.contains("ratio"), values.len() == 2, "{table}");
+        }
     }
 }

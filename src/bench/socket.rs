@@ -3,18 +3,18 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::Mutex;
 
 use super::BenchError;
-use super::frame::{self, Frame};
-use crate::protocol::Encoding;
+use super::dialect::Upgrade;
 
 const FIN: u8 = 0x80;
-const TEXT: u8 = 0x1;
-const BINARY: u8 = 0x2;
+const TEXT: u8 = Opcode::Text as u8;
+const BINARY: u8 = Opcode::Binary as u8;
 const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xa;
@@ -28,15 +28,33 @@ const SCRATCH: usize = 256 * 1024;
 const SMALL_BUFFER: u32 = 4096;
 const SMALL_SEGMENT: u32 = 536;
 
+/// Connections from one address of loopback, whose ports are some 28,000; further ones come from further addresses.
+const FROM_ONE_ADDRESS: u64 = 10_000;
+
 thread_local! {
     static READ: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
+}
+
+/// What a frame holds.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Opcode {
+    Text = 0x1,
+    Binary = 0x2,
+}
+
+impl Opcode {
+    /// Appends a frame that holds a whole message.
+    pub fn write(self, payload: &[u8], out: &mut Vec<u8>) {
+        write_masked(self as u8, payload, out);
+    }
 }
 
 /// An upgraded connection.
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: TcpStream,
-    encoding: Encoding,
+    /// Held while something is written, which may take several writes.
+    writing: Mutex<()>,
 }
 
 /// What of a socket's bytes is no whole frame yet.
@@ -44,52 +62,53 @@ pub(super) struct Socket {
 pub(super) struct Inbox(Vec<u8>);
 
 impl Socket {
-    /// Connects and upgrades.
-    pub async fn open(address: SocketAddr, encoding: Encoding, small: bool) -> Result<Self, BenchError> {
+    /// Connects, as the `index`th connection of the run, and upgrades. What the server has said by then is in the inbox.
+    pub async fn open(
+        address: SocketAddr,
+        index: u64,
+        upgrade: &Upgrade,
+        small: bool,
+    ) -> Result<(Self, Inbox), BenchError> {
         let failed = |error| BenchError::Io(format!("cannot connect to {address}"), error);
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
         let socket = socket.map_err(failed)?;
+        if let Some(from) = source(address, index) {
+            socket.bind(from).map_err(failed)?;
+        }
         if small {
             socket.set_recv_buffer_size(SMALL_BUFFER).map_err(failed)?;
             socket2::SockRef::from(&socket).set_mss(SMALL_SEGMENT).map_err(failed)?;
         }
         let mut stream = socket.connect(address).await.map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
+        let Upgrade { path, subprotocol } = upgrade;
+        let subprotocol = subprotocol.map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n"));
         let request = format!(
-            "GET /v1/ws HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-             Sec-WebSocket-Protocol: {}\r\n\r\n",
-            encoding.subprotocol()
+            "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{}\r\n",
+            subprotocol.unwrap_or_default()
         );
         stream.write_all(request.as_bytes()).await.map_err(failed)?;
-        // The server says nothing more until it is spoken to, so what comes is the answer alone.
         let mut answer = Vec::with_capacity(512);
-        while !answer.ends_with(b"\r\n\r\n") {
+        let end = loop {
+            if let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") {
+                break end + 4;
+            }
             if stream.read_buf(&mut answer).await.map_err(failed)? == 0 {
                 return Err(failed(io::ErrorKind::UnexpectedEof.into()));
             }
-        }
+        };
         let status = answer.split(|byte| *byte == b'\r').next().unwrap_or_default();
         if !status.starts_with(b"HTTP/1.1 101") {
             let status = String::from_utf8_lossy(status);
             return Err(BenchError::Refused(format!("{address} does not speak WebSocket: {status}")));
         }
-        Ok(Self { stream, encoding })
-    }
-
-    /// What is spoken.
-    pub fn encoding(&self) -> Encoding {
-        self.encoding
-    }
-
-    /// Appends a frame that holds a whole message.
-    pub fn frame(&self, payload: &[u8], out: &mut Vec<u8>) {
-        let opcode = if self.encoding == Encoding::Json { TEXT } else { BINARY };
-        write_masked(opcode, payload, out);
+        Ok((Self { stream, writing: Mutex::new(()) }, Inbox(answer[end..].to_vec())))
     }
 
     /// Writes all of it.
     pub async fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
+        let _in_one_piece = self.writing.lock().await;
         while !bytes.is_empty() {
             match self.stream.try_write(bytes) {
                 Ok(written) => bytes = &bytes[written..],
@@ -100,8 +119,18 @@ impl Socket {
         Ok(())
     }
 
-    /// Reads what has come, at least one byte, and hands on each frame that is whole. Answers pings.
-    pub async fn receive(&self, inbox: &mut Inbox, mut take: impl FnMut(Frame<'_>)) -> io::Result<()> {
+    /// Reads what has come, at least one byte, and hands on each message that is whole. Answers pings.
+    pub async fn receive(
+        &self,
+        inbox: &mut Inbox,
+        mut take: impl FnMut(&[u8]) -> Result<(), String>,
+    ) -> io::Result<()> {
+        // Whole ones wait here only if they came with the answer to the upgrade.
+        let used = self.parse(&inbox.0, &mut take)?;
+        if used > 0 {
+            inbox.0.drain(..used);
+            return Ok(());
+        }
         loop {
             self.stream.readable().await?;
             let read: io::Result<()> = READ.with_borrow_mut(|scratch| {
@@ -127,13 +156,13 @@ impl Socket {
         }
     }
 
-    /// Hands on all whole frames, and says how many bytes they were.
-    fn parse(&self, bytes: &[u8], take: &mut impl FnMut(Frame<'_>)) -> io::Result<usize> {
+    /// Hands on all whole messages, and says how many bytes they were.
+    fn parse(&self, bytes: &[u8], take: &mut impl FnMut(&[u8]) -> Result<(), String>) -> io::Result<usize> {
         let mut used = 0;
         while let Some(Whole { opcode, payload, end }) = first(&bytes[used..]) {
             let payload = &bytes[used + payload..used + end];
             match opcode {
-                TEXT | BINARY => frame::each(self.encoding, payload, &mut *take).map_err(io::Error::other)?,
+                TEXT | BINARY => take(payload).map_err(io::Error::other)?,
                 CLOSE => return Err(io::ErrorKind::ConnectionAborted.into()),
                 PING => {
                     let mut pong = Vec::new();
@@ -146,6 +175,14 @@ impl Socket {
         }
         Ok(used)
     }
+}
+
+/// Where the `index`th connection comes from, if loopback has too few ports for it.
+fn source(to: SocketAddr, index: u64) -> Option<SocketAddr> {
+    let SocketAddr::V4(to) = to else { return None };
+    let further = u8::try_from(index / FROM_ONE_ADDRESS).unwrap_or(u8::MAX).min(253);
+    let address = Ipv4Addr::new(127, 0, 0, 1 + further);
+    (to.ip().is_loopback() && further > 0).then(|| (address, 0).into())
 }
 
 /// A frame that is whole: what it is, where its payload begins and where it ends.

@@ -8,12 +8,17 @@ use hdrhistogram::Histogram;
 /// The longest latency that is told from longer ones, in µs: ten minutes.
 const LONGEST: u64 = 600_000_000;
 
+/// How long one waits for messages while none come.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Counts and latencies of one run.
 #[derive(Debug)]
 pub(super) struct Tally {
     start: Instant,
     /// What the run is at, for whoever watches.
     pub doing: Cell<&'static str>,
+    /// Connections that were made.
+    connections: Cell<u64>,
     /// Messages that came, each receiver's by itself.
     pub received: Cell<u64>,
     /// Publishes that were confirmed.
@@ -31,6 +36,8 @@ pub(super) struct Tally {
     /// What is published from the first of these points in time to the second is measured.
     measured: Cell<(u64, u64)>,
     latency: RefCell<Option<Histogram<u64>>>,
+    /// How late the generator was at worst since latencies count.
+    pub late: Cell<Duration>,
 }
 
 impl Tally {
@@ -38,6 +45,7 @@ impl Tally {
         Self {
             start: Instant::now(),
             doing: Cell::new("joining"),
+            connections: Cell::default(),
             received: Cell::default(),
             confirmed: Cell::default(),
             errors: Cell::default(),
@@ -47,6 +55,7 @@ impl Tally {
             reordered: Cell::default(),
             measured: Cell::new((u64::MAX, u64::MAX)),
             latency: RefCell::new(Histogram::new_with_max(LONGEST, 3).ok()),
+            late: Cell::default(),
         }
     }
 
@@ -55,8 +64,16 @@ impl Tally {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// From here on latencies count.
+    /// How many connections were made before this one.
+    pub fn next_connection(&self) -> u64 {
+        count(&self.connections, 1);
+        self.connections.get() - 1
+    }
+
+    /// From here on latencies count, and those before don't any more.
     pub fn measure(&self) {
+        self.latency.borrow_mut().iter_mut().for_each(Histogram::reset);
+        self.late.set(Duration::ZERO);
         self.measured.set((self.now(), u64::MAX));
     }
 
@@ -95,16 +112,25 @@ impl Tally {
 
     /// Waits until so many messages came, for as long as some still come.
     pub async fn settle(&self, expected: u64) {
-        const PATIENCE: Duration = Duration::from_secs(10);
+        let all = async {
+            while self.received.get() < expected {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! { () = all => {} () = self.nothing_for(|| PATIENCE) => {} }
+        // What comes twice comes now.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
+    /// Waits until no message has come for so long.
+    pub async fn nothing_for(&self, patience: impl Fn() -> Duration) {
         let (mut seen, mut since) = (self.received.get(), Instant::now());
-        while seen < expected && since.elapsed() < PATIENCE {
+        while since.elapsed() < patience() {
             tokio::time::sleep(Duration::from_millis(5)).await;
             if self.received.get() != seen {
                 (seen, since) = (self.received.get(), Instant::now());
             }
         }
-        // What comes twice comes now.
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -26,9 +26,11 @@ thread_local! {
 }
 
 /// Splits a connection. `early` is what came behind the upgrade request; messages have at most so many bytes.
+///
+/// Takes `early` for good: it keeps the whole buffer that the request was read to.
 pub(super) fn split(
     stream: TcpStream,
-    early: &Bytes,
+    early: Bytes,
     max_message: usize,
     metrics: Arc<Metrics>,
 ) -> (Reader, Writer) {
@@ -90,7 +92,11 @@ pub(super) struct Writer {
 
 impl Sink for Writer {
     fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        let written = self.stream.try_write_vectored(parts)?;
+        // The plain call is the cheaper one.
+        let written = match parts {
+            [part] => self.stream.try_write(part)?,
+            parts => self.stream.try_write_vectored(parts)?,
+        };
         self.metrics.sent_bytes.increment(written as u64);
         Ok(written)
     }

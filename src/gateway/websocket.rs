@@ -120,7 +120,7 @@ fn socket_of(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
 
 async fn serve(node: Arc<Node>, stream: TcpStream, early: Bytes, encoding: Encoding, token: Option<String>) {
     let max_message = node.config.limits.max_payload();
-    let (mut reader, writer) = socket::split(stream, &early, max_message, node.metrics.clone());
+    let (mut reader, writer) = socket::split(stream, early, max_message, node.metrics.clone());
     let outbox = Arc::new(Outbox::to(writer, node.config.limits.outbox));
     let entered = Registry::enter(&node.registry, Transport::WebSocket, encoding, outbox.clone(), None);
     if let Some(connection) = &entered {
@@ -128,11 +128,11 @@ async fn serve(node: Arc<Node>, stream: TcpStream, early: Bytes, encoding: Encod
         listen(&node, connection, &mut session, &mut reader, encoding).await;
         if connection.farewell() == Some(CloseCode::Restarting) {
             // There is time to answer what is under way.
-            session.end().await;
+            Box::pin(session.end()).await;
             connection.say_goodbye();
         } else {
             connection.say_goodbye();
-            session.end().await;
+            Box::pin(session.end()).await;
         }
     } else {
         node.metrics.closed(CloseCode::Overloaded);
@@ -140,10 +140,10 @@ async fn serve(node: Arc<Node>, stream: TcpStream, early: Bytes, encoding: Encod
         outbox.push(wire::close(CloseCode::Overloaded.number()));
         outbox.close();
     }
-    let closing = async {
+    let closing = Box::pin(async {
         outbox.written().await;
         reader.finish().await;
-    };
+    });
     let _time_is_up = tokio::time::timeout(CLOSE_WITHIN, closing).await;
     outbox.abandon();
 }
@@ -194,7 +194,10 @@ async fn listen(
             return undecodable(connection, encoding, "the payload cannot be decoded", node);
         };
         for frame in frames {
-            session.handle(frame).await;
+            if let Some(frame) = session.try_handle(frame) {
+                // In a box of its own: what waits for a frame most of the time stays small.
+                Box::pin(session.handle(frame)).await;
+            }
             if connection.ending.is_cancelled() {
                 return;
             }

@@ -11,10 +11,12 @@
 pub mod appender;
 pub mod outbox;
 mod reader;
-mod ring;
+#[doc(hidden)]
+pub mod ring;
 mod room;
 mod subscription;
-mod tail;
+#[doc(hidden)]
+pub mod tail;
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicUsize;

@@ -259,6 +259,12 @@ impl Outbox {
         self.queue.lock().closed
     }
 
+    /// Whether [`Outbox::has_room`] would not wait.
+    pub fn has_room_now(&self) -> bool {
+        let queue = self.queue.lock();
+        !queue.closed && queue.bytes <= self.limit
+    }
+
     /// Waits while more is queued than the limit. `false` if the outbox is closed. For answers: a client that catches up has
     /// pages queued, below the limit, and is still to be answered.
     pub async fn has_room(&self) -> bool {

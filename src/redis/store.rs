@@ -179,19 +179,20 @@ impl Store {
         }
         let client = link.client();
         let started = Instant::now();
-        let mut replies = send(&client, &commands).await;
+        // fred's futures have several KB, which would be part of every future that asks Redis for something: a connection's too.
+        let mut replies = Box::pin(send(&client, &commands)).await;
         let lost = |reply: &Result<Value, Error>| {
             reply.as_ref().is_err_and(|error| error.details().starts_with("ERR Function not found"))
         };
         if replies.iter().any(lost) {
             tracing::info!("Redis lost the functions; loading them again");
-            if let Err(error) = self.load_functions(&client).await {
+            if let Err(error) = Box::pin(self.load_functions(&client)).await {
                 tracing::warn!(%error, "the functions cannot be loaded");
             }
             // In order, since a later command may rely on an earlier one.
             for (reply, command) in replies.iter_mut().zip(&commands) {
                 if lost(reply) {
-                    *reply = send(&client, std::slice::from_ref(command)).await.remove(0);
+                    *reply = Box::pin(send(&client, std::slice::from_ref(command))).await.remove(0);
                 }
             }
         }

@@ -34,6 +34,11 @@ impl InFlight {
         self.count.load(Ordering::Acquire) >= self.limit
     }
 
+    /// Whether nothing is on its way.
+    pub fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Acquire) == 0
+    }
+
     /// Waits until the bound is not reached.
     pub async fn has_room(&self) {
         self.at_most(self.limit.saturating_sub(1)).await;

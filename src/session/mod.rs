@@ -21,8 +21,8 @@ use self::rate::Rate;
 use self::registry::{Connection, PING_INTERVAL};
 use crate::auth::{Claims, Permission};
 use crate::history;
-use crate::hub::Subscription;
 use crate::hub::outbox::Writes;
+use crate::hub::{Holding, Subscription};
 use crate::log::{Appended, Unavailable};
 use crate::node::Node;
 use crate::protocol::decode::Incoming;
@@ -88,6 +88,29 @@ impl Session {
         }
     }
 
+    /// Handles one frame at once, if that needs no waiting; what does is handed back, for [`Session::handle`]. What comes most
+    /// costs no future this way.
+    pub fn try_handle(&mut self, incoming: Incoming) -> Option<Incoming> {
+        let Some(claims) = self.connection.claims() else { return Some(incoming) };
+        let ready = match &incoming.request {
+            Ok(Request::Publish { .. }) => !self.in_flight.is_full(),
+            Ok(Request::Ack { room, id }) => self.in_flight.is_empty() && self.is_known(room, *id),
+            _ => false,
+        };
+        if !ready || !self.connection.outbox.has_room_now() {
+            return Some(incoming);
+        }
+        let outcome = match incoming.request {
+            Ok(Request::Publish { room, message }) => {
+                self.publish(&claims, incoming.reference, room, message)
+            }
+            Ok(Request::Ack { room, id }) => self.ack(incoming.reference, &room, id),
+            request => return Some(Incoming { request, ..incoming }),
+        };
+        self.conclude(incoming.reference, outcome);
+        None
+    }
+
     /// Handles one frame, and answers it. Returns when the next one may be read.
     pub async fn handle(&mut self, incoming: Incoming) {
         // A client that asks and does not read the answers waits.
@@ -102,6 +125,10 @@ impl Session {
             }
             Err(failure) => Err(failure.into()),
         };
+        self.conclude(reference, outcome);
+    }
+
+    fn conclude(&self, reference: Option<u64>, outcome: Result<(), Refusal>) {
         match outcome {
             Ok(()) => {}
             Err(Refusal::Failed(failure)) => self.send(&Frame::error(reference, &failure)),
@@ -135,7 +162,11 @@ impl Session {
         };
         match claims {
             (claims, Request::Publish { room, message }) => {
-                self.publish(&claims, reference, room, message).await
+                if self.in_flight.is_full() {
+                    self.node.metrics.full(Queue::InFlight);
+                    self.in_flight.has_room().await;
+                }
+                self.publish(&claims, reference, room, message)
             }
             (claims, request) => {
                 self.in_flight.drained().await;
@@ -161,7 +192,14 @@ impl Session {
                 self.unsubscribe(&room, forget).await?;
                 self.answer(reference, Answer::Done {});
             }
-            Request::Ack { room, id } => self.ack(reference, &room, id).await?,
+            Request::Ack { room, id } => {
+                self.holding(&room)?;
+                let rooms = std::slice::from_ref(&room);
+                if !self.is_known(&room, id) && id > self.node.store.heads(rooms).await?[0] {
+                    return Err(Failure::bad_request("`id` is beyond the newest message of the room").into());
+                }
+                self.ack(reference, &room, id)?;
+            }
             Request::History { room, range, limit } => {
                 claims.require(&room, Permission::Read)?;
                 let page = history::page(&self.node.store, &room, range, limit).await?;
@@ -232,7 +270,7 @@ impl Session {
         })
     }
 
-    async fn publish(
+    fn publish(
         &mut self,
         claims: &Claims,
         reference: Option<u64>,
@@ -242,10 +280,6 @@ impl Session {
         claims.require(&room, Permission::Write)?;
         self.spend_rate()?;
         self.node.fits(message.data.as_bytes().len())?;
-        if self.in_flight.is_full() {
-            self.node.metrics.full(Queue::InFlight);
-            self.in_flight.has_room().await;
-        }
         let landing = self.in_flight.take_off();
         let (encoding, outbox) = (self.encoding, self.connection.outbox.clone());
         let confirm = Box::new(move |outcome: Result<Appended, Unavailable>, writes: &mut Writes| {
@@ -266,16 +300,14 @@ impl Session {
         Ok(())
     }
 
-    async fn ack(&self, reference: Option<u64>, room: &RoomName, id: MessageId) -> Result<(), Refusal> {
-        let subscription = self.subscribed(room)?;
-        let Some(holding) = &subscription.durable else {
-            let message = "only durable subscriptions are acknowledged";
-            return Err(Failure::new(ErrorCode::NotDurable, message).into());
-        };
-        let newest = self.node.hub.active(room).map_or(MessageId::ZERO, |room| room.position());
-        if id > newest && id > self.node.store.heads(std::slice::from_ref(room)).await?[0] {
-            return Err(Failure::bad_request("`id` is beyond the newest message of the room").into());
-        }
+    /// Whether this node has seen as much of the room.
+    fn is_known(&self, room: &RoomName, id: MessageId) -> bool {
+        self.node.hub.active(room).is_some_and(|room| id <= room.position())
+    }
+
+    /// Takes an acknowledgement of a message that there was.
+    fn ack(&self, reference: Option<u64>, room: &RoomName, id: MessageId) -> Result<(), Refusal> {
+        let (subscription, holding) = self.holding(room)?;
         let (encoding, outbox) = (self.encoding, self.connection.outbox.clone());
         let written = reference.map(|reference| -> acks::Written {
             Box::new(move |outcome| {
@@ -289,6 +321,15 @@ impl Session {
         });
         self.node.acks.note(subscription, holding, id, written);
         Ok(())
+    }
+
+    /// The subscription to a room that can be acknowledged.
+    fn holding(&self, room: &RoomName) -> Result<(&Arc<Subscription>, &Holding), Failure> {
+        let subscription = self.subscribed(room)?;
+        let holding = subscription.durable.as_ref().ok_or_else(|| {
+            Failure::new(ErrorCode::NotDurable, "only durable subscriptions are acknowledged")
+        })?;
+        Ok((subscription, holding))
     }
 
     fn subscribed(&self, room: &RoomName) -> Result<&Arc<Subscription>, Failure> {

@@ -1,15 +1,26 @@
 //! The load generator: each workload, tiny, against the server that it starts, finds nothing lost, twice or out of order.
 
-use serde_json::Value;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
-use crate::harness::{Redis, Server, admin, run};
+use serde_json::{Value, json};
+
+use crate::harness::{Redis, Rest, Server, admin, eventually, run};
+
+const SHORT: [&str; 6] = ["--repeats", "1", "--duration", "300ms", "--warmup", "100ms"];
+
+/// Runs it for a moment.
+async fn short(workload: &str, more: &[&str], env: &[(&str, &str)]) -> Value {
+    let args: Vec<&str> = ["bench", workload].iter().chain(&SHORT).chain(more).copied().collect();
+    let output = run(&args, env).await.success();
+    serde_json::from_str(&output).unwrap()
+}
 
 /// Runs a workload with few members for a moment.
 async fn bench(workload: &str, more: &[&str], env: &[(&str, &str)]) -> Value {
-    let tiny = ["--rooms", "2", "--members", "3", "--repeats", "1", "--duration", "1s", "--warmup", "200ms"];
-    let args: Vec<&str> = ["bench", workload].iter().chain(&tiny).chain(more).copied().collect();
-    let output = run(&args, env).await.success();
-    serde_json::from_str(&output).unwrap()
+    let few = ["--rooms", "2", "--members", "3"];
+    short(workload, &few.iter().chain(more).copied().collect::<Vec<_>>(), env).await
 }
 
 fn assert_clean(report: &Value, servers: &[&str]) {
@@ -34,7 +45,144 @@ async fn workloads_with_a_floor_are_compared_with_it() {
         let report = bench(workload, &args, &[]).await;
         assert_clean(&report, &["roomlog", "floor"]);
         assert!(report["servers"][0]["figures"][figure].as_f64().unwrap() > 0.0, "{report}");
-        assert!(report["ratios"][figure].is_number(), "{report}");
+        assert!(report["servers"][0]["ratios"][figure].is_number(), "{report}");
+    }
+}
+
+#[tokio::test]
+async fn members_are_spread_over_nodes() {
+    let report = bench("rooms", &["--spawn", "--nodes", "2", "--rate", "200"], &[]).await;
+    assert_clean(&report, &["roomlog"]);
+    assert!(report["servers"][0]["figures"]["redis_us_per_publish"].is_number(), "{report}");
+}
+
+#[tokio::test]
+async fn durable_members_acknowledge_all() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let (url, token) = (server.url(), admin());
+    let env = [("ROOMLOG_URL", url.as_str()), ("ROOMLOG_TOKEN", token.as_str())];
+    let report = bench("durable", &["--rate", "200"], &env).await;
+    assert_clean(&report, &["roomlog"]);
+
+    let rest = Rest::new(&server, &token);
+    let rooms = rest.get("/v1/rooms?match=bench.*").await.with(200);
+    let rooms = rooms["rooms"].as_array().unwrap();
+    assert_eq!(rooms.len(), 2, "{rooms:?}");
+    for room in rooms {
+        let path = format!("/v1/rooms/{}/subscriptions", room.as_str().unwrap());
+        eventually("all is acknowledged", async || {
+            let subscriptions = rest.get(&path).await.with(200);
+            let subscriptions = subscriptions.as_array().unwrap();
+            assert_eq!(subscriptions.len(), 3, "{subscriptions:?}");
+            subscriptions.iter().all(|subscription| subscription["lag"] == 0)
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_history_is_replayed_beside_bare_reads() {
+    for more in [&[][..], &["--msgpack"]] {
+        let args: Vec<&str> = ["--spawn", "--messages", "2500"].iter().chain(more).copied().collect();
+        let report = short("replay", &args, &[]).await;
+        assert_clean(&report, &["roomlog"]);
+        for figure in ["filled_per_s", "rest_to_bare", "websocket_to_bare"] {
+            assert!(report["servers"][0]["figures"][figure].as_f64().unwrap() > 0.0, "{report}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_highest_rate_is_searched_with_bursts_too() {
+    let args = ["--spawn", "--floor", "--rate", "40", "--burst", "4", "--highest"];
+    let report = bench("rooms", &args, &[]).await;
+    assert_clean(&report, &["roomlog", "floor"]);
+    assert!(report["servers"][0]["figures"]["highest_rate_per_s"].is_number(), "{report}");
+}
+
+#[tokio::test]
+async fn system_calls_are_counted_where_strace_is() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let (url, token, pid) = (server.url(), admin(), server.pid().to_string());
+    let env = [("ROOMLOG_URL", url.as_str()), ("ROOMLOG_TOKEN", token.as_str())];
+    let report = bench("fanout", &["--rate", "100", "--syscalls", "--server-pid", &pid], &env).await;
+    assert_clean(&report, &["roomlog"]);
+    assert!(report["servers"][0]["figures"]["syscalls_per_delivery"].as_f64().unwrap() > 0.0, "{report}");
+
+    let nowhere = [env[0], env[1], ("PATH", "/nonexistent")];
+    let args: Vec<&str> =
+        ["bench", "fanout", "--syscalls", "--server-pid", &pid].iter().chain(&SHORT).copied().collect();
+    let refused = run(&args, &nowhere).await.failure();
+    assert!(refused.contains("strace, which is not installed"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_sweep_has_a_report_for_each_size_and_a_chart() {
+    let directory = tempfile::tempdir().unwrap();
+    let chart = directory.path().join("chart.svg");
+    let args = ["--spawn", "--floor", "--rooms", "100", "--members", "2", "--rate", "100"];
+    let plot = ["--plot", chart.to_str().unwrap()];
+    let sweep = short("sweep", &args.iter().chain(&plot).copied().collect::<Vec<_>>(), &[]).await;
+    let plans: Vec<&Value> =
+        sweep["sweep"].as_array().unwrap().iter().map(|report| &report["plan"]).collect();
+    let sizes: Vec<Value> =
+        plans.iter().map(|plan| json!([plan["workload"], plan["rooms"], plan["members"]])).collect();
+    assert_eq!(
+        json!(sizes),
+        json!([["rooms", 10, 2], ["rooms", 100, 2], ["fanout", 1, 10], ["fanout", 1, 100]])
+    );
+    let chart = fs::read_to_string(&chart).unwrap();
+    assert!(chart.starts_with("<svg") && chart.contains("Members of one room"), "{chart}");
+
+    let other = run(&["bench", "sweep", "--plot", "chart.png"], &[]).await.failure();
+    assert!(other.contains("FILE.svg"), "{other}");
+}
+
+#[tokio::test]
+async fn quick_compares_with_what_was_recorded() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("recorded.json");
+    let few = ["bench", "quick", "--spawn", "--rooms", "2", "--members", "3", "--recorded"];
+    let args = |more: &[&'static str]| -> Vec<String> {
+        let path = path.to_str().unwrap();
+        few.iter().chain(&[path]).chain(&SHORT).chain(more).map(|arg| (*arg).to_owned()).collect()
+    };
+    let quick = async |more: &[&'static str]| {
+        let args = args(more);
+        run(&args.iter().map(String::as_str).collect::<Vec<_>>(), &[]).await
+    };
+    quick(&["--record"]).await.success();
+    assert!(read(&path)["durable"]["redis_us_per_publish"].as_f64().unwrap() > 0.0);
+
+    // Whatever it is now, it is worse than nothing and better than a million.
+    let recorded = json!({
+        "fanout": { "server_us_per_delivery": 1e-6 },
+        "rooms": { "server_us_per_publish": 1e6 },
+    });
+    fs::write(&path, recorded.to_string()).unwrap();
+    let failed = quick(&[]).await.failure();
+    let (_, worse) = failed.split_once("worse than recorded: ").unwrap_or_else(|| panic!("{failed}"));
+    assert!(worse.starts_with("fanout server_us_per_delivery") && !worse.contains("rooms"), "{worse}");
+}
+
+fn read(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn what_cannot_be_measured_is_refused_with_a_reason() {
+    for (args, reason) in [
+        (&["idle", "--members", "100000000"][..], "ulimit -Hn"),
+        (&["replay", "--floor"], "--floor"),
+        (&["fanout", "--highest"], "--highest"),
+        (&["replay", "--members", "2"], "one room with one member"),
+        (&["fanout", "--rate", "0"], "--rate"),
+    ] {
+        let args: Vec<&str> = ["bench"].iter().chain(args).chain(&["--spawn"]).copied().collect();
+        let refused = run(&args, &[]).await.failure();
+        assert!(refused.contains(reason), "{refused}");
     }
 }
 
@@ -60,4 +208,40 @@ async fn a_server_that_runs_already_is_measured_with_a_token() {
 
     let refused = run(&["bench", "fanout"], &[("ROOMLOG_URL", &url)]).await.failure();
     assert!(refused.contains("--token"), "{refused}");
+}
+
+#[tokio::test]
+async fn other_servers_are_measured_beside_it_in_their_own_protocol() {
+    let broken = tempfile::tempdir().unwrap();
+    let start = broken.path().join("start");
+    std::fs::write(&start, "#!/bin/sh\necho 'this one needs a licence' >&2\nexit 1\n").unwrap();
+    std::fs::set_permissions(&start, PermissionsExt::from_mode(0o755)).unwrap();
+    let peers = ["bench/peers/nats-core", "bench/peers/nats-jetstream", broken.path().to_str().unwrap()];
+    let peers: Vec<&str> = peers.iter().flat_map(|peer| ["--peer", peer]).collect();
+    let args: Vec<&str> = ["--spawn", "--floor", "--rate", "200"].iter().chain(&peers).copied().collect();
+    let report = bench("rooms", &args, &[]).await;
+    let name = broken.path().file_name().unwrap().to_str().unwrap();
+    assert_clean(&report, &["roomlog", "nats-core", "nats-jetstream", name, "floor"]);
+    for server in [0, 1, 2, 4] {
+        let figures = &report["servers"][server]["figures"];
+        assert!(figures["confirmed_per_s"].as_f64().unwrap() > 0.0, "{report}");
+        assert!(figures["server_us_per_delivery"].as_f64().unwrap() > 0.0, "{report}");
+    }
+    // Which is no reason not to measure the others.
+    let failed = report["servers"][3]["failed"].as_str().unwrap();
+    assert!(failed.contains("this one needs a licence"), "{report}");
+}
+
+#[tokio::test]
+async fn what_another_server_loses_is_a_figure() {
+    let peers = ["--spawn", "--peer", "bench/peers/nats-core", "--peer", "bench/peers/nats-jetstream"];
+    let report = bench("storm", &peers, &[]).await;
+    let server = |index: usize| &report["servers"][index];
+    // Two members of each room miss a hundred messages.
+    assert_eq!(server(1)["lost"], 2 * 2 * 100, "{report}");
+    assert!(server(1)["figures"]["all_caught_up_s"].is_null(), "{report}");
+    for index in [0, 2] {
+        assert_eq!(server(index)["lost"], 0, "{report}");
+        assert!(server(index)["figures"]["all_caught_up_s"].as_f64().unwrap() > 0.0, "{report}");
+    }
 }

@@ -1,0 +1,168 @@
+// Makes docs/benchmarks.md from bench/results, all of it from the figures.
+
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+const root = join(import.meta.dirname, "..");
+const read = (name) => {
+  const file = join(root, "bench/results", `${name}.json`);
+  return existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : null;
+};
+
+const LESS = "less";
+const MORE = "more";
+/** Figures by name: what they are called, and whether less or more of it is better, where that is so. */
+const FIGURES = {
+  pss_kb_per_connection: ["KB a connection", LESS],
+  joins_per_s: ["joins a second", MORE],
+  server_us_per_join: ["CPU of a join, µs", LESS],
+  confirmed_per_s: ["confirmed a second", MORE],
+  delivered_per_s: ["delivered a second"],
+  server_us_per_delivery: ["CPU of a delivery, µs", LESS],
+  server_us_per_publish: ["CPU of a publish, µs", LESS],
+  all_us_per_delivery: ["with Redis's, µs", LESS],
+  all_us_per_publish: ["with Redis's, µs", LESS],
+  p50_ms: ["p50, ms", LESS],
+  p99_ms: ["p99, ms", LESS],
+  p999_ms: ["p99.9, ms", LESS],
+  all_caught_up_s: ["all have all after, s", LESS],
+  server_peak_mb: ["memory at most, MB", LESS],
+  server_growth_mb: ["memory grew by, MB", LESS],
+  stopped_caught_up_s: ["stopped ones have all after, s", LESS],
+};
+const OFFERED = ["server_us_per_delivery", "all_us_per_delivery", "p50_ms", "p99_ms", "p999_ms"];
+const ROOMS = ["delivered_per_s", ...OFFERED];
+const PUBLISH = ["confirmed_per_s", "server_us_per_publish", "all_us_per_publish", "p50_ms", "p99_ms"];
+const SECTIONS = [
+  ["idle", "Silent connections", ["pss_kb_per_connection", "server_us_per_join", "joins_per_s"]],
+  ["fanout", "One large room", OFFERED],
+  ["rooms", "Many small rooms", ROOMS],
+  ["publish", "As fast as confirmations come", PUBLISH],
+  ["storm", "All come back at once", ["all_caught_up_s", "p50_ms", "server_us_per_delivery", "all_us_per_delivery", "server_peak_mb"]],
+  ["slow", "Readers that stop", ["server_us_per_delivery", "p50_ms", "p99_ms", "server_growth_mb", "stopped_caught_up_s"]],
+  ["rooms-two-nodes", "Many small rooms, on two nodes", ROOMS],
+  ["publish-two-nodes", "As fast as confirmations come, on two nodes", PUBLISH],
+  ["rooms-on-disk", "Many small rooms, each message on Redis's disk", ROOMS],
+  ["publish-on-disk", "As fast as confirmations come, each message on Redis's disk", PUBLISH],
+];
+/** Roomlog's figure is not called worse for less than this. */
+const NOTEWORTHY = 0.05;
+
+const COUNTS = { lost: "lost", duplicates: "twice", reordered: "out of order", errors: "errors" };
+const counts = (server) =>
+  Object.entries(COUNTS).flatMap(([count, name]) => (server[count] > 0 ? [`${server[count].toLocaleString("en")} ${name}`] : []));
+
+function show(value) {
+  if (value === undefined || value === null) return "-";
+  return value >= 1000 ? Math.round(value).toLocaleString("en") : value.toPrecision(value < 1 ? 2 : 3).replace(/\.0+$/, "");
+}
+
+/** A table of all servers: each figure, and by Roomlog's. */
+function table(servers, names) {
+  const ours = servers[0].figures;
+  const cell = (server, name) => {
+    const [value, own] = [server.figures[name], ours[name]];
+    const ratio = server !== servers[0] && value !== undefined && own > 0 ? ` (×${show(value / own)})` : "";
+    return show(value) + ratio;
+  };
+  const rows = servers.map((server) => [
+    server === servers[0] ? `**${server.server}**` : server.server,
+    ...names.map((name) => cell(server, name)),
+    server.repeats.length === 0 ? "-" : counts(server).join(", ") || "nothing",
+  ]);
+  const head = ["", ...names.map((name) => FIGURES[name][0]), "went wrong"];
+  return [head, head.map((_, index) => (index === 0 ? "---" : "---:")), ...rows].map((row) => `| ${row.join(" | ")} |`).join("\n");
+}
+
+/** Where a peer has a figure that is better than Roomlog's. */
+function better(title, servers, names) {
+  const [ours, ...others] = servers;
+  return names.flatMap((name) => {
+    const [called, direction] = FIGURES[name];
+    if (!direction) return [];
+    const own = ours.figures[name];
+    const gain = (server) => (direction === LESS ? 1 - server.figures[name] / own : server.figures[name] / own - 1);
+    const ahead = others
+      .filter((server) => server.server !== "floor" && own > 0 && gain(server) > NOTEWORTHY)
+      .sort((a, b) => gain(b) - gain(a));
+    if (ahead.length === 0) return [];
+    const each = ahead.map((server) => `${server.server} ${show(server.figures[name])} (×${show(server.figures[name] / own)})`);
+    return [`- ${title}, ${called}: Roomlog ${show(own)}; ${each.join(", ")}`];
+  });
+}
+
+/** Adds what the server and its Redis cost together: some do in the one what others do in the other. */
+function withRedis({ figures }) {
+  for (const one of ["delivery", "publish"]) {
+    const server = figures[`server_us_per_${one}`];
+    if (server !== undefined) figures[`all_us_per_${one}`] = server + (figures[`redis_us_per_${one}`] ?? 0);
+  }
+}
+
+const found = SECTIONS.flatMap(([name, title, names]) => {
+  const result = read(name);
+  // Roomlog was measured at least once.
+  if (!result?.report.servers[0].repeats.length) return [];
+  result.report.servers.forEach(withRedis);
+  return [{ name, title, names, ...result }];
+});
+const machine = read("machine");
+if (!machine || found.length === 0) {
+  console.error("there are no results: make bench");
+  process.exit(1);
+}
+
+const pages = found.map(({ name, title, names, command, date, report }) => {
+  const { rooms, members, rate, payload, window, duration, repeats, workload } = report.plan;
+  const load = ["fanout", "rooms", "slow"].includes(workload) ? `, ${rate} messages a second` : workload === "publish" ? `, ${window} in flight in each` : "";
+  const notMeasured = report.servers.filter((server) => server.failed).map((server) => `- ${server.server}: ${server.failed.split("\n")[0]}`);
+  const chart = existsSync(join(root, `docs/benchmarks/${name}.svg`)) && workload !== "idle" ? `\n![${title}](benchmarks/${name}.svg)\n` : "";
+  return `## ${title}
+\`${workload}\`: ${rooms.toLocaleString("en")} ${rooms === 1 ? "room" : "rooms"} of ${members.toLocaleString("en")}${load}, ${payload} bytes each; medians of ${repeats} runs${load ? ` of ${duration} s` : ""}, ${date.slice(0, 10)}.
+\`\`\`
+${command}
+\`\`\`
+
+${table(report.servers, names)}
+${chart}${notMeasured.length > 0 ? `\nNot measured:\n${notMeasured.join("\n")}\n` : ""}`;
+});
+
+const worse = found.flatMap(({ title, names, report }) => better(title, report.servers, names));
+const wrong = found.flatMap(({ title, report }) =>
+  report.servers.filter((server) => counts(server).length > 0).map((server) => `- ${title}, ${server.server}: ${counts(server).join(", ")}`),
+);
+
+const page = `# Benchmarks
+
+Roomlog beside what one would use instead, each doing the same work for the same load generator, in turn, on one machine. This page
+is written by \`make bench\`, all of it from the figures; run it on your machine. What each server is, and when it confirms a
+message, is in [bench/peers](../bench/peers/README.md); what the workloads do, in [operations](operations.md#measuring).
+
+- Behind each figure is its ratio to Roomlog's of the same run. CPU is that of the server's processes, first without and then with Redis's.
+- *floor* is a bare server that only writes frames to sockets: less than that no server needs.
+- Latency is from publishing to receiving, at the load generator; in a storm, from coming back to having all.
+- *went wrong* are messages of all runs that were lost, came twice or out of order, and errors. Some peers lose messages by design.
+- All are on one machine with the load generator, so they share its cores. Each run has a fresh Redis, which
+  has messages on its disk within a second unless it says otherwise. NATS has no Redis, but its own files.
+
+## Where Roomlog is not the best
+By more than ${100 * NOTEWORTHY} %, whatever else the other does or leaves undone:
+
+${worse.join("\n") || "Nowhere."}
+
+## What was lost
+${wrong.join("\n") || "Nothing, by any."}
+
+${pages.join("\n")}
+## The machine
+| | |
+|---|---|
+| date | ${machine.date.slice(0, 10)} |
+| processor | ${machine.cpu} |
+| memory | ${machine.memory} |
+| kernel | ${machine.kernel} |
+| load when it began | ${machine.load} |
+${Object.entries(machine.versions).map(([name, version]) => `| ${name} | ${version} |`).join("\n")}
+`;
+writeFileSync(join(root, "docs/benchmarks.md"), page);
+console.error("docs/benchmarks.md is written");

@@ -1,0 +1,127 @@
+//! What a message passes on its way through a node, each step by itself: `cargo bench`. Times are of one call.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use bytes::Bytes;
+use divan::counter::ItemsCount;
+use divan::{Bencher, black_box};
+use roomlog::auth::{Grants, Permission, RoomGrants};
+use roomlog::hub::outbox::{Outbox, Part, Writes};
+use roomlog::hub::ring::RingLimits;
+use roomlog::hub::tail::Tail;
+use roomlog::log::{Entry, Page};
+use roomlog::protocol::decode::decode;
+use roomlog::protocol::frame::Message;
+use roomlog::protocol::{Data, Encoding, MessageId, RoomName, UserId, encode};
+use uuid::Uuid;
+
+fn main() {
+    divan::main();
+}
+
+/// The `seq`th message of a room, with 128 bytes of text.
+fn message(seq: u64) -> Message {
+    Message {
+        room: "chat.general".parse().unwrap(),
+        id: MessageId { ms: 1_700_000_000_000 + seq, seq },
+        key: Uuid::new_v4(),
+        from: "ann".into(),
+        kind: "message".into(),
+        data: Data::from_json(&format!("\"{}\"", "x".repeat(128))).unwrap(),
+    }
+}
+
+fn entry(seq: u64) -> Arc<Entry> {
+    Arc::new(Entry::new(message(seq)))
+}
+
+/// A tail at the start of its room, with a ring as large as rings are by default.
+fn tail() -> Tail {
+    let limits = RingLimits {
+        messages: 256,
+        bytes: 256 * 1024,
+        budget: 64 * 1024 * 1024,
+        spent: Arc::<AtomicUsize>::default(),
+    };
+    let mut tail = Tail::new(limits);
+    tail.open(MessageId::ZERO);
+    tail
+}
+
+/// A live copy of the next message.
+#[divan::bench]
+fn ingest_heard(bencher: Bencher<'_, '_>) {
+    let (tail, seq) = (RefCell::new(tail()), Cell::new(0));
+    bencher
+        .with_inputs(|| {
+            seq.set(seq.get() + 1);
+            [entry(seq.get())]
+        })
+        .bench_local_refs(|entries| tail.borrow_mut().hear(entries));
+}
+
+/// A page that was read because of a hole.
+#[divan::bench(args = [1, 100])]
+fn ingest_page(bencher: Bencher<'_, '_>, messages: u64) {
+    bencher
+        .counter(ItemsCount::new(messages))
+        .with_inputs(|| {
+            let mut tail = tail();
+            tail.hear_of(message(messages).id);
+            let entries: Vec<Arc<Entry>> = (1..=messages).map(entry).collect();
+            let head = message(messages).id;
+            (tail, Page { entries, head, after: MessageId::ZERO, complete: true })
+        })
+        .bench_local_refs(|(tail, page)| tail.take(page));
+}
+
+/// The payload of a WebSocket message that publishes.
+fn publish(encoding: Encoding) -> Bytes {
+    let frame =
+        serde_json::json!({ "op": "publish", "ref": 7, "room": "chat.general", "data": "x".repeat(128) });
+    encode::payload(encoding, &frame).unwrap().into()
+}
+
+#[divan::bench(args = Encoding::ALL)]
+fn decode_publish(bencher: Bencher<'_, '_>, encoding: Encoding) {
+    let payload = publish(encoding);
+    bencher.bench(|| decode(encoding, black_box(&payload)));
+}
+
+#[divan::bench(args = Encoding::ALL)]
+fn encode_message(bencher: Bencher<'_, '_>, encoding: Encoding) {
+    let message = message(1);
+    bencher.bench(|| encode::message(encoding, black_box(&message)));
+}
+
+/// One message to so many connections: its frame is encoded once and shared.
+#[divan::bench(args = [1, 100, 10_000])]
+fn fan_out(bencher: Bencher<'_, '_>, members: usize) {
+    bencher
+        .counter(ItemsCount::new(members))
+        .with_inputs(|| -> (Arc<Entry>, Vec<Arc<Outbox>>) {
+            (entry(1), (0..members).map(|_| Arc::new(Outbox::new(256 * 1024))).collect())
+        })
+        .bench_refs(|(entry, outboxes)| {
+            for outbox in outboxes {
+                let bytes = entry.encoded(Encoding::Json).message().clone();
+                assert!(Writes::default().offer(outbox, Part { bytes, timed: None }));
+            }
+        });
+}
+
+/// Whether a token allows a room, of which the last of so many patterns matches.
+#[divan::bench(args = [1, 10, 100])]
+fn grants(bencher: Bencher<'_, '_>, patterns: usize) {
+    let rooms: RoomGrants = (0..patterns)
+        .map(|index| (format!("team-{index:03}.*").parse().unwrap(), vec![Permission::Read]))
+        .collect();
+    let grants = Grants::from(rooms);
+    let room: RoomName = format!("team-{:03}.general", patterns - 1).parse().unwrap();
+    let user: UserId = "ann".parse().unwrap();
+    assert!(grants.allows(&room, &user, Permission::Read));
+    bencher.bench(|| grants.allows(black_box(&room), &user, Permission::Read));
+}

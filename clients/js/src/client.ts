@@ -1,0 +1,220 @@
+// The client: one connection, the rooms on it, and the outbox. What applications begin with.
+import { Connection } from "./connection.js";
+import type { ConnectionState, Timing } from "./connection.js";
+import { Emitter } from "./emitter.js";
+import { RoomlogError } from "./errors.js";
+import { Outbox } from "./outbox.js";
+import type { Data } from "./data.js";
+import { codecOf } from "./protocol.js";
+import type { Encoding, HistoryPage } from "./protocol.js";
+import type { Publication } from "./publication.js";
+import { Room } from "./room.js";
+import type { HistoryQuery, RoomContext, RoomOptions } from "./room.js";
+import { memoryPositions } from "./stores.js";
+import type { OutboxStore, PositionStore } from "./stores.js";
+import { Tokens } from "./token.js";
+import type { TokenSource } from "./token.js";
+import type { TransportKind } from "./transport/transport.js";
+
+/** How a client is made. */
+export interface RoomlogOptions {
+  /** A token, or a function that fetches one: asked at the start, before a token ends, and after the server refused one as expired. */
+  token: TokenSource;
+  /** `msgpack` unless it is given. */
+  encoding?: Encoding;
+  /** Where positions are kept, so that a reload resumes. In memory unless it is given; see `webPositions`. */
+  positions?: PositionStore;
+  /** Messages that wait to be confirmed. */
+  outbox?: {
+    /** Where they are kept. In memory unless it is given; see `indexedDbOutbox`. */
+    store?: OutboxStore;
+    /** How many at most; publishing more fails with `outbox_full`. 1000 unless it is given. */
+    limit?: number;
+  };
+  /** Which transports may be used, in this order. All of them unless it is given: `websocket`, `sse`, `polling`. */
+  transports?: TransportKind[];
+  /** Times that suit tests, or unusual networks. */
+  timing?: Partial<Timing>;
+  /** A WebSocket, where the platform has none. */
+  WebSocket?: unknown;
+  /** A `fetch` other than the platform's. */
+  fetch?: typeof fetch;
+}
+
+/** What a client tells. */
+export interface RoomlogEvents {
+  /** The connection's state. */
+  state: ConnectionState;
+  /** Something failed that no call waits for: a token function, a store, a handler, a refusal. */
+  error: RoomlogError;
+  /** A message of this client changed its state. */
+  publication: Publication;
+}
+
+const TIMING: Timing = { backoffMin: 500, backoffMax: 20_000, connect: 10_000, probe: 2_000 };
+
+const platform: { WebSocket: unknown } = { WebSocket: globalThis.WebSocket };
+
+/** Gives clients a WebSocket where the platform has none. */
+export function setWebSocket(WebSocket: unknown): void {
+  platform.WebSocket ??= WebSocket;
+}
+
+/** A client of one server, for one user. Connects when it is first needed. */
+export class Roomlog extends Emitter<RoomlogEvents> {
+  readonly #connection: Connection;
+  readonly #outbox: Outbox;
+  readonly #rooms = new Map<string, Room<never>>();
+  readonly #context: RoomContext;
+  readonly #offs: (() => void)[] = [];
+
+  /**
+   * @param url - The server's WebSocket, such as `wss://chat.example/v1/ws`; `https://chat.example` means the same.
+   */
+  constructor(url: string, options: RoomlogOptions) {
+    super();
+    const { encoding = "msgpack", token, outbox = {}, positions = memoryPositions() } = options;
+    const { socketUrl, httpUrl } = addresses(url);
+    const WebSocket = (options.WebSocket ?? platform.WebSocket) as typeof globalThis.WebSocket | undefined;
+    const kinds = (options.transports ?? ["websocket", "sse", "polling"]).filter((kind) => kind !== "websocket" || WebSocket);
+    if (kinds.length === 0) throw new RoomlogError("bad_request", "`transports` names none that this platform has");
+    const doFetch = options.fetch ?? ((...args: Parameters<typeof fetch>) => fetch(...args));
+    const environment = { socketUrl, httpUrl, codec: codecOf(encoding), fetch: doFetch, WebSocket };
+    this.#connection = new Connection(environment, kinds, new Tokens(token), { ...TIMING, ...options.timing });
+    this.#outbox = new Outbox(outbox.store, outbox.limit ?? 1000, encoding === "msgpack", this.#connection, {
+      reader: (room) => this.#rooms.get(room),
+      changed: (publication) => {
+        this.#rooms.get(publication.room)?.published(publication);
+        this.emit("publication", publication);
+        if (publication.state === "sending") this.#connection.connect();
+      },
+      failed: (error) => this.emit("error", error),
+    });
+    this.#context = {
+      connection: this.#connection,
+      outbox: this.#outbox,
+      positions,
+      history: (room, query) => this.#history(room, query),
+      closed: (room) => void this.#rooms.delete(room.name),
+    };
+    this.#connection.on("up", () => {
+      for (const room of this.#rooms.values()) room.up();
+      this.#outbox.kick();
+    });
+    this.#connection.on("down", () => {
+      for (const room of this.#rooms.values()) room.down();
+    });
+    this.#connection.on("frame", (frame) => {
+      if ("room" in frame) this.#rooms.get(frame.room as string)?.frame(frame as never);
+    });
+    this.#connection.on("state", (state) => this.emit("state", state));
+    this.#connection.on("error", (error) => this.emit("error", error));
+    this.#listen();
+  }
+
+  /** The connection's state. */
+  get state(): ConnectionState {
+    return this.#connection.state;
+  }
+
+  /** The transport in use. */
+  get transport(): TransportKind {
+    return this.#connection.transportKind;
+  }
+
+  /** The user whom the token names, once connected. */
+  get user(): string | undefined {
+    return this.#connection.user;
+  }
+
+  /**
+   * A room. The same name gives the same object, until it is closed; options count the first time that they are given, and
+   * giving others later is an error.
+   */
+  room<T = Data>(name: string, options?: RoomOptions): Room<T> {
+    const known = this.#rooms.get(name);
+    if (known && (!options || same(known.options, options))) return known as unknown as Room<T>;
+    if (known && (Object.keys(known.options).length > 0 || known.state !== "idle")) {
+      throw new RoomlogError("bad_request", `the room ${name} is open with other options; close it first`);
+    }
+    const room = new Room<T>(name, { ...options }, this.#context);
+    room.on("error", (error) => this.emit("error", error));
+    this.#rooms.set(name, room as unknown as Room<never>);
+    return room;
+  }
+
+  /** Connects now, instead of when it is first needed. */
+  connect(): void {
+    this.#connection.connect();
+  }
+
+  /**
+   * Finds out now whether the connection still is one. Browsers do it by themselves when the page is shown or the device comes online; call it
+   * where the platform tells so in another way, as React Native's `AppState`.
+   */
+  wake(): void {
+    this.#connection.wake(true);
+  }
+
+  /** Ends the client. What waits to be sent stays in its store, if it has one. */
+  close(): void {
+    for (const off of this.#offs.splice(0)) off();
+    for (const room of [...this.#rooms.values()]) room.close();
+    this.#outbox.close();
+    this.#connection.close();
+  }
+
+  async #history(room: string, query: HistoryQuery): Promise<HistoryPage> {
+    for (;;) {
+      await this.#connected();
+      try {
+        const { messages, more, head, gap } = (await this.#connection.request({ op: "history", room, ...query })) as unknown as HistoryPage;
+        return { messages, more, head, ...(gap && { gap }) };
+      } catch (error) {
+        // Reading again changes nothing.
+        if ((error as RoomlogError).code !== "disconnected") throw error;
+      }
+    }
+  }
+
+  #connected(): Promise<void> {
+    this.#connection.connect();
+    return new Promise((resolve, reject) => {
+      const check = (state: ConnectionState): void => {
+        if (state !== "open" && state !== "closed") return;
+        off();
+        if (state === "open") resolve();
+        else reject(new RoomlogError("closed", "the client is closed"));
+      };
+      const off = this.#connection.on("state", check);
+      check(this.state);
+    });
+  }
+
+  /** What tells that the network changed, or that somebody looks again. */
+  #listen(): void {
+    const { addEventListener, document } = globalThis as Partial<typeof globalThis>;
+    const add = (target: EventTarget, event: string, run: () => void): void => {
+      target.addEventListener(event, run);
+      this.#offs.push(() => target.removeEventListener(event, run));
+    };
+    if (addEventListener && typeof window !== "undefined") {
+      add(window, "online", () => this.#connection.wake(true));
+      add(window, "offline", () => this.#connection.wake(false));
+    }
+    if (document) add(document, "visibilitychange", () => document.visibilityState === "visible" && this.#connection.wake(false));
+  }
+}
+
+/** Both addresses of a server, from either. */
+function addresses(url: string): { socketUrl: string; httpUrl: string } {
+  const match = /^(?:ws|http)(s?):\/\/([^/?#]+)(.*?)(?:\/v1\/ws)?\/?$/.exec(url);
+  if (!match) throw new RoomlogError("bad_request", `${url} is not an address such as wss://chat.example/v1/ws`);
+  const [, secure, host, path] = match;
+  return { socketUrl: `ws${secure}://${host}${path}/v1/ws`, httpUrl: `http${secure}://${host}${path}` };
+}
+
+function same(a: RoomOptions, b: RoomOptions): boolean {
+  const { since, last, durable, autoAck } = a;
+  return since === b.since && last === b.last && durable === b.durable && autoAck === b.autoAck;
+}

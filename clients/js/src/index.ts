@@ -1,0 +1,17 @@
+// What the package gives.
+export { Roomlog } from "./client.js";
+export type { RoomlogEvents, RoomlogOptions } from "./client.js";
+export type { ConnectionState, Timing } from "./connection.js";
+export type { Data } from "./data.js";
+export type { Off } from "./emitter.js";
+export { RoomlogError } from "./errors.js";
+export type { ErrorCode } from "./errors.js";
+export type { PublishOptions } from "./outbox.js";
+export { compareIds } from "./protocol.js";
+export type { Encoding, Gap, HistoryPage, Message, Signal } from "./protocol.js";
+export type { Publication, PublicationState } from "./publication.js";
+export type { HistoryQuery, Room, RoomEvents, RoomOptions, RoomState, Unsubscribed } from "./room.js";
+export { indexedDbOutbox, memoryPositions, webPositions } from "./stores.js";
+export type { OutboxEntry, OutboxStore, PositionStore } from "./stores.js";
+export type { TokenSource } from "./token.js";
+export type { TransportKind } from "./transport/transport.js";

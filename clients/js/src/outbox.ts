@@ -1,0 +1,260 @@
+// Messages until they are confirmed. Each room has a lane: its messages go one after the other, so that their order holds
+// whatever fails, and each goes again with the same key until there is an answer.
+import type { Connection } from "./connection.js";
+import { snapshot } from "./data.js";
+import type { Data } from "./data.js";
+import { RoomlogError, isTemporary, wrap } from "./errors.js";
+import { compareIds, uuid } from "./protocol.js";
+import type { HistoryPage } from "./protocol.js";
+import { Publication } from "./publication.js";
+import type { OutboxEntry, OutboxStore } from "./stores.js";
+
+/** Pause after a refusal that does not name one. */
+const PAUSE_MS = 1000;
+
+/** What the outbox asks of a room that the client has open. */
+export interface Reader {
+  /**
+   * `away`: does not follow the room. `behind`: follows it, and has not caught up on this connection. `live`: has seen all
+   * after `seenFrom`.
+   */
+  readonly reading: "away" | "behind" | "live";
+  /** Where the room was read up to. */
+  readonly position: string | undefined;
+  readonly seenFrom: string | undefined;
+}
+
+export interface OutboxHooks {
+  reader(room: string): Reader | undefined;
+  changed(publication: Publication): void;
+  failed(error: RoomlogError): void;
+}
+
+/** How a message to publish differs from the default. */
+export interface PublishOptions {
+  /** `message` if it is missing. */
+  type?: string;
+  /** A UUID; made if it is missing. Publishing a key again stores nothing new. */
+  key?: string;
+}
+
+export class Outbox {
+  readonly #lanes = new Map<string, Lane>();
+  readonly #byKey = new Map<string, Publication>();
+  readonly #ready: Promise<void>;
+  #stored: Promise<void> = Promise.resolve();
+  #last = 0;
+  #closed = false;
+
+  constructor(
+    private readonly store: OutboxStore | undefined,
+    private readonly limit: number,
+    private readonly binary: boolean,
+    private readonly connection: Connection,
+    private readonly hooks: OutboxHooks,
+  ) {
+    this.#ready = this.#load();
+  }
+
+  publish(room: string, data: unknown, { type = "message", key = uuid() }: PublishOptions = {}): Publication {
+    const entry: OutboxEntry = { key, room, type, data: data as Data, n: this.#next(), attempted: false };
+    const publication = new Publication(entry, this);
+    const known = this.#byKey.get(key);
+    if (known) return known;
+    try {
+      if (this.#closed) throw new RoomlogError("closed", "the client is closed");
+      if (this.#byKey.size >= this.limit) {
+        throw new RoomlogError("outbox_full", `${this.limit} messages wait to be sent already; see outbox.limit`);
+      }
+      entry.data = snapshot(data, this.binary);
+    } catch (error) {
+      publication.settle(error as RoomlogError);
+      return publication;
+    }
+    this.#byKey.set(key, publication);
+    this.#lane(room).items.push(publication);
+    this.hooks.changed(publication);
+    // What goes out at once is stored right before that.
+    if (this.connection.state !== "open") void this.#keep(entry);
+    this.kick(room);
+    return publication;
+  }
+
+  /** What waits, of a room, in order. */
+  waiting(room: string): Publication[] {
+    return [...(this.#lanes.get(room)?.items ?? [])];
+  }
+
+  cancel(publication: Publication): boolean {
+    const { entry } = publication;
+    if (publication.state !== "sending" || entry.attempted || this.#byKey.get(entry.key) !== publication) return false;
+    void this.#settle(publication, new RoomlogError("cancelled", "the message was cancelled before it was sent"));
+    this.kick(entry.room);
+    return true;
+  }
+
+  changed(publication: Publication): void {
+    this.hooks.changed(publication);
+  }
+
+  /** A message came through its room. If it is one that waits, that is the confirmation; returns when it is noted. */
+  seen(key: string, id: string): Promise<void> | undefined {
+    const publication = this.#byKey.get(key);
+    return publication && this.#settle(publication, id);
+  }
+
+  /** Something changed for a room, or for all: what waits may go now. */
+  kick(room?: string): void {
+    for (const name of room === undefined ? [...this.#lanes.keys()] : [room]) {
+      const lane = this.#lanes.get(name);
+      if (!lane) continue;
+      lane.again = true;
+      if (!lane.running) void this.#run(name, lane);
+    }
+  }
+
+  close(): void {
+    this.#closed = true;
+    const why = this.store ? "the client is closed; the message is sent by the next one that has this store" : "the client is closed";
+    for (const publication of this.#byKey.values()) publication.settle(new RoomlogError("closed", why));
+    this.#byKey.clear();
+    this.#lanes.clear();
+  }
+
+  async #run(room: string, lane: Lane): Promise<void> {
+    lane.running = true;
+    await this.#ready;
+    while (lane.again) {
+      lane.again = false;
+      await this.#drain(room, lane);
+    }
+    lane.running = false;
+    if (lane.items.length === 0) this.#lanes.delete(room);
+  }
+
+  /** Sends what may go, in order, until nothing is left or something must be waited for. */
+  async #drain(room: string, lane: Lane): Promise<void> {
+    for (;;) {
+      const publication = lane.items[0];
+      if (!publication || this.#closed || this.connection.state !== "open") return;
+      const { entry } = publication;
+      try {
+        if (!(await this.#mayGo(entry))) return;
+        if (publication.state !== "sending") continue;
+        if (!entry.attempted) {
+          entry.attempted = true;
+          const position = this.hooks.reader(room)?.position;
+          if (position !== undefined) entry.after = position;
+          await this.#keep(entry);
+        }
+        // While it was stored, it may have been confirmed, or the connection lost.
+        if (lane.items[0] !== publication || this.connection.state !== "open") continue;
+        const { key, type, data } = entry;
+        const ok = await this.connection.request({ op: "publish", room, key, type, data });
+        void this.#settle(publication, ok["id"] as string);
+      } catch (error) {
+        const failure = wrap(error, "internal", "the message cannot be sent");
+        if (!isTemporary(failure)) void this.#settle(publication, failure);
+        else if (failure.code !== "disconnected") await pause((failure.retryAfterMs ?? PAUSE_MS) * (1 + Math.random() / 4));
+      }
+    }
+  }
+
+  /**
+   * Whether a message may be sent now. One that may be stored already, from before a connection was lost, is looked for first: the
+   * server forgets keys after a while. It is in the backlog of a room that is followed, or else in the history since.
+   */
+  async #mayGo(entry: OutboxEntry): Promise<boolean> {
+    const reader = this.hooks.reader(entry.room);
+    const reading = reader?.reading ?? "away";
+    if (!entry.attempted) return reading !== "behind" || reader!.position !== undefined;
+    if (reading === "behind") return false;
+    if (entry.after === undefined) return true;
+    if (reading === "live" && compareIds(reader!.seenFrom!, entry.after) <= 0) return true;
+    await this.#search(entry, entry.after);
+    return true;
+  }
+
+  /** Looks for a message in the history, and confirms it if it is there. */
+  async #search(entry: OutboxEntry, after: string): Promise<void> {
+    const { room, key } = entry;
+    for (let more = true; more; ) {
+      let page;
+      try {
+        page = (await this.connection.request({ op: "history", room, after, limit: 1000 })) as unknown as HistoryPage;
+      } catch (error) {
+        // Who may write and not read has only the server's memory of keys.
+        if ((error as RoomlogError).code === "forbidden") return;
+        throw error;
+      }
+      for (const message of page.messages) if (message.key === key) return void this.seen(key, message.id);
+      more = page.more;
+      after = page.messages.at(-1)?.id ?? after;
+    }
+    entry.after = after;
+  }
+
+  async #settle(publication: Publication, outcome: string | RoomlogError): Promise<void> {
+    const { key, room } = publication;
+    if (this.#byKey.get(key) !== publication) return;
+    this.#byKey.delete(key);
+    const items = this.#lanes.get(room)?.items;
+    items?.splice(items.indexOf(publication), 1);
+    publication.settle(outcome);
+    await this.#storing(() => this.store?.delete(key));
+  }
+
+  async #load(): Promise<void> {
+    const entries = (await this.#guard(() => this.store?.load())) ?? [];
+    for (const entry of entries.sort((a, b) => a.n - b.n).reverse()) {
+      if (this.#byKey.has(entry.key)) continue;
+      const publication = new Publication(entry, this);
+      this.#byKey.set(entry.key, publication);
+      this.#lane(entry.room).items.unshift(publication);
+      this.#last = Math.max(this.#last, entry.n);
+    }
+    for (const entry of entries) this.hooks.changed(this.#byKey.get(entry.key)!);
+    if (this.#closed) this.close();
+    else if (entries.length > 0) queueMicrotask(() => this.kick());
+  }
+
+  #keep(entry: OutboxEntry): Promise<void> {
+    return this.#storing(() => (this.#byKey.has(entry.key) ? this.store?.put({ ...entry }) : undefined));
+  }
+
+  /** What is done to the store is done in order. */
+  #storing(work: () => void | Promise<void>): Promise<void> {
+    if (!this.store) return Promise.resolve();
+    return (this.#stored = this.#stored.then(() => this.#guard(work)));
+  }
+
+  /** A store that fails is reported, and does without. */
+  async #guard<T>(work: () => T | Promise<T>): Promise<T | undefined> {
+    try {
+      return await work();
+    } catch (error) {
+      this.hooks.failed(wrap(error, "application", "the outbox's store failed"));
+      return undefined;
+    }
+  }
+
+  #lane(room: string): Lane {
+    let lane = this.#lanes.get(room);
+    if (!lane) this.#lanes.set(room, (lane = { items: [], running: false, again: false }));
+    return lane;
+  }
+
+  /** Later than all before, also of clients before this one. */
+  #next(): number {
+    return (this.#last = Math.max(this.#last + 1, Date.now() * 1000));
+  }
+}
+
+interface Lane {
+  items: Publication[];
+  running: boolean;
+  /** Something changed that it has not looked at yet. */
+  again: boolean;
+}
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));

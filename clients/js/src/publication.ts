@@ -1,0 +1,79 @@
+// A message on its way: an object to show at once, and a promise of its id.
+import type { Data } from "./data.js";
+import { RoomlogError } from "./errors.js";
+import type { OutboxEntry } from "./stores.js";
+
+/** `sending`: waits, or is under way. `sent`: stored. `failed`: refused, see `error`. `cancelled`: it never left. */
+export type PublicationState = "sending" | "sent" | "failed" | "cancelled";
+
+/** What `publish` returns. Awaiting it gives the message's id, once the server has confirmed that it is stored. */
+export class Publication<T = Data> implements PromiseLike<string> {
+  /** The UUID by which the message is known everywhere: what comes back through the room has the same. */
+  readonly key: string;
+  readonly room: string;
+  readonly type: string;
+  #settled: PublicationState = "sending";
+  #resolve!: (id: string) => void;
+  #reject!: (error: RoomlogError) => void;
+  readonly #promise: Promise<string>;
+  #confirmedId: string | undefined;
+  #failure: RoomlogError | undefined;
+
+  /** @internal */
+  constructor(
+    /** @internal */
+    readonly entry: OutboxEntry,
+    private readonly outbox: { cancel(publication: Publication): boolean; changed(publication: Publication): void },
+  ) {
+    ({ key: this.key, room: this.room, type: this.type } = entry);
+    this.#promise = new Promise((resolve, reject) => ([this.#resolve, this.#reject] = [resolve, reject]));
+    // Whoever does not await it sees the state.
+    this.#promise.catch(() => {});
+  }
+
+  /** The content, as it is sent. */
+  get data(): T {
+    return this.entry.data as T;
+  }
+
+  get state(): PublicationState {
+    return this.#settled;
+  }
+
+  /** The message's id, once it is `sent`. */
+  get id(): string | undefined {
+    return this.#confirmedId;
+  }
+
+  /** Why it `failed`. */
+  get error(): RoomlogError | undefined {
+    return this.#failure;
+  }
+
+  then<A = string, B = never>(
+    fulfilled?: ((id: string) => A | PromiseLike<A>) | null,
+    rejected?: ((error: RoomlogError) => B | PromiseLike<B>) | null,
+  ): Promise<A | B> {
+    return this.#promise.then(fulfilled, rejected);
+  }
+
+  /** Takes it back, if it has not left yet. Otherwise returns false: it may be stored already. */
+  cancel(): boolean {
+    return this.outbox.cancel(this as Publication);
+  }
+
+  /** @internal */
+  settle(outcome: string | RoomlogError): void {
+    if (this.#settled !== "sending") return;
+    if (typeof outcome === "string") {
+      this.#settled = "sent";
+      this.#confirmedId = outcome;
+      this.#resolve(outcome);
+    } else {
+      this.#settled = outcome.code === "cancelled" ? "cancelled" : "failed";
+      this.#failure = outcome;
+      this.#reject(outcome);
+    }
+    this.outbox.changed(this as Publication);
+  }
+}

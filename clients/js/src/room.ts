@@ -1,0 +1,487 @@
+// One room: follows its log from the last position that was handled, gives each message to the handlers once and in order, and
+// proves by the ids that nothing is missing.
+import type { Connection } from "./connection.js";
+import { Emitter } from "./emitter.js";
+import type { Off } from "./emitter.js";
+import { RoomlogError, isTemporary, wrap } from "./errors.js";
+import type { Data } from "./data.js";
+import type { Outbox, PublishOptions, Reader } from "./outbox.js";
+import { before, compareIds, follows } from "./protocol.js";
+import type { ClientFrame, Gap, HistoryPage, Message, Ok, ServerFrame, Signal } from "./protocol.js";
+import { ABANDONED, messagesOf } from "./messages.js";
+import type { Publication } from "./publication.js";
+import type { PositionStore } from "./stores.js";
+
+/** How a room is followed. */
+export interface RoomOptions {
+  /** Where to start when nothing is known yet: an id (all after it), `"0"` (all there is) or `"$"` (only what is new, the default). */
+  since?: string;
+  /** Or with the newest so many, at most 1000. */
+  last?: number;
+  /**
+   * The name of a durable subscription: its position is kept on the server, for this user, and moves as messages are
+   * acknowledged. One connection at a time holds it, the newest.
+   */
+  durable?: string;
+  /** Acknowledge each message after its handlers have returned, and their promises are fulfilled. Otherwise call `ack`. */
+  autoAck?: boolean;
+}
+
+/**
+ * `idle`: not followed. `catching_up`: connecting, or reading what came before. `live`. `ended`: the server ended it, or refused;
+ * `resume()` tries again.
+ */
+export type RoomState = "idle" | "catching_up" | "live" | "ended";
+
+/** Why the server ended a subscription. */
+export interface Unsubscribed {
+  room: string;
+  /** `replaced`: a newer connection holds the durable subscription. `forbidden`, `deleted`, or the code of the refusal. */
+  code: string;
+  message: string;
+}
+
+/** What a room tells. */
+export interface RoomEvents<T = Data> {
+  /** The next message. Handlers may be asynchronous: the next one waits for them. */
+  message: Message<T>;
+  /** Messages are missing here, for good. In order with the messages. */
+  gap: Gap;
+  /** All that was there has been handled; what comes from here on is new. After each time that it connected. */
+  live: { room: string; id: string };
+  signal: Signal;
+  /** Delivery began, or began again, after this id. */
+  started: string;
+  state: RoomState;
+  unsubscribed: Unsubscribed;
+  /** A message of this client to this room changed its state. */
+  publication: Publication<T>;
+  error: RoomlogError;
+}
+
+/** What waits for the handlers, in order. */
+type Item =
+  | { kind: "message"; message: Message; noted: Promise<void> | undefined }
+  | { kind: "gap"; gap: Gap }
+  | { kind: "live"; id: string }
+  | { kind: "moved"; to: string };
+
+/** Messages that may wait for slow handlers. Beyond, the room lets go, and reads on from the log when they are through. */
+const WAITING = 1000;
+
+/** How long acknowledgements are gathered. */
+const ACK_EVERY_MS = 50;
+
+/** Pause before a room is resumed that was refused, or showed a hole again. */
+const PAUSE_MS = 1000;
+
+/** What a room has of its client. */
+export interface RoomContext {
+  connection: Connection;
+  outbox: Outbox;
+  positions: PositionStore;
+  history(room: string, query: HistoryQuery): Promise<HistoryPage>;
+  closed(room: Room<never>): void;
+}
+
+/** Which part of the history: the messages before or after an id, or the newest. */
+export interface HistoryQuery {
+  before?: string;
+  after?: string;
+  /** 1 to 1000; 100 if it is missing. */
+  limit?: number;
+}
+
+/** A room. Made by `client.room(name)`; followed as soon as it has a handler for messages. */
+export class Room<T = Data> extends Emitter<RoomEvents<T>> {
+  /** Where the server's delivery stands on this connection; nothing while it does not deliver. */
+  #cursor: string | undefined;
+  /** All up to here was taken from the server. */
+  #received: string | undefined;
+  /** All up to here was handled. */
+  #handled: string | undefined;
+  /** All up to here was acknowledged, of a durable subscription. */
+  #acked: string | undefined;
+  /** From here on everything was seen, with no jump. */
+  seenFrom: string | undefined;
+  #current: RoomState = "idle";
+  /** Whether the server has delivered all that there was, on this connection. */
+  #caughtUp = false;
+  /** Counts subscribe frames, so that the answer to an older one is known. */
+  #subscribed = 0;
+  #loading: Promise<void> | undefined;
+  #queue: Item[] = [];
+  #pumping = false;
+  #holes = 0;
+  #paused = false;
+  #closed = false;
+  #ackTimer: ReturnType<typeof setTimeout> | undefined;
+  #retryTimer: ReturnType<typeof setTimeout> | undefined;
+
+  /** @internal */
+  constructor(
+    /** The room's name. */
+    readonly name: string,
+    /** How it is followed. */
+    readonly options: RoomOptions,
+    private readonly context: RoomContext,
+  ) {
+    super();
+  }
+
+  get state(): RoomState {
+    return this.#current;
+  }
+
+  /** The last id that was taken from the server, or where the room was begun; nothing before that is known. */
+  get position(): string | undefined {
+    return this.#received;
+  }
+
+  /** @internal */
+  get reading(): Reader["reading"] {
+    if (!this.#following) return "away";
+    return this.#caughtUp ? "live" : "behind";
+  }
+
+  /** Messages of this client to this room that are not confirmed yet, in order; also those left from before a reload. */
+  get pending(): Publication<T>[] {
+    return this.context.outbox.waiting(this.name) as unknown as Publication<T>[];
+  }
+
+  /** Adds a handler; what is returned removes it. The room is followed while there is one for `message`. */
+  override on<K extends keyof RoomEvents<T>>(event: K, listener: (value: RoomEvents<T>[K]) => unknown): Off {
+    const off = super.on(event, listener);
+    if (event === "message") this.#wanted();
+    return () => {
+      off();
+      // Not at once: who changes handlers removes one and adds the next.
+      if (event === "message") queueMicrotask(() => this.#unwanted());
+    };
+  }
+
+  /**
+   * Publishes a message. What is returned shows at once and changes its state; awaiting it gives the id, once the
+   * message is stored. While there is no connection it waits.
+   */
+  publish(data: T, options?: PublishOptions): Publication<T> {
+    return this.context.outbox.publish(this.name, data, options) as unknown as Publication<T>;
+  }
+
+  /** Acknowledges a message, and all before it, of a durable subscription. */
+  ack(message: Message<T> | string): void {
+    if (!this.options.durable) throw new RoomlogError("not_durable", "only durable subscriptions are acknowledged");
+    void this.#acknowledge(typeof message === "string" ? message : message.id);
+  }
+
+  /** Reads a part of the history. Waits for a connection if there is none. */
+  history(query: HistoryQuery = {}): Promise<HistoryPage<T>> {
+    return this.context.history(this.name, query) as Promise<HistoryPage<T>>;
+  }
+
+  /** Tells those present something that is not stored, such as that somebody types. Lost if there is no connection. */
+  signal(type: string, data: unknown = null, options: { to?: string } = {}): void {
+    this.context.connection.tell({ op: "signal", room: this.name, type, data, ...options });
+  }
+
+  /**
+   * The messages as an asynchronous iterator: first the history after `since`, if it is given, then what the room brings. A
+   * message counts as handled when the next one is asked for.
+   */
+  messages(options: { since?: string } = {}): AsyncGenerator<Message<T>, void, undefined> {
+    return messagesOf(this, options.since);
+  }
+
+  /** Follows the room again after the server ended it. */
+  resume(): void {
+    if (this.#current === "ended") this.#begin();
+  }
+
+  /** Stops following the room, and forgets this object. With `forget`, a durable position is deleted on the server too. */
+  close({ forget = false }: { forget?: boolean } = {}): void {
+    if (this.#closed) return;
+    this.flush();
+    this.#leave(forget);
+    this.#closed = true;
+    if (forget) void this.context.positions.delete(this.#storedAs);
+    this.#become("idle");
+    this.context.closed(this as unknown as Room<never>);
+  }
+
+  /** @internal The connection is up: delivery begins anew, from where this client stands. */
+  up(): void {
+    if (this.#following && !this.#paused) void this.#subscribe();
+  }
+
+  /** @internal */
+  down(): void {
+    this.#silence();
+    if (this.#following) this.#become("catching_up");
+  }
+
+  /** @internal Sends what is acknowledged and was not sent yet. */
+  flush(): void {
+    clearTimeout(this.#ackTimer);
+    this.#ackTimer = undefined;
+    if (this.options.durable && this.#cursor !== undefined && this.#acked !== undefined) {
+      this.context.connection.tell({ op: "ack", room: this.name, id: this.#acked });
+    }
+  }
+
+  /** @internal */
+  frame(frame: ServerFrame & { room: string }): void {
+    switch (frame.op) {
+      case "message": {
+        const { op: _, ...message } = frame;
+        // Also one that is not delivered now says that it is stored.
+        const noted = this.context.outbox.seen(message.key, message.id);
+        if (this.#cursor === undefined || compareIds(message.id, this.#cursor) <= 0) return;
+        if (!follows(this.#cursor, message.id)) return this.#heal(message.id);
+        this.#cursor = message.id;
+        if (compareIds(message.id, this.#received!) <= 0) return;
+        this.#received = message.id;
+        return this.#enqueue({ kind: "message", message, noted });
+      }
+      case "gap": {
+        if (this.#cursor === undefined) return;
+        const { op: _, ...gap } = frame;
+        this.#cursor = before(gap.next);
+        if (gap.reason !== "rewound" && compareIds(this.#cursor, this.#received!) <= 0) return;
+        this.#received = this.#cursor;
+        return this.#enqueue({ kind: "gap", gap });
+      }
+      case "live":
+        if (this.#cursor === undefined) return;
+        this.#caughtUp = true;
+        this.#holes = 0;
+        this.context.outbox.kick(this.name);
+        return this.#enqueue({ kind: "live", id: frame.id });
+      case "signal": {
+        const { op: _, ...signal } = frame;
+        return this.emit("signal", signal);
+      }
+      case "unsubscribed":
+        return this.#end({ room: this.name, code: frame.code, message: frame.message });
+    }
+  }
+
+  /** @internal */
+  published(publication: Publication): void {
+    this.emit("publication", publication as unknown as Publication<T>);
+  }
+
+  get #following(): boolean {
+    return this.#current === "catching_up" || this.#current === "live";
+  }
+
+  get #storedAs(): string {
+    return this.options.durable ? `${this.name}/${this.options.durable}` : this.name;
+  }
+
+  #wanted(): void {
+    if (this.#closed) throw new RoomlogError("closed", `the room ${this.name} was closed; ask the client for it again`);
+    if (this.#current === "idle") this.#begin();
+    else void this.#pump();
+  }
+
+  #unwanted(): void {
+    if (this.count("message") > 0 || this.#current === "idle") return;
+    this.#leave(false);
+    this.#become("idle");
+  }
+
+  #begin(): void {
+    this.#become("catching_up");
+    this.context.connection.connect();
+    if (this.context.connection.state === "open") void this.#subscribe();
+  }
+
+  /** Stops delivery. What was not handled is taken again the next time. */
+  #leave(forget: boolean): void {
+    if (this.#following) {
+      const { durable } = this.options;
+      const frame: ClientFrame = { op: "unsubscribe", room: this.name };
+      this.context.connection.tell(forget && durable ? { ...frame, forget, durable } : frame);
+    }
+    this.#silence();
+    this.#paused = false;
+    this.#queue = [];
+    this.#received = this.#handled;
+  }
+
+  /** From now on, what comes is of an older subscription. */
+  #silence(): void {
+    this.#subscribed++;
+    this.#cursor = undefined;
+    this.#caughtUp = false;
+    clearTimeout(this.#retryTimer);
+  }
+
+  async #subscribe(): Promise<void> {
+    this.#silence();
+    const mine = this.#subscribed;
+    await (this.#loading ??= this.#load());
+    if (mine !== this.#subscribed) return;
+    const { since, last, durable } = this.options;
+    const frame: ClientFrame = { op: "subscribe", room: this.name };
+    if (durable !== undefined) frame["durable"] = durable;
+    // For a durable subscription `since` would replace the position, which another device may have moved on. Over HTTP nothing is
+    // replaced, and what this client knows counts.
+    const own = durable === undefined || this.context.connection.transportKind !== "websocket";
+    if (this.#received !== undefined && own) frame["since"] = this.#received;
+    if (this.#received === undefined && since !== undefined) frame["since"] = since;
+    else if (frame["since"] === undefined && last !== undefined) frame["last"] = last;
+    this.context.connection.ask(frame, (answer) => {
+      if (mine !== this.#subscribed) return;
+      if (answer instanceof RoomlogError) this.#refused(answer);
+      else this.#started(answer);
+    });
+  }
+
+  async #load(): Promise<void> {
+    const stored = await this.#guard(() => this.context.positions.get(this.#storedAs));
+    if (stored && this.#received === undefined) {
+      this.#received = this.#handled = this.#acked = this.seenFrom = stored;
+    }
+  }
+
+  #started(ok: Ok): void {
+    const position = ok["position"] as string;
+    this.#cursor = position;
+    if (this.#received === undefined) {
+      this.#received = this.#handled = this.seenFrom = position;
+      // So that a reload before the first message goes on here, too.
+      if (this.options.durable) void this.#acknowledge(position);
+      else void this.#save(position);
+    } else if (this.options.durable) {
+      if (compareIds(position, this.#received) > 0) {
+        // Another device has handled what lies between.
+        this.#received = this.seenFrom = position;
+        this.#enqueue({ kind: "moved", to: position });
+      }
+      if (this.#acked !== undefined && compareIds(this.#acked, position) > 0) this.flush();
+    }
+    this.emit("started", position);
+    this.context.outbox.kick(this.name);
+  }
+
+  #refused(error: RoomlogError): void {
+    if (error.code === "disconnected") return;
+    if (isTemporary(error) || error.code === "internal") this.#later(error.retryAfterMs);
+    else this.#end({ room: this.name, code: error.code, message: error.message });
+  }
+
+  #end(unsubscribed: Unsubscribed): void {
+    this.#silence();
+    this.#become("ended");
+    this.emit("unsubscribed", unsubscribed);
+    this.context.outbox.kick(this.name);
+  }
+
+  #later(ms = PAUSE_MS): void {
+    clearTimeout(this.#retryTimer);
+    this.#retryTimer = setTimeout(() => this.up(), ms);
+  }
+
+  /** A message is missing and nothing said so: reported, and asked for again from the last that was there. */
+  #heal(id: string): void {
+    const from = this.#cursor!;
+    this.#silence();
+    if (this.#holes++ === 0) void this.#subscribe();
+    else this.#later();
+    this.emit("error", new RoomlogError("hole", `${this.name}: ${id} came after ${from}; the room is resumed from there`));
+  }
+
+  #enqueue(item: Item): void {
+    this.#queue.push(item);
+    if (this.#queue.length >= WAITING && !this.#paused) {
+      this.#paused = true;
+      this.#silence();
+      this.#become("catching_up");
+      // A durable subscription is kept, since letting go would hand it to another connection.
+      if (!this.options.durable) this.context.connection.tell({ op: "unsubscribe", room: this.name });
+    }
+    void this.#pump();
+  }
+
+  /** Gives what waits to the handlers, one after the other. */
+  async #pump(): Promise<void> {
+    if (this.#pumping) return;
+    this.#pumping = true;
+    while (this.#queue.length > 0 && this.count("message") > 0) {
+      const queue = this.#queue;
+      const handled = await this.#handle(queue[0]!);
+      if (handled === ABANDONED) continue;
+      // Left in the meantime: the queue is another one, and what was handled all the same is not taken again.
+      if (handled !== undefined) {
+        this.#handled = handled;
+        if (compareIds(handled, this.#received!) > 0) this.#received = handled;
+      }
+      queue.shift();
+      if (this.#paused && this.#queue.length <= WAITING / 4) {
+        this.#paused = false;
+        this.up();
+      }
+    }
+    this.#pumping = false;
+  }
+
+  /** Handles one item, and returns the position after it, if it moved. */
+  async #handle(item: Item): Promise<string | typeof ABANDONED | undefined> {
+    switch (item.kind) {
+      case "message": {
+        // The position must not pass a message of our own that the outbox still has: it would be sent again.
+        await item.noted;
+        const { id } = item.message;
+        const results = await Promise.allSettled(this.call("message", item.message as Message<T>));
+        const failures = results.flatMap((result) => (result.status === "rejected" ? [result.reason as unknown] : []));
+        if (failures.length === results.length && failures.every((reason) => reason === ABANDONED)) return ABANDONED;
+        for (const reason of failures) {
+          if (reason !== ABANDONED) this.emit("error", wrap(reason, "handler", `a handler of ${this.name} failed for ${id}`));
+        }
+        if (!this.options.durable) await this.#save(id);
+        else if (this.options.autoAck) await this.#acknowledge(id);
+        return id;
+      }
+      case "gap": {
+        const to = before(item.gap.next);
+        this.emit("gap", item.gap);
+        if (!this.options.durable) await this.#save(to);
+        return to;
+      }
+      case "moved":
+        return item.to;
+      case "live":
+        if (this.#caughtUp) this.#become("live");
+        this.emit("live", { room: this.name, id: item.id });
+        return undefined;
+    }
+  }
+
+  async #acknowledge(id: string): Promise<void> {
+    if (this.#acked !== undefined && compareIds(id, this.#acked) <= 0) return;
+    this.#acked = id;
+    this.#ackTimer ??= setTimeout(() => this.flush(), ACK_EVERY_MS);
+    await this.#save(id);
+  }
+
+  #save(id: string): Promise<void> {
+    return this.#guard(() => this.context.positions.set(this.#storedAs, id)) as Promise<void>;
+  }
+
+  /** A store that fails is reported, and does without. */
+  async #guard<R>(work: () => R | Promise<R>): Promise<R | undefined> {
+    try {
+      return await work();
+    } catch (error) {
+      this.emit("error", wrap(error, "application", "the store of positions failed"));
+      return undefined;
+    }
+  }
+
+  #become(state: RoomState): void {
+    if (this.#current === state) return;
+    this.#current = state;
+    this.emit("state", state);
+  }
+}

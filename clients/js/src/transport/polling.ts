@@ -1,0 +1,28 @@
+// Follows a room by long polling: the server holds an empty answer back until a message comes.
+import { framesOfPage } from "./http.js";
+import type { Following, HttpTransport } from "./http.js";
+
+/** Seconds that the server may hold an answer back: below what proxies commonly end a silent request after. */
+const HOLD = 25;
+
+/** The same where rooms take turns. */
+const CROWDED_HOLD = 1;
+
+export async function poll(transport: HttpTransport, following: Following): Promise<void> {
+  const { room, signal } = following;
+  while (!signal.aborted) {
+    const page = await transport.turn((crowded) => {
+      const wait = !following.live ? 0 : crowded ? CROWDED_HOLD : HOLD;
+      const query = `after=${following.position}&limit=1000&wait=${wait}`;
+      return transport.page(room, query, { abort: signal, within: (wait + 15) * 1000 });
+    });
+    if (signal.aborted) return;
+    const [frames, position, complete] = framesOfPage(room, following.position, page);
+    following.position = position;
+    if (complete && !following.live) {
+      following.live = true;
+      frames.push({ op: "live", room, id: position });
+    }
+    transport.emit(...frames);
+  }
+}

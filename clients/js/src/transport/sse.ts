@@ -1,0 +1,70 @@
+// Follows a room by a stream of Server-Sent Events, read with `fetch`: an EventSource cannot send the token.
+import type { Gap, Message, ServerFrame } from "../protocol.js";
+import type { Following, HttpTransport } from "./http.js";
+
+/** The server sends a comment at once. What holds that back longer holds messages back, too. */
+const FIRST_WITHIN_MS = 5_000;
+
+/** And a comment every 15 s. */
+const SILENCE_MS = 25_000;
+
+export async function stream(transport: HttpTransport, following: Following): Promise<void> {
+  const { room, position, signal } = following;
+  const blocked = (message: string): void => transport.end({ message, blocked: true });
+  let silence = setTimeout(() => blocked("the network holds event streams back"), FIRST_WITHIN_MS);
+  try {
+    const path = `/v1/rooms/${encodeURIComponent(room)}/events?since=${position}`;
+    const init = { headers: { accept: "text/event-stream" }, abort: signal };
+    const response = await transport.fetch(path, init, (response) => response);
+    const reader = response.body?.getReader?.();
+    if (!reader) return blocked("this platform cannot read a body while it comes");
+    signal.addEventListener("abort", () => void reader.cancel().catch(() => {}));
+    const parse = parser(room, position);
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (signal.aborted) return;
+      if (done) return transport.end({ message: "the event stream ended" });
+      clearTimeout(silence);
+      silence = setTimeout(() => blocked("the event stream fell silent"), SILENCE_MS);
+      transport.heard();
+      transport.emit(...parse(value));
+    }
+  } finally {
+    clearTimeout(silence);
+  }
+}
+
+/** Turns the stream's bytes into frames. */
+export function parser(room: string, position: string): (bytes: Uint8Array) => ServerFrame[] {
+  const decoder = new TextDecoder();
+  let rest = "";
+  let event = { id: "", type: "", data: "" };
+  return (bytes) => {
+    const lines = (rest + decoder.decode(bytes, { stream: true })).split(/\r?\n/);
+    rest = lines.pop()!;
+    const frames: ServerFrame[] = [];
+    for (const line of lines) {
+      if (line === ": live") {
+        frames.push({ op: "live", room, id: position });
+      } else if (line !== "") {
+        const [, field, value] = /^([^:]*):? ?(.*)$/.exec(line)!;
+        if (field === "id") event.id = value!;
+        else if (field === "event") event.type = value!;
+        else if (field === "data") event.data += (event.data && "\n") + value!;
+      } else if (event.data) {
+        const { id, type, data } = event;
+        event = { id: "", type: "", data: "" };
+        const value: unknown = JSON.parse(data);
+        if (id) {
+          position = id;
+          frames.push({ op: "message", ...(value as Message) });
+        } else if (type === "gap") {
+          frames.push({ ...(value as Gap), op: "gap" });
+        } else if (type === "unsubscribed") {
+          frames.push({ ...(value as { room: string; code: string; message: string }), op: "unsubscribed" });
+        }
+      }
+    }
+    return frames;
+  };
+}

@@ -1,0 +1,217 @@
+// What a page shows of a room: its messages in order, those on their way, and who types. The state behind `useRoom`, without React.
+import type { Roomlog } from "./client.js";
+import type { RoomlogError } from "./errors.js";
+import type { PublishOptions } from "./outbox.js";
+import { compareIds } from "./protocol.js";
+import type { Gap, Message } from "./protocol.js";
+import type { Publication, PublicationState } from "./publication.js";
+import type { Room, RoomOptions, RoomState } from "./room.js";
+
+/** A message as a page shows it: one of the room, or one of this client on its way there. Its `key` stays the same. */
+export interface ShownMessage<T> extends Omit<Message<T>, "id"> {
+  /** Missing while the message is on its way. */
+  id?: string;
+  state: PublicationState;
+  /** Why it failed. */
+  error?: RoomlogError;
+  /** Takes it back, while it waits to be sent; says whether that was in time. */
+  cancel?: () => boolean;
+}
+
+/** A room's state at one moment. */
+export interface RoomSnapshot<T> {
+  /** In order; those on their way last. */
+  messages: ShownMessage<T>[];
+  /** The room's state; `live` when all is there. */
+  state: RoomState;
+  /** Whether older messages can be loaded. */
+  hasOlder: boolean;
+  /** Places where messages are missing for good. */
+  gaps: Gap[];
+  /** The users who type now. */
+  typing: string[];
+  /** The last thing that went wrong. */
+  error: RoomlogError | undefined;
+}
+
+/** Messages that are kept. Beyond, the oldest go; they can be loaded again. */
+const KEPT = 2000;
+
+/** How often it is told that somebody types, and after which silence it no longer holds. */
+const TYPING_EVERY_MS = 2000;
+const TYPING_FOR_MS = 5000;
+
+export class RoomView<T> {
+  #room: Room<T> | undefined;
+  #confirmed: Message<T>[] = [];
+  readonly #failed = new Map<string, Publication<T>>();
+  #hasOlder = true;
+  #gaps: Gap[] = [];
+  readonly #typing = new Map<string, ReturnType<typeof setTimeout>>();
+  #toldTyping = 0;
+  #error: RoomlogError | undefined;
+  #loading: Promise<boolean> | undefined;
+  readonly #listeners = new Set<() => void>();
+  #shown: RoomSnapshot<T>;
+
+  constructor(
+    private readonly client: Roomlog,
+    private readonly name: string,
+    private readonly options: { [K in keyof RoomOptions]: RoomOptions[K] | undefined },
+  ) {
+    this.#shown = this.#show();
+  }
+
+  readonly subscribe = (listener: () => void): (() => void) => {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  };
+
+  readonly snapshot = (): RoomSnapshot<T> => this.#shown;
+
+  /** Follows the room until what is returned is called. May be called again afterwards. */
+  readonly follow = (): (() => void) => {
+    const { since, last = 50, durable, autoAck } = this.options;
+    const start = since !== undefined ? { since } : { last };
+    const options = { ...start, ...(durable !== undefined && { durable }), ...(autoAck !== undefined && { autoAck }) };
+    const room = (this.#room = this.client.room<T>(this.name, options));
+    const offs = [
+      room.on("message", (message) => {
+        this.#stopTyping(message.from);
+        this.#merge([message]);
+      }),
+      room.on("gap", (gap) => this.#change(() => (this.#gaps = [...this.#gaps, gap]))),
+      room.on("live", () => void this.#fill(last)),
+      room.on("state", () => this.#change()),
+      room.on("publication", (publication) => this.#publication(publication)),
+      room.on("error", (error) => this.#change(() => (this.#error = error))),
+      room.on("unsubscribed", () => this.#change()),
+      room.on("signal", ({ from, type, data }) => {
+        if (type === "typing") data ? this.#startTyping(from) : this.#stopTyping(from);
+      }),
+    ];
+    this.#change();
+    // It may have been live before.
+    if (room.state === "live") void this.#fill(last);
+    return () => {
+      for (const off of offs) off();
+      for (const from of this.#typing.keys()) this.#stopTyping(from);
+    };
+  };
+
+  readonly publish = (data: T, options?: PublishOptions): Publication<T> => {
+    this.#toldTyping = 0;
+    return this.#here.publish(data, options);
+  };
+
+  readonly loadOlder = (limit = 50): Promise<boolean> => {
+    this.#loading ??= this.#older(limit).finally(() => (this.#loading = undefined));
+    return this.#loading;
+  };
+
+  readonly setTyping = (typing: boolean): void => {
+    const now = Date.now();
+    if (typing ? now - this.#toldTyping < TYPING_EVERY_MS : this.#toldTyping === 0) return;
+    this.#toldTyping = typing ? now : 0;
+    this.#here.signal("typing", typing);
+  };
+
+  readonly dismiss = (key: string): void => {
+    this.#change(() => this.#failed.delete(key));
+    this.#here.pending.find((publication) => publication.key === key)?.cancel();
+  };
+
+  get #here(): Room<T> {
+    return (this.#room ??= this.client.room<T>(this.name));
+  }
+
+  /** After a reload, the room goes on after what was handled before: what is shown above that comes from the history. */
+  async #fill(last: number): Promise<void> {
+    if (this.#confirmed.length >= last || !this.#hasOlder) return;
+    await this.loadOlder(last - this.#confirmed.length || 1).catch(() => {});
+  }
+
+  async #older(limit: number): Promise<boolean> {
+    const oldest = this.#confirmed[0]?.id;
+    try {
+      const page = await this.#here.history(oldest === undefined ? { limit } : { before: oldest, limit });
+      this.#hasOlder = page.more;
+      this.#merge(page.messages, true);
+    } catch (error) {
+      this.#change(() => (this.#error = error as RoomlogError));
+      throw error;
+    }
+    return this.#hasOlder;
+  }
+
+  #merge(messages: Message<T>[], older = false): void {
+    this.#change(() => {
+      const known = new Set(this.#confirmed.map((message) => message.id));
+      for (const message of messages) {
+        this.#failed.delete(message.key);
+        if (!known.has(message.id)) this.#confirmed = insert(this.#confirmed, message);
+      }
+      if (!older && this.#confirmed.length > KEPT) {
+        this.#confirmed = this.#confirmed.slice(-KEPT);
+        this.#hasOlder = true;
+      }
+    });
+  }
+
+  #publication(publication: Publication<T>): void {
+    this.#change(() => {
+      if (publication.state === "failed") this.#failed.set(publication.key, publication);
+      // Confirmed before it came through the room: shown as sent until it does.
+      else if (publication.state === "sent" && !this.#confirmed.some(({ key }) => key === publication.key)) {
+        this.#failed.set(publication.key, publication);
+      } else this.#failed.delete(publication.key);
+    });
+  }
+
+  #startTyping(from: string): void {
+    clearTimeout(this.#typing.get(from));
+    this.#change(() => this.#typing.set(from, setTimeout(() => this.#stopTyping(from), TYPING_FOR_MS)));
+  }
+
+  #stopTyping(from: string): void {
+    if (!this.#typing.has(from)) return;
+    clearTimeout(this.#typing.get(from));
+    this.#change(() => this.#typing.delete(from));
+  }
+
+  #change(how?: () => unknown): void {
+    how?.();
+    this.#shown = this.#show();
+    for (const listener of this.#listeners) listener();
+  }
+
+  #show(): RoomSnapshot<T> {
+    const stored = this.#confirmed.map((message): ShownMessage<T> => ({ ...message, state: "sent" }));
+    const keys = new Set(this.#confirmed.map(({ key }) => key));
+    const under = [...this.#failed.values(), ...(this.#room?.pending ?? [])]
+      .filter(({ key, state }) => !keys.has(key) && state !== "cancelled")
+      .sort((a, b) => a.entry.n - b.entry.n);
+    return {
+      messages: [...stored, ...under.map((publication) => this.#onItsWay(publication))],
+      state: this.#room?.state ?? "idle",
+      hasOlder: this.#hasOlder,
+      gaps: this.#gaps,
+      typing: [...this.#typing.keys()],
+      error: this.#error,
+    };
+  }
+
+  #onItsWay(publication: Publication<T>): ShownMessage<T> {
+    const { key, room, type, data, state, id, error } = publication;
+    const from = this.client.user ?? "";
+    const shown: ShownMessage<T> = { key, room, type, data, from, state, ...(id !== undefined && { id }), ...(error && { error }) };
+    return state === "sending" ? { ...shown, cancel: () => publication.cancel() } : shown;
+  }
+}
+
+/** Where it belongs, which is nearly always at the end. */
+function insert<T>(messages: Message<T>[], message: Message<T>): Message<T>[] {
+  let at = messages.length;
+  while (at > 0 && compareIds(messages[at - 1]!.id, message.id) > 0) at--;
+  return [...messages.slice(0, at), message, ...messages.slice(at)];
+}

@@ -1,0 +1,197 @@
+// Connecting, staying connected, and tokens.
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { Roomlog } from "../src/node.js";
+import type { RoomlogError, RoomlogOptions } from "../src/node.js";
+import { FAST } from "./harness/device.js";
+import { Proxy } from "./harness/proxy.js";
+import { Relay } from "./harness/relay.js";
+import { Server, token } from "./harness/server.js";
+import { until } from "./harness/until.js";
+
+let server: Server;
+beforeAll(async () => void (server = await Server.start()));
+afterAll(() => server.end());
+
+const open: { close(): void }[] = [];
+afterEach(() => open.splice(0).forEach((one) => one.close()));
+
+interface Observed {
+  client: Roomlog;
+  states: string[];
+  errors: RoomlogError[];
+}
+
+function connect(url: string, options: Partial<RoomlogOptions> = {}): Observed {
+  const client = new Roomlog(url, { token: () => token("ann"), timing: FAST, ...options });
+  const observed: Observed = { client, states: [], errors: [] };
+  client.on("state", (state) => observed.states.push(state));
+  client.on("error", (error) => observed.errors.push(error));
+  client.connect();
+  open.push(client);
+  return observed;
+}
+
+async function relayed(): Promise<Relay> {
+  const relay = await Relay.to(server.url);
+  open.push(relay);
+  return relay;
+}
+
+describe("a connection", () => {
+  it("connects again after it was lost, and says what it does", async () => {
+    const proxy = await Proxy.to(server.port);
+    open.push(proxy);
+    const { client, states } = connect(proxy.url);
+    expect(client.state).toBe("connecting");
+    await until("it is open", () => client.state === "open");
+    expect(client.user).toBe("ann");
+    proxy.cut();
+    await until("it is open again", () => states.filter((state) => state === "open").length === 2);
+    expect(states).toEqual(["connecting", "open", "waiting", "connecting", "open"]);
+  });
+
+  it("pauses for longer and longer, at random", async () => {
+    const proxy = await Proxy.to(server.port);
+    open.push(proxy);
+    proxy.goOffline();
+    const attempts: number[] = [];
+    const { client } = connect(proxy.url, { transports: ["websocket"], timing: { ...FAST, backoffMin: 20, backoffMax: 400 } });
+    client.on("state", (state) => state === "connecting" && attempts.push(performance.now()));
+    await until("it has tried many times", () => attempts.length >= 14);
+    const pauses = attempts.slice(1).map((at, i) => at - attempts[i]!);
+    const sum = (all: number[]): number => all.reduce((a, b) => a + b, 0);
+    // Ranges of 20, 40, 80, 160, against nine of 400.
+    expect(sum(pauses.slice(-9)) / 9).toBeGreaterThan(sum(pauses.slice(0, 4)) / 4);
+    expect(new Set(pauses.map(Math.round)).size).toBeGreaterThan(3);
+  });
+
+  it("comes back when a server that restarts asked it to, and not before", async () => {
+    const relay = await relayed();
+    let asked: number | undefined;
+    relay.fromServer = (frame) => {
+      if (frame.op !== "goodbye") return frame;
+      asked = performance.now();
+      return { ...frame, retry_after_ms: 800 };
+    };
+    const { client, states } = connect(relay.url, { encoding: "json" });
+    await until("it is open", () => client.state === "open");
+    await server.terminateNode();
+    await server.startNode();
+    let back: number | undefined;
+    client.on("state", (state) => state === "connecting" && (back ??= performance.now()));
+    await until("it is open again", () => client.state === "open");
+    expect(states.slice(0, 3)).toEqual(["connecting", "open", "waiting"]);
+    expect(back! - asked!).toBeGreaterThanOrEqual(790);
+  });
+
+  it("finds a dead connection by silence", async () => {
+    const relay = await relayed();
+    relay.fromServer = (frame) => ("session" in frame ? { ...frame, ping: 1 } : frame);
+    const { client, states } = connect(relay.url, { encoding: "json", timing: { ...FAST, connect: 1000 } });
+    await until("it is open", () => client.state === "open");
+    relay.silent = true;
+    await until("it was given up", () => relay.connections > 1);
+    relay.silent = false;
+    await until("it is open again", () => states.filter((state) => state === "open").length === 2);
+  });
+
+  it("finds a dead connection at once when the device wakes up, and keeps a living one", async () => {
+    const relay = await relayed();
+    const { client } = connect(relay.url, { encoding: "json" });
+    await until("it is open", () => client.state === "open");
+    client.wake();
+    await until("it probed", () => relay.sent.some(({ op }) => op === "ping"));
+    await client.room("wake").history();
+    expect(relay.connections).toBe(1);
+    relay.silent = true;
+    client.wake();
+    await until("it connects anew", () => relay.connections === 2);
+    relay.silent = false;
+    await until("it is open", () => client.state === "open");
+  });
+
+  it("does not wait for its pause when the device comes online", async () => {
+    const proxy = await Proxy.to(server.port);
+    open.push(proxy);
+    proxy.goOffline();
+    const { client, states } = connect(proxy.url, { transports: ["websocket"], timing: { ...FAST, backoffMin: 1e9, backoffMax: 1e9 } });
+    await until("it waits", () => client.state === "waiting");
+    proxy.goOnline();
+    client.wake();
+    await until("it is open", () => client.state === "open");
+    expect(states).toEqual(["connecting", "waiting", "connecting", "open"]);
+  });
+});
+
+describe("a token", () => {
+  it("is asked for once for all who wait", async () => {
+    let asked = 0;
+    const { client } = connect(server.url, { token: () => (asked++, token("ann")) });
+    await Promise.all([client.room("a").publish(1), client.room("b").publish(2), client.room("c").history()]);
+    expect(asked).toBe(1);
+  });
+
+  it("is renewed before it ends, on the same connection", async () => {
+    let asked = 0;
+    const { client, states, errors } = connect(server.url, { token: () => (asked++, token("ann", { ttl: 4 })) });
+    await until("it was renewed twice", () => asked >= 3);
+    await client.room("renewed").publish("still here");
+    expect(states).toEqual(["connecting", "open"]);
+    expect(errors).toEqual([]);
+  });
+
+  it("that cannot be renewed is asked for again with pauses, while the old one holds", async () => {
+    const asked: number[] = [];
+    const { client, errors } = connect(server.url, {
+      token: () => {
+        asked.push(performance.now());
+        if (asked.length > 1) throw new Error("the token server is down");
+        return token("ann", { ttl: 8 });
+      },
+    });
+    await until("it was asked again twice", () => asked.length === 3);
+    expect(client.state).toBe("open");
+    expect(asked[2]! - asked[1]!).toBeGreaterThan(900);
+    expect(errors[0]).toMatchObject({ name: "RoomlogError", code: "application", message: "the token function failed: the token server is down" });
+  });
+
+  it("that the server says has expired is replaced", async () => {
+    let asked = 0;
+    const { client, errors } = connect(server.url, { token: () => token("ann", asked++ === 0 ? { ttl: -60 } : {}) });
+    await until("it is open", () => client.state === "open");
+    expect(asked).toBe(2);
+    expect(errors.map(({ code }) => code)).toEqual(["token_expired"]);
+  });
+
+  it.each([["websocket"], ["sse"], ["polling"]] as const)("that is refused ends the client (%s)", async (transport) => {
+    const proxy = await Proxy.to(server.port);
+    open.push(proxy);
+    const { client, errors } = connect(proxy.url, { token: "nonsense", transports: [transport] });
+    await expect(client.room("refused").history()).rejects.toMatchObject({ code: transport === "websocket" ? "closed" : expect.any(String) });
+    await until("it is closed", () => client.state === "closed");
+    expect(errors.at(-1)!.code).toBe("unauthenticated");
+    const { length } = proxy.requests;
+    client.wake();
+    expect(client.state).toBe("closed");
+    expect(proxy.requests).toHaveLength(length);
+  });
+
+  it("that is a text and has expired ends the client", async () => {
+    const { client, errors } = connect(server.url, { token: token("ann", { ttl: -60 }) });
+    await until("it is closed", () => client.state === "closed");
+    expect(errors.at(-1)).toMatchObject({ code: "token_expired" });
+  });
+
+  it("that is revoked ends the client", async () => {
+    const { client, errors } = connect(server.url, { token: token("eve", { jti: "leaked" }) });
+    await until("it is open", () => client.state === "open");
+    const operator = token("ops", { rooms: { "*": ["manage"] } });
+    await fetch(`${server.url}/v1/revocations`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${operator}`, "content-type": "application/json" },
+      body: JSON.stringify({ jti: "leaked" }),
+    });
+    await until("it is closed", () => client.state === "closed");
+    expect(errors.at(-1)).toMatchObject({ code: "token_revoked" });
+  });
+});

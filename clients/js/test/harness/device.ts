@@ -1,0 +1,113 @@
+// A device in a fault script: a client that may be offline, cut off, slow, or reloaded with its stores kept, and a record of what
+// its user did and saw.
+import { Roomlog } from "../../src/node.js";
+import type { Message, Publication, Room, RoomOptions, RoomlogOptions } from "../../src/node.js";
+import { Proxy } from "./proxy.js";
+import { token } from "./server.js";
+import { Disk, Life } from "./stores.js";
+import { pause } from "./until.js";
+
+export const FAST = { backoffMin: 20, backoffMax: 200, connect: 3000, probe: 300 };
+
+export interface Written {
+  key: string;
+  text: string;
+  /** Cancelled before it left, as the client said. */
+  cancelled: boolean;
+  /** The id that the promise gave. */
+  id: string | undefined;
+}
+
+export class Device {
+  /** Ids in the order in which handlers finished, over all lives. */
+  readonly handled: string[] = [];
+  /** In the order of publishing, over all lives. */
+  readonly written: Written[] = [];
+  readonly problems: string[] = [];
+  slowMs = 0;
+  client!: Roomlog;
+  room!: Room<string>;
+  private life!: Life;
+  private readonly publications = new Map<string, Publication<string>>();
+  private readonly disk = new Disk();
+
+  private constructor(
+    readonly user: string,
+    readonly proxy: Proxy,
+    private readonly name: string,
+    private readonly roomOptions: RoomOptions,
+    private readonly options: Partial<RoomlogOptions>,
+  ) {}
+
+  static async start(
+    port: number,
+    user: string,
+    room: string,
+    roomOptions: RoomOptions,
+    options: Partial<RoomlogOptions>,
+  ): Promise<Device> {
+    const device = new Device(user, await Proxy.to(port), room, roomOptions, options);
+    device.boot();
+    return device;
+  }
+
+  /** Like closing the page without a word, and opening it again. */
+  reload(): void {
+    this.life.dead = true;
+    this.proxy.cut();
+    this.client.close();
+    this.publications.clear();
+    this.boot();
+  }
+
+  write(text: string): void {
+    const publication = this.room.publish(text);
+    const written: Written = { key: publication.key, text, cancelled: false, id: undefined };
+    this.written.push(written);
+    this.publications.set(publication.key, publication);
+    const life = this.life;
+    publication.then(
+      (id) => (written.id = id),
+      (error) => {
+        if (!life.dead && error.code !== "cancelled") this.problems.push(`${text}: ${error.code} ${error.message}`);
+      },
+    );
+  }
+
+  /** Cancels what was published last, if it has not left. */
+  cancelLast(): void {
+    const written = this.written.at(-1);
+    const publication = written && this.publications.get(written.key);
+    if (publication?.cancel()) written!.cancelled = true;
+  }
+
+  get waiting(): number {
+    return this.room.pending.length;
+  }
+
+  end(): void {
+    this.life.dead = true;
+    this.client.close();
+    this.proxy.close();
+  }
+
+  private boot(): void {
+    const life = (this.life = new Life(this.disk));
+    this.client = new Roomlog(this.proxy.url, {
+      token: () => token(this.user),
+      timing: FAST,
+      positions: life.positions,
+      outbox: { store: life.outbox },
+      ...this.options,
+    });
+    this.room = this.client.room<string>(this.name, this.roomOptions);
+    this.room.on("error", (error) => life.dead || this.problems.push(`${error.code}: ${error.message}`));
+    this.room.on("gap", (gap) => this.problems.push(`gap after ${gap.after}`));
+    this.room.on("message", async (message: Message<string>) => {
+      if (this.slowMs > 0) await pause(this.slowMs);
+      // What a page that is gone would have done, it did not do.
+      if (life.dead) return new Promise<void>(() => {});
+      this.handled.push(message.id);
+    });
+  }
+}

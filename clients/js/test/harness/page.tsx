@@ -1,0 +1,82 @@
+// The page that runs in the browser: a client with its stores, and a record of what it handled, in `localStorage` as an
+// application's own state would be.
+import { StrictMode, createElement } from "react";
+import { createRoot } from "react-dom/client";
+import { Roomlog, indexedDbOutbox, webPositions } from "../../src/index.js";
+import type { Publication, Room, RoomlogOptions } from "../../src/index.js";
+import { RoomlogProvider, useConnection, useRoom } from "../../src/react.js";
+
+interface Start {
+  url: string;
+  token: string;
+  room: string;
+  durable?: string;
+  /** Under which name this page's record is kept. */
+  record: string;
+  options?: Partial<RoomlogOptions>;
+}
+
+const timing = { backoffMin: 20, backoffMax: 200, connect: 3000, probe: 300 };
+
+let client: Roomlog | undefined;
+let room: Room<string> | undefined;
+const publications = new Map<string, Publication<string>>();
+
+const read = (record: string): string[] => JSON.parse(localStorage.getItem(record) ?? "[]") as string[];
+
+const page = {
+  start({ url, token, room: name, durable, record, options }: Start): void {
+    client = new Roomlog(url, {
+      token: () => token,
+      timing,
+      positions: webPositions(localStorage, `${record}:`),
+      outbox: { store: indexedDbOutbox(record.replace(/-tab.*/, "")) },
+      ...options,
+    });
+    room = client.room<string>(name, durable ? { durable, autoAck: true } : {});
+    room.on("message", ({ id }) => localStorage.setItem(`handled:${record}`, JSON.stringify([...read(`handled:${record}`), id])));
+    room.on("error", ({ code, message }) => localStorage.setItem(`problems:${record}`, JSON.stringify([...read(`problems:${record}`), `${code} ${message}`])));
+  },
+  publish(text: string): string {
+    const publication = room!.publish(text);
+    publications.set(publication.key, publication);
+    return publication.key;
+  },
+  cancel: (key: string): boolean => publications.get(key)?.cancel() ?? false,
+  confirmed: (key: string): string | undefined => publications.get(key)?.id,
+  waiting: (): number => room?.pending.length ?? 0,
+  state: (): string => `${client?.state} ${room?.state}`,
+  position: (): string | undefined => room?.position,
+  transport: (): string | undefined => client?.transport,
+  resume: (): void => room?.resume(),
+  handled: (record: string): string[] => read(`handled:${record}`),
+  problems: (record: string): string[] => read(`problems:${record}`),
+  render({ url, token, room: name }: Start): void {
+    client = new Roomlog(url, { token: () => token, timing, encoding: "json" });
+    createRoot(document.body).render(
+      createElement(StrictMode, null, createElement(RoomlogProvider, { client }, createElement(Chat, { name }))),
+    );
+  },
+};
+
+export type Page = typeof page;
+Object.assign(globalThis, { page });
+
+function Chat({ name }: { name: string }) {
+  const { messages, state, hasOlder, loadOlder, publish, typing, setTyping } = useRoom<{ text: string }>(name, { last: 3 });
+  const connection = useConnection();
+  return (
+    <main>
+      <p id="state">{`${connection} ${state}`}</p>
+      <button id="older" disabled={!hasOlder} onClick={() => void loadOlder(2)} />
+      <button id="publish" onClick={() => void publish({ text: `mine ${messages.length}` })} />
+      <button id="type" onClick={() => setTyping(true)} />
+      <ol>
+        {messages.map((message) => (
+          <li key={message.key} data-key={message.key} data-state={message.state}>{`${message.from}: ${message.data.text}`}</li>
+        ))}
+      </ol>
+      <p id="typing">{typing.join(", ")}</p>
+    </main>
+  );
+}

@@ -1,0 +1,154 @@
+// A real server on a Redis of its own. Either can be killed, started again on the same data, or stopped in its tracks.
+import { spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import { createHmac } from "node:crypto";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { until } from "./until.js";
+
+const SECRET = "a secret for tests, of at least 32 bytes";
+
+/** The program under test: built by the checkout, or where `ROOMLOG_BIN` says. */
+export function program(): string {
+  const repository = resolve(import.meta.dirname, "../../../..");
+  const target = resolve(repository, process.env["CARGO_TARGET_DIR"] ?? "target");
+  const path = process.env["ROOMLOG_BIN"] ?? join(target, "debug/roomlog");
+  if (!existsSync(path)) throw new Error(`${path} is not there: run \`cargo build\`, or set ROOMLOG_BIN`);
+  return path;
+}
+
+export interface TokenOptions {
+  /** Seconds; an hour if it is missing. */
+  ttl?: number;
+  rooms?: Record<string, string[]>;
+  jti?: string;
+}
+
+/** A token for a user, as an application's own server would sign it. */
+export function token(user: string, { ttl = 3600, rooms = { "*": ["read", "write"] }, jti }: TokenOptions = {}): string {
+  const part = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const now = Math.floor(Date.now() / 1000);
+  const body = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub: user, iat: now, exp: now + ttl, rooms, jti })}`;
+  return `${body}.${createHmac("sha256", SECRET).update(body).digest("base64url")}`;
+}
+
+export class Server {
+  private node: ChildProcess | undefined;
+  private redis: ChildProcess | undefined;
+  private words = "";
+
+  private constructor(
+    readonly port: number,
+    private readonly dir: string,
+    private readonly settings: Record<string, string>,
+  ) {}
+
+  /** @param settings - such as `{ RETENTION__DEDUPLICATION_WINDOW: "1s" }` */
+  static async start(settings: Record<string, string> = {}): Promise<Server> {
+    const server = new Server(await freePort(), mkdtempSync(join(tmpdir(), "roomlog-js-")), settings);
+    await server.startRedis();
+    await server.startNode();
+    return server;
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${this.port}`;
+  }
+
+  /** Everything that the server wrote, for a test that fails. */
+  get log(): string {
+    return this.words;
+  }
+
+  async startNode(): Promise<void> {
+    const env: NodeJS.ProcessEnv = {
+      ...process.env,
+      ROOMLOG_AUTH__HS256_SECRET: SECRET,
+      ROOMLOG_REDIS__DURABILITY: "disk",
+      ROOMLOG_REDIS__COMMAND_TIMEOUT: "500ms",
+      ROOMLOG_SERVER__ALLOWED_ORIGINS: "*",
+      ROOMLOG_LOG__LEVEL: "warn",
+    };
+    for (const [key, value] of Object.entries(this.settings)) env[`ROOMLOG_${key}`] = value;
+    const url = `redis+unix://${this.dir}/redis.sock`;
+    this.node = spawn(program(), ["serve", "--listen", `127.0.0.1:${this.port}`, "--redis-url", url], { env });
+    for (const stream of [this.node.stdout!, this.node.stderr!]) stream.on("data", (bytes: Buffer) => (this.words += String(bytes)));
+    await until("the server is ready", async () => {
+      if (this.node!.exitCode !== null) throw new Error(`the server ended:\n${this.words}`);
+      return (await fetch(`${this.url}/readyz`).catch(() => undefined))?.ok;
+    });
+  }
+
+  /** SIGKILL. Returns when the port is free. */
+  killNode(): Promise<void> {
+    return end(this.node, "SIGKILL");
+  }
+
+  terminateNode(): Promise<void> {
+    return end(this.node, "SIGTERM");
+  }
+
+  async startRedis(): Promise<void> {
+    const socket = join(this.dir, "redis.sock");
+    rmSync(socket, { force: true });
+    const options = { port: 0, unixsocket: socket, dir: this.dir, appendonly: "yes", appendfsync: "always", save: "", loglevel: "warning" };
+    const words = Object.entries(options).flatMap(([name, value]) => [`--${name}`, String(value)]);
+    this.redis = spawn("redis-server", words, { stdio: "ignore" });
+    await until("Redis listens", () => existsSync(socket));
+  }
+
+  killRedis(): Promise<void> {
+    return end(this.redis, "SIGKILL");
+  }
+
+  /** A Redis that hangs: connections stay open, and nothing is answered. */
+  stopRedis(): void {
+    this.redis!.kill("SIGSTOP");
+  }
+
+  continueRedis(): void {
+    this.redis!.kill("SIGCONT");
+  }
+
+  async end(): Promise<void> {
+    await this.killNode();
+    await this.killRedis();
+    rmSync(this.dir, { recursive: true, force: true });
+  }
+
+  /** The whole of a room's log, read past all that is tested. */
+  async history(room: string): Promise<{ id: string; key: string; data: unknown }[]> {
+    const all: { id: string; key: string; data: unknown }[] = [];
+    const headers = { authorization: `Bearer ${token("checker")}` };
+    for (let more = true; more; ) {
+      const url = `${this.url}/v1/rooms/${room}/messages?after=${all.at(-1)?.id ?? "0"}&limit=1000`;
+      // Redis may be about to come back.
+      const response = await until("the history can be read", async () => {
+        const response = await fetch(url, { headers });
+        return response.ok ? response : response.status !== 503 && Promise.reject(new Error(await response.text()));
+      });
+      const page = (await response.json()) as { messages: typeof all; more: boolean };
+      all.push(...page.messages);
+      more = page.more;
+    }
+    return all;
+  }
+}
+
+async function end(child: ChildProcess | undefined, signal: NodeJS.Signals): Promise<void> {
+  if (!child || child.exitCode !== null || child.signalCode !== null) return;
+  const ended = new Promise((resolve) => child.once("exit", resolve));
+  child.kill(signal);
+  await ended;
+}
+
+export async function freePort(): Promise<number> {
+  const probe = createServer().listen(0, "127.0.0.1");
+  await new Promise((resolve) => probe.once("listening", resolve));
+  const { port } = probe.address() as AddressInfo;
+  await new Promise((resolve) => probe.close(resolve));
+  return port;
+}

@@ -1,0 +1,127 @@
+// What is published: its size, that it loads as ES module and CommonJS, and its types.
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, mkdirSync, rmSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { gzipSync } from "node:zlib";
+import { build } from "esbuild";
+import { afterAll, describe, expect, it } from "vitest";
+
+const root = resolve(import.meta.dirname, "..");
+
+/** An application that has the package installed. */
+const application = mkdtempSync(join(tmpdir(), "roomlog-js-app-"));
+mkdirSync(join(application, "node_modules/@roomlog"), { recursive: true });
+symlinkSync(root, join(application, "node_modules/@roomlog/client"));
+for (const name of ["react", "@types/react", "csstype"]) {
+  mkdirSync(join(application, "node_modules", name, ".."), { recursive: true });
+  symlinkSync(join(root, "node_modules", name), join(application, "node_modules", name));
+}
+afterAll(() => rmSync(application, { recursive: true }));
+
+const write = (file: string, text: string): string => (writeFileSync(join(application, file), text), file);
+/** Runs a program there, and gives what it wrote; also in the error if it failed. */
+function run(program: string, ...words: string[]): string {
+  const { status, stdout, stderr } = spawnSync(program, words, { cwd: application, encoding: "utf8" });
+  if (status !== 0) throw new Error(`${program} ${words.join(" ")}\n${stdout}${stderr}`);
+  return stdout;
+}
+
+describe("the package", () => {
+  it("is small: under 15 KB with MessagePack, gzipped, until a network blocks WebSockets", async () => {
+    write("app.js", `import { Roomlog } from "@roomlog/client"; globalThis.client = new Roomlog("wss://chat.example", { token: "" });`);
+    const { metafile, outputFiles } = await build({
+      entryPoints: [join(application, "app.js")],
+      bundle: true,
+      minify: true,
+      splitting: true,
+      format: "esm",
+      conditions: ["browser"],
+      outdir: application,
+      write: false,
+      metafile: true,
+      absWorkingDir: application,
+    });
+    const sizes = new Map(outputFiles.map(({ path, contents }) => [path.slice(application.length + 1), gzipSync(contents, { level: 9 }).length]));
+    // What the page loads at its start, and what only a blocked one loads.
+    const atStart = new Set<string>();
+    const visit = (file: string): void => {
+      if (atStart.has(file)) return;
+      atStart.add(file);
+      for (const { path, kind } of metafile.outputs[file]!.imports) if (kind === "import-statement") visit(path);
+    };
+    visit("app.js");
+    const size = [...atStart].reduce((sum, file) => sum + sizes.get(file)!, 0);
+    const rest = [...sizes].reduce((sum, [file, bytes]) => sum + (atStart.has(file) ? 0 : bytes), 0);
+    console.log(`${size} bytes at the start, ${rest} more where WebSockets are blocked`);
+    expect(Object.keys(metafile.inputs).some((file) => file.includes("@msgpack/msgpack"))).toBe(true);
+    expect(size).toBeLessThan(15_000);
+    expect(rest).toBeLessThan(4_000);
+  });
+
+  it("loads as an ES module, and as CommonJS", () => {
+    const use = `
+      const client = new Roomlog("ws://127.0.0.1:1", { token: "", positions: memoryPositions() });
+      client.close();
+      console.log(client.state, new RoomlogError("closed", "") instanceof Error, typeof useRoom);`;
+    write("app.mjs", `import { Roomlog, RoomlogError, memoryPositions } from "@roomlog/client"; import { useRoom } from "@roomlog/client/react"; ${use}`);
+    write("app.cjs", `const { Roomlog, RoomlogError, memoryPositions } = require("@roomlog/client"); const { useRoom } = require("@roomlog/client/react"); ${use}`);
+    for (const file of ["app.mjs", "app.cjs"]) expect(run("node", file)).toBe("closed true function\n");
+    // As bundlers for browsers see it: nothing of Node.js.
+    for (const format of ["esm", "cjs"]) {
+      const text = readFileSync(join(root, `dist/${format}/index.js`), "utf8");
+      const imports = [...text.matchAll(/(?:from |import |require\()"([^".]+)"/g)].map(([, name]) => name);
+      expect([...new Set(imports)]).toEqual(format === "cjs" ? ["@msgpack/msgpack"] : []);
+    }
+  });
+
+  it("has types, for both", () => {
+    const sample = `
+      import { Roomlog, RoomlogError, indexedDbOutbox, webPositions } from "@roomlog/client";
+      import type { Message, Publication } from "@roomlog/client";
+      import { useRoom } from "@roomlog/client/react";
+
+      interface Chat { text: string; image?: Uint8Array }
+
+      export async function use(): Promise<string> {
+        const client = new Roomlog("wss://chat.example/v1/ws", {
+          token: async () => "token",
+          encoding: "json",
+          positions: webPositions(localStorage, "ann:"),
+          outbox: { store: indexedDbOutbox("ann"), limit: 10 },
+        });
+        const room = client.room<Chat>("chat.general", { durable: "phone", last: 50 });
+        const off: () => void = room.on("message", async (message: Message<Chat>) => room.ack(message));
+        room.on("gap", ({ after, next, reason }) => console.log(after, next, reason));
+        const publication: Publication<Chat> = room.publish({ text: "hi" });
+        const state: "sending" | "sent" | "failed" | "cancelled" = publication.state;
+        const error: RoomlogError | undefined = publication.error;
+        for await (const { data } of room.messages({ since: "0" })) console.log(data.text, state, error?.retryAfterMs);
+        // @ts-expect-error: not what the room holds
+        room.publish({ txt: "hi" });
+        // @ts-expect-error: no such event
+        room.on("massage", () => {});
+        const page = await room.history({ before: "1-1", limit: 50 });
+        const text: string = page.messages[0]!.data.text;
+        off();
+        return text + (await publication);
+      }
+
+      export function Component(): string {
+        const { messages, publish, loadOlder, typing, setTyping } = useRoom<Chat>("chat.general");
+        void loadOlder().then((more: boolean) => more);
+        setTyping(typing.length === 0);
+        return publish({ text: "" }).key + messages.map(({ data }) => data.text).join();
+      }
+    `;
+    write("sample.mts", sample);
+    write("sample.cts", sample);
+    const tsc = join(root, "node_modules/typescript/bin/tsc");
+    for (const resolution of ["nodenext", "bundler"]) {
+      const options = ["--noEmit", "--strict", "--lib", "es2022,dom", "--module", resolution === "bundler" ? "esnext" : "nodenext"];
+      const files = resolution === "bundler" ? ["sample.mts"] : ["sample.mts", "sample.cts"];
+      // Declarations of the package are checked, too.
+      run("node", tsc, ...options, "--moduleResolution", resolution, "--types", "", ...files);
+    }
+  });
+});

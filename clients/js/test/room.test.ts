@@ -1,0 +1,313 @@
+// Reading a room: from where, in order, exactly once, and what is said when something is missing.
+import { encode } from "@msgpack/msgpack";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { Roomlog, RoomlogError } from "../src/node.js";
+import type { Gap, Message, Room, RoomlogOptions } from "../src/node.js";
+import { FAST } from "./harness/device.js";
+import { Relay } from "./harness/relay.js";
+import { Server, token } from "./harness/server.js";
+import { Disk, Life } from "./harness/stores.js";
+import { until } from "./harness/until.js";
+
+let server: Server;
+beforeAll(async () => void (server = await Server.start()));
+afterAll(() => server.end());
+
+const open: { close(): void }[] = [];
+afterEach(() => open.splice(0).forEach((one) => one.close()));
+
+function connect(user = "ann", options: Partial<RoomlogOptions> = {}, url = server.url): Roomlog {
+  const client = new Roomlog(url, { token: () => token(user), timing: FAST, ...options });
+  open.push(client);
+  return client;
+}
+
+async function relayed(): Promise<Relay> {
+  const relay = await Relay.to(server.url);
+  open.push(relay);
+  return relay;
+}
+
+const follow = <T = unknown>(room: Room<T>): Message<T>[] => {
+  const got: Message<T>[] = [];
+  room.on("message", (message) => void got.push(message));
+  return got;
+};
+
+let count = 0;
+const fresh = (): string => `room.${++count}`;
+
+describe("a room", () => {
+  it("begins with the newest messages, goes on live, and carries the sender's key", async () => {
+    const name = fresh();
+    const ann = connect().room<number>(name);
+    for (const n of [1, 2, 3]) await ann.publish(n);
+    const room = connect("bob").room<number>(name, { last: 2 });
+    const got = follow(room);
+    const live: string[] = [];
+    room.on("live", ({ id }) => live.push(`${got.length} ${id}`));
+    await until("it is live", () => room.state === "live");
+    const publication = ann.publish(4, { type: "number" });
+    await until("the next one came", () => got.length === 3);
+    expect(got.map(({ data }) => data)).toEqual([2, 3, 4]);
+    expect(got[2]).toEqual({ room: name, id: await publication, key: publication.key, from: "ann", type: "number", data: 4 });
+    expect(live).toEqual([`2 ${got[1]!.id}`]);
+  });
+
+  it("gives binary data as it is, with MessagePack", async () => {
+    const room = connect().room<{ bytes: Uint8Array }>(fresh(), { since: "0" });
+    const got = follow(room);
+    await room.publish({ bytes: new Uint8Array([137, 80, 78, 71]) });
+    await until("it came", () => got.length === 1);
+    expect([...got[0]!.data.bytes]).toEqual([137, 80, 78, 71]);
+  });
+
+  it("waits for handlers, and reports one that throws", async () => {
+    const room = connect().room<number>(fresh(), { since: "0" });
+    const log: string[] = [];
+    const errors: RoomlogError[] = [];
+    let release!: () => void;
+    room.on("error", (error) => errors.push(error));
+    room.on("message", async ({ data }) => {
+      log.push(`begin ${data}`);
+      if (data === 1) await new Promise<void>((resolve) => (release = resolve));
+      log.push(`end ${data}`);
+      if (data === 2) throw new Error("no");
+    });
+    for (const n of [1, 2, 3]) await room.publish(n);
+    expect(log).toEqual(["begin 1"]);
+    release();
+    await until("all are handled", () => log.length === 6);
+    expect(log).toEqual(["begin 1", "end 1", "begin 2", "end 2", "begin 3", "end 3"]);
+    expect(errors).toHaveLength(1);
+    expect(errors[0]).toMatchObject({ code: "handler", cause: new Error("no") });
+  });
+
+  it("reports a hole that nobody explained, and heals it", async () => {
+    const relay = await relayed();
+    const room = connect("ann", { encoding: "json" }, relay.url).room<number>(fresh(), { since: "0" });
+    const got = follow(room);
+    const errors: RoomlogError[] = [];
+    room.on("error", (error) => errors.push(error));
+    await until("it is live", () => room.state === "live");
+    let lost = false;
+    relay.fromServer = (frame) => {
+      if (frame.op !== "message" || frame.data !== 2 || lost) return frame;
+      lost = true;
+      return undefined;
+    };
+    const writer = connect("bob").room<number>(room.name);
+    for (const n of [1, 2, 3, 4]) await writer.publish(n);
+    await until("all came", () => got.length === 4);
+    expect(got.map(({ data }) => data)).toEqual([1, 2, 3, 4]);
+    expect(errors.map(({ code }) => code)).toEqual(["hole"]);
+  });
+
+  it("tells of messages that were deleted, in order with the others", async () => {
+    const name = fresh();
+    const writer = connect().room<number>(name);
+    const ids: string[] = [];
+    for (const n of [1, 2, 3, 4]) ids.push(await writer.publish(n));
+    const operator = token("ops", { rooms: { "*": ["manage"] } });
+    for (const id of [ids[1], ids[2]]) {
+      await fetch(`${server.url}/v1/rooms/${name}/messages/${id}`, { method: "DELETE", headers: { authorization: `Bearer ${operator}` } });
+    }
+    for (const transports of [["websocket"], ["sse"], ["polling"]] as const) {
+      const room = connect("bob", { transports: [...transports] }).room<number>(name, { since: ids[0]! });
+      const got: (number | Gap)[] = [];
+      room.on("message", ({ data }) => got.push(data));
+      room.on("gap", (gap) => got.push(gap));
+      await until("it came", () => got.length === 2);
+      expect(got, transports[0]).toEqual([{ room: name, after: ids[0], next: ids[3], reason: "trimmed" }, 4]);
+    }
+  });
+
+  it("is not ended by a message with a key __proto__", async () => {
+    const name = fresh();
+    const data = new Map<string, unknown>([["__proto__", { polluted: true }], ["text", "hi"]]);
+    const entries = [...data].map(([key, value]) => Buffer.concat([encode(key), encode(value)]));
+    const body = Buffer.concat([Buffer.from([0x81]), encode("data"), Buffer.from([0x82]), ...entries]);
+    const headers = { authorization: `Bearer ${token("eve")}`, "content-type": "application/msgpack" };
+    expect((await fetch(`${server.url}/v1/rooms/${name}/messages`, { method: "POST", headers, body })).status).toBe(201);
+    const got = follow(connect().room<{ text: string; polluted?: boolean }>(name, { since: "0" }));
+    await until("it came", () => got.length === 1);
+    expect(got[0]!.data.text).toBe("hi");
+    expect(got[0]!.data.polluted).toBeUndefined();
+  });
+
+  it("lets go of what a slow handler cannot take, and reads on from the log", async () => {
+    const relay = await relayed();
+    const room = connect("ann", { encoding: "json" }, relay.url).room<number>(fresh(), { since: "0" });
+    let release!: () => void;
+    const gate = new Promise<void>((resolve) => (release = resolve));
+    const got: number[] = [];
+    room.on("message", async ({ data }) => {
+      await gate;
+      got.push(data);
+    });
+    const headers = { authorization: `Bearer ${token("bob")}`, "content-type": "application/json" };
+    for (let n = 0; n < 3000; n += 1000) {
+      const body = JSON.stringify(Array.from({ length: 1000 }, (_, i) => ({ room: room.name, data: n + i })));
+      await fetch(`${server.url}/v1/messages`, { method: "POST", headers, body });
+    }
+    await until("it let go", () => relay.sent.some(({ op }) => op === "unsubscribe"));
+    release();
+    await until("all came", () => got.length >= 3000);
+    expect(got).toEqual(Array.from({ length: 3000 }, (_, i) => i));
+  });
+
+  it("goes on after a reload where its handlers stood", async () => {
+    const name = fresh();
+    const disk = new Disk();
+    const writer = connect().room<number>(name);
+    const first = new Life(disk);
+    const before = connect("bob", { positions: first.positions });
+    const seen = follow(before.room<number>(name));
+    await until("it follows", () => before.room(name).position);
+    // Nothing was handled yet: also then the reload must not begin with what is new.
+    before.close();
+    await writer.publish(1);
+    const second = connect("bob", { positions: new Life(disk).positions });
+    const got = follow(second.room<number>(name, { last: 0 }));
+    await until("it came", () => got.length === 1);
+    second.close();
+    await writer.publish(2);
+    const third = follow(connect("bob", { positions: new Life(disk).positions }).room<number>(name));
+    await until("the next one came", () => third.length === 1);
+    expect([seen, got, third].map((all) => all.map(({ data }) => data))).toEqual([[], [1], [2]]);
+  });
+
+  it("can be left and followed again", async () => {
+    const client = connect();
+    const room = client.room<number>(fresh(), { since: "0" });
+    const got: number[] = [];
+    const off = room.on("message", ({ data }) => got.push(data));
+    await room.publish(1);
+    await until("it came", () => got.length === 1);
+    off();
+    await until("it is left", () => room.state === "idle");
+    await room.publish(2);
+    room.on("message", ({ data }) => got.push(data));
+    await until("what came in between is there", () => got.length === 2);
+    expect(got).toEqual([1, 2]);
+    expect(() => client.room(room.name, { last: 3 })).toThrow("other options");
+    expect(client.room(room.name)).toBe(room);
+  });
+
+  it("that may not be read says so", async () => {
+    const client = connect("eve", { token: () => token("eve", { rooms: { "other.*": ["read"] } }) });
+    const room = client.room("secret");
+    const ended: string[] = [];
+    room.on("unsubscribed", ({ code }) => ended.push(code));
+    room.on("message", () => {});
+    await until("it ended", () => room.state === "ended");
+    expect(ended).toEqual(["forbidden"]);
+    await expect(room.history()).rejects.toMatchObject({ name: "RoomlogError", code: "forbidden" });
+    await expect(room.publish(1)).rejects.toMatchObject({ code: "forbidden" });
+    await expect(async () => {
+      for await (const _ of room.messages()) break;
+    }).rejects.toThrow(RoomlogError);
+  });
+
+  it("carries signals to the others who are present", async () => {
+    const [ann, bob] = [connect("ann").room(fresh()), connect("bob")];
+    const there = bob.room(ann.name);
+    const got: unknown[] = [];
+    there.on("message", () => {});
+    there.on("signal", (signal) => got.push(signal));
+    await until("he is there", () => there.state === "live");
+    await ann.history();
+    ann.signal("typing", true);
+    await until("it came", () => got.length === 1);
+    expect(got).toEqual([{ room: ann.name, from: "ann", type: "typing", data: true }]);
+  });
+});
+
+describe("history and iteration", () => {
+  it.each([["websocket"], ["polling"]] as const)("reads pages over %s", async (transport) => {
+    const room = connect("ann", { transports: [transport] }).room<number>(fresh());
+    const ids: string[] = [];
+    for (const n of [1, 2, 3, 4]) ids.push(await room.publish(n));
+    const newest = await room.history({ limit: 2 });
+    expect(newest).toMatchObject({ more: true, head: ids[3] });
+    expect(newest.messages.map(({ data }) => data)).toEqual([3, 4]);
+    const older = await room.history({ before: newest.messages[0]!.id, limit: 50 });
+    expect(older.messages.map(({ data }) => data)).toEqual([1, 2]);
+    expect((await room.history({ after: ids[1]! })).messages.map(({ data }) => data)).toEqual([3, 4]);
+  });
+
+  it("iterates over all there is, then over what comes", async () => {
+    const name = fresh();
+    const writer = connect("bob").room<number>(name);
+    for (const n of [1, 2, 3]) await writer.publish(n);
+    const got: number[] = [];
+    for await (const { data } of connect().room<number>(name).messages({ since: "0" })) {
+      got.push(data);
+      if (data === 3) void writer.publish(4).then(() => writer.publish(5));
+      if (data === 5) break;
+    }
+    expect(got).toEqual([1, 2, 3, 4, 5]);
+  });
+
+  it("counts a message as handled when the next one is asked for", async () => {
+    const room = connect().room<number>(fresh(), { since: "0" });
+    for (const n of [1, 2, 3]) await room.publish(n);
+    const got: number[] = [];
+    for await (const { data } of room.messages()) if (got.push(data) === 2) break;
+    for await (const { data } of room.messages()) if (got.push(data) === 4) break;
+    expect(got).toEqual([1, 2, 2, 3]);
+  });
+
+  it("ends when the room is closed", async () => {
+    const room = connect().room<number>(fresh());
+    const iterating = (async () => {
+      for await (const _ of room.messages());
+    })();
+    await until("it follows", () => room.state === "live");
+    room.close();
+    await iterating;
+    expect(() => room.on("message", () => {})).toThrow("closed");
+  });
+});
+
+describe("a durable subscription", () => {
+  it("goes on after what was acknowledged, on another device", async () => {
+    const name = fresh();
+    const phone = connect("bob");
+    const first = phone.room<number>(name, { durable: "phone" });
+    const got = follow(first);
+    await until("it follows", () => first.state === "live");
+    const writer = connect().room<number>(name);
+    for (const n of [1, 2, 3]) await writer.publish(n);
+    await until("all came", () => got.length === 3);
+    first.ack(got[1]!);
+    phone.close();
+    const tablet = follow(connect("bob").room<number>(name, { durable: "phone" }));
+    await until("the rest came", () => tablet.length === 1);
+    expect(tablet[0]!.data).toBe(3);
+  });
+
+  it("is held by the newest, and can be taken back", async () => {
+    const name = fresh();
+    const [a, b] = [connect("bob"), connect("bob")].map((client) => client.room<number>(name, { durable: "phone", autoAck: true }));
+    const [gotA, gotB] = [follow(a!), follow(b!)];
+    await until("one is told", () => [a, b].some((room) => room!.state === "ended"));
+    const [old, now, gotOld, gotNow] = a!.state === "ended" ? [a!, b!, gotA, gotB] : [b!, a!, gotB, gotA];
+    await until("the other follows", () => now.state === "live");
+    const writer = connect().room<number>(name);
+    await writer.publish(1);
+    await until("it came", () => gotNow.length === 1);
+    const told: string[] = [];
+    now.on("unsubscribed", ({ code }) => told.push(code));
+    old.resume();
+    await until("it is taken back", () => told.length === 1);
+    await writer.publish(2);
+    await until("it came there", () => gotOld.some(({ data }) => data === 2));
+    expect(told).toEqual(["replaced"]);
+    expect(gotNow.map(({ data }) => data)).toEqual([1]);
+  });
+
+  it("is not acknowledged where there is none", () => {
+    expect(() => connect().room(fresh()).ack("1-1")).toThrow(expect.objectContaining({ code: "not_durable" }));
+  });
+});

@@ -1,0 +1,97 @@
+//! Rooms at an offered rate: `fanout`, `rooms` and `durable`, `slow`, where some readers stop while it is measured; and the search for
+//! the highest rate that a server holds.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::super::load::{self, Room};
+use super::super::report::Figures;
+use super::super::tally::Tally;
+use super::super::{BenchError, Plan, Target, Workload};
+use super::measure;
+
+/// One reader of so many stops in `slow`.
+const ONE_STOPS_OF: usize = 100;
+
+/// A rate holds if the slowest of a hundred messages takes less than this, and the generator is not later than this.
+const IN_TIME: Duration = Duration::from_millis(50);
+
+/// How long each rate of the search is offered at most.
+const STEP: Duration = Duration::from_secs(2);
+
+/// How near the search comes to the highest rate.
+const NEAR: f64 = 0.05;
+
+pub(super) async fn offered(plan: &Plan, target: &Target, tally: &Rc<Tally>) -> Result<Figures, BenchError> {
+    // The first member publishes, and needs its confirmations; the second of each hundred stops.
+    let slow = |index: usize| plan.workload == Workload::Slow && index % ONE_STOPS_OF == 1;
+    let rooms = load::rooms(plan, target, tally, slow).await?;
+    let slow_ones = || rooms.iter().flat_map(|room| &room.members).filter(|member| member.is_slow());
+    let stop = Cell::new(false);
+    let measuring = async {
+        let stop_readers = || slow_ones().for_each(|member| member.pause(true));
+        let measured = measure(plan, target, tally, stop_readers).await;
+        // Until a little after the end, so that the end is as the rest.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        stop.set(true);
+        let (usage, mut figures) = measured?;
+        if plan.workload == Workload::Slow {
+            usage.growth(&mut figures);
+        }
+        Ok::<_, BenchError>(figures)
+    };
+    let (figures, ()) = tokio::join!(measuring, load::open(plan, plan.rate, &rooms, &stop, tally));
+    let mut figures = figures?;
+    slow_ones().for_each(|member| member.pause(false));
+    let resumed = Instant::now();
+    tally.settle(load::expected(&rooms)).await;
+    if plan.workload == Workload::Slow {
+        figures.add("stopped_caught_up_s", resumed.elapsed().as_secs_f64());
+    }
+    if plan.highest {
+        figures.add("highest_rate_per_s", highest(plan, &rooms, tally).await);
+    }
+    load::check(&rooms, tally).await;
+    Ok(figures)
+}
+
+/// The highest rate that holds: doubled until one does not, and then between the two.
+async fn highest(plan: &Plan, rooms: &[Room], tally: &Tally) -> f64 {
+    tally.doing.set("searching the highest rate");
+    let (mut holding, mut failing) = (0.0, plan.rate);
+    while holds(plan, failing, rooms, tally).await {
+        (holding, failing) = (failing, failing * 2.0);
+    }
+    while failing - holding > NEAR * failing && failing > 1.0 {
+        let middle = f64::midpoint(holding, failing);
+        if holds(plan, middle, rooms, tally).await {
+            holding = middle;
+        } else {
+            failing = middle;
+        }
+    }
+    holding
+}
+
+/// Whether a rate holds: at once or, should something else have disturbed it, the second time.
+async fn holds(plan: &Plan, rate: f64, rooms: &[Room], tally: &Tally) -> bool {
+    for _ in 0..2 {
+        let stop = Cell::new(false);
+        tally.measure();
+        let waiting = async {
+            tokio::time::sleep(STEP.min(plan.duration)).await;
+            stop.set(true);
+        };
+        tokio::join!(waiting, load::open(plan, rate, rooms, &stop, tally));
+        tally.measure_no_more();
+        // What a rate that is too high leaves behind is gone before the next one.
+        tally.settle(load::expected(rooms)).await;
+        let p99 = tally.quantile(0.99).unwrap_or(f64::INFINITY);
+        let complete = tally.received.get() == load::expected(rooms) && tally.errors.get() == 0;
+        if complete && p99 < IN_TIME.as_secs_f64() * 1000.0 && tally.late.get() < IN_TIME {
+            return true;
+        }
+    }
+    false
+}
