@@ -11,7 +11,7 @@ ARGS ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-js bench bench-quick check build deps cargo
+.PHONY: help run test test-js bench bench-quick check build deploy dashboards deps cargo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -21,7 +21,7 @@ run: cargo deps ## Build and start a server for trying things out (ARGS="…" fo
 	exec "$(CARGO_TARGET_DIR)/release/roomlog" serve --dev $(ARGS)
 
 test: cargo deps ## Run all tests (ARGS="…" goes to cargo test)
-	@scripts/install-deps.sh curl nats strace
+	@scripts/install-deps.sh curl nats nginx prometheus prometheus-redis-exporter strace
 	cargo build --locked
 	cargo test --locked $(ARGS)
 
@@ -50,6 +50,12 @@ bench-quick: cargo deps ## Compare what messages cost with bench/recorded.json, 
 
 build: cargo ## Build the optimised program
 	cargo build --release --locked
+
+deploy: ## Check the compose stack's files, dashboards and alert rules
+	scripts/check-deploy.sh
+
+dashboards: ## Write the dashboards anew from grafana/*.py
+	scripts/check-deploy.sh --write
 
 deps: ## Install a Redis or Valkey, if none is there
 	@scripts/install-deps.sh redis

@@ -11,13 +11,14 @@ use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use futures_util::future::BoxFuture;
 use roomlog::auth::{Grants, Permission, RoomGrants};
-use roomlog::hub::outbox::{Outbox, Part, Sink, Timed, Writes};
+use roomlog::hub::outbox::{Outbox, Part, Sink, Writes};
 use roomlog::hub::ring::RingLimits;
 use roomlog::hub::tail::Tail;
 use roomlog::log::{Entry, Page};
 use roomlog::protocol::decode::decode;
 use roomlog::protocol::frame::Message;
 use roomlog::protocol::{Data, Encoding, MessageId, RoomName, UserId, encode};
+use roomlog::telemetry::Timed;
 use uuid::Uuid;
 
 fn main() {

@@ -6,9 +6,11 @@
 #   scripts/install-deps.sh make     make
 #   scripts/install-deps.sh strace   strace
 #   scripts/install-deps.sh nats     nats-server, for tests and benchmarks
-#   scripts/install-deps.sh nginx    nginx with Nchan, for benchmarks
 #   scripts/install-deps.sh node     Node.js 20 or newer, with npm, for the JavaScript client and benchmarks
 #   scripts/install-deps.sh chromium Chromium, or a Chrome, for tests of the JavaScript client
+#   scripts/install-deps.sh nginx    nginx with Nchan, for benchmarks and tests
+#   scripts/install-deps.sh prometheus prometheus-redis-exporter    for tests of what operators see
+#   scripts/install-deps.sh python   Python 3 with venv, to check the files of a deployment
 #
 # Only the server's program is wanted: a service that the package brings is neither started nor enabled, and
 # one that ran before is left alone.
@@ -143,13 +145,24 @@ install_tool() {
     install "$manager" "$1" || fail "$1 was not installed"
 }
 
-install_nats() {
-    have nats-server && return 0
-    manager=$(package_manager) || fail "no package manager is known here: install nats-server by hand"
+# install_service PACKAGE: one that holds a program of the same name, and starts it.
+install_service() {
+    have "$1" && return 0
+    manager=$(package_manager) || fail "no package manager is known here: install $1 by hand"
     case $manager in
-    apt-get) apt_update && apt_server nats-server ;;
-    *) install "$manager" nats-server ;;
-    esac || fail "nats-server was not installed"
+    apt-get) apt_update && apt_server "$1" ;;
+    *) install "$manager" "$1" ;;
+    esac || fail "$1 was not installed"
+}
+
+# Python with what makes virtual environments, which Debian has apart.
+install_python() {
+    python3 -c 'import ensurepip, venv' 2>/dev/null && return 0
+    manager=$(package_manager) || fail "no package manager is known here: install Python 3 by hand"
+    case $manager in
+    apt-get) apt_update && install apt-get python3-venv ;;
+    *) install "$manager" python3 ;;
+    esac || fail "Python 3 was not installed"
 }
 
 install_nginx() {
@@ -201,10 +214,12 @@ for what in "$@"; do
     case $what in
     redis) install_redis ;;
     curl | make | strace) install_tool "$what" ;;
-    nats) install_nats ;;
+    nats) install_service nats-server ;;
+    prometheus | prometheus-redis-exporter) install_service "$what" ;;
+    python) install_python ;;
     nginx) install_nginx ;;
     node) install_node ;;
     chromium) install_chromium ;;
-    *) say "usage: $0 [redis] [curl] [make] [strace] [nats] [nginx] [node] [chromium]"; exit 2 ;;
+    *) say "usage: $0 [redis] [curl] [make] [strace] [nats] [nginx] [prometheus] [prometheus-redis-exporter] [python] [node] [chromium]"; exit 2 ;;
     esac
 done

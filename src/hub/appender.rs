@@ -194,6 +194,7 @@ impl Appender {
             sending.into_iter().map(|sending| (sending.batch, sending.waiting)).unzip();
         let oldest = waiting.iter().flatten().map(|(submitted, _)| *submitted).min();
         let deadline = oldest.unwrap_or_else(Instant::now) + self.patience;
+        let sent = Instant::now();
         let outcomes = tokio::time::timeout_at(deadline.into(), self.store.append(link, &batches))
             .await
             .unwrap_or_else(|_elapsed| batches.iter().map(|_| Err(Unavailable)).collect());
@@ -201,6 +202,7 @@ impl Appender {
         for ((batch, waiting), outcome) in batches.into_iter().zip(waiting).zip(outcomes) {
             let room = batch.room.clone();
             let class = self.metrics.class(&room);
+            self.trace(&batch, &waiting, sent, &outcome);
             self.waiting.fetch_sub(waiting.len(), Ordering::Relaxed);
             match outcome {
                 Ok(appended) => {
@@ -219,6 +221,29 @@ impl Appender {
             self.go_on(link, room);
         }
         self.measure();
+    }
+
+    /// Tells of the messages that are followed.
+    fn trace(
+        &self,
+        batch: &Batch,
+        waiting: &[(Instant, Confirm)],
+        sent: Instant,
+        outcome: &Result<Vec<Appended>, Unavailable>,
+    ) {
+        let Some(traces) = self.metrics.traces.as_ref().filter(|_| !batch.room.is_canary()) else { return };
+        for (index, ((_, draft), (submitted, _))) in batch.messages.iter().zip(waiting).enumerate() {
+            if traces.follows(draft.key) {
+                let outcome = match outcome {
+                    Ok(appended) if appended.get(index).is_some_and(|appended| appended.duplicate) => {
+                        Outcome::Duplicate
+                    }
+                    Ok(_) => Outcome::Stored,
+                    Err(Unavailable) => Outcome::Unavailable,
+                };
+                traces.published(draft.key, batch.room.as_str(), *submitted, sent, outcome.as_str());
+            }
+        }
     }
 
     fn measure(&self) {

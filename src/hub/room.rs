@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use slab::Slab;
 use tokio::sync::{Notify, OnceCell};
 
-use super::outbox::{Part, Timed, Writes};
+use super::outbox::{Part, Writes};
 use super::ring::RingLimits;
 use super::subscription::Subscription;
 use super::tail::{Asked, Step, Tail};
@@ -23,7 +23,7 @@ use crate::log::{Event, Page, PageSize, Unavailable};
 use crate::protocol::frame::Ended;
 use crate::protocol::{MessageId, RoomName};
 use crate::redis::{Group, Signal};
-use crate::telemetry::{CatchUpReason, Class, Metrics, Path, Queue};
+use crate::telemetry::{CatchUpReason, Class, Metrics, Path, Queue, Timed};
 
 /// Somebody who reads the room here.
 #[derive(Debug)]
@@ -183,7 +183,9 @@ impl Room {
     fn tell(&self, members: &mut Slab<Member>, event: &Event, position: MessageId, work: &mut Work) {
         // One delivery a message is timed: a figure for each would cost more than it tells.
         let mut timed = match event {
-            Event::Message(entry) => Some(Timed { appended: entry.id().ms, class: self.class }),
+            Event::Message(entry) => {
+                Some(Timed { key: entry.message.key, appended: entry.id().ms, class: self.class })
+            }
             Event::Gap(_) => None,
         };
         let mut delivered = 0;
@@ -288,9 +290,24 @@ impl Room {
             .cloned()
             .collect();
         for subscription in ended {
-            if self.remove(&mut state, &subscription) {
-                writes.push(&subscription.outbox, subscription.form.unsubscribed(&self.name, code));
+            if !self.remove(&mut state, &subscription) {
+                continue;
             }
+            if subscription.has_begun() {
+                writes.push(&subscription.outbox, subscription.form.unsubscribed(&self.name, code));
+            } else {
+                subscription.tell_later(code);
+            }
+        }
+    }
+
+    /// From here on a member's client is told of what happens; and at once if that is over already.
+    pub(super) fn begin(&self, subscription: &Subscription) {
+        let mut writes = Writes::default();
+        // Subscriptions end under this lock.
+        let _state = self.state.lock();
+        if let Some(code) = subscription.begin() {
+            writes.push(&subscription.outbox, subscription.form.unsubscribed(&self.name, code));
         }
     }
 
@@ -348,7 +365,7 @@ impl Room {
         for (_, member) in &state.members {
             let subscription = &member.subscription;
             let meant = signal.to.as_ref().is_none_or(|to| *to == subscription.user);
-            if subscription.session == signal.session || !meant {
+            if subscription.session == signal.session || !meant || !subscription.has_begun() {
                 continue;
             }
             let frame = subscription.form.signal(&self.name, &signal.from, &signal.kind, &signal.data);

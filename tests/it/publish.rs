@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::{Client, Redis, Server, binary, everything, id_of, ids, seq, seqs, to_msgpack, token};
+use crate::harness::{
+    Client, Redis, Server, binary, eventually, everything, id_of, ids, seq, seqs, to_msgpack, token,
+};
 
 const KEY: &str = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
 
