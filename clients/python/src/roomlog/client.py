@@ -115,8 +115,8 @@ class Roomlog:
         if older:
             older.end(RoomlogError("replaced", f"a newer loop of this client follows {subscription.room}"))
         self._subscriptions[subscription.room] = subscription
-        if self.state == "closed":
-            return subscription.end(RoomlogError("closed", "the client is closed"))
+        if self._connection.failure:
+            return subscription.end(self._connection.failure)
         self._connection.start()
         if self.state == "open":
             subscription.up()

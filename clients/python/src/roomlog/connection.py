@@ -73,7 +73,8 @@ class Connection:
         self.user: str | None = None
         self._url, self._codec, self._tokens, self._timing, self._above = url, codec, tokens, timing, above
         self._task: asyncio.Task[None] | None = None
-        self._failure: RoomlogError | None = None
+        #: Why there will be no other connection.
+        self.failure: RoomlogError | None = None
         self._closing = False
         #: Set while it is open or closed: whoever waits for either looks then.
         self._settled = asyncio.Event()
@@ -95,8 +96,8 @@ class Connection:
         """Waits until there is a connection. Raises once there will be none."""
         self.start()
         while self.state != "open":
-            if self._failure:
-                raise self._failure.copy()
+            if self.failure:
+                raise self.failure.copy()
             await self._settled.wait()
 
     async def close(self) -> None:
@@ -315,9 +316,9 @@ class Connection:
             self._above.down()
 
     def _finish(self, error: RoomlogError) -> None:
-        if self._failure:
+        if self.failure:
             return
-        self._failure = error
+        self.failure = error
         self._drop(error.args[0])
         self.state = "closed"
         self._settled.set()

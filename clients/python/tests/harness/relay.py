@@ -55,7 +55,8 @@ class Relay:
 
     async def _accept(self, client: ServerConnection) -> None:
         self.connections += 1
-        async with connect(self._target, subprotocols=[JSON], ping_interval=None) as upstream:
+        # Who does not read on does not see the other side close, either.
+        async with connect(self._target, subprotocols=[JSON], ping_interval=None, close_timeout=0.1) as upstream:
             pumps = [asyncio.create_task(self._up(client, upstream)), asyncio.create_task(self._down(client, upstream))]
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
             for pump in pumps:
