@@ -11,7 +11,7 @@ ARGS ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench bench-quick check build deps cargo
+.PHONY: help run test test-python bench bench-quick check build deps cargo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -24,6 +24,24 @@ test: cargo deps ## Run all tests (ARGS="…" goes to cargo test)
 	@scripts/install-deps.sh curl nats strace
 	cargo build --locked
 	cargo test --locked $(ARGS)
+
+# Python and what it needs, in an environment of its own.
+VENV := clients/python/.venv
+
+test-python: cargo deps ## Test the Python client and the examples (ARGS="…" goes to pytest)
+	@scripts/install-deps.sh curl node python
+	cargo build --locked
+	@$(MAKE) --no-print-directory python-ready
+	cd clients/python && .venv/bin/ruff check . ../../examples && .venv/bin/ruff format --check . ../../examples && .venv/bin/mypy
+	CARGO_TARGET_DIR="$(abspath $(CARGO_TARGET_DIR))" $(VENV)/bin/pytest -c clients/python/pyproject.toml clients/python/tests examples $(ARGS)
+
+python-ready:
+	test -x $(VENV)/bin/pip || python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r clients/python/requirements.txt
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --force-reinstall ./clients/python
+	npm ci --prefix clients/js --no-fund --no-audit --loglevel error
+	npm run --silent build --prefix clients/js
+	npm install --prefix examples/node-offline --no-fund --no-audit --loglevel error
 
 bench: cargo deps ## Measure beside other servers, some 20 minutes, for docs/benchmarks.md (BENCH="rooms …" for some)
 	@scripts/install-deps.sh node nginx nats

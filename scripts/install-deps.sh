@@ -7,7 +7,8 @@
 #   scripts/install-deps.sh strace   strace
 #   scripts/install-deps.sh nats     nats-server, for tests and benchmarks
 #   scripts/install-deps.sh nginx    nginx with Nchan, for benchmarks
-#   scripts/install-deps.sh node     Node.js 20 or newer, with npm, for benchmarks
+#   scripts/install-deps.sh node     Node.js 20 or newer, with npm, for benchmarks and examples
+#   scripts/install-deps.sh python   Python 3.10 or newer, with venv
 #
 # Only the server's program is wanted: a service that the package brings is neither started nor enabled, and
 # one that ran before is left alone.
@@ -15,6 +16,7 @@ set -eu
 
 OLDEST=7
 OLDEST_NODE=20
+OLDEST_PYTHON=3.10
 NCHAN=/usr/lib/nginx/modules/ngx_nchan_module.so
 
 say() { printf 'install-deps: %s\n' "$*" >&2; }
@@ -180,6 +182,23 @@ install_node() {
         fail "Node.js ${major:-of no known version} is there, but $OLDEST_NODE or newer is needed: see https://nodejs.org/en/download"
 }
 
+# A Python of which venv is a package of its own says so only when an environment shall be made.
+suitable_python() {
+    python3 -c "import ensurepip, sys, venv; sys.exit(sys.version_info < (${OLDEST_PYTHON%.*}, ${OLDEST_PYTHON#*.}))" 2>/dev/null
+}
+
+install_python() {
+    suitable_python && return 0
+    manager=$(package_manager) || fail "no package manager is known here: install Python $OLDEST_PYTHON or newer by hand"
+    case $manager in
+    apt-get) apt_update && install apt-get python3 && install apt-get python3-venv ;;
+    pacman | brew) install "$manager" python ;;
+    *) install "$manager" python3 ;;
+    esac || fail "Python was not installed"
+    hash -r
+    suitable_python || fail "no Python $OLDEST_PYTHON or newer with venv was installed: see https://www.python.org/downloads"
+}
+
 [ "$#" -gt 0 ] || set -- redis
 for what in "$@"; do
     case $what in
@@ -188,6 +207,7 @@ for what in "$@"; do
     nats) install_nats ;;
     nginx) install_nginx ;;
     node) install_node ;;
-    *) say "usage: $0 [redis] [curl] [make] [strace] [nats] [nginx] [node]"; exit 2 ;;
+    python) install_python ;;
+    *) say "usage: $0 [redis] [curl] [make] [strace] [nats] [nginx] [node] [python]"; exit 2 ;;
     esac
 done

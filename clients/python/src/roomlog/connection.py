@@ -215,7 +215,7 @@ class Connection:
             return self._ended(closed)
         except (TimeoutError, asyncio.TimeoutError):
             return "not connected in time"
-        except (OSError, WebSocketException) as error:
+        except (OSError, EOFError, WebSocketException) as error:
             return str(error) or type(error).__name__
 
     async def _converse(self, socket: ClientConnection, token: str) -> str:
