@@ -11,7 +11,7 @@ ARGS ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-python bench bench-quick check build deps cargo
+.PHONY: help run test test-js test-python bench bench-quick check build deploy dashboards deps cargo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -21,27 +21,28 @@ run: cargo deps ## Build and start a server for trying things out (ARGS="…" fo
 	exec "$(CARGO_TARGET_DIR)/release/roomlog" serve --dev $(ARGS)
 
 test: cargo deps ## Run all tests (ARGS="…" goes to cargo test)
-	@scripts/install-deps.sh curl nats strace
+	@scripts/install-deps.sh curl nats nginx prometheus prometheus-redis-exporter strace
 	cargo build --locked
 	cargo test --locked $(ARGS)
 
-# Python and what it needs, in an environment of its own.
-VENV := clients/python/.venv
+# The server that the clients are tested with. Naming another one spares the build.
+ROOMLOG_BIN ?= $(abspath $(CARGO_TARGET_DIR))/debug/roomlog
 
-test-python: cargo deps ## Test the Python client and the examples (ARGS="…" goes to pytest)
+test-js: deps ## Run all tests of the JavaScript client
+	@scripts/install-deps.sh node chromium
+	@test "$(ROOMLOG_BIN)" != "$(abspath $(CARGO_TARGET_DIR))/debug/roomlog" || { $(MAKE) --no-print-directory cargo && cargo build --locked; }
+	cd clients/js && npm ci --no-fund --no-audit && ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" npm test
+
+test-python: deps ## Run all tests of the Python client and the examples (ARGS="…" goes to pytest)
 	@scripts/install-deps.sh curl node python
-	cargo build --locked
-	@$(MAKE) --no-print-directory python-ready
-	cd clients/python && .venv/bin/ruff check . ../../examples && .venv/bin/ruff format --check . ../../examples && .venv/bin/mypy
-	CARGO_TARGET_DIR="$(abspath $(CARGO_TARGET_DIR))" $(VENV)/bin/pytest -c clients/python/pyproject.toml clients/python/tests examples $(ARGS)
-
-python-ready:
-	test -x $(VENV)/bin/pip || python3 -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r clients/python/requirements.txt
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --force-reinstall ./clients/python
-	npm ci --prefix clients/js --no-fund --no-audit --loglevel error
-	npm run --silent build --prefix clients/js
-	npm install --prefix examples/node-offline --no-fund --no-audit --loglevel error
+	@test "$(ROOMLOG_BIN)" != "$(abspath $(CARGO_TARGET_DIR))/debug/roomlog" || { $(MAKE) --no-print-directory cargo && cargo build --locked; }
+	test -x clients/python/.venv/bin/pip || python3 -m venv clients/python/.venv
+	clients/python/.venv/bin/pip install -q --disable-pip-version-check -r clients/python/requirements.txt
+	clients/python/.venv/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation --force-reinstall ./clients/python
+	npm ci --prefix clients/js --no-fund --no-audit && npm run build --prefix clients/js
+	npm install --prefix examples/node-offline --no-fund --no-audit
+	cd clients/python && . .venv/bin/activate && ruff check . ../../examples && ruff format --check . ../../examples && mypy
+	ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" clients/python/.venv/bin/pytest -c clients/python/pyproject.toml clients/python/tests examples $(ARGS)
 
 bench: cargo deps ## Measure beside other servers, some 20 minutes, for docs/benchmarks.md (BENCH="rooms …" for some)
 	@scripts/install-deps.sh node nginx nats
@@ -60,6 +61,12 @@ bench-quick: cargo deps ## Compare what messages cost with bench/recorded.json, 
 
 build: cargo ## Build the optimised program
 	cargo build --release --locked
+
+deploy: ## Check the compose stack's files, dashboards and alert rules
+	scripts/check-deploy.sh
+
+dashboards: ## Write the dashboards anew from grafana/*.py
+	scripts/check-deploy.sh --write
 
 deps: ## Install a Redis or Valkey, if none is there
 	@scripts/install-deps.sh redis

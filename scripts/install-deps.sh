@@ -6,9 +6,11 @@
 #   scripts/install-deps.sh make     make
 #   scripts/install-deps.sh strace   strace
 #   scripts/install-deps.sh nats     nats-server, for tests and benchmarks
-#   scripts/install-deps.sh nginx    nginx with Nchan, for benchmarks
-#   scripts/install-deps.sh node     Node.js 20 or newer, with npm, for benchmarks and examples
-#   scripts/install-deps.sh python   Python 3.10 or newer, with venv
+#   scripts/install-deps.sh node     Node.js 20 or newer, with npm, for the JavaScript client, examples and benchmarks
+#   scripts/install-deps.sh chromium Chromium, or a Chrome, for tests of the JavaScript client
+#   scripts/install-deps.sh nginx    nginx with Nchan, for benchmarks and tests
+#   scripts/install-deps.sh prometheus prometheus-redis-exporter    for tests of what operators see
+#   scripts/install-deps.sh python   Python 3.10 or newer with venv, for the Python client and to check the files of a deployment
 #
 # Only the server's program is wanted: a service that the package brings is neither started nor enabled, and
 # one that ran before is left alone.
@@ -144,13 +146,31 @@ install_tool() {
     install "$manager" "$1" || fail "$1 was not installed"
 }
 
-install_nats() {
-    have nats-server && return 0
-    manager=$(package_manager) || fail "no package manager is known here: install nats-server by hand"
+# install_service PACKAGE: one that holds a program of the same name, and starts it.
+install_service() {
+    have "$1" && return 0
+    manager=$(package_manager) || fail "no package manager is known here: install $1 by hand"
     case $manager in
-    apt-get) apt_update && apt_server nats-server ;;
-    *) install "$manager" nats-server ;;
-    esac || fail "nats-server was not installed"
+    apt-get) apt_update && apt_server "$1" ;;
+    *) install "$manager" "$1" ;;
+    esac || fail "$1 was not installed"
+}
+
+# Whether there is a Python that is new enough, with what makes virtual environments, which Debian has apart.
+suitable_python() {
+    python3 -c "import sys, ensurepip, venv; sys.exit(sys.version_info < (${OLDEST_PYTHON%.*}, ${OLDEST_PYTHON#*.}))" 2>/dev/null
+}
+
+install_python() {
+    suitable_python && return 0
+    manager=$(package_manager) || fail "no package manager is known here: install Python $OLDEST_PYTHON or newer by hand"
+    case $manager in
+    apt-get) apt_update && install apt-get python3 && install apt-get python3-venv ;;
+    pacman | brew) install "$manager" python ;;
+    *) install "$manager" python3 ;;
+    esac || fail "Python was not installed"
+    hash -r
+    suitable_python || fail "no Python $OLDEST_PYTHON or newer was installed: see https://www.python.org/downloads"
 }
 
 install_nginx() {
@@ -182,21 +202,19 @@ install_node() {
         fail "Node.js ${major:-of no known version} is there, but $OLDEST_NODE or newer is needed: see https://nodejs.org/en/download"
 }
 
-# A Python of which venv is a package of its own says so only when an environment shall be made.
-suitable_python() {
-    python3 -c "import ensurepip, sys, venv; sys.exit(sys.version_info < (${OLDEST_PYTHON%.*}, ${OLDEST_PYTHON#*.}))" 2>/dev/null
+has_chromium() {
+    have chromium || have chromium-browser || have google-chrome
 }
 
-install_python() {
-    suitable_python && return 0
-    manager=$(package_manager) || fail "no package manager is known here: install Python $OLDEST_PYTHON or newer by hand"
-    case $manager in
-    apt-get) apt_update && install apt-get python3 && install apt-get python3-venv ;;
-    pacman | brew) install "$manager" python ;;
-    *) install "$manager" python3 ;;
-    esac || fail "Python was not installed"
+install_chromium() {
+    has_chromium && return 0
+    manager=$(package_manager) || fail "no package manager is known here: install Chromium by hand"
+    if [ "$manager" = apt-get ]; then
+        apt_update
+    fi
+    install "$manager" chromium || true
     hash -r
-    suitable_python || fail "no Python $OLDEST_PYTHON or newer with venv was installed: see https://www.python.org/downloads"
+    has_chromium || fail "Chromium was not installed"
 }
 
 [ "$#" -gt 0 ] || set -- redis
@@ -204,10 +222,12 @@ for what in "$@"; do
     case $what in
     redis) install_redis ;;
     curl | make | strace) install_tool "$what" ;;
-    nats) install_nats ;;
+    nats) install_service nats-server ;;
+    prometheus | prometheus-redis-exporter) install_service "$what" ;;
+    python) install_python ;;
     nginx) install_nginx ;;
     node) install_node ;;
-    python) install_python ;;
-    *) say "usage: $0 [redis] [curl] [make] [strace] [nats] [nginx] [node] [python]"; exit 2 ;;
+    chromium) install_chromium ;;
+    *) say "usage: $0 [redis] [curl] [make] [strace] [nats] [nginx] [prometheus] [prometheus-redis-exporter] [python] [node] [chromium]"; exit 2 ;;
     esac
 done

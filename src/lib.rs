@@ -18,3 +18,4 @@ pub mod redis;
 pub mod session;
 pub mod telemetry;
 pub mod time;
+pub mod top;

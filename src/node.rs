@@ -22,7 +22,7 @@ use crate::redis::{Bell, BellEvent, ConnectError, Ear, Ring, Store, StoreOptions
 use crate::session::acks::Acks;
 use crate::session::held::Held;
 use crate::session::registry::Registry;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Traces};
 use crate::time::now_s;
 
 /// How often a node asks for new revocations; every node must act on one within 2 s.
@@ -58,6 +58,9 @@ pub enum StartError {
     /// Keys for tokens.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// Traces.
+    #[error("traces.otlp_url: {0}")]
+    Traces(opentelemetry_otlp::ExporterBuildError),
 }
 
 /// A running node, without its listener.
@@ -97,7 +100,10 @@ impl Node {
     /// # Errors
     /// If Redis cannot be used, or the keys for tokens.
     pub async fn start(config: Config) -> Result<Arc<Self>, StartError> {
-        let metrics = Arc::new(Metrics::new(&config.rooms));
+        let id = Uuid::new_v4().simple().to_string();
+        let mut metrics = Metrics::new(&config.rooms);
+        metrics.traces = Traces::start(&config.traces, &id).map_err(StartError::Traces)?;
+        let metrics = Arc::new(metrics);
         let verifier = Arc::new(Verifier::new(&config.auth, metrics.clone()).await?);
         let stop = CancellationToken::new();
         let (embedded, url) = match &config.redis.url {
@@ -144,10 +150,9 @@ impl Node {
         hub.listen(bell.clone(), stop.clone());
         // Half a second beyond a command's time: what waited behind a command that was lost is answered soon after it.
         let patience = config.redis.command_timeout + Duration::from_millis(500);
-        let appender = Appender::start(store.clone(), hub.clone(), patience, metrics.clone(), stop.clone());
+        let appender = Appender::new(store.clone(), hub.clone(), patience, metrics.clone());
         let acks = Acks::start(store.clone(), hub.clone(), metrics.clone(), stop.clone());
         let registry = Arc::new(Registry::new(config.limits.connections, metrics.clone()));
-        let id = Uuid::new_v4().simple().to_string();
         let canary = Canary::new(&id, echo, bell, appender.clone(), store.clone(), metrics.clone());
         let node = Arc::new(Self {
             id,
@@ -377,6 +382,11 @@ impl Node {
         let tasks = std::mem::take(&mut *self.tasks.lock());
         for task in tasks {
             let _cancelled_or_done = tokio::time::timeout(Duration::from_secs(1), task).await;
+        }
+        if self.metrics.traces.is_some() {
+            let metrics = self.metrics.clone();
+            let sent = tokio::task::spawn_blocking(move || metrics.traces.as_ref().map(Traces::flush));
+            let _or_it_is_lost = sent.await;
         }
         let embedded = self.embedded.lock().take();
         if let Some(embedded) = embedded {

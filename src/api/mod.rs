@@ -4,6 +4,7 @@ pub mod extract;
 mod messages;
 mod operations;
 pub mod problem;
+mod request_id;
 mod rooms;
 
 use std::sync::Arc;
@@ -89,6 +90,7 @@ pub fn router(node: Arc<Node>, dev: bool) -> Router {
             Problem(failure).with_status(StatusCode::METHOD_NOT_ALLOWED)
         })
         .layer(axum::middleware::from_fn_with_state(node.clone(), origin::check))
+        .layer(axum::middleware::from_fn(request_id::name))
         .with_state(node)
 }
 

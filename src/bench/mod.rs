@@ -255,7 +255,8 @@ pub async fn run(plan: &Plan, servers: &[Server]) -> Result<Report, BenchError> 
                 continue;
             }
             let tally = Rc::new(Tally::new());
-            let title = format!("{} {repeat}/{}", server.name(), plan.repeats);
+            let title =
+                format!("{}, {}: {} {repeat}/{}", plan.workload, plan.size(), server.name(), plan.repeats);
             let figures = tokio::select! {
                 figures = measure(plan, server, &tally) => figures,
                 never = progress(&title, &tally) => match never {},

@@ -18,6 +18,9 @@ const SIZE: (u32, u32) = (960, 400);
 const FONT: (&str, i32) = ("system-ui, sans-serif", 14);
 const SMALL: (&str, i32) = ("system-ui, sans-serif", 12);
 
+/// Bars of a group beside each other that have room for labels.
+const LABELLED: usize = 4;
+
 /// A colour for each server, told apart on white and on black.
 const COLOURS: [RGBColor; 10] = [
     RGBColor(0x3b, 0x7d, 0xd8),
@@ -69,13 +72,18 @@ fn draw(
     let drawn = || -> Drawn {
         let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         root.fill(&WHITE)?;
-        let (head, below) = root.split_vertically(64);
+        let names: i32 = servers.iter().map(|server| name_width(server)).sum();
+        let rows = 1 + (16 + names) / i32::try_from(SIZE.0)?;
+        let (head, below) = root.split_vertically(44 + 20 * rows);
         head.draw(&Text::new(title.to_owned(), (16, 10), (FONT.0, 18).into_font()))?;
-        let mut x = 16;
+        let (mut x, mut y) = (16, 40);
         for (index, server) in servers.iter().enumerate() {
-            head.draw(&Rectangle::new([(x, 40), (x + 12, 52)], colour(index).filled()))?;
-            head.draw(&Text::new((*server).to_owned(), (x + 18, 39), SMALL.into_font()))?;
-            x += 40 + 8 * i32::try_from(server.len())?;
+            if x + name_width(server) > i32::try_from(SIZE.0)? {
+                (x, y) = (16, y + 20);
+            }
+            head.draw(&Rectangle::new([(x, y), (x + 12, y + 12)], colour(index).filled()))?;
+            head.draw(&Text::new((*server).to_owned(), (x + 18, y - 1), SMALL.into_font()))?;
+            x += name_width(server);
         }
         let (left, right) = below.split_horizontally(SIZE.0 / 2);
         panels(&left, &right)?;
@@ -88,7 +96,13 @@ fn draw(
     std::fs::write(path, svg).map_err(|error| BenchError::Io(path.display().to_string(), error))
 }
 
-/// A group of bars for each of these figures, a bar for each server, with its value and its ratio to the last one.
+/// Pixels of a server's name in the legend, about.
+fn name_width(server: &str) -> i32 {
+    40 + 7 * i32::try_from(server.len()).unwrap_or_default()
+}
+
+/// A group of bars for each of these figures, a bar for each server. Where there is room for it, each has its value and its
+/// ratio to the last one.
 fn bars(area: &Area<'_>, title: &str, report: &Report, names: &[&str]) -> Drawn {
     let groups: Vec<(&str, Vec<Option<f64>>)> =
         names.iter().map(|name| (*name, report.values(name))).collect();
@@ -118,6 +132,9 @@ fn bars(area: &Area<'_>, title: &str, report: &Report, names: &[&str]) -> Drawn 
             let Some(value) = *value else { continue };
             let x = index as f64 + 0.1 + width * server as f64;
             plot.draw(&Rectangle::new([(x, 0.0), (x + width * 0.92, value)], colour(server).filled()))?;
+            if values.len() > LABELLED {
+                continue;
+            }
             let ratio =
                 floor.filter(|_| server + 1 < values.len()).map(|floor| format!("×{:.2}", value / floor));
             for (line, text) in ratio.into_iter().chain([shown(value)]).rev().enumerate() {
@@ -163,6 +180,7 @@ fn lines(area: &Area<'_>, title: &str, costs: &[(usize, Vec<Option<f64>>)]) -> D
         .bold_line_style(BLACK.mix(0.12))
         .disable_x_mesh()
         .x_labels(0)
+        .x_label_formatter(&|_| String::new())
         .y_label_formatter(&|value| shown(*value))
         .y_labels(6)
         .label_style(SMALL)

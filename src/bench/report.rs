@@ -152,15 +152,15 @@ impl Report {
         self.outcomes.iter().map(|outcome| outcome.figures().get(name)).collect()
     }
 
-    /// The median, over all repeats, of a figure of the first server by one of the last in the same repeat: what slows the
+    /// A figure of the first server by one of the last in the same repeat, for each of them, in ascending order: what slows the
     /// machine down for a while slows both.
-    pub(super) fn paired(&self, name: &str, by: &str) -> Option<f64> {
-        let (server, floor) = (self.outcomes.first()?, self.outcomes.last()?);
+    pub(super) fn paired(&self, name: &str, by: &str) -> Vec<f64> {
+        let [server, .., floor] = &self.outcomes[..] else { return Vec::new() };
         let repeats = server.repeats.iter().zip(&floor.repeats);
         let mut ratios: Vec<f64> =
             repeats.filter_map(|(server, floor)| Some(server.get(name)? / floor.get(by)?)).collect();
         ratios.sort_by(f64::total_cmp);
-        median(&ratios)
+        ratios
     }
 
     /// Adds the repeats of another run of the same.
@@ -288,7 +288,7 @@ pub(super) fn line(name: &str, cells: impl IntoIterator<Item = String>) -> Strin
 const COLUMNS: usize = 4;
 
 /// The middle one of values in order, or the mean of the two middle ones.
-fn median(values: &[f64]) -> Option<f64> {
+pub(super) fn median(values: &[f64]) -> Option<f64> {
     let (low, high) = (values.get(values.len().checked_sub(1)? / 2)?, values.get(values.len() / 2)?);
     Some((low + high) / 2.0)
 }

@@ -1,5 +1,6 @@
 //! `roomlog doctor`.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use clap::Args;
@@ -27,6 +28,9 @@ pub struct Doctor {
     config: ConfigArgs,
     #[command(flatten)]
     redis: RedisArgs,
+    /// Ask the server of this machine whether it is ready, and nothing else: for the health checks of containers
+    #[arg(long, conflicts_with = "json")]
+    ready: bool,
     /// Print JSON lines, as is done where standard output is no terminal
     #[arg(long)]
     json: bool,
@@ -48,6 +52,9 @@ struct Report {
 impl Doctor {
     pub fn run(self) -> Result<(), Failed> {
         let config = self.config.load(self.redis.overrides())?;
+        if self.ready {
+            return run(ready(&config));
+        }
         let output = Output::new(self.json);
         let reports = run(examine(&config))?;
         for report in &reports {
@@ -63,6 +70,27 @@ impl Doctor {
             count => Err(format!("{count} findings endanger messages").into()),
         }
     }
+}
+
+/// Asks the server that listens as configured.
+async fn ready(config: &Config) -> Result<(), Failed> {
+    let mut address = config.server.listen;
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() {
+            Ipv4Addr::LOCALHOST.into()
+        } else {
+            Ipv6Addr::LOCALHOST.into()
+        });
+    }
+    let _there_is_one_already = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build()?;
+    let answer = client.get(format!("http://{address}/readyz")).send().await;
+    let answer = answer.map_err(|_| format!("nothing answers at {address} (server.listen)"))?;
+    let (status, text) = (answer.status(), answer.text().await?);
+    if !status.is_success() {
+        return Err(format!("the server at {address} is not ready: {}", text.trim()).into());
+    }
+    Ok(Output::new(false).line(text.trim())?)
 }
 
 async fn examine(config: &Config) -> Result<Vec<Report>, Failed> {

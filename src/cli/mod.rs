@@ -11,6 +11,7 @@ mod rooms;
 mod serve;
 mod tail;
 mod token;
+mod top;
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -42,6 +43,8 @@ enum Command {
     History(history::History),
     /// List the rooms
     Rooms(rooms::Rooms),
+    /// Show live whether messages get through, how fast, and what goes wrong
+    Top(top::Top),
     /// Say what in Redis's version and configuration endangers messages, and how to mend it
     Doctor(doctor::Doctor),
     /// Print the default configuration with what each key means, or the one in force
@@ -121,6 +124,7 @@ pub fn run() -> ExitCode {
         Command::Tail(tail) => tail.run(),
         Command::History(history) => history.run(),
         Command::Rooms(rooms) => rooms.run(),
+        Command::Top(top) => top.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Config(show) => show.run(),
         Command::Bench(bench) => bench.run(),

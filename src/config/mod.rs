@@ -19,7 +19,7 @@ pub use rooms::{RoomPolicies, RoomPolicy};
 pub use secret::{MIN_SECRET, Secret, SecretUrl};
 pub use sections::{
     EmbeddedConfig, HubConfig, LimitsConfig, LogConfig, LogFormat, LogLevel, RedisConfig, RetentionConfig,
-    ServerConfig,
+    ServerConfig, TracesConfig,
 };
 
 use crate::protocol::RoomName;
@@ -45,6 +45,8 @@ pub struct Config {
     pub hub: HubConfig,
     /// `[retention]`
     pub retention: RetentionConfig,
+    /// `[traces]`
+    pub traces: TracesConfig,
     /// `[log]`
     pub log: LogConfig,
     /// `[[rooms]]`

@@ -124,6 +124,17 @@ pub struct RetentionConfig {
     pub subscription_ttl: Duration,
 }
 
+/// `[traces]`: where the time of single messages went.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TracesConfig {
+    /// Where spans are sent, by OTLP over HTTP; `None`, the default, for nowhere.
+    #[serde(deserialize_with = "otlp_url", serialize_with = "values::or_empty::serialize")]
+    pub otlp_url: Option<SecretUrl>,
+    /// Which share of messages is followed, 0 to 1. Default 0.01.
+    #[serde(deserialize_with = "share")]
+    pub sample: f64,
+}
+
 /// `[log]`: what the server says of itself, on standard error.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LogConfig {
@@ -225,4 +236,21 @@ fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error>
         "" => Err("must be a path".into()),
         _ => Ok(text.into()),
     })
+}
+
+fn otlp_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretUrl>, D::Error> {
+    values::ruled(deserializer, |text| match text {
+        "" => Ok(None),
+        _ => SecretUrl::parse(text, &["http", "https"]).map(Some),
+    })
+}
+
+/// A number, or text with one, as the environment has it.
+fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let value = toml::Value::deserialize(deserializer)?;
+    let number = value.as_float().or_else(|| value.as_integer().map(|whole| whole as f64));
+    let number = number.or_else(|| value.as_str()?.trim().parse().ok());
+    number
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or_else(|| serde::de::Error::custom("must be 0 to 1"))
 }

@@ -14,14 +14,13 @@ use utoipa::IntoParams;
 use crate::api::extract::{Bearer, Query, Room};
 use crate::api::problem::{Problem, ProblemBody};
 use crate::auth::Permission;
-use crate::hub::outbox::{Outbox, Timed};
+use crate::hub::outbox::Outbox;
 use crate::hub::{Form, Subscription};
 use crate::node::Node;
 use crate::protocol::decode;
 use crate::protocol::{Encoding, ErrorCode, Failure};
 use crate::session::registry::{Entered, Registry};
 use crate::telemetry::Transport;
-use crate::time::now_ms;
 
 /// How long a stream may be silent before a comment shows that it lives.
 const COMMENT_AFTER: Duration = Duration::from_secs(15);
@@ -125,9 +124,8 @@ impl Stream {
         let mut bytes: Vec<Bytes> = parts
             .into_iter()
             .map(|part| {
-                if let Some(Timed { appended, class }) = part.timed {
-                    let seconds = now_ms().saturating_sub(appended) as f64 / 1000.0;
-                    self.node.metrics.delivered_after(class, seconds);
+                if let Some(message) = part.timed {
+                    self.node.metrics.delivered_to_socket(message);
                 }
                 part.bytes
             })

@@ -14,9 +14,8 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::inbox::{Inbox, Received};
-use crate::hub::outbox::{Sink, Timed};
-use crate::telemetry::Metrics;
-use crate::time::now_ms;
+use crate::hub::outbox::Sink;
+use crate::telemetry::{Metrics, Timed};
 
 /// Bytes of one read.
 const READ: usize = 64 * 1024;
@@ -106,7 +105,7 @@ impl Sink for Writer {
         self.stream.writable().boxed()
     }
 
-    fn delivered(&self, Timed { appended, class }: Timed) {
-        self.metrics.delivered_after(class, now_ms().saturating_sub(appended) as f64 / 1000.0);
+    fn delivered(&self, message: Timed) {
+        self.metrics.delivered_to_socket(message);
     }
 }

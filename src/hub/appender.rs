@@ -1,14 +1,15 @@
 //! The appender: gathers what is published into batches. While one append to a room is under way, the next messages of the
-//! room gather; what is ready for several rooms of a link goes to Redis in one pipeline.
+//! room gather; what is ready for several rooms of a link goes to Redis in one pipeline. A pipeline is a task, which begins
+//! with the first message and ends when nothing is ready any more.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::oneshot;
 
 use super::Hub;
 use super::outbox::Writes;
@@ -53,23 +54,20 @@ impl Waiting {
 /// The rooms of one link.
 #[derive(Default)]
 struct Lane {
-    state: Mutex<LaneState>,
-    wake: Notify,
-}
-
-#[derive(Default)]
-struct LaneState {
     /// Messages that wait, of each room that has an append under way or is ready.
     rooms: HashMap<RoomName, VecDeque<Waiting>>,
     /// Rooms that have messages and no append under way.
     ready: VecDeque<RoomName>,
+    pipelines: usize,
+    /// Whether one of the pipelines is about to gather.
+    gathering: bool,
 }
 
 /// Takes messages and sees them into the log.
 pub struct Appender {
     store: Arc<Store>,
     hub: Arc<Hub>,
-    lanes: Vec<Lane>,
+    lanes: Vec<Mutex<Lane>>,
     waiting: AtomicUsize,
     waiting_bytes: AtomicUsize,
     patience: Duration,
@@ -83,17 +81,10 @@ struct Sending {
 }
 
 impl Appender {
-    /// Starts an appender that works until `stop`. A message that is not confirmed within `patience` is answered
-    /// [`Unavailable`].
-    pub fn start(
-        store: Arc<Store>,
-        hub: Arc<Hub>,
-        patience: Duration,
-        metrics: Arc<Metrics>,
-        stop: CancellationToken,
-    ) -> Arc<Self> {
-        let lanes = (0..store.links()).map(|_| Lane::default()).collect();
-        let appender = Arc::new(Self {
+    /// An appender with nothing to do yet. A message that is not confirmed within `patience` is answered [`Unavailable`].
+    pub fn new(store: Arc<Store>, hub: Arc<Hub>, patience: Duration, metrics: Arc<Metrics>) -> Arc<Self> {
+        let lanes = (0..store.links()).map(|_| Mutex::default()).collect();
+        Arc::new(Self {
             store,
             hub,
             lanes,
@@ -101,16 +92,12 @@ impl Appender {
             waiting_bytes: AtomicUsize::new(0),
             patience,
             metrics,
-        });
-        for link in 0..appender.lanes.len() {
-            tokio::spawn(appender.clone().drive(link, stop.clone()));
-        }
-        appender
+        })
     }
 
     /// Hands a message over; `confirm` is called once, after Redis has it or when it will not be tried any more. Messages
     /// of one caller to one room keep their order.
-    pub fn submit(&self, room: &RoomName, from: UserId, draft: Draft, confirm: Confirm) {
+    pub fn submit(self: &Arc<Self>, room: &RoomName, from: UserId, draft: Draft, confirm: Confirm) {
         let waiting = Waiting { from, draft, submitted: Instant::now(), confirm };
         let bytes = waiting.bytes();
         if self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) > QUEUE_BYTES {
@@ -121,21 +108,20 @@ impl Appender {
             return;
         }
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        let lane = &self.lanes[self.store.link_of(room)];
-        let mut state = lane.state.lock();
-        if let Some(queue) = state.rooms.get_mut(room) {
+        let link = self.store.link_of(room);
+        let mut lane = self.lanes[link].lock();
+        if let Some(queue) = lane.rooms.get_mut(room) {
             queue.push_back(waiting);
-        } else {
-            state.rooms.insert(room.clone(), VecDeque::from([waiting]));
-            state.ready.push_back(room.clone());
-            drop(state);
-            lane.wake.notify_one();
+            return;
         }
+        lane.rooms.insert(room.clone(), VecDeque::from([waiting]));
+        lane.ready.push_back(room.clone());
+        self.start(link, &mut lane);
     }
 
     /// Hands a message over at once, and returns what waits until Redis has it, which fails if it does not confirm in time.
     pub fn append(
-        &self,
+        self: &Arc<Self>,
         room: &RoomName,
         from: UserId,
         draft: Draft,
@@ -153,31 +139,31 @@ impl Appender {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    async fn drive(self: Arc<Self>, link: usize, stop: CancellationToken) {
-        let pipelines = Arc::new(Semaphore::new(PIPELINES));
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = self.lanes[link].wake.notified() => {}
-            }
-            loop {
-                let Ok(permit) = pipelines.clone().acquire_owned().await else { return };
-                // Lets those who are about to publish do so, and go along.
-                tokio::task::yield_now().await;
-                let sending = self.gather(&self.lanes[link]);
-                if sending.is_empty() {
-                    break;
-                }
-                let appender = self.clone();
-                tokio::spawn(async move { appender.send(link, sending, permit).await });
-            }
+    /// Starts a pipeline for what is ready, unless one is about to gather, or enough are under way.
+    fn start(self: &Arc<Self>, link: usize, lane: &mut Lane) {
+        if !lane.ready.is_empty() && !lane.gathering && lane.pipelines < PIPELINES {
+            lane.gathering = true;
+            lane.pipelines += 1;
+            tokio::spawn(self.clone().pipeline(link));
         }
     }
 
-    /// Takes what is ready. Its rooms stay in `rooms` while their append is under way.
-    fn gather(&self, lane: &Lane) -> Vec<Sending> {
-        let mut state = lane.state.lock();
-        let LaneState { rooms, ready } = &mut *state;
+    async fn pipeline(self: Arc<Self>, link: usize) {
+        go_behind().await;
+        while let Some(sending) = self.gather(link) {
+            self.send(link, sending).await;
+        }
+    }
+
+    /// Takes what is ready, if anything is. Its rooms stay in `rooms` while their append is under way.
+    fn gather(self: &Arc<Self>, link: usize) -> Option<Vec<Sending>> {
+        let mut lane = self.lanes[link].lock();
+        let Lane { rooms, ready, pipelines, gathering } = &mut *lane;
+        *gathering = false;
+        if ready.is_empty() {
+            *pipelines -= 1;
+            return None;
+        }
         let (mut sending, mut messages) = (Vec::new(), 0);
         while messages < PIPELINE_MESSAGES
             && let Some(room) = ready.pop_front()
@@ -198,23 +184,25 @@ impl Appender {
             messages += waiting.len();
             sending.push(Sending { batch, waiting });
         }
+        self.start(link, &mut lane);
         self.measure();
-        sending
+        Some(sending)
     }
 
-    async fn send(&self, link: usize, sending: Vec<Sending>, permit: OwnedSemaphorePermit) {
+    async fn send(self: &Arc<Self>, link: usize, sending: Vec<Sending>) {
         let (batches, waiting): (Vec<Batch>, Vec<_>) =
             sending.into_iter().map(|sending| (sending.batch, sending.waiting)).unzip();
         let oldest = waiting.iter().flatten().map(|(submitted, _)| *submitted).min();
         let deadline = oldest.unwrap_or_else(Instant::now) + self.patience;
+        let sent = Instant::now();
         let outcomes = tokio::time::timeout_at(deadline.into(), self.store.append(link, &batches))
             .await
             .unwrap_or_else(|_elapsed| batches.iter().map(|_| Err(Unavailable)).collect());
-        drop(permit);
         let mut writes = Writes::default();
         for ((batch, waiting), outcome) in batches.into_iter().zip(waiting).zip(outcomes) {
             let room = batch.room.clone();
             let class = self.metrics.class(&room);
+            self.trace(&batch, &waiting, sent, &outcome);
             self.waiting.fetch_sub(waiting.len(), Ordering::Relaxed);
             match outcome {
                 Ok(appended) => {
@@ -235,24 +223,42 @@ impl Appender {
         self.measure();
     }
 
+    /// Tells of the messages that are followed.
+    fn trace(
+        &self,
+        batch: &Batch,
+        waiting: &[(Instant, Confirm)],
+        sent: Instant,
+        outcome: &Result<Vec<Appended>, Unavailable>,
+    ) {
+        let Some(traces) = self.metrics.traces.as_ref().filter(|_| !batch.room.is_canary()) else { return };
+        for (index, ((_, draft), (submitted, _))) in batch.messages.iter().zip(waiting).enumerate() {
+            if traces.follows(draft.key) {
+                let outcome = match outcome {
+                    Ok(appended) if appended.get(index).is_some_and(|appended| appended.duplicate) => {
+                        Outcome::Duplicate
+                    }
+                    Ok(_) => Outcome::Stored,
+                    Err(Unavailable) => Outcome::Unavailable,
+                };
+                traces.published(draft.key, batch.room.as_str(), *submitted, sent, outcome.as_str());
+            }
+        }
+    }
+
     fn measure(&self) {
         self.metrics.queued.set(self.waiting.load(Ordering::Relaxed) as f64);
         self.metrics.queued_bytes.set(self.waiting_bytes.load(Ordering::Relaxed) as f64);
     }
 
     /// The room's append is over: the next may start.
-    fn go_on(&self, link: usize, room: RoomName) {
-        let lane = &self.lanes[link];
-        let mut state = lane.state.lock();
-        if state.rooms.get(&room).is_some_and(|queue| !queue.is_empty()) {
-            state.ready.push_back(room);
+    fn go_on(self: &Arc<Self>, link: usize, room: RoomName) {
+        let mut lane = self.lanes[link].lock();
+        if lane.rooms.get(&room).is_some_and(|queue| !queue.is_empty()) {
+            lane.ready.push_back(room);
+            self.start(link, &mut lane);
         } else {
-            state.rooms.remove(&room);
-        }
-        let ready = !state.ready.is_empty();
-        drop(state);
-        if ready {
-            lane.wake.notify_one();
+            lane.rooms.remove(&room);
         }
     }
 
@@ -272,6 +278,20 @@ impl Appender {
         self.metrics.published(class, label, submitted);
         confirm(outcome, writes);
     }
+}
+
+/// Lets the tasks that are ready go first: those who are about to publish do so, and go along. Tokio's `yield_now` would ask
+/// the system for more of them too, which costs a call.
+async fn go_behind() {
+    let mut behind = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut behind, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// What a batch became in the log, for the readers of this node.

@@ -113,8 +113,8 @@ impl Hub {
                 match ring {
                     Ring::Messages(entries) => drop(self.heard(&room, &entries)),
                     Ring::Signal(signal) => room.signal(&signal),
-                    Ring::Taken { group, holder } => room.taken(&group, &holder),
-                    Ring::Forgotten { group, holder } => room.forgotten(&group, &holder),
+                    Ring::Taken { group, holder } => room.lost(&group, &holder, Ended::Replaced),
+                    Ring::Forgotten { group, holder } => room.lost(&group, &holder, Ended::Deleted),
                     Ring::Forget(before) => self.forget(&name, before),
                     Ring::Deleted(head) => self.deleted(&name, head),
                 }
@@ -256,7 +256,7 @@ impl Hub {
         Ok(position.unwrap_or_default())
     }
 
-    /// Makes a subscription known to its room, so that what is said to those present reaches it. [`Hub::begin`] comes next.
+    /// Makes a subscription known to its room, so that it ends if somebody takes it over. [`Hub::begin`] comes next.
     ///
     /// # Errors
     /// If the room was deleted just now.
@@ -268,6 +268,7 @@ impl Hub {
     /// otherwise.
     pub fn begin(self: &Arc<Self>, hold: &Hold, subscription: &Arc<Subscription>, position: MessageId) {
         let room = Arc::clone(hold);
+        room.begin(subscription);
         self.read_on(room, subscription.clone(), position, CatchUpReason::Subscribed);
     }
 

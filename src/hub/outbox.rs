@@ -14,22 +14,13 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
-use crate::telemetry::Class;
+use crate::telemetry::Timed;
 
 /// Parts in one write. Linux takes 1024; so many fill a socket's buffer in most cases.
 const PARTS_AT_ONCE: usize = 64;
 
 /// Outboxes that one task writes to in turn, some 6 µs each; more are shared among tasks, so that nothing else waits for long.
 const WRITES_AT_ONCE: usize = 128;
-
-/// The message whose delivery is timed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timed {
-    /// When Redis appended it, in Unix ms.
-    pub appended: u64,
-    /// Of which class its room is.
-    pub class: Class,
-}
 
 /// Where an outbox writes to.
 pub trait Sink: Send + Sync {

@@ -1,6 +1,6 @@
 //! A room that is active on this node: its tail, and those who read it here.
 //!
-//! Lock order: the hub's map, then a room's state, then an outbox. No lock is held across an await. What is to be written is
+//! Lock order: a lane of the appender, the hub's map, a room's state, an outbox. No lock is held across an await. What is to be written is
 //! declared before the lock, so that it is written after the lock is gone.
 
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use slab::Slab;
 use tokio::sync::{Notify, OnceCell};
 
-use super::outbox::{Part, Timed, Writes};
+use super::outbox::{Part, Writes};
 use super::ring::RingLimits;
 use super::subscription::Subscription;
 use super::tail::{Asked, Step, Tail};
@@ -23,7 +23,7 @@ use crate::log::{Event, Page, PageSize, Unavailable};
 use crate::protocol::frame::Ended;
 use crate::protocol::{MessageId, RoomName};
 use crate::redis::{Group, Signal};
-use crate::telemetry::{CatchUpReason, Class, Metrics, Path, Queue};
+use crate::telemetry::{CatchUpReason, Class, Metrics, Path, Queue, Timed};
 
 /// Somebody who reads the room here.
 #[derive(Debug)]
@@ -183,7 +183,9 @@ impl Room {
     fn tell(&self, members: &mut Slab<Member>, event: &Event, position: MessageId, work: &mut Work) {
         // One delivery a message is timed: a figure for each would cost more than it tells.
         let mut timed = match event {
-            Event::Message(entry) => Some(Timed { appended: entry.id().ms, class: self.class }),
+            Event::Message(entry) => {
+                Some(Timed { key: entry.message.key, appended: entry.id().ms, class: self.class })
+            }
             Event::Gap(_) => None,
         };
         let mut delivered = 0;
@@ -288,22 +290,31 @@ impl Room {
             .cloned()
             .collect();
         for subscription in ended {
-            if self.remove(&mut state, &subscription) {
+            if !self.remove(&mut state, &subscription) {
+                continue;
+            }
+            if subscription.has_begun() {
                 writes.push(&subscription.outbox, subscription.form.unsubscribed(&self.name, code));
+            } else {
+                subscription.tell_later(code);
             }
         }
     }
 
-    /// A connection took a durable subscription over: whoever else holds it here is replaced.
-    pub(super) fn taken(&self, group: &Group, holder: &str) {
-        self.end(Ended::Replaced, |subscription| {
-            subscription.durable.as_ref().is_some_and(|held| held.group == *group && held.holder != holder)
-        });
+    /// From here on a member's client is told of what happens; and at once if that is over already.
+    pub(super) fn begin(&self, subscription: &Subscription) {
+        let mut writes = Writes::default();
+        // Subscriptions end under this lock.
+        let _state = self.state.lock();
+        if let Some(code) = subscription.begin() {
+            writes.push(&subscription.outbox, subscription.form.unsubscribed(&self.name, code));
+        }
     }
 
-    /// A durable subscription was deleted while this connection held it.
-    pub(super) fn forgotten(&self, group: &Group, holder: &str) {
-        self.end(Ended::Deleted, |subscription| {
+    /// A durable subscription that this connection held was taken over, or deleted. Who has come since holds it by another
+    /// name, and keeps it.
+    pub(super) fn lost(&self, group: &Group, holder: &str, code: Ended) {
+        self.end(code, |subscription| {
             subscription.durable.as_ref().is_some_and(|held| held.group == *group && held.holder == holder)
         });
     }
@@ -348,7 +359,7 @@ impl Room {
         for (_, member) in &state.members {
             let subscription = &member.subscription;
             let meant = signal.to.as_ref().is_none_or(|to| *to == subscription.user);
-            if subscription.session == signal.session || !meant {
+            if subscription.session == signal.session || !meant || !subscription.has_begun() {
                 continue;
             }
             let frame = subscription.form.signal(&self.name, &signal.from, &signal.kind, &signal.data);

@@ -1,7 +1,7 @@
 //! One client's subscription to one room: who it is, where its bytes go, and in which form.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -125,6 +125,10 @@ pub struct Subscription {
     pub outbox: Arc<Outbox>,
     /// What it holds, if it is durable.
     pub durable: Option<Holding>,
+    /// Set once its client is to be told of what happens in the room.
+    begun: AtomicBool,
+    /// Why it ended before it began: its client is told when it would begin.
+    untold: OnceLock<Ended>,
     ended: AtomicBool,
     pub(super) place: AtomicUsize,
 }
@@ -146,9 +150,27 @@ impl Subscription {
             form,
             outbox,
             durable,
+            begun: AtomicBool::new(false),
+            untold: OnceLock::new(),
             ended: AtomicBool::new(false),
             place: AtomicUsize::new(usize::MAX),
         }
+    }
+
+    /// Whether its client is told of what happens in the room.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire)
+    }
+
+    /// Begins it. What its client is to be told at once, if it is over already.
+    pub(super) fn begin(&self) -> Option<Ended> {
+        self.begun.store(true, Ordering::Release);
+        self.untold.get().copied()
+    }
+
+    /// Notes why it ended, for when it begins.
+    pub(super) fn tell_later(&self, code: Ended) {
+        let _the_first_reason_stands = self.untold.set(code);
     }
 
     /// Whether it is over, whoever ended it.

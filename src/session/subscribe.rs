@@ -37,13 +37,6 @@ impl Session {
             group: Group::new(&claims.user, &name),
             holder: format!("{}/{}", self.node.id, self.connection.id),
         });
-        let (position, head) = match &holding {
-            None => {
-                let position = hub.position(&hold, start).await?;
-                (position, hold.position())
-            }
-            Some(holding) => self.attach(&hold, holding, start).await?,
-        };
         let subscription = Arc::new(Subscription::new(
             room.clone(),
             self.connection.id,
@@ -52,10 +45,19 @@ impl Session {
             self.connection.outbox.clone(),
             holding,
         ));
-        if let Err(unavailable) = hub.enter(&hold, &subscription) {
-            self.release(&subscription).await;
-            return Err(unavailable.into());
-        }
+        // Known before it is taken: whoever takes it over the moment after is heard.
+        hub.enter(&hold, &subscription)?;
+        let attached = match &subscription.durable {
+            None => hub.position(&hold, start).await.map(|position| (position, hold.position())),
+            Some(holding) => self.attach(&hold, holding, start).await,
+        };
+        let (position, head) = match attached {
+            Ok(attached) => attached,
+            Err(unavailable) => {
+                hub.unsubscribe(&subscription);
+                return Err(unavailable.into());
+            }
+        };
         self.subscriptions.insert(room.clone(), subscription.clone());
         if reference.is_some() {
             let answer = Answer::Subscribed { room, position, head: head.max(hold.position()) };
@@ -107,7 +109,7 @@ impl Session {
             self.node.acks.flush(subscription, holding).await;
             let detached = self.node.store.detach(&subscription.room, &holding.group, &holding.holder).await;
             if detached == Err(Unavailable) {
-                tracing::debug!(room = %subscription.room, "a durable subscription could not be given up");
+                tracing::debug!(session = %self.connection.id, room = %subscription.room, "a durable subscription could not be given up");
             }
         }
     }

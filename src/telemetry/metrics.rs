@@ -12,9 +12,11 @@ use super::names::{
     Switch, Transport,
 };
 use super::process::Process;
+use super::traces::{Timed, Traces};
 use crate::config::RoomPolicies;
 use crate::protocol::frame::GapReason;
 use crate::protocol::{CloseCode, RoomName};
+use crate::time::now_ms;
 
 /// Metrics as all parts of a server share them.
 pub type Shared = Arc<Metrics>;
@@ -35,6 +37,8 @@ const FINE: [Name; 4] = [Name::PublishSeconds, Name::DeliverySeconds, Name::Cana
 /// A handle for each metric, or for each value of its label.
 #[allow(missing_docs)] // Each is documented by its `Name`.
 pub struct Metrics {
+    /// Where followed messages are told of, if anywhere.
+    pub traces: Option<Traces>,
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     process: Process,
@@ -145,6 +149,7 @@ impl Metrics {
         }
         make.gauge(Name::Build, &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
         Self {
+            traces: None,
             process: Process::new(
                 &recorder,
                 each!(ContextSwitches, "kind", Switch),
@@ -262,9 +267,13 @@ impl Metrics {
         self.of(class).deliveries[path as usize].increment(messages as u64);
     }
 
-    /// A message was written to a live subscriber's socket so long after its append.
-    pub fn delivered_after(&self, class: Class, seconds: f64) {
-        self.of(class).delivery_seconds.record(seconds);
+    /// A message was written to a live subscriber's socket.
+    pub fn delivered_to_socket(&self, message: Timed) {
+        let seconds = now_ms().saturating_sub(message.appended) as f64 / 1000.0;
+        self.of(message.class).delivery_seconds.record(seconds);
+        if let Some(traces) = self.traces.as_ref().filter(|traces| traces.follows(message.key)) {
+            traces.delivered(message);
+        }
     }
 
     /// A subscription began to catch up.
@@ -359,7 +368,7 @@ mod tests {
         metrics.gap(metrics.class(&RoomName::canary("me")), GapReason::Rewound);
         metrics.redis_call(RedisCall::Append, Duration::from_millis(3), false);
         metrics.published(class, Outcome::Stored, Instant::now());
-        metrics.delivered_after(class, 0.1);
+        metrics.delivered_to_socket(Timed { key: uuid::Uuid::nil(), appended: 1, class });
         metrics.canary_seconds.record(0.1);
         metrics.task_delay.record(0.1);
         let text = metrics.render();

@@ -1,13 +1,15 @@
-//! What operators see: metrics and logs.
+//! What operators see: metrics, logs and traces.
 
 mod class;
 pub mod logs;
 mod metrics;
 mod names;
 mod process;
+mod traces;
 
 pub use class::Class;
 pub use metrics::{Metrics, Shared};
 pub use names::{
     CanaryOutcome, CatchUpReason, Hole, Kind, Name, Outcome, Path, Queue, RedisCall, Success, Transport,
 };
+pub use traces::{Timed, Traces};

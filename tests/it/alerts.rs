@@ -265,8 +265,7 @@ async fn each_alert_of_roomlog_fires_for_its_cause_and_not_before() {
     prometheus.fires("RoomlogCanaryFails", async || redis.pause()).await;
     prometheus
         .fires("RoomlogPublishesFail", async || {
-            let answer = writer.request(json!({ "op": "publish", "room": "room", "data": 1 })).await;
-            assert_eq!(answer["code"], "unavailable");
+            rest.post("/v1/rooms/room/messages", &json!({ "data": 1 })).await.problem(503, "unavailable");
         })
         .await;
     redis.resume();

@@ -125,6 +125,24 @@ async fn the_newest_connection_takes_it_over() {
 }
 
 #[tokio::test]
+async fn of_two_who_take_it_at_once_the_older_is_told() {
+    let (_redis, server, _) = room_with(1).await;
+    for round in 0..20 {
+        let name = json!({ "durable": format!("phone{round}") });
+        let mut both = [
+            Client::connect(&server, &everything("bob")).await,
+            Client::connect(&server, &everything("bob")).await,
+        ];
+        let [one, other] = &mut both;
+        tokio::join!(one.subscribe("room", name.clone()), other.subscribe("room", name));
+        tokio::select! {
+            _told = one.until("unsubscribed") => {}
+            _told = other.until("unsubscribed") => {}
+        }
+    }
+}
+
+#[tokio::test]
 async fn only_a_durable_subscription_can_be_acknowledged() {
     let (_redis, server, ids) = room_with(1).await;
     let mut client = Client::connect(&server, &everything("bob")).await;

@@ -53,6 +53,8 @@ export interface RoomlogEvents {
 
 const TIMING: Timing = { backoffMin: 500, backoffMax: 20_000, connect: 10_000, probe: 2_000 };
 
+const ROOM = /^[A-Za-z0-9@][A-Za-z0-9._:@-]{0,127}$/;
+
 const platform: { WebSocket: unknown } = { WebSocket: globalThis.WebSocket };
 
 /** Gives clients a WebSocket where the platform has none. */
@@ -94,6 +96,7 @@ export class Roomlog extends Emitter<RoomlogEvents> {
       connection: this.#connection,
       outbox: this.#outbox,
       positions,
+      binary: encoding === "msgpack",
       history: (room, query) => this.#history(room, query),
       closed: (room) => void this.#rooms.delete(room.name),
     };
@@ -107,7 +110,10 @@ export class Roomlog extends Emitter<RoomlogEvents> {
     this.#connection.on("frame", (frame) => {
       if ("room" in frame) this.#rooms.get(frame.room as string)?.frame(frame as never);
     });
-    this.#connection.on("state", (state) => this.emit("state", state));
+    this.#connection.on("state", (state) => {
+      if (state === "closed") this.#outbox.close(this.#connection.reason);
+      this.emit("state", state);
+    });
     this.#connection.on("error", (error) => this.emit("error", error));
     this.#listen();
   }
@@ -128,15 +134,19 @@ export class Roomlog extends Emitter<RoomlogEvents> {
   }
 
   /**
-   * A room. The same name gives the same object, until it is closed; options count the first time that they are given, and
-   * giving others later is an error.
+   * A room. The same name gives the same object, until it is closed. Options may be left out; giving others once it is followed is
+   * an error.
    */
   room<T = Data>(name: string, options?: RoomOptions): Room<T> {
     const known = this.#rooms.get(name);
-    if (known && (!options || same(known.options, options))) return known as unknown as Room<T>;
-    if (known && (Object.keys(known.options).length > 0 || known.state !== "idle")) {
-      throw new RoomlogError("bad_request", `the room ${name} is open with other options; close it first`);
+    if (known && options && !same(known.options, options)) {
+      if (known.position !== undefined || known.state !== "idle") {
+        throw new RoomlogError("bad_request", `the room ${name} is open with other options; close it first`);
+      }
+      known.options = { ...options };
     }
+    if (known) return known as unknown as Room<T>;
+    if (!ROOM.test(name)) throw new RoomlogError("bad_request", `${JSON.stringify(name)} is no name of a room: it has 1 to 128 of A-Z a-z 0-9 . _ : @ -`);
     const room = new Room<T>(name, { ...options }, this.#context);
     room.on("error", (error) => this.emit("error", error));
     this.#rooms.set(name, room as unknown as Room<never>);
@@ -160,7 +170,6 @@ export class Roomlog extends Emitter<RoomlogEvents> {
   close(): void {
     for (const off of this.#offs.splice(0)) off();
     for (const room of [...this.#rooms.values()]) room.close();
-    this.#outbox.close();
     this.#connection.close();
   }
 
@@ -184,7 +193,7 @@ export class Roomlog extends Emitter<RoomlogEvents> {
         if (state !== "open" && state !== "closed") return;
         off();
         if (state === "open") resolve();
-        else reject(new RoomlogError("closed", "the client is closed"));
+        else reject(this.#connection.reason);
       };
       const off = this.#connection.on("state", check);
       check(this.state);

@@ -55,6 +55,10 @@ export class Connection extends Emitter<ConnectionEvents> {
   state: ConnectionState = "idle";
   /** The user that the token names. */
   user: string | undefined;
+  /** The transport in use, or tried last. */
+  transportKind: TransportKind;
+  /** Why it is closed. */
+  reason = new RoomlogError("closed", "the client is closed");
   #transport: Transport | undefined;
   #kind = 0;
   /** Times in a row that this kind of transport was found blocked. */
@@ -79,11 +83,7 @@ export class Connection extends Emitter<ConnectionEvents> {
     private readonly timing: Timing,
   ) {
     super();
-  }
-
-  /** The transport in use, or tried next. */
-  get transportKind(): TransportKind {
-    return this.kinds[this.#kind]!;
+    this.transportKind = kinds[0]!;
   }
 
   /** Connects, unless that is under way already. */
@@ -93,7 +93,7 @@ export class Connection extends Emitter<ConnectionEvents> {
 
   /** Ends it, for good. */
   close(): void {
-    if (this.state !== "closed") this.#finish(new RoomlogError("closed", "the client is closed"));
+    if (this.state !== "closed") this.#finish(this.reason);
   }
 
   /** The device woke up, or the network changed: finds out at once whether the connection still is one. */
@@ -161,7 +161,7 @@ export class Connection extends Emitter<ConnectionEvents> {
       closed: (closed) => void (dialed === this.#dialed && this.#ended(closed)),
     };
     this.#set("connect", this.timing.connect, () => this.#ended({ message: "not connected in time", blocked: true }));
-    const kind = this.transportKind;
+    const kind = (this.transportKind = this.kinds[this.#kind]!);
     try {
       if (kind === "websocket") this.#transport = new WebSocketTransport(this.environment, events);
       else {
@@ -275,6 +275,7 @@ export class Connection extends Emitter<ConnectionEvents> {
 
   #finish(error: RoomlogError): void {
     this.#dialed++;
+    this.reason = error;
     this.#drop(error.message);
     this.#become("closed");
     if (error.code !== "closed") this.emit("error", error);

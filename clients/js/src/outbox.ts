@@ -44,7 +44,7 @@ export class Outbox {
   readonly #ready: Promise<void>;
   #stored: Promise<void> = Promise.resolve();
   #last = 0;
-  #closed = false;
+  #closed: RoomlogError | undefined;
 
   constructor(
     private readonly store: OutboxStore | undefined,
@@ -57,12 +57,12 @@ export class Outbox {
   }
 
   publish(room: string, data: unknown, { type = "message", key = uuid() }: PublishOptions = {}): Publication {
-    const entry: OutboxEntry = { key, room, type, data: data as Data, n: this.#next(), attempted: false };
+    const entry: OutboxEntry = { key, room, type: snapshot(type, false) as string, data: data as Data, n: this.#next(), attempted: false };
     const publication = new Publication(entry, this);
     const known = this.#byKey.get(key);
     if (known) return known;
     try {
-      if (this.#closed) throw new RoomlogError("closed", "the client is closed");
+      if (this.#closed) throw this.#closed;
       if (this.#byKey.size >= this.limit) {
         throw new RoomlogError("outbox_full", `${this.limit} messages wait to be sent already; see outbox.limit`);
       }
@@ -113,14 +113,15 @@ export class Outbox {
     }
   }
 
-  close(): void {
-    this.#closed = true;
-    const why = this.store ? "the client is closed; the message is sent by the next one that has this store" : "the client is closed";
-    for (const publication of this.#byKey.values()) publication.settle(new RoomlogError("closed", why));
+  /** Nothing is sent any more. What waits is told why, and stays in the store for the next client. */
+  close(reason: RoomlogError): void {
+    this.#closed = reason;
+    for (const publication of this.#byKey.values()) publication.settle(reason);
     this.#byKey.clear();
     this.#lanes.clear();
   }
 
+  /** Looks again whenever something has changed. One at a time for each lane. */
   async #run(room: string, lane: Lane): Promise<void> {
     lane.running = true;
     await this.#ready;
@@ -214,7 +215,7 @@ export class Outbox {
       this.#last = Math.max(this.#last, entry.n);
     }
     for (const entry of entries) this.hooks.changed(this.#byKey.get(entry.key)!);
-    if (this.#closed) this.close();
+    if (this.#closed) this.close(this.#closed);
     else if (entries.length > 0) queueMicrotask(() => this.kick());
   }
 

@@ -10,7 +10,9 @@ export type PublicationState = "sending" | "sent" | "failed" | "cancelled";
 export class Publication<T = Data> implements PromiseLike<string> {
   /** The UUID by which the message is known everywhere: what comes back through the room has the same. */
   readonly key: string;
+  /** The room's name. */
   readonly room: string;
+  /** The message's type. */
   readonly type: string;
   #settled: PublicationState = "sending";
   #resolve!: (id: string) => void;
@@ -36,6 +38,7 @@ export class Publication<T = Data> implements PromiseLike<string> {
     return this.entry.data as T;
   }
 
+  /** How far it is. */
   get state(): PublicationState {
     return this.#settled;
   }
@@ -50,6 +53,7 @@ export class Publication<T = Data> implements PromiseLike<string> {
     return this.#failure;
   }
 
+  /** As a promise of the id. */
   then<A = string, B = never>(
     fulfilled?: ((id: string) => A | PromiseLike<A>) | null,
     rejected?: ((error: RoomlogError) => B | PromiseLike<B>) | null,

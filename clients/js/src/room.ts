@@ -4,6 +4,7 @@ import type { Connection } from "./connection.js";
 import { Emitter } from "./emitter.js";
 import type { Off } from "./emitter.js";
 import { RoomlogError, isTemporary, wrap } from "./errors.js";
+import { snapshot } from "./data.js";
 import type { Data } from "./data.js";
 import type { Outbox, PublishOptions, Reader } from "./outbox.js";
 import { before, compareIds, follows } from "./protocol.js";
@@ -80,6 +81,8 @@ export interface RoomContext {
   connection: Connection;
   outbox: Outbox;
   positions: PositionStore;
+  /** Whether the encoding has binary data. */
+  binary: boolean;
   history(room: string, query: HistoryQuery): Promise<HistoryPage>;
   closed(room: Room<never>): void;
 }
@@ -122,13 +125,14 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> {
   constructor(
     /** The room's name. */
     readonly name: string,
-    /** How it is followed. */
-    readonly options: RoomOptions,
+    /** @internal How it is followed. */
+    public options: RoomOptions,
     private readonly context: RoomContext,
   ) {
     super();
   }
 
+  /** How far it is. */
   get state(): RoomState {
     return this.#current;
   }
@@ -181,7 +185,8 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> {
 
   /** Tells those present something that is not stored, such as that somebody types. Lost if there is no connection. */
   signal(type: string, data: unknown = null, options: { to?: string } = {}): void {
-    this.context.connection.tell({ op: "signal", room: this.name, type, data, ...options });
+    const plain = snapshot(data, this.context.binary);
+    this.context.connection.tell({ op: "signal", room: this.name, type: snapshot(type, false), data: plain, ...options });
   }
 
   /**
@@ -307,6 +312,7 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> {
     this.#paused = false;
     this.#queue = [];
     this.#received = this.#handled;
+    this.context.outbox.kick(this.name);
   }
 
   /** From now on, what comes is of an older subscription. */

@@ -4,6 +4,9 @@ import { RoomlogError, wrap } from "./errors.js";
 /** A token, or what fetches one from the application's own server. */
 export type TokenSource = string | (() => string | Promise<string>);
 
+/** A request that hangs, as they do when a phone changes networks, must not hold everything up for good. */
+const PATIENCE_MS = 30_000;
+
 interface Claims {
   sub?: string;
   iat?: number;
@@ -55,10 +58,14 @@ export class Tokens {
 
   async #ask(): Promise<string> {
     let token;
+    let timer;
+    const late = new Promise<never>((_, reject) => (timer = setTimeout(reject, PATIENCE_MS, "no answer")));
     try {
-      token = await (this.source as () => string | Promise<string>)();
+      token = await Promise.race([(this.source as () => string | Promise<string>)(), late]);
     } catch (error) {
       throw wrap(error, "application", "the token function failed");
+    } finally {
+      clearTimeout(timer);
     }
     if (typeof token !== "string" || token === "") throw new RoomlogError("application", "the token function gave no token");
     this.#current = token;

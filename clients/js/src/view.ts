@@ -43,7 +43,7 @@ const TYPING_FOR_MS = 5000;
 
 export class RoomView<T> {
   #room: Room<T> | undefined;
-  #confirmed: Message<T>[] = [];
+  #confirmed: ShownMessage<T>[] = [];
   readonly #failed = new Map<string, Publication<T>>();
   #hasOlder = true;
   #gaps: Gap[] = [];
@@ -51,6 +51,7 @@ export class RoomView<T> {
   #toldTyping = 0;
   #error: RoomlogError | undefined;
   #loading: Promise<boolean> | undefined;
+  #telling: ReturnType<typeof setTimeout> | undefined;
   readonly #listeners = new Set<() => void>();
   #shown: RoomSnapshot<T>;
 
@@ -149,7 +150,7 @@ export class RoomView<T> {
       const known = new Set(this.#confirmed.map((message) => message.id));
       for (const message of messages) {
         this.#failed.delete(message.key);
-        if (!known.has(message.id)) this.#confirmed = insert(this.#confirmed, message);
+        if (!known.has(message.id)) this.#confirmed = insert(this.#confirmed, { ...message, state: "sent" });
       }
       if (!older && this.#confirmed.length > KEPT) {
         this.#confirmed = this.#confirmed.slice(-KEPT);
@@ -179,20 +180,27 @@ export class RoomView<T> {
     this.#change(() => this.#typing.delete(from));
   }
 
+  /** A backlog is shown in a few steps, not message by message; what is live, at once. */
   #change(how?: () => unknown): void {
     how?.();
+    if (this.#room?.state === "live") this.#tell();
+    else this.#telling ??= setTimeout(() => this.#tell());
+  }
+
+  #tell(): void {
+    clearTimeout(this.#telling);
+    this.#telling = undefined;
     this.#shown = this.#show();
     for (const listener of this.#listeners) listener();
   }
 
   #show(): RoomSnapshot<T> {
-    const stored = this.#confirmed.map((message): ShownMessage<T> => ({ ...message, state: "sent" }));
     const keys = new Set(this.#confirmed.map(({ key }) => key));
     const under = [...this.#failed.values(), ...(this.#room?.pending ?? [])]
       .filter(({ key, state }) => !keys.has(key) && state !== "cancelled")
       .sort((a, b) => a.entry.n - b.entry.n);
     return {
-      messages: [...stored, ...under.map((publication) => this.#onItsWay(publication))],
+      messages: [...this.#confirmed, ...under.map((publication) => this.#onItsWay(publication))],
       state: this.#room?.state ?? "idle",
       hasOlder: this.#hasOlder,
       gaps: this.#gaps,
@@ -210,8 +218,8 @@ export class RoomView<T> {
 }
 
 /** Where it belongs, which is nearly always at the end. */
-function insert<T>(messages: Message<T>[], message: Message<T>): Message<T>[] {
+function insert<T>(messages: ShownMessage<T>[], message: ShownMessage<T>): ShownMessage<T>[] {
   let at = messages.length;
-  while (at > 0 && compareIds(messages[at - 1]!.id, message.id) > 0) at--;
+  while (at > 0 && compareIds(messages[at - 1]!.id!, message.id!) > 0) at--;
   return [...messages.slice(0, at), message, ...messages.slice(at)];
 }

@@ -1,4 +1,5 @@
 // In a real browser: reloads with IndexedDB and localStorage, tabs, offline; and the hooks, under StrictMode.
+import { existsSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { resolve } from "node:path";
@@ -14,6 +15,15 @@ import { Server, token } from "./harness/server.js";
 import { pause, until } from "./harness/until.js";
 
 declare const page: Page;
+
+/** The machine's own. */
+function chromiumPath(): string {
+  const names = ["chromium", "chromium-browser", "google-chrome"];
+  const paths = (process.env["PATH"] ?? "").split(":").flatMap((folder) => names.map((name) => `${folder}/${name}`));
+  const path = paths.find((path) => existsSync(path));
+  if (!path) throw new Error("there is no Chromium: run scripts/install-deps.sh chromium");
+  return path;
+}
 
 const SCRIPTS = 14;
 const STEPS = 10;
@@ -42,7 +52,7 @@ beforeAll(async () => {
   server = await Server.start();
   origin = `http://127.0.0.1:${(pages.address() as AddressInfo).port}/`;
   browser = await chromium.launch({
-    executablePath: process.env["CHROMIUM"] ?? "/usr/bin/chromium",
+    executablePath: chromiumPath(),
     args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage", "--disable-extensions", "--no-first-run"],
   });
 });
@@ -232,7 +242,7 @@ describe("a page", () => {
     }
   });
 
-  it("connects at once when the browser comes online", async () => {
+  it("connects at once when the browser comes online, and when the page is shown", async () => {
     const context = await browser.newContext();
     const proxy = await Proxy.to(server.port);
     const tab = await context.newPage();
@@ -246,6 +256,11 @@ describe("a page", () => {
     proxy.goOnline();
     await context.setOffline(false);
     await until("it is open again", async () => (await tab.evaluate(() => page.state())) === "open live");
+    proxy.goOffline();
+    await until("it waits", async () => (await tab.evaluate(() => page.state())).startsWith("waiting"));
+    proxy.goOnline();
+    await tab.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
+    await until("it is open once more", async () => (await tab.evaluate(() => page.state())) === "open live");
     await context.close();
     proxy.close();
   });

@@ -167,8 +167,10 @@ describe("a token", () => {
     const proxy = await Proxy.to(server.port);
     open.push(proxy);
     const { client, errors } = connect(proxy.url, { token: "nonsense", transports: [transport] });
-    await expect(client.room("refused").history()).rejects.toMatchObject({ code: transport === "websocket" ? "closed" : expect.any(String) });
-    await until("it is closed", () => client.state === "closed");
+    const publication = client.room("refused").publish("waits");
+    await expect(client.room("refused").history()).rejects.toMatchObject({ code: "unauthenticated" });
+    await expect(publication).rejects.toMatchObject({ code: "unauthenticated" });
+    expect(client.state).toBe("closed");
     expect(errors.at(-1)!.code).toBe("unauthenticated");
     const { length } = proxy.requests;
     client.wake();

@@ -14,7 +14,7 @@ const SCRIPTS = 200;
 /** Scripts that share a server, and its faults. */
 const TOGETHER = 10;
 
-const STEPS = 14;
+const STEPS = 24;
 
 /** A server whose faults come from several scripts: one at a time. */
 class Stage {
@@ -68,8 +68,8 @@ async function script(seed: number, stage: Stage): Promise<void> {
     for (let step = 0; step < STEPS; step++) {
       const device = random.pick(devices);
       const act = random.weighted({
-        write: 6, cancel: 1, cut: 2, midFrame: 2, offline: 2, online: 3, reload: 2, slow: 1, takeOver: 2,
-        killNode: 0.15, restartNode: 0.1, stopRedis: 0.15, killRedis: 0.1,
+        write: 6, cancel: 1, cut: 2, midFrame: 2, offline: 2, online: 3, reload: 2, slow: 2, takeOver: 2,
+        killNode: 0.25, restartNode: 0.15, stopRedis: 0.25, killRedis: 0.15,
       });
       const author = random.pick([writer, reader]);
       switch (act) {
@@ -95,7 +95,7 @@ async function script(seed: number, stage: Stage): Promise<void> {
           device.reload();
           break;
         case "slow":
-          device.slowMs = device.slowMs ? 0 : random.below(20);
+          device.slowMs = device.slowMs ? 0 : random.below(40);
           break;
         case "takeOver":
           random.pick(shared).room.resume();

@@ -241,11 +241,13 @@ describe("history and iteration", () => {
     const writer = connect("bob").room<number>(name);
     for (const n of [1, 2, 3]) await writer.publish(n);
     const got: number[] = [];
+    let publishing: Promise<string> | undefined;
     for await (const { data } of connect().room<number>(name).messages({ since: "0" })) {
       got.push(data);
-      if (data === 3) void writer.publish(4).then(() => writer.publish(5));
+      if (data === 3) publishing = writer.publish(4).then(() => writer.publish(5));
       if (data === 5) break;
     }
+    await publishing;
     expect(got).toEqual([1, 2, 3, 4, 5]);
   });
 
@@ -289,11 +291,11 @@ describe("a durable subscription", () => {
 
   it("is held by the newest, and can be taken back", async () => {
     const name = fresh();
-    const [a, b] = [connect("bob"), connect("bob")].map((client) => client.room<number>(name, { durable: "phone", autoAck: true }));
-    const [gotA, gotB] = [follow(a!), follow(b!)];
-    await until("one is told", () => [a, b].some((room) => room!.state === "ended"));
-    const [old, now, gotOld, gotNow] = a!.state === "ended" ? [a!, b!, gotA, gotB] : [b!, a!, gotB, gotA];
-    await until("the other follows", () => now.state === "live");
+    const [old, now] = [connect("bob"), connect("bob")].map((client) => client.room<number>(name, { durable: "phone", autoAck: true })) as [Room<number>, Room<number>];
+    const gotOld = follow(old);
+    await until("the first one follows", () => old.state === "live");
+    const gotNow = follow(now);
+    await until("it is told of the second", () => old.state === "ended" && now.state === "live");
     const writer = connect().room<number>(name);
     await writer.publish(1);
     await until("it came", () => gotNow.length === 1);

@@ -8,8 +8,9 @@ use futures_util::future::{FutureExt, poll_immediate};
 use proptest::prelude::*;
 
 use super::*;
+use crate::telemetry::Class;
 
-const TIMED: Timed = Timed { appended: 1, class: Class::FIRST };
+const TIMED: Timed = Timed { key: uuid::Uuid::nil(), appended: 1, class: Class::FIRST };
 
 fn with_limit(limit: usize) -> Arc<Outbox> {
     Arc::new(Outbox::new(limit))

@@ -21,7 +21,7 @@ pub use cluster::{Cluster, Sentinel};
 pub use codec::{binary, from_msgpack, to_msgpack};
 pub use events::{Event, Events};
 pub use prometheus::{Prometheus, repository};
-pub use redis::Redis;
+pub use redis::{Redis, free_port};
 pub use resp::Reply;
 pub use rest::{Rest, answer};
 pub use server::{Lines, Server, follow, run, run_with_input, spawn};

@@ -76,9 +76,19 @@ impl Server {
         server
     }
 
+    /// Where clients find it behind a proxy at this address: requests go there instead.
+    pub fn behind(&mut self, proxy: SocketAddr) {
+        self.address = proxy;
+    }
+
     /// Its address as a URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().clone()
     }
 
     /// Its process.

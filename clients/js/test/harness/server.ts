@@ -1,9 +1,9 @@
 // A real server on a Redis of its own. Either can be killed, started again on the same data, or stopped in its tracks.
 import { spawn } from "node:child_process";
-import type { ChildProcess } from "node:child_process";
+import type { ChildProcess, SpawnOptions } from "node:child_process";
 import { createHmac } from "node:crypto";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -33,6 +33,17 @@ export function token(user: string, { ttl = 3600, rooms = { "*": ["read", "write
   const now = Math.floor(Date.now() / 1000);
   const body = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub: user, iat: now, exp: now + ttl, rooms, jti })}`;
   return `${body}.${createHmac("sha256", SECRET).update(body).digest("base64url")}`;
+}
+
+/** What must not outlive the tests. */
+const children = new Set<ChildProcess>();
+process.once("exit", () => children.forEach((child) => child.kill("SIGKILL")));
+
+function start(program: string, words: string[], options: SpawnOptions): ChildProcess {
+  const child = spawn(program, words, options);
+  children.add(child);
+  child.once("exit", () => children.delete(child));
+  return child;
 }
 
 export class Server {
@@ -74,7 +85,7 @@ export class Server {
     };
     for (const [key, value] of Object.entries(this.settings)) env[`ROOMLOG_${key}`] = value;
     const url = `redis+unix://${this.dir}/redis.sock`;
-    this.node = spawn(program(), ["serve", "--listen", `127.0.0.1:${this.port}`, "--redis-url", url], { env });
+    this.node = start(program(), ["serve", "--listen", `127.0.0.1:${this.port}`, "--redis-url", url], { env });
     for (const stream of [this.node.stdout!, this.node.stderr!]) stream.on("data", (bytes: Buffer) => (this.words += String(bytes)));
     await until("the server is ready", async () => {
       if (this.node!.exitCode !== null) throw new Error(`the server ended:\n${this.words}`);
@@ -96,8 +107,8 @@ export class Server {
     rmSync(socket, { force: true });
     const options = { port: 0, unixsocket: socket, dir: this.dir, appendonly: "yes", appendfsync: "always", save: "", loglevel: "warning" };
     const words = Object.entries(options).flatMap(([name, value]) => [`--${name}`, String(value)]);
-    this.redis = spawn("redis-server", words, { stdio: "ignore" });
-    await until("Redis listens", () => existsSync(socket));
+    this.redis = start("redis-server", words, { stdio: "ignore" });
+    await until("Redis answers", () => answers(socket));
   }
 
   killRedis(): Promise<void> {
@@ -136,6 +147,15 @@ export class Server {
     }
     return all;
   }
+}
+
+/** Whether a Redis answers there that has loaded its data. */
+function answers(socket: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const connection = connect(socket, () => connection.write("PING\r\n"));
+    connection.on("data", (bytes) => (resolve(String(bytes).startsWith("+PONG")), connection.destroy()));
+    connection.on("error", () => resolve(false));
+  });
 }
 
 async function end(child: ChildProcess | undefined, signal: NodeJS.Signals): Promise<void> {

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-WITHIN_S = 30.0
+WITHIN_S = 15.0
 
 
 async def until(what: str, holds: Callable[[], T | Awaitable[T]], within: float = WITHIN_S) -> T:

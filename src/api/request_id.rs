@@ -1,0 +1,35 @@
+//! Each request has an id: the client's own `X-Request-Id`, or one that is made here. It is in the answer, and in each line of
+//! the log that comes of the request.
+
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::Next;
+use axum::response::Response;
+use tracing::Instrument;
+use uuid::Uuid;
+
+const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longest id that is taken from a client.
+const LONGEST: usize = 64;
+
+/// Names a request.
+pub async fn name(request: Request, next: Next) -> Response {
+    let id = request.headers().get(HEADER).and_then(accepted).map_or_else(made, str::to_owned);
+    let span = tracing::info_span!("request", id);
+    let mut response = next.run(request).instrument(span).await;
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(HEADER, id);
+    }
+    response
+}
+
+fn made() -> String {
+    Uuid::new_v4().simple().to_string()
+}
+
+/// An id that harms no log.
+fn accepted(value: &HeaderValue) -> Option<&str> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    value.to_str().ok().filter(|text| (1..=LONGEST).contains(&text.len()) && text.bytes().all(allowed))
+}

@@ -1,0 +1,107 @@
+//! The stack's own nginx configuration, run by a real nginx before two nodes.
+
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::harness::{Client, Redis, Rest, Server, admin, eventually, everything, ids, repository};
+
+/// A running nginx. Dropping it kills it.
+struct Nginx {
+    child: Child,
+    address: SocketAddr,
+    _dir: TempDir,
+}
+
+impl Nginx {
+    /// Starts one before two nodes, with the configuration of the stack in which only addresses are changed.
+    async fn before(one: &Server, two: &Server) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let config = repository("deploy/nginx.conf")
+            .replace("roomlog-1:8080", &one.address.to_string())
+            .replace("roomlog-2:8080", &two.address.to_string())
+            .replace("listen 8080", &format!("listen {address}"))
+            .replace("/tmp/nginx", dir.path().join("nginx").to_str().unwrap());
+        let path = dir.path().join("nginx.conf");
+        std::fs::write(&path, format!("daemon off;\nmaster_process off;\n{config}")).unwrap();
+        let mut command = Command::new("nginx");
+        command.arg("-e").arg("stderr").arg("-c").arg(&path).stdin(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().expect("nginx; scripts/install-deps.sh nginx");
+        let nginx = Self { child, address, _dir: dir };
+        eventually("nginx answers", async || tokio::net::TcpStream::connect(address).await.is_ok()).await;
+        nginx
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        let _already_gone = self.child.kill();
+        self.child.wait().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn two_nodes_behind_nginx_are_one_service() {
+    let redis = Redis::start().await;
+    let (mut one, two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
+    let nginx = Nginx::before(&one, &two).await;
+    let direct = one.address;
+    one.behind(nginx.address);
+    let rest = Rest::new(&one, &admin());
+    assert_eq!(rest.get("/readyz").await.status, 200);
+    assert_eq!(rest.get("/metrics").await.status, 404, "metrics are not for clients");
+
+    let mut clients = Vec::new();
+    for n in 0..6 {
+        let mut client = Client::connect(&one, &everything(&format!("user.{n}"))).await;
+        client.join("room").await;
+        clients.push(client);
+    }
+    let mut events = rest.events("/v1/rooms/room/events", &[]).await.unwrap();
+    let sent = clients[0].publish_many("room", 50, 100).await;
+    for client in &mut clients {
+        assert_eq!(ids(&client.messages(50).await), sent);
+    }
+    events.next().await;
+    one.behind(direct);
+    let connections = [
+        Rest::anonymous(&one).connections("websocket").await,
+        Rest::anonymous(&two).connections("websocket").await,
+    ];
+    assert_eq!(connections, [3, 3], "clients are spread, not stuck to one node");
+
+    // A poll is held for as long as it asks, and answered by what comes.
+    let page = format!("/v1/rooms/room/messages?after={}&wait=30", sent[49]);
+    let (page, id) = tokio::join!(rest.get(&page), async {
+        eventually("the poll waits", async || {
+            let polls = [
+                Rest::anonymous(&one).connections("poll").await,
+                Rest::anonymous(&two).connections("poll").await,
+            ];
+            polls.iter().sum::<usize>() == 1
+        })
+        .await;
+        clients[0].publish("room", json!("late")).await
+    });
+    assert_eq!(page.with(200)["messages"][0]["id"], id);
+}
+
+#[tokio::test]
+async fn clients_of_a_node_that_dies_find_the_other() {
+    let redis = Redis::start().await;
+    let (mut one, mut two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
+    let nginx = Nginx::before(&one, &two).await;
+    two.kill();
+    let direct = one.address;
+    one.behind(nginx.address);
+    for n in 0..4 {
+        let mut client = Client::connect(&one, &everything(&format!("user.{n}"))).await;
+        client.publish("room", json!(n)).await;
+    }
+    one.behind(direct);
+    tokio::time::timeout(Duration::from_secs(30), one.terminate()).await.unwrap();
+}
