@@ -68,12 +68,13 @@ async def test_goes_on_after_a_lost_connection_once_and_in_order(client, proxy, 
     assert proxy.connections > 1
 
 
-async def test_a_slow_loop_gets_all_and_holds_little(client, server, name):
+@pytest.mark.parametrize("options", [{}, {"durable": "bot", "auto_ack": True}], ids=["plain", "durable"])
+async def test_a_slow_loop_gets_all_and_holds_little(client, server, name, options):
     for start in range(0, 5000, 1000):
         fill(server, name, 1000, start)
     one = client()
     room = one.room(name)
-    async with room.messages(since="0") as messages:
+    async with room.messages(since="0", **options) as messages:
         subscription = messages._subscription
         await until("it was let go", lambda: subscription.reading == "away")
         assert len(subscription._queue) == 1000
@@ -154,6 +155,7 @@ async def test_an_acknowledgement_survives_a_lost_connection(client, proxy, serv
         got = await take(messages, 3)
         proxy.go_offline()
         room.ack(got[-1])
+        await until("it could not be sent", lambda: not messages._subscription._ack_timer)
         proxy.go_online()
         await until("the server has it", lambda: position(server, name) == ids[-1])
 

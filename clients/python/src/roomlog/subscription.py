@@ -60,6 +60,8 @@ class Subscription:
         self._caught_up = False
         #: Counts subscribe frames, so that the answer to an older one is known.
         self._subscribed = 0
+        #: This connection has a subscription at the server, whether or not what it brings is taken.
+        self._held = False
         #: A subscribe frame is not answered yet: what comes is of the subscription before it.
         self._asking = False
         self._queue: deque[Item] = deque()
@@ -101,6 +103,7 @@ class Subscription:
         self._given = self._queue.popleft()
         if self._paused and len(self._queue) <= WAITING // 4:
             self._paused = False
+            self.flush()
             self.up()
         return self._given
 
@@ -117,7 +120,7 @@ class Subscription:
         if self._ack_timer:
             self._ack_timer.cancel()
             self._ack_timer = None
-        if self._cursor is not None and self._acked is not None:
+        if self._held and self._acked is not None:
             self._connection.tell({"op": "ack", "room": self.room, "id": self._acked})
 
     def leave(self, forget: bool = False) -> None:
@@ -133,6 +136,7 @@ class Subscription:
         """There will be no more. The loop is told after what it can still have."""
         if self._end:
             return
+        self._held = False
         self._silence()
         if self._ack_timer:
             self._ack_timer.cancel()
@@ -164,6 +168,7 @@ class Subscription:
 
     def down(self) -> None:
         """The connection was lost."""
+        self._held = False
         self._silence()
 
     def frame(self, frame: Frame) -> None:
@@ -210,6 +215,7 @@ class Subscription:
         return frame
 
     def _started(self, position: str) -> None:
+        self._held = True
         self._cursor = position
         if self.received is None:
             self.received = self.handled = self.seen_from = position
