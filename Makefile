@@ -41,7 +41,7 @@ test-python: deps ## Run all tests of the Python client and the examples (ARGS="
 	clients/python/.venv/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation --force-reinstall ./clients/python
 	npm ci --prefix clients/js --no-fund --no-audit && npm run build --prefix clients/js
 	npm install --prefix examples/node-offline --no-fund --no-audit
-	cd clients/python && . .venv/bin/activate && ruff check . ../../examples && ruff format --check . ../../examples && mypy
+	cd clients/python && . .venv/bin/activate && ruff --config pyproject.toml check . ../../examples && ruff --config pyproject.toml format --check . ../../examples && mypy
 	ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" clients/python/.venv/bin/pytest -c clients/python/pyproject.toml clients/python/tests examples $(ARGS)
 
 bench: cargo deps ## Measure beside other servers, some 20 minutes, for docs/benchmarks.md (BENCH="rooms …" for some)

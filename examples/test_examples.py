@@ -65,11 +65,7 @@ async def run(server):
                 **environment,
             }
             pipe = asyncio.subprocess.PIPE
-            program = Program(
-                await asyncio.create_subprocess_exec(
-                    *map(str, command), env=variables, stdout=pipe, stderr=pipe
-                )
-            )
+            program = Program(await asyncio.create_subprocess_exec(*map(str, command), env=variables, stdout=pipe, stderr=pipe))
             stack.push_async_callback(program.end)
             return program
 
@@ -104,11 +100,7 @@ async def test_python_bot(server, run):
         server.request("POST", "/v1/rooms/bot/messages", {"data": {"text": text}})
 
     def answers():
-        return [
-            message["data"]["text"]
-            for message in server.history("bot")
-            if message["type"] == "answer"
-        ]
+        return [message["data"]["text"] for message in server.history("bot") if message["type"] == "answer"]
 
     command = (sys.executable, EXAMPLES / "python-bot/bot.py")
     bot = await run(*command, ROOMLOG_ROOM="bot")
@@ -123,9 +115,7 @@ async def test_python_bot(server, run):
     await asyncio.to_thread(server.kill)
     bot = await run(*command, ROOMLOG_ROOM="bot")
     await asyncio.to_thread(server.start)
-    await until(
-        "it has answered all", lambda: answers() == ["one", "two", "!echo three"]
-    )
+    await until("it has answered all", lambda: answers() == ["one", "two", "!echo three"])
     ask("!dance")
     await until("it answers", lambda: len(answers()) >= 4)
     assert answers()[3:] == ["I know !echo and !when, and not !dance"]
@@ -136,9 +126,7 @@ async def test_curl_sse(server, run, tmp_path):
     script, position = EXAMPLES / "curl-sse/room.sh", tmp_path / "position"
 
     async def publish(text):
-        [id] = await (
-            await run(script, "publish", "shell", json.dumps({"text": text}))
-        ).finished()
+        [id] = await (await run(script, "publish", "shell", json.dumps({"text": text}))).finished()
         return id
 
     async def noted(id):
@@ -169,15 +157,11 @@ async def test_curl_sse(server, run, tmp_path):
     # A gap is told apart.
     await follower.end()
     five, _ = await publish("five"), await publish("six")
-    server.request(
-        "DELETE", f"/v1/rooms/shell/messages/{five}", rooms={"*": ["manage"]}
-    )
+    server.request("DELETE", f"/v1/rooms/shell/messages/{five}", rooms={"*": ["manage"]})
     follower = await run(script, "follow", "shell", position)
     await until("it goes on", lambda: texts(follower) == ["six"])
     await until(
         "it tells of the gap",
         lambda: any(line.startswith("gap: ") for line in follower.errors),
     )
-    assert server.data("shell") == [
-        {"text": text} for text in ("before", "one", "two", "three", "four", "six")
-    ]
+    assert server.data("shell") == [{"text": text} for text in ("before", "one", "two", "three", "four", "six")]

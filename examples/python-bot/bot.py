@@ -25,9 +25,7 @@ def answer_to(message: Message) -> str | None:
         case "!echo":
             return rest
         case "!when":
-            written = datetime.fromtimestamp(
-                int(message.id.split("-")[0]) / 1000, timezone.utc
-            )
+            written = datetime.fromtimestamp(int(message.id.split("-")[0]) / 1000, timezone.utc)
             return f"you asked at {written:%Y-%m-%d %H:%M:%S} UTC"
         case _:
             return f"I know !echo and !when, and not {command}"
@@ -47,14 +45,9 @@ async def main() -> None:
                     )
                     continue
                 # Its own answers are messages, too. They are no commands, whatever it was asked to echo.
-                if (
-                    message.type != "answer"
-                    and (text := answer_to(message)) is not None
-                ):
+                if message.type != "answer" and (text := answer_to(message)) is not None:
                     key = str(uuid.uuid5(ANSWERS, message.key))
-                    await room.publish(
-                        {"text": text, "to": message.from_}, type="answer", key=key
-                    )
+                    await room.publish({"text": text, "to": message.from_}, type="answer", key=key)
                 room.ack(message)
 
 
