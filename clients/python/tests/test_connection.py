@@ -49,6 +49,20 @@ async def test_connects_when_it_is_needed_and_again_when_it_was_lost(client, pro
     assert one.state == "closed"
 
 
+async def test_closes_at_any_moment_of_connecting(server):
+    async def connect_and_close(ticks):
+        one = Roomlog(server.url, token=token("ann"), timing=FAST)
+        waiting = asyncio.create_task(one.connect())
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        await one.close()
+        assert one.state == "closed"
+        await asyncio.gather(waiting, return_exceptions=True)
+
+    for ticks in range(0, 100, 2):
+        await asyncio.wait_for(asyncio.gather(*(connect_and_close(ticks) for _ in range(4))), 3)
+
+
 @pytest.mark.parametrize("url", ["chat.example", "ftp://chat.example", "ws://"])
 def test_refuses_what_is_no_address(url):
     with pytest.raises(RoomlogError, match="is not an address such as"):

@@ -7,6 +7,7 @@ ROOMLOG_SEED=17 runs one script alone.
 import asyncio
 import os
 import random
+from http.client import HTTPException
 
 import pytest
 from conftest import FAST
@@ -38,6 +39,15 @@ class Stage:
     async def calm(self):
         if self._fault:
             await self._fault
+
+    async def history(self, room):
+        """The whole log, whenever the server is there for long enough to say it."""
+        while True:
+            await self.calm()
+            try:
+                return await asyncio.to_thread(self.server.history, room)
+            except (OSError, HTTPException):
+                pass
 
     async def _restart(self):
         await asyncio.to_thread(self.server.kill)
@@ -117,11 +127,10 @@ async def script(seed, stage):
         for device in devices:
             device.proxy.go_online()
             device.slow = 0
-        await stage.calm()
         for writer in writers:
             for publication in writer.written:
                 await asyncio.wait_for(publication, 30)
-        log = stage.server.history(room)
+        log = await stage.history(room)
         ids = [message["id"] for message in log]
         await until("all have read the whole log", lambda: all(not ids or writer.handled[-1:] == ids[-1:] for writer in writers))
         await until("the durable subscription has covered the log", lambda: {id for one in durable for id in one.handled} >= set(ids))

@@ -107,8 +107,10 @@ class Connection:
             if self.state == "open":
                 self._outgoing.put_nowait(None)
                 await asyncio.wait({self._task}, timeout=CLOSE_S)
-            self._task.cancel()
-            await asyncio.wait({self._task})
+            while not self._task.done():
+                # Again, should one be lost: `asyncio` has such places, where what is waited for comes at the same time.
+                self._task.cancel()
+                await asyncio.wait({self._task}, timeout=2 * CLOSE_S)
         self._finish(RoomlogError("closed", "the client is closed"))
 
     def ask(self, frame: Frame, answer: Answer) -> None:
@@ -221,13 +223,27 @@ class Connection:
     async def _converse(self, socket: ClientConnection, token: str) -> str:
         self._outgoing = asyncio.Queue()
         self._limit = None
-        helpers = [asyncio.create_task(self._write(socket, self._outgoing))]
+        # From the first answer on, pings find a connection that is dead.
+        impatience = asyncio.get_running_loop().call_later(self._timing.connect, socket.transport.abort)
+        helpers: list[asyncio.Task[None] | asyncio.TimerHandle] = [
+            impatience,
+            asyncio.create_task(self._write(socket, self._outgoing)),
+        ]
+
+        def introduced(ok: Frame | RoomlogError) -> None:
+            if isinstance(ok, RoomlogError):
+                # The close that follows says what to do.
+                if ok.code != "disconnected":
+                    logger.warning("the server refuses to connect: %s", ok)
+                return
+            impatience.cancel()
+            helpers.append(asyncio.create_task(self._renew()))
+            self._introduced(ok)
+
         try:
-            self._put({"op": "connect", "token": token}, lambda ok: self._introduced(ok, helpers))
+            self._put({"op": "connect", "token": token}, introduced)
             while True:
-                # From then on, pings find a connection that is dead.
-                timeout = None if self.state == "open" else self._timing.connect
-                payload = await asyncio.wait_for(socket.recv(), timeout)
+                payload = await socket.recv()
                 try:
                     frames = frames_of(self._codec.decode(payload))
                 except (ValueError, RoomlogError) as error:
@@ -246,18 +262,12 @@ class Connection:
         except ConnectionClosed:
             pass  # The reader sees it too, and says what is to be done.
 
-    def _introduced(self, ok: Frame | RoomlogError, helpers: list[asyncio.Task[None]]) -> None:
-        if isinstance(ok, RoomlogError):
-            # The close that follows says what to do.
-            if ok.code != "disconnected":
-                logger.warning("the server refuses to connect: %s", ok)
-            return
+    def _introduced(self, ok: Frame) -> None:
         self.user = ok["user"]
         self._limit = ok["max_message"] * 16
         self._opened_at = time.monotonic()
         self.state = "open"
         self._settled.set()
-        helpers.append(asyncio.create_task(self._renew()))
         self._above.up()
 
     def _received(self, frame: Frame) -> None:
