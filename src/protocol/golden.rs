@@ -108,7 +108,13 @@ fn messages_have_exactly_these_bytes() {
 }
 
 /// What the server would say in the case of this golden frame; nothing for messages, which have a test of their own.
-fn said<'a>(name: &str, frame: &'a Value, room: &'a RoomName, failure: &'a mut Failure, data: &'a Data) -> Option<Frame<'a>> {
+fn said<'a>(
+    name: &str,
+    frame: &'a Value,
+    room: &'a RoomName,
+    failure: &'a mut Failure,
+    data: &'a Data,
+) -> Option<Frame<'a>> {
     let reference = frame["ref"].as_u64();
     let id = |field: &str| frame[field].as_str().unwrap().parse().unwrap();
     let ok = |answer: Answer| Some(Frame::Ok { reference, answer });
@@ -130,7 +136,8 @@ fn said<'a>(name: &str, frame: &'a Value, room: &'a RoomName, failure: &'a mut F
         }
         ["ok", "history", ..] => {
             let messages = frame["messages"].as_array()?.iter();
-            let messages = messages.map(|inner| message(inner, Data::from_json(&inner["data"].to_string()).unwrap()));
+            let messages =
+                messages.map(|inner| message(inner, Data::from_json(&inner["data"].to_string()).unwrap()));
             ok(Answer::History(HistoryPage {
                 messages: messages.collect(),
                 more: frame["more"] == true,
@@ -147,12 +154,9 @@ fn said<'a>(name: &str, frame: &'a Value, room: &'a RoomName, failure: &'a mut F
         }
         ["live"] => Some(Frame::Live { room, id: id("id") }),
         ["gap", ..] => Some(Frame::Gap { room, gap: gap(frame) }),
-        ["signal"] => Some(Frame::Signal {
-            room,
-            from: frame["from"].as_str()?,
-            kind: frame["type"].as_str()?,
-            data,
-        }),
+        ["signal"] => {
+            Some(Frame::Signal { room, from: frame["from"].as_str()?, kind: frame["type"].as_str()?, data })
+        }
         ["unsubscribed"] => {
             Some(Frame::Unsubscribed { room, code: Ended::Replaced, message: Ended::Replaced.message() })
         }
