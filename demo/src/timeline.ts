@@ -91,11 +91,11 @@ function describe({ after, next, reason }: Gap): string {
     return `The server's storage went back in time: ${lost > 0 ? messages(lost) : "what came last"} before this point may be lost.`;
   }
   const count = seqOf(next) - seqOf(after) - 1;
-  return `${count > 0 ? messages(count) : "Messages"} no longer here: too old for this room, or deleted.`;
+  return `${count > 0 ? messages(count) : "Messages"} ${count === 1 ? "is" : "are"} no longer here: too old for this room, or deleted.`;
 }
 
 function beginning(oldest: string | undefined): string {
   const gone = oldest === undefined ? 0 : seqOf(oldest) - 1;
-  if (gone > 0) return `${messages(gone)} before this are no longer kept.`;
+  if (gone > 0) return `${messages(gone)} before this ${gone === 1 ? "is" : "are"} no longer kept.`;
   return oldest === undefined ? "Nobody has written here yet." : "This is where the room begins.";
 }

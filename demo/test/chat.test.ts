@@ -182,7 +182,7 @@ describe("a reader", () => {
     expect((await fetch(`${managed.url}/v1/rooms/gone/messages/${ids[1]}`, { method: "DELETE", headers: manager })).ok).toBe(true);
     const ann = await Person.in(browser, managed, "ann", "gone");
     await ann.shows("three");
-    expect(await ann.at(".gap").textContent()).toBe("1 message no longer here: too old for this room, or deleted.");
+    expect(await ann.at(".gap").textContent()).toBe("1 message is no longer here: too old for this room, or deleted.");
     await managed.end();
   });
 

@@ -59,11 +59,11 @@ describe("the log shows", () => {
 
   it("where messages are gone, told or not", () => {
     const gone = (count: string): string => `[${count} no longer here: too old for this room, or deleted.]`;
-    expect(rows(["ann 1", "ann 3"])).toEqual(["ann 1", gone("1 message"), "ann 3"]);
+    expect(rows(["ann 1", "ann 3"])).toEqual(["ann 1", gone("1 message is"), "ann 3"]);
     const gaps = [{ room: "room", after: id(1), next: id(5), reason: "trimmed" }];
-    expect(rows(["ann 1", "ann 5"], { gaps })).toEqual(["ann 1", gone("3 messages"), "ann 5"]);
-    expect(rows(["ann 1", "me"], { gaps })).toEqual(["ann 1", gone("3 messages"), "me"]);
-    expect(rows(["ann 1"], { gaps })).toEqual(["ann 1", gone("3 messages")]);
+    expect(rows(["ann 1", "ann 5"], { gaps })).toEqual(["ann 1", gone("3 messages are"), "ann 5"]);
+    expect(rows(["ann 1", "me"], { gaps })).toEqual(["ann 1", gone("3 messages are"), "me"]);
+    expect(rows(["ann 1"], { gaps })).toEqual(["ann 1", gone("3 messages are")]);
   });
 
   it("that the log went back in time", () => {
