@@ -11,7 +11,7 @@ ARGS ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-js bench bench-quick check build deploy dashboards deps cargo
+.PHONY: help run demo test test-js test-demo bench bench-quick check build deploy dashboards deps cargo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -25,13 +25,22 @@ test: cargo deps ## Run all tests (ARGS="…" goes to cargo test)
 	cargo build --locked
 	cargo test --locked $(ARGS)
 
-# The server that the client is tested with. Naming another one spares the build.
+# The server that the client and the page are tested with. Naming another one spares the build.
 ROOMLOG_BIN ?= $(abspath $(CARGO_TARGET_DIR))/debug/roomlog
 
 test-js: deps ## Run all tests of the JavaScript client
 	@scripts/install-deps.sh node chromium
 	@test "$(ROOMLOG_BIN)" != "$(abspath $(CARGO_TARGET_DIR))/debug/roomlog" || { $(MAKE) --no-print-directory cargo && cargo build --locked; }
 	cd clients/js && npm ci --no-fund --no-audit && ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" npm test
+
+demo: ## Build the page that the server has in it, demo/dist, anew
+	@scripts/install-deps.sh node
+	cd demo && npm ci --no-fund --no-audit && npm run build
+
+test-demo: deps ## Run all tests of the page, and photograph it
+	@scripts/install-deps.sh node chromium
+	@test "$(ROOMLOG_BIN)" != "$(abspath $(CARGO_TARGET_DIR))/debug/roomlog" || { $(MAKE) --no-print-directory cargo && cargo build --locked; }
+	cd demo && npm ci --no-fund --no-audit && ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" npm test
 
 bench: cargo deps ## Measure beside other servers, some 20 minutes, for docs/benchmarks.md (BENCH="rooms …" for some)
 	@scripts/install-deps.sh node nginx nats

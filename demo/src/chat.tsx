@@ -80,8 +80,11 @@ export function Chat({ room, me, places, isOpen, isDrawerOpen, onRooms, onDrawer
   };
 
   const rows = useMemo(() => {
+    // One that was just cancelled may be among the others for a moment yet.
+    const known = new Set(cancelled.map(({ key }) => key));
+    const all = [...messages.filter(({ key }) => !known.has(key)), ...cancelled];
     // Who writes before the first connection has no name there yet.
-    const shown = [...messages, ...cancelled].map((message) => (message.id === undefined ? { ...message, from: me } : message));
+    const shown = all.map((message) => (message.id === undefined ? { ...message, from: me } : message));
     return timeline(shown, { gaps, missed, me, hasOlder: hasOlder || state === "catching_up" && messages.length === 0 });
   }, [messages, cancelled, gaps, missed, me, hasOlder, state]);
   const isOffline = connection !== "open";
@@ -94,7 +97,7 @@ export function Chat({ room, me, places, isOpen, isDrawerOpen, onRooms, onDrawer
         <button type="button" className="quiet only-narrow" aria-label="Rooms" onClick={onRooms}><Icon name="menu" /></button>
         <div>
           <h1>{room}</h1>
-          <p>{describe(newest, state)}</p>
+          <p>{isOffline && state === "catching_up" && newest !== undefined ? "Not connected" : describe(newest, state)}</p>
         </div>
         <button type="button" className="quiet" aria-pressed={isDrawerOpen} title="The protocol, live" onClick={onDrawer}>
           <Icon name="frames" /> <span>Protocol</span>

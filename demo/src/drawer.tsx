@@ -1,5 +1,6 @@
 // The protocol, live: each frame as it goes over the wire, what it means, and how long the server took.
 import { useLayoutEffect, useRef, useState, useSyncExternalStore } from "react";
+import type { ReactNode } from "react";
 import { useConnection, useRoomlog } from "@roomlog/client/react";
 import type { Frames, ShownFrame } from "./frames.ts";
 import { Icon } from "./parts.tsx";
@@ -66,9 +67,13 @@ export function Drawer({ frames, onClose }: { frames: Frames; onClose: () => voi
 
 function Frame({ frame }: { frame: ShownFrame }) {
   const [isOpen, setOpen] = useState(false);
+  const item = useRef<HTMLLIElement>(null);
+  useLayoutEffect(() => {
+    if (isOpen) item.current!.scrollIntoView({ block: "nearest" });
+  }, [isOpen]);
   const { sent, at, op, json, took, of } = frame;
   return (
-    <li data-sent={sent || undefined} data-op={op}>
+    <li ref={item} data-sent={sent || undefined} data-op={op}>
       <details onToggle={(event) => setOpen(event.currentTarget.open)}>
         <summary>
           <span className="way"><span aria-hidden="true">{sent ? "↑" : "↓"}</span><span className="hidden">{sent ? "sent" : "received"}</span></span>
@@ -78,7 +83,7 @@ function Frame({ frame }: { frame: ShownFrame }) {
         </summary>
         {isOpen && (
           <>
-            <p>{(sent ? SENT : RECEIVED)[op] ?? "New to this page."}{of !== undefined && ` This answers ${of}.`}</p>
+            <p>{withCode((sent ? SENT : RECEIVED)[op] ?? "New to this page.")}{of !== undefined && ` This answers ${of}.`}</p>
             <pre>{JSON.stringify(json, null, 2)}</pre>
             <p className="at">{new Date(at).toISOString().slice(11, 23)} UTC</p>
           </>
@@ -87,6 +92,9 @@ function Frame({ frame }: { frame: ShownFrame }) {
     </li>
   );
 }
+
+/** What stands between backticks is code. */
+const withCode = (text: string): ReactNode[] => text.split("`").map((part, i) => (i % 2 === 1 ? <code key={i}>{part}</code> : part));
 
 /** What tells this frame from others of its kind. */
 function gist(json: Record<string, unknown>): string {
