@@ -7,6 +7,7 @@ RUN mkdir src benches && echo 'fn main() {}' > src/main.rs && touch src/lib.rs b
  && rm -rf src
 COPY README.md ./
 COPY src src
+COPY demo/dist demo/dist
 RUN touch src/main.rs src/lib.rs && cargo build --release --locked && strip target/release/roomlog
 
 FROM gcr.io/distroless/cc-debian12:nonroot

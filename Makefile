@@ -11,7 +11,7 @@ ARGS ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-js test-python bench bench-quick check build deploy dashboards deps cargo
+.PHONY: help run demo test test-js test-python test-demo bench bench-quick check build deploy dashboards deps cargo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -24,9 +24,9 @@ test: cargo deps ## Run all tests (with ARGS="…", which goes to cargo test, th
 	@scripts/install-deps.sh curl nats nginx prometheus prometheus-redis-exporter strace
 	cargo build --locked
 	cargo test --locked $(ARGS)
-	@test -n "$(ARGS)" || $(MAKE) --no-print-directory test-js test-python
+	@test -n "$(ARGS)" || $(MAKE) --no-print-directory test-js test-python test-demo
 
-# The server that the clients are tested with. Naming another one spares the build.
+# The server that the clients and the page are tested with. Naming another one spares the build.
 ROOMLOG_BIN ?= $(abspath $(CARGO_TARGET_DIR))/debug/roomlog
 
 test-js: deps ## Run all tests of the JavaScript client
@@ -44,6 +44,15 @@ test-python: deps ## Run all tests of the Python client and the examples (ARGS="
 	npm install --prefix examples/node-offline --no-fund --no-audit
 	cd clients/python && . .venv/bin/activate && ruff --config pyproject.toml check . ../../examples && ruff --config pyproject.toml format --check . ../../examples && mypy
 	ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" clients/python/.venv/bin/pytest -c clients/python/pyproject.toml clients/python/tests examples $(ARGS)
+
+demo: ## Build the page that the server has in it, demo/dist, anew
+	@scripts/install-deps.sh node
+	cd demo && npm ci --no-fund --no-audit && npm run build
+
+test-demo: deps ## Run all tests of the page, and photograph it
+	@scripts/install-deps.sh node chromium
+	@test "$(ROOMLOG_BIN)" != "$(abspath $(CARGO_TARGET_DIR))/debug/roomlog" || { $(MAKE) --no-print-directory cargo && cargo build --locked; }
+	cd demo && npm ci --no-fund --no-audit && ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" npm test
 
 bench: cargo deps ## Measure beside other servers, some 30 minutes, for docs/benchmarks.md (BENCH="rooms …" for some)
 	@scripts/install-deps.sh node nginx nats

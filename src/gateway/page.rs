@@ -1,15 +1,19 @@
-//! The page at `/`, which shows the protocol live: three files in the binary, and in development a token for it.
+//! The page at `/`: a chat, which is built in `demo/` and is in the binary. In development it gets tokens here.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, REFERRER_POLICY};
+use axum::extract::{Path, State};
+use axum::http::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST,
+    REFERRER_POLICY, VARY,
+};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use rust_embed::RustEmbed;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -22,30 +26,64 @@ use crate::protocol::{ErrorCode, Failure, UserId};
 /// How long a token for the page holds.
 const TTL: Duration = Duration::from_secs(12 * 3600);
 
-/// Nothing but the page's own files, and connections: what is published must never run.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; \
-     connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// Nothing but the page's own files and this server: what is published must never run. The browser refuses to make
+/// elements of text, too.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+     base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
+
+/// What `make demo` built: each file, and beside it the same with gzip.
+#[derive(RustEmbed)]
+#[folder = "demo/dist"]
+struct Built;
 
 /// The page; with `dev`, also tokens for whoever can reach this server.
 pub fn routes(dev: bool) -> Router<Arc<Node>> {
-    let file = |kind: &'static str, text: &'static str| get(move || async move { answer(kind, text) });
     let page = Router::new()
-        .route("/", file("text/html; charset=utf-8", include_str!("page/index.html")))
-        .route("/page.css", file("text/css; charset=utf-8", include_str!("page/page.css")))
-        .route("/page.js", file("text/javascript; charset=utf-8", include_str!("page/page.js")));
+        .route("/", get(async |headers: HeaderMap| file("index.html", "no-cache", &headers)))
+        // Their names have a hash of what is in them.
+        .route(
+            "/assets/{name}",
+            get(async |Path(name): Path<String>, headers: HeaderMap| {
+                file(&format!("assets/{name}"), "public, max-age=31536000, immutable", &headers)
+            }),
+        );
     if dev { page.route("/dev/token", get(dev_token)) } else { page }
 }
 
-fn answer(kind: &'static str, text: &'static str) -> Response {
+fn file(path: &str, caching: &'static str, headers: &HeaderMap) -> Result<Response, Problem> {
+    let kind = match path.rsplit_once('.') {
+        Some((_, "html")) => "text/html; charset=utf-8",
+        Some((_, "css")) => "text/css; charset=utf-8",
+        Some((_, "js")) => "text/javascript; charset=utf-8",
+        Some((_, "svg")) => "image/svg+xml",
+        _ => return Err(missing()),
+    };
+    let zipped = takes_gzip(headers).then(|| Built::get(&format!("{path}.gz"))).flatten();
+    let encoding = zipped.is_some().then_some([(CONTENT_ENCODING, "gzip")]);
+    let file = zipped.or_else(|| Built::get(path)).ok_or_else(missing)?;
     let headers = [
         (CONTENT_TYPE, kind),
         (CONTENT_SECURITY_POLICY, POLICY),
         (HeaderName::from_static("x-content-type-options"), "nosniff"),
         (REFERRER_POLICY, "no-referrer"),
-        // The files change with the program, and are small.
-        (CACHE_CONTROL, "no-cache"),
+        (CACHE_CONTROL, caching),
+        (VARY, "accept-encoding"),
     ];
-    (headers, text).into_response()
+    Ok((encoding, headers, file.data).into_response())
+}
+
+fn missing() -> Problem {
+    Problem(Failure::new(ErrorCode::NotFound, "there is nothing here"))
+}
+
+/// Whether gzip is among what the client takes, and not with a weight of zero.
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, "q=1"));
+        let weight = weight.trim().strip_prefix("q=").and_then(|weight| weight.parse::<f32>().ok());
+        name.trim().eq_ignore_ascii_case("gzip") && weight.is_some_and(|weight| weight > 0.0)
+    })
 }
 
 /// Whose token.
@@ -92,8 +130,48 @@ fn names_this_machine(host: &HeaderValue) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use sha2::{Digest, Sha256};
+
     use super::*;
+
+    #[test]
+    fn gzip_is_for_those_who_take_it() {
+        let check = |value: &'static str| {
+            takes_gzip(&HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(value))]))
+        };
+        for good in ["gzip", "gzip, deflate, br", "br;q=1.0, GZIP;q=0.8"] {
+            assert!(check(good), "{good}");
+        }
+        for bad in ["", "br", "gzip;q=0", "identity, gzip; q=0.0"] {
+            assert!(!check(bad), "{bad}");
+        }
+        assert!(!takes_gzip(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn the_page_was_built_of_the_sources_that_are_here() {
+        let demo = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("demo");
+        let list = std::fs::read_to_string(demo.join("dist/sources.sha256")).unwrap();
+        for line in list.lines() {
+            let (known, file) = line.split_once("  ").unwrap();
+            let bytes = std::fs::read(demo.join(file)).unwrap_or_default();
+            let found: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(found, known, "{file} has changed, or is gone: run `make demo`, and commit demo/dist");
+        }
+        for folder in ["src", "src/style", "../clients/js/src", "../clients/js/src/transport"] {
+            for entry in std::fs::read_dir(demo.join(folder)).unwrap() {
+                let entry = entry.unwrap();
+                let name = format!("{folder}/{}", entry.file_name().to_str().unwrap());
+                let is_listed = list.contains(&format!("  {name}\n"));
+                assert!(
+                    entry.path().is_dir() || is_listed,
+                    "{name} is new: run `make demo`, and commit demo/dist"
+                );
+            }
+        }
+    }
 
     #[test]
     fn only_names_that_are_surely_this_machine_get_a_token() {

@@ -19,6 +19,7 @@ mod history;
 mod keys;
 mod malformed;
 mod observability;
+mod page;
 mod proxy;
 mod publish;
 mod readme;

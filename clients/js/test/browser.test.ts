@@ -1,13 +1,12 @@
 // In a real browser: reloads with IndexedDB and localStorage, tabs, offline; and the hooks, under StrictMode.
-import { existsSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { resolve } from "node:path";
 import { build } from "esbuild";
-import { chromium } from "playwright-core";
 import type { Browser, BrowserContext, Page as Tab } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Roomlog, compareIds } from "../src/node.js";
+import { startChromium } from "./harness/chromium.js";
 import type { Page } from "./harness/page.js";
 import { Proxy } from "./harness/proxy.js";
 import { Random } from "./harness/random.js";
@@ -15,15 +14,6 @@ import { Server, token } from "./harness/server.js";
 import { pause, until } from "./harness/until.js";
 
 declare const page: Page;
-
-/** The machine's own. */
-function chromiumPath(): string {
-  const names = ["chromium", "chromium-browser", "google-chrome"];
-  const paths = (process.env["PATH"] ?? "").split(":").flatMap((folder) => names.map((name) => `${folder}/${name}`));
-  const path = paths.find((path) => existsSync(path));
-  if (!path) throw new Error("there is no Chromium: run scripts/install-deps.sh chromium");
-  return path;
-}
 
 const SCRIPTS = 14;
 const STEPS = 10;
@@ -51,10 +41,7 @@ beforeAll(async () => {
   pages.listen(0, "127.0.0.1");
   server = await Server.start();
   origin = `http://127.0.0.1:${(pages.address() as AddressInfo).port}/`;
-  browser = await chromium.launch({
-    executablePath: chromiumPath(),
-    args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage", "--disable-extensions", "--no-first-run"],
-  });
+  browser = await startChromium();
 });
 
 afterAll(async () => {

@@ -178,6 +178,19 @@ describe("a token", () => {
     expect(proxy.requests).toHaveLength(length);
   });
 
+  it("that the server no longer takes, since its keys have changed, is replaced", async () => {
+    const server = await Server.startForDevelopment();
+    const { client, errors } = connect(server.url, { token: () => server.devToken("ann") });
+    await until("it is open", () => client.state === "open");
+    await server.killNode();
+    const waits = client.room("keys").publish("across");
+    await server.startNode();
+    expect(await waits).toMatch(/-1$/);
+    expect(errors.map(({ code }) => code)).toEqual(["unauthenticated"]);
+    client.close();
+    await server.end();
+  });
+
   it("that is a text and has expired ends the client", async () => {
     const { client, errors } = connect(server.url, { token: token("ann", { ttl: -60 }) });
     await until("it is closed", () => client.state === "closed");

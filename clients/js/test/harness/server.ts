@@ -55,14 +55,29 @@ export class Server {
     readonly port: number,
     private readonly dir: string,
     private readonly settings: Record<string, string>,
+    private readonly flags: string[],
   ) {}
 
-  /** @param settings - such as `{ RETENTION__DEDUPLICATION_WINDOW: "1s" }` */
-  static async start(settings: Record<string, string> = {}): Promise<Server> {
-    const server = new Server(await freePort(), mkdtempSync(join(tmpdir(), "roomlog-js-")), settings);
+  /**
+   * @param settings - such as `{ RETENTION__DEDUPLICATION_WINDOW: "1s" }`
+   * @param flags - more of them for `serve`
+   */
+  static async start(settings: Record<string, string> = {}, ...flags: string[]): Promise<Server> {
+    const server = new Server(await freePort(), mkdtempSync(join(tmpdir(), "roomlog-js-")), settings, flags);
     await server.startRedis();
     await server.startNode();
     return server;
+  }
+
+  /** One that gives tokens to anybody, of a secret that is another one after each start. */
+  static startForDevelopment(settings: Record<string, string> = {}): Promise<Server> {
+    return Server.start({ AUTH__HS256_SECRET: "", ...settings }, "--dev");
+  }
+
+  /** A token of such a server. */
+  async devToken(user: string): Promise<string> {
+    const response = await fetch(`${this.url}/dev/token?user=${user}`);
+    return ((await response.json()) as { token: string }).token;
   }
 
   get url(): string {
@@ -85,7 +100,7 @@ export class Server {
     };
     for (const [key, value] of Object.entries(this.settings)) env[`ROOMLOG_${key}`] = value;
     const url = `redis+unix://${this.dir}/redis.sock`;
-    this.node = start(program(), ["serve", "--listen", `127.0.0.1:${this.port}`, "--redis-url", url], { env });
+    this.node = start(program(), ["serve", "--listen", `127.0.0.1:${this.port}`, "--redis-url", url, ...this.flags], { env });
     for (const stream of [this.node.stdout!, this.node.stderr!]) stream.on("data", (bytes: Buffer) => (this.words += String(bytes)));
     await until("the server is ready", async () => {
       if (this.node!.exitCode !== null) throw new Error(`the server ended:\n${this.words}`);

@@ -1,0 +1,59 @@
+// Where one writes. Enter sends, Shift+Enter makes a line.
+import { useLayoutEffect, useRef, useState } from "react";
+import type { KeyboardEvent } from "react";
+import { Icon } from "./parts.tsx";
+
+interface Props {
+  room: string;
+  isOpen: boolean;
+  onSend: (text: string) => void;
+  onTyping: (typing: boolean) => void;
+}
+
+export function Composer({ room, isOpen, onSend, onTyping }: Props) {
+  const [text, setText] = useState("");
+  const field = useRef<HTMLTextAreaElement>(null);
+
+  // As high as what is in it; the style sheet says up to where.
+  useLayoutEffect(() => {
+    const { style } = field.current!;
+    style.height = "auto";
+    style.height = `${field.current!.scrollHeight}px`;
+  }, [text, isOpen]);
+  // On a touch screen the keyboard would cover half of what there is to read.
+  useLayoutEffect(() => {
+    if (isOpen && matchMedia("(hover: hover)").matches) field.current!.focus();
+  }, [isOpen]);
+
+  const send = (): void => {
+    if (text.trim() === "") return;
+    onSend(text.trimEnd());
+    setText("");
+    field.current!.focus();
+  };
+  const key = (event: KeyboardEvent): void => {
+    // Enter that ends the composition of a character is not meant for us.
+    if (event.key !== "Enter" || event.shiftKey || event.nativeEvent.isComposing) return;
+    event.preventDefault();
+    send();
+  };
+
+  return (
+    <form className="composer" onSubmit={(event) => (event.preventDefault(), send())}>
+      <textarea
+        ref={field}
+        rows={1}
+        value={text}
+        placeholder={`Message ${room}`}
+        aria-label={`Message to ${room}`}
+        enterKeyHint="send"
+        onKeyDown={key}
+        onChange={(event) => {
+          setText(event.target.value);
+          onTyping(event.target.value !== "");
+        }}
+      />
+      <button className="primary" aria-label="Send" disabled={text.trim() === ""}><Icon name="send" /></button>
+    </form>
+  );
+}

@@ -1,0 +1,251 @@
+// People who chat with the page in a real browser, with a real server and a real Redis.
+import type { Browser } from "playwright-core";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { startChromium } from "../../clients/js/test/harness/chromium.ts";
+import { Server, token } from "../../clients/js/test/harness/server.ts";
+import { until } from "../../clients/js/test/harness/until.ts";
+import { Person, endAll } from "./harness/person.ts";
+
+let browser: Browser;
+/** In development: it gives tokens, and those that it gave are worth nothing after it was started again. */
+let server: Server;
+beforeAll(async () => {
+  [browser, server] = await Promise.all([startChromium(), Server.startForDevelopment()]);
+});
+afterEach(async () => expect(await endAll(), "what the browser complained of, the page's policy among it").toEqual([]));
+afterAll(async () => {
+  await browser?.close();
+  await server?.end();
+});
+
+/** Writes into a room past the page. */
+async function publish(user: string, room: string, data: unknown, type = "message", to = server): Promise<string> {
+  const headers = { authorization: `Bearer ${await to.devToken(user)}`, "content-type": "application/json" };
+  const response = await fetch(`${to.url}/v1/rooms/${room}/messages`, { method: "POST", headers, body: JSON.stringify({ data, type }) });
+  expect(response.ok).toBe(true);
+  return ((await response.json()) as { id: string }).id;
+}
+
+async function fill(room: string, count: number): Promise<void> {
+  const headers = { authorization: `Bearer ${await server.devToken("mia")}`, "content-type": "application/json" };
+  const messages = Array.from({ length: count }, (_, i) => ({ room, data: { text: `message ${i + 1}` } }));
+  const response = await fetch(`${server.url}/v1/messages`, { method: "POST", headers, body: JSON.stringify(messages) });
+  expect(response.ok, await response.clone().text()).toBe(true);
+}
+
+describe("two people", () => {
+  it("chat, and see each other type", async () => {
+    const ann = await Person.in(browser, server, "ann", "two");
+    const bob = await Person.in(browser, server, "bob", "two");
+    await bob.at("textarea").pressSequentially("hel");
+    await until("ann sees that bob types", async () => (await ann.at(".typing").textContent()) === "bob is typing…");
+    await bob.write("hello\nann");
+    await ann.shows("hello\nann");
+    await until("and no longer", async () => (await ann.at(".typing").textContent()) === "");
+    await ann.write("hi");
+    await bob.shows("hi");
+    await until("it is sent", async () => (await ann.at(".message[data-mine]").getAttribute("data-state")) === "sent");
+    expect(await bob.shown()).toEqual(await ann.shown());
+  });
+
+  it("lose nothing when one is offline, and the server is killed and started again", async () => {
+    const ann = await Person.in(browser, server, "ann", "away");
+    const bob = await Person.in(browser, server, "bob", "away");
+    await ann.write("before");
+    await bob.shows("before");
+
+    bob.network.goOffline();
+    await bob.at(".banner").waitFor();
+    await bob.write("bob, offline");
+    await bob.write("a mistake");
+    const mistake = bob.at(".message").filter({ hasText: "a mistake" });
+    expect(await mistake.getAttribute("data-state")).toBe("sending");
+    await mistake.getByText("Cancel").click();
+    expect(await mistake.getAttribute("data-state")).toBe("cancelled");
+    await mistake.getByText("Discard").click();
+    for (const text of ["one", "two", "three"]) await ann.write(text);
+    await until("all is sent", async () => (await ann.at(".message[data-state=sent]").count()) === 4);
+
+    await server.killNode();
+    await ann.at(".banner").waitFor();
+    await ann.write("ann, without a server");
+    await server.startNode();
+    await until("all is sent", async () => (await ann.at(".message[data-state=sent]").count()) === 5);
+    bob.network.goOnline();
+    await bob.at(".banner").getByText("Try now").click();
+
+    await until("both show the same", async () => {
+      const [hers, his] = [await ann.shown(), await bob.shown()];
+      return hers.length === 6 && hers.join() === his.join() && !hers.join().includes("undefined");
+    });
+    const texts = await ann.texts();
+    expect(texts.slice(0, 4)).toEqual(["before", "one", "two", "three"]);
+    expect([...texts].sort()).toEqual(["before", "bob, offline", "one", "two", "three", "ann, without a server"].sort());
+    await bob.isLive();
+    expect(await bob.at(".new").textContent()).toBe("4 new");
+    expect(await bob.at(".new + .message .bubble").textContent()).toBe("one");
+    await bob.at("textarea").press("Escape");
+    await bob.at(".new").waitFor({ state: "detached" });
+    await bob.at(".banner").waitFor({ state: "detached" });
+  });
+
+  it("find what they wrote, and what they missed, after a reload", async () => {
+    const ann = await Person.in(browser, server, "ann", "reload");
+    await publish("bob", "reload", { text: "seen" });
+    await ann.shows("seen");
+    ann.network.goOffline();
+    await ann.at(".banner").waitFor();
+    await ann.write("written offline");
+    await until("it is on the disk", () =>
+      ann.page.evaluate(async () => {
+        const [stored] = (await indexedDB.databases()).filter(({ name }) => name === "roomlog ann");
+        return stored !== undefined && new Promise<boolean>((resolve) => {
+          const opening = indexedDB.open("roomlog ann");
+          opening.onsuccess = () => {
+            const counting = opening.result.transaction("outbox").objectStore("outbox").count();
+            counting.onsuccess = () => (opening.result.close(), resolve(counting.result === 1));
+          };
+        });
+      }),
+    );
+    await publish("bob", "reload", { text: "missed" });
+    await ann.page.goto("about:blank");
+    ann.network.goOnline();
+    await ann.visit("reload");
+    await ann.shows("written offline");
+    await ann.isLive();
+    expect(await ann.texts()).toEqual(["seen", "missed", "written offline"]);
+    expect(await ann.at(".new").textContent()).toBe("1 new");
+  });
+});
+
+describe("a reader", () => {
+  it("who is scrolled up is not moved, by what comes above nor by what comes below", async () => {
+    await fill("long", 260);
+    const ann = await Person.in(browser, server, "ann", "long");
+    await ann.shows("message 260");
+    const log = ann.at(".log");
+    expect(await log.evaluate((box) => box.scrollHeight - box.scrollTop - box.clientHeight), "begins at the end").toBeLessThan(2);
+
+    for (;;) {
+      const count = await ann.at(".message").count();
+      if (count === 260) break;
+      // Reads the message that is on top then, and the place where it stands.
+      const before = await log.evaluate((box) => {
+        box.scrollTop = 30;
+        const edge = box.getBoundingClientRect().top;
+        const row = [...box.querySelectorAll<HTMLElement>(".message")].find((row) => row.getBoundingClientRect().top >= edge)!;
+        return { key: row.dataset["key"]!, top: row.getBoundingClientRect().top };
+      });
+      await until("older ones are there", async () => (await ann.at(".message").count()) > count);
+      const after = await ann.at(`.message[data-key="${before.key}"]`).evaluate((row) => row.getBoundingClientRect().top);
+      expect(Math.abs(after - before.top)).toBeLessThan(2);
+    }
+    expect(await ann.texts()).toEqual(Array.from({ length: 260 }, (_, i) => `message ${i + 1}`));
+    await ann.at(".log").getByText("This is where the room begins.").waitFor();
+
+    const where = await log.evaluate((box) => (box.scrollTop = 400));
+    await publish("bob", "long", { text: "new below" });
+    await ann.shows("new below");
+    expect(await log.evaluate((box) => box.scrollTop)).toBe(where);
+    const toEnd = ann.at(".to-end");
+    await until("it says so", async () => (await toEnd.textContent())?.trim() === "1 new");
+    await toEnd.click();
+    await until("it is at the end", () => log.evaluate((box) => box.scrollHeight - box.scrollTop - box.clientHeight < 2));
+    await toEnd.waitFor({ state: "detached" });
+    await publish("bob", "long", { text: "and follows" });
+    await ann.shows("and follows");
+    await until("it is at the end again", () => log.evaluate((box) => box.scrollHeight - box.scrollTop - box.clientHeight < 2));
+  });
+
+  it("sees text as text, whatever is in it", async () => {
+    const nasty = `<img src=x onerror="globalThis.hacked=1"><script>globalThis.hacked=1</script><b>bold</b> javascript:alert(1)`;
+    await publish("bob", "html", { text: nasty });
+    await publish("bob", "html", nasty);
+    await publish("bob", "html", { html: nasty }, "note");
+    const ann = await Person.in(browser, server, "ann", "html");
+    await until("all are there", async () => (await ann.at(".message").count()) === 3);
+    expect((await ann.texts()).slice(0, 2)).toEqual([nasty, nasty]);
+    await ann.write(nasty);
+    await until("and one's own", async () => (await ann.at(".message[data-mine][data-state=sent]").count()) === 1);
+    await ann.at("header [aria-pressed]").click();
+    for (const summary of await ann.page.locator(".frames summary").all()) await summary.click();
+    expect(await ann.page.locator("[role=log] :is(img, script, b, a), .drawer :is(img, script, b, a)").count()).toBe(0);
+    expect(await ann.page.evaluate(() => "hacked" in globalThis)).toBe(false);
+  });
+
+  it("is told where messages are gone", async () => {
+    const managed = await Server.start({}, "--dev");
+    const ids = [];
+    for (const text of ["one", "two", "three"]) ids.push(await publish("bob", "gone", { text }, "message", managed));
+    const manager = { authorization: `Bearer ${token("boss", { rooms: { "*": ["manage"] } })}` };
+    expect((await fetch(`${managed.url}/v1/rooms/gone/messages/${ids[1]}`, { method: "DELETE", headers: manager })).ok).toBe(true);
+    const ann = await Person.in(browser, managed, "ann", "gone");
+    await ann.shows("three");
+    expect(await ann.at(".gap").textContent()).toBe("1 message is no longer here: too old for this room, or deleted.");
+    await managed.end();
+  });
+
+  it("finds the way by keyboard, and sees where something is unread", async () => {
+    const ann = await Person.in(browser, server, "ann", "first");
+    const { page } = ann;
+    await page.fill("[name=room]", "second");
+    await page.press("[name=room]", "Enter");
+    await until("it is open", async () => (await page.title()) === "second · Roomlog");
+    await ann.isLive();
+    await publish("bob", "first", { text: "a" });
+    await publish("bob", "first", { text: "b" });
+    const first = page.locator(".room", { hasText: "first" });
+    const shows = (text: string): Promise<unknown> => until(`it shows ${text}`, async () => (await first.locator(".unread").textContent({ timeout: 10_000 })) === text);
+    await shows("2 unread");
+    await page.locator(".room[aria-current]").focus();
+    await page.keyboard.press("ArrowUp");
+    await page.keyboard.press("Enter");
+    await ann.shows("b");
+    await page.locator(".room", { hasText: "second" }).click();
+    await publish("bob", "first", { text: "c" });
+    await shows("1 unread");
+    await first.click();
+    await first.locator(".unread").waitFor({ state: "detached" });
+    expect(await ann.at(".new").textContent()).toBe("1 new");
+
+    await ann.at("textarea").fill("line 1");
+    await ann.at("textarea").press("Shift+Enter");
+    await ann.at("textarea").pressSequentially("line 2");
+    await ann.at("textarea").press("Enter");
+    await ann.shows("line 1\nline 2");
+    await ann.at("header [aria-pressed]").click();
+    await page.locator(".drawer").waitFor();
+    await page.keyboard.press("Escape");
+    await page.locator(".drawer").waitFor({ state: "detached" });
+  });
+});
+
+describe("without --dev", () => {
+  it("the page takes a token, says what is refused, and lets one try again", async () => {
+    const strict = await Server.start();
+    const ann = await Person.arrive(browser, strict);
+    await ann.visit("readable");
+    const enter = async (text: string): Promise<void> => {
+      await ann.page.fill("[name=token]", text);
+      await ann.page.click("button.primary");
+    };
+    await enter("nonsense");
+    await until("it says what a token is", async () => (await ann.page.textContent("[role=alert]"))?.includes("three parts"));
+    await enter(`${token("ann")}x`);
+    await until("the server refuses it", async () => (await ann.page.locator("[role=alert]").count()) === 1 && (await ann.page.textContent("[role=alert]"))!.length > 10);
+    await enter(token("ann", { rooms: { readable: ["read"] } }));
+    await ann.isLive();
+    await ann.write("may I?");
+    await until("it failed", async () => (await ann.at(".message").getAttribute("data-state")) === "failed");
+    expect(await ann.at(".message .state").textContent()).toBe("Not sent: the token does not grant `write` on this room");
+    await ann.at(".message").getByText("Try again").click();
+    await until("and again", async () => (await ann.at(".message").getAttribute("data-state")) === "failed");
+    await ann.at(".message").getByText("Discard").click();
+    await ann.at(".message").waitFor({ state: "detached" });
+    await ann.page.fill("[name=room]", "secret");
+    await ann.page.press("[name=room]", "Enter");
+    await until("it may not", async () => (await ann.at(".banner").textContent())?.includes("ended for you"));
+    await strict.end();
+  });
+});

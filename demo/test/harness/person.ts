@@ -1,0 +1,78 @@
+// Somebody who chats: a window of a browser with a network of its own, which can go away.
+import type { Browser, BrowserContext, BrowserContextOptions, Locator, Page } from "playwright-core";
+import { Proxy } from "../../../clients/js/test/harness/proxy.ts";
+import type { Server } from "../../../clients/js/test/harness/server.ts";
+import { until } from "../../../clients/js/test/harness/until.ts";
+
+/** What the browser says of a network that is away, which is what is tested. */
+const EXPECTED = /WebSocket connection to|ERR_|status of 40[34]/;
+
+const all: Person[] = [];
+
+/** Ends all windows. What they complained of is returned. */
+export async function endAll(): Promise<string[]> {
+  const complaints: string[] = [];
+  for (const person of all.splice(0)) complaints.push(...(await person.end()));
+  return complaints;
+}
+
+export class Person {
+  private readonly complaints: string[] = [];
+
+  private constructor(
+    private readonly context: BrowserContext,
+    readonly network: Proxy,
+    readonly page: Page,
+  ) {}
+
+  /** A window with the page, before anybody has said who they are. */
+  static async arrive(browser: Browser, server: Server, options: BrowserContextOptions = {}): Promise<Person> {
+    const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, reducedMotion: "reduce", ...options });
+    const person = new Person(context, await Proxy.to(server.port), await context.newPage());
+    const { page, complaints } = person;
+    page.on("console", (message) => message.type() === "error" && !EXPECTED.test(message.text()) && complaints.push(message.text()));
+    page.on("pageerror", (error) => complaints.push(error.message));
+    all.push(person);
+    return person;
+  }
+
+  /** One who is in a room. */
+  static async in(browser: Browser, server: Server, user: string, room: string, options: BrowserContextOptions = {}): Promise<Person> {
+    const person = await Person.arrive(browser, server, options);
+    await person.visit(room);
+    await person.enter(user);
+    return person;
+  }
+
+  async enter(user: string): Promise<void> {
+    await this.page.fill("[name=user]", user);
+    await this.page.click("button.primary");
+    await this.isLive();
+  }
+
+  visit = (room: string): Promise<unknown> => this.page.goto(`http://127.0.0.1:${this.network.port}/#${room}`);
+
+  /** What is in the room that is open. */
+  at = (selector: string): Locator => this.page.locator(`.chat:not([hidden]) ${selector}`);
+
+  isLive = (): Promise<unknown> => until("the room is live", async () => (await this.at(".log").getAttribute("aria-busy")) === "false");
+
+  async write(text: string): Promise<void> {
+    await this.at("textarea").fill(text);
+    await this.at("textarea").press("Enter");
+  }
+
+  /** The messages that are shown: id, sender's side, text. */
+  shown = (): Promise<string[]> =>
+    this.at(".message").evaluateAll((rows) => rows.map((row) => `${(row as HTMLElement).dataset["id"]} ${row.querySelector(".bubble")!.textContent}`));
+
+  texts = async (): Promise<string[]> => (await this.shown()).map((line) => line.slice(line.indexOf(" ") + 1));
+
+  shows = async (text: string): Promise<void> => void (await until(`it shows ${text}`, async () => (await this.texts()).includes(text)));
+
+  async end(): Promise<string[]> {
+    await this.context.close();
+    this.network.close();
+    return this.complaints;
+  }
+}
