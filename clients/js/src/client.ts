@@ -81,7 +81,7 @@ export class Roomlog extends Emitter<RoomlogEvents> {
     const { socketUrl, httpUrl } = addresses(url);
     const WebSocket = (options.WebSocket ?? platform.WebSocket) as typeof globalThis.WebSocket | undefined;
     const kinds = (options.transports ?? ["websocket", "sse", "polling"]).filter((kind) => kind !== "websocket" || WebSocket);
-    if (kinds.length === 0) throw new RoomlogError("bad_request", "`transports` names none that this platform has");
+    if (kinds.length === 0) throw new RoomlogError("bad_request", "no such transport here");
     const doFetch = options.fetch ?? ((...args: Parameters<typeof fetch>) => fetch(...args));
     const environment = { socketUrl, httpUrl, codec: codecOf(encoding), fetch: doFetch, WebSocket };
     this.#connection = new Connection(environment, kinds, new Tokens(token), { ...TIMING, ...options.timing });

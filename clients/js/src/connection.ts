@@ -352,7 +352,7 @@ export class Connection extends Emitter<ConnectionEvents> {
       if (dialed !== this.#dialed) return;
       await this.request({ op: "auth", token });
       this.#accepted = token;
-      if (this.tokens.renewAt <= had) failed = new RoomlogError("application", "the token function gave a token that is no newer");
+      if (this.tokens.renewAt <= had) failed = new RoomlogError("application", "the renewed token is no newer");
     } catch (error) {
       failed = error as RoomlogError;
     }

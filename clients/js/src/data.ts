@@ -30,7 +30,7 @@ export function snapshot(value: unknown, binary: boolean, path = "data", depth =
   if (value instanceof Uint8Array) {
     return binary ? value.slice() : refuse(path, "binary data needs the encoding `msgpack`");
   }
-  if (depth === MAX_DEPTH) return refuse(path, `more than ${MAX_DEPTH} arrays and objects within each other`);
+  if (depth === MAX_DEPTH) return refuse(path, `nested deeper than ${MAX_DEPTH}`);
   if (Array.isArray(value)) {
     return Array.from(value, (item, index) => snapshot(item ?? null, binary, `${path}[${index}]`, depth + 1));
   }

@@ -396,7 +396,7 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> {
     this.#silence();
     if (this.#holes++ === 0) void this.#subscribe();
     else this.#later();
-    this.emit("error", new RoomlogError("hole", `${this.name}: ${id} came after ${from}; the room is resumed from there`));
+    this.emit("error", new RoomlogError("hole", `${this.name}: ${id} came after ${from}; resumed`));
   }
 
   #enqueue(item: Item): void {

@@ -52,7 +52,7 @@ export class Tokens {
 
   /** The server refused the token. */
   spent(): void {
-    if (!this.renewable) throw new RoomlogError("token_expired", "the token has expired; give a function that fetches a new one");
+    if (!this.renewable) throw new RoomlogError("token_expired", "the token has expired; give a function instead");
     this.#current = undefined;
   }
 

@@ -109,7 +109,7 @@ describe("publishing", () => {
     ];
     let deep: unknown = 1;
     for (let i = 0; i < 33; i++) deep = [deep];
-    cases.push([deep, `data${"[0]".repeat(32)}: more than 32 arrays and objects within each other`]);
+    cases.push([deep, `data${"[0]".repeat(32)}: nested deeper than 32`]);
     for (const [data, message] of cases) {
       await expect(room.publish(data)).rejects.toMatchObject({ name: "RoomlogError", code: "bad_request", message });
     }
