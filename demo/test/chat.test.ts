@@ -71,8 +71,7 @@ describe("two people", () => {
     await ann.write("ann, without a server");
     await server.startNode();
     await until("all is sent", async () => (await ann.at(".message[data-state=sent]").count()) === 5);
-    bob.network.goOnline();
-    await bob.at(".banner").getByText("Try now").click();
+    await bob.comeBack();
 
     await until("both show the same", async () => {
       const [hers, his] = [await ann.shown(), await bob.shown()];
