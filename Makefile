@@ -11,7 +11,7 @@ ARGS ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-js test-demo bench bench-quick check build deploy dashboards deps cargo
+.PHONY: help run demo test test-js test-python test-demo bench bench-quick check build deploy dashboards deps cargo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -20,18 +20,30 @@ run: cargo deps ## Build and start a server for trying things out (ARGS="…" fo
 	cargo build --release --locked
 	exec "$(CARGO_TARGET_DIR)/release/roomlog" serve --dev $(ARGS)
 
-test: cargo deps ## Run all tests (ARGS="…" goes to cargo test)
+test: cargo deps ## Run all tests (with ARGS="…", which goes to cargo test, those of the server only)
 	@scripts/install-deps.sh curl nats nginx prometheus prometheus-redis-exporter strace
 	cargo build --locked
 	cargo test --locked $(ARGS)
+	@test -n "$(ARGS)" || $(MAKE) --no-print-directory test-js test-python test-demo
 
-# The server that the client and the page are tested with. Naming another one spares the build.
+# The server that the clients and the page are tested with. Naming another one spares the build.
 ROOMLOG_BIN ?= $(abspath $(CARGO_TARGET_DIR))/debug/roomlog
 
 test-js: deps ## Run all tests of the JavaScript client
 	@scripts/install-deps.sh node chromium
 	@test "$(ROOMLOG_BIN)" != "$(abspath $(CARGO_TARGET_DIR))/debug/roomlog" || { $(MAKE) --no-print-directory cargo && cargo build --locked; }
 	cd clients/js && npm ci --no-fund --no-audit && ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" npm test
+
+test-python: deps ## Run all tests of the Python client and the examples (ARGS="…" goes to pytest)
+	@scripts/install-deps.sh curl node python
+	@test "$(ROOMLOG_BIN)" != "$(abspath $(CARGO_TARGET_DIR))/debug/roomlog" || { $(MAKE) --no-print-directory cargo && cargo build --locked; }
+	test -x clients/python/.venv/bin/pip || python3 -m venv clients/python/.venv
+	clients/python/.venv/bin/pip install -q --disable-pip-version-check -r clients/python/requirements.txt
+	clients/python/.venv/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation --force-reinstall ./clients/python
+	npm ci --prefix clients/js --no-fund --no-audit && npm run build --prefix clients/js
+	npm install --prefix examples/node-offline --no-fund --no-audit
+	cd clients/python && . .venv/bin/activate && ruff --config pyproject.toml check . ../../examples && ruff --config pyproject.toml format --check . ../../examples && mypy
+	ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" clients/python/.venv/bin/pytest -c clients/python/pyproject.toml clients/python/tests examples $(ARGS)
 
 demo: ## Build the page that the server has in it, demo/dist, anew
 	@scripts/install-deps.sh node
@@ -42,7 +54,7 @@ test-demo: deps ## Run all tests of the page, and photograph it
 	@test "$(ROOMLOG_BIN)" != "$(abspath $(CARGO_TARGET_DIR))/debug/roomlog" || { $(MAKE) --no-print-directory cargo && cargo build --locked; }
 	cd demo && npm ci --no-fund --no-audit && ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" npm test
 
-bench: cargo deps ## Measure beside other servers, some 20 minutes, for docs/benchmarks.md (BENCH="rooms …" for some)
+bench: cargo deps ## Measure beside other servers, some 30 minutes, for docs/benchmarks.md (BENCH="rooms …" for some)
 	@scripts/install-deps.sh node nginx nats
 	npm ci --prefix bench/peers --no-fund --no-audit
 	cargo build --release --locked

@@ -28,17 +28,31 @@ const FIGURES = {
   all_caught_up_s: ["all have all after, s", LESS],
   server_peak_mb: ["memory at most, MB", LESS],
   server_growth_mb: ["memory grew by, MB", LESS],
+  highest_rate_per_s: ["highest rate a second", MORE],
+  redis_us_per_publish: ["Redis's CPU of a publish, µs", LESS],
+  redis_calls: ["calls of Redis", LESS],
+  rest_messages_per_s: ["REST, messages a second", MORE],
+  websocket_messages_per_s: ["WebSocket, messages a second", MORE],
+  bare_messages_per_s: ["bare XRANGE, messages a second"],
+  rest_to_bare: ["REST by bare", MORE],
+  websocket_to_bare: ["WebSocket by bare", MORE],
   stopped_caught_up_s: ["stopped ones have all after, s", LESS],
 };
 const OFFERED = ["server_us_per_delivery", "all_us_per_delivery", "p50_ms", "p99_ms", "p999_ms"];
-const ROOMS = ["delivered_per_s", ...OFFERED];
+const ROOMS = [...OFFERED.slice(0, 1), "redis_us_per_publish", ...OFFERED.slice(1)];
 const PUBLISH = ["confirmed_per_s", "server_us_per_publish", "all_us_per_publish", "p50_ms", "p99_ms"];
+const STORM = ["all_caught_up_s", "p50_ms", "server_us_per_delivery", "all_us_per_delivery", "redis_calls", "server_peak_mb"];
 const SECTIONS = [
   ["idle", "Silent connections", ["pss_kb_per_connection", "server_us_per_join", "joins_per_s"]],
   ["fanout", "One large room", OFFERED],
   ["rooms", "Many small rooms", ROOMS],
   ["publish", "As fast as confirmations come", PUBLISH],
-  ["storm", "All come back at once", ["all_caught_up_s", "p50_ms", "server_us_per_delivery", "all_us_per_delivery", "server_peak_mb"]],
+  ["highest", "Many small rooms, as many messages as p99 stays below 50 ms", ["highest_rate_per_s"]],
+  ["durable", "Many small rooms, each message acknowledged by each member", ROOMS],
+  ["burst", "One large room, ten messages at once", OFFERED],
+  ["storm", "All come back at once", STORM],
+  ["storm-10000", "Ten thousand come back at once", STORM],
+  ["replay", "A million messages are read again", ["rest_messages_per_s", "websocket_messages_per_s", "bare_messages_per_s", "rest_to_bare", "websocket_to_bare"]],
   ["slow", "Readers that stop", ["server_us_per_delivery", "p50_ms", "p99_ms", "server_growth_mb", "stopped_caught_up_s"]],
   ["rooms-two-nodes", "Many small rooms, on two nodes", ROOMS],
   ["publish-two-nodes", "As fast as confirmations come, on two nodes", PUBLISH],
@@ -127,6 +141,29 @@ ${table(report.servers, names)}
 ${chart}${notMeasured.length > 0 ? `\nNot measured:\n${notMeasured.join("\n")}\n` : ""}`;
 });
 
+/** How the cost of a delivery grows with rooms and with members. */
+function sweep(result) {
+  if (!result) return "";
+  const { sweep, largest_by_100, left_out } = result.report;
+  const rows = sweep.map(({ plan, servers }) => {
+    const size = plan.workload === "rooms" ? `${plan.rooms.toLocaleString("en")} rooms of ${plan.members}` : `one room of ${plan.members.toLocaleString("en")}`;
+    return [size, ...servers.map((server) => show(server.figures.server_us_per_delivery))];
+  });
+  const growth = Object.entries(largest_by_100).filter(([, values]) => values).map(([name, values]) => [`${name}: largest by 100`, ...values.map(show)]);
+  const head = ["CPU of a delivery, µs", ...sweep[0].servers.map((server) => server.server)];
+  const lines = [head, head.map((_, index) => (index === 0 ? "---" : "---:")), ...rows, ...growth];
+  return `## How cost grows
+\`\`\`
+${result.command}
+\`\`\`
+
+${lines.map((row) => `| ${row.join(" | ")} |`).join("\n")}
+
+![How cost grows](benchmarks/sweep.svg)
+${left_out.map((what) => `\nLeft out: ${what}`).join("")}
+`;
+}
+
 const worse = found.flatMap(({ title, names, report }) => better(title, report.servers, names));
 const wrong = found.flatMap(({ title, report }) =>
   report.servers.filter((server) => counts(server).length > 0).map((server) => `- ${title}, ${server.server}: ${counts(server).join(", ")}`),
@@ -154,6 +191,7 @@ ${worse.join("\n") || "Nowhere."}
 ${wrong.join("\n") || "Nothing, by any."}
 
 ${pages.join("\n")}
+${sweep(read("sweep"))}
 ## The machine
 | | |
 |---|---|

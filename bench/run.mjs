@@ -13,13 +13,15 @@ const results = join(root, "bench/results");
 const charts = join(root, "docs/benchmarks");
 const roomlog = resolve(root, process.env.CARGO_TARGET_DIR ?? "target", "release/roomlog");
 
-// How long and how often. All of it takes some 20 minutes on two cores.
+// How long and how often. All of it takes some 30 minutes on two cores.
 const LOAD = ["--duration", "4s", "--warmup", "1s"];
 const THRICE = ["--repeats", "3"];
 const TWICE = ["--repeats", "2"];
 const PEERS = readdirSync(join(root, "bench/peers"), { withFileTypes: true })
   .filter((entry) => entry.isDirectory() && entry.name !== "node_modules")
   .map((entry) => entry.name);
+/** Those that keep what they confirm, as Roomlog does. */
+const STORING = ["socketio-streams", "ws-streams", "nchan", "nats-jetstream"].flatMap((name) => ["--peer", `bench/peers/${name}`]);
 const BESIDE = [...PEERS.flatMap((name) => ["--peer", `bench/peers/${name}`]), "--floor"];
 
 /** Each run: what it is called, and the arguments of `roomlog bench`. */
@@ -32,6 +34,12 @@ const RUNS = [
   ["slow", ["slow", ...LOAD, ...TWICE, ...BESIDE]],
   ["rooms-two-nodes", ["rooms", "--nodes", "2", ...LOAD, ...TWICE, ...BESIDE]],
   ["publish-two-nodes", ["publish", "--nodes", "2", ...LOAD, ...TWICE, ...BESIDE]],
+  ["durable", ["durable", ...LOAD, ...THRICE, "--floor"]],
+  ["burst", ["fanout", "--burst", "10", ...LOAD, ...THRICE, "--floor"]],
+  ["highest", ["rooms", "--highest", "--duration", "2s", "--warmup", "1s", "--repeats", "1", ...STORING, "--floor"]],
+  ["storm-10000", ["storm", "--members", "1000", "--repeats", "1"]],
+  ["replay", ["replay", ...TWICE]],
+  ["sweep", ["sweep", "--duration", "2s", "--warmup", "1s", "--repeats", "1", "--floor"]],
   ["rooms-on-disk", ["rooms", "--redis-fsync", "always", ...LOAD, ...THRICE]],
   ["publish-on-disk", ["publish", "--redis-fsync", "always", ...LOAD, ...THRICE]],
 ];
@@ -56,7 +64,7 @@ for (const [index, [name, args]] of runs.entries()) {
   if (out) {
     const found = { command: `roomlog ${all.join(" ")}`, date: new Date(started).toISOString(), report: JSON.parse(out) };
     writeFileSync(join(results, `${name}.json`), JSON.stringify(found, null, 2));
-    for (const { server, failed } of found.report.servers) if (failed) console.error(`    ${server}: ${failed}`);
+    for (const { server, failed } of found.report.servers ?? []) if (failed) console.error(`    ${server}: ${failed}`);
   }
   console.error(`    ${Math.round((Date.now() - started) / 1000)} s${code === 0 ? "" : `, failed with ${code}`}`);
   failed ||= code !== 0;

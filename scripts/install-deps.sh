@@ -6,11 +6,11 @@
 #   scripts/install-deps.sh make     make
 #   scripts/install-deps.sh strace   strace
 #   scripts/install-deps.sh nats     nats-server, for tests and benchmarks
-#   scripts/install-deps.sh node     Node.js 20 or newer, with npm, for the JavaScript client and benchmarks
+#   scripts/install-deps.sh node     Node.js 20 or newer, with npm, for the JavaScript client, examples and benchmarks
 #   scripts/install-deps.sh chromium Chromium, or a Chrome, for tests of the JavaScript client
 #   scripts/install-deps.sh nginx    nginx with Nchan, for benchmarks and tests
 #   scripts/install-deps.sh prometheus prometheus-redis-exporter    for tests of what operators see
-#   scripts/install-deps.sh python   Python 3 with venv, to check the files of a deployment
+#   scripts/install-deps.sh python   Python 3.10 or newer with venv, for the Python client and to check the files of a deployment
 #
 # Only the server's program is wanted: a service that the package brings is neither started nor enabled, and
 # one that ran before is left alone.
@@ -18,6 +18,7 @@ set -eu
 
 OLDEST=7
 OLDEST_NODE=20
+OLDEST_PYTHON=3.10
 NCHAN=/usr/lib/nginx/modules/ngx_nchan_module.so
 
 say() { printf 'install-deps: %s\n' "$*" >&2; }
@@ -155,14 +156,21 @@ install_service() {
     esac || fail "$1 was not installed"
 }
 
-# Python with what makes virtual environments, which Debian has apart.
+# Whether there is a Python that is new enough, with what makes virtual environments, which Debian has apart.
+suitable_python() {
+    python3 -c "import sys, ensurepip, venv; sys.exit(sys.version_info < (${OLDEST_PYTHON%.*}, ${OLDEST_PYTHON#*.}))" 2>/dev/null
+}
+
 install_python() {
-    python3 -c 'import ensurepip, venv' 2>/dev/null && return 0
-    manager=$(package_manager) || fail "no package manager is known here: install Python 3 by hand"
+    suitable_python && return 0
+    manager=$(package_manager) || fail "no package manager is known here: install Python $OLDEST_PYTHON or newer by hand"
     case $manager in
-    apt-get) apt_update && install apt-get python3-venv ;;
+    apt-get) apt_update && install apt-get python3 && install apt-get python3-venv ;;
+    pacman | brew) install "$manager" python ;;
     *) install "$manager" python3 ;;
-    esac || fail "Python 3 was not installed"
+    esac || fail "Python was not installed"
+    hash -r
+    suitable_python || fail "no Python $OLDEST_PYTHON or newer was installed: see https://www.python.org/downloads"
 }
 
 install_nginx() {

@@ -113,8 +113,8 @@ impl Hub {
                 match ring {
                     Ring::Messages(entries) => drop(self.heard(&room, &entries)),
                     Ring::Signal(signal) => room.signal(&signal),
-                    Ring::Taken { group, holder } => room.taken(&group, &holder),
-                    Ring::Forgotten { group, holder } => room.forgotten(&group, &holder),
+                    Ring::Taken { group, holder } => room.lost(&group, &holder, Ended::Replaced),
+                    Ring::Forgotten { group, holder } => room.lost(&group, &holder, Ended::Deleted),
                     Ring::Forget(before) => self.forget(&name, before),
                     Ring::Deleted(head) => self.deleted(&name, head),
                 }

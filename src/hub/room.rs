@@ -311,16 +311,10 @@ impl Room {
         }
     }
 
-    /// A connection took a durable subscription over: whoever else holds it here is replaced.
-    pub(super) fn taken(&self, group: &Group, holder: &str) {
-        self.end(Ended::Replaced, |subscription| {
-            subscription.durable.as_ref().is_some_and(|held| held.group == *group && held.holder != holder)
-        });
-    }
-
-    /// A durable subscription was deleted while this connection held it.
-    pub(super) fn forgotten(&self, group: &Group, holder: &str) {
-        self.end(Ended::Deleted, |subscription| {
+    /// A durable subscription that this connection held was taken over, or deleted. Who has come since holds it by another
+    /// name, and keeps it.
+    pub(super) fn lost(&self, group: &Group, holder: &str, code: Ended) {
+        self.end(code, |subscription| {
             subscription.durable.as_ref().is_some_and(|held| held.group == *group && held.holder == holder)
         });
     }

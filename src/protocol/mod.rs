@@ -7,6 +7,8 @@ pub mod data;
 pub mod decode;
 pub mod encode;
 pub mod frame;
+#[cfg(test)]
+mod golden;
 pub mod ids;
 pub mod pattern;
 pub mod request;

@@ -47,7 +47,7 @@ pub enum Ring {
     Taken {
         /// The subscription.
         group: Group,
-        /// Its new holder.
+        /// Who held it before.
         holder: String,
     },
     /// A durable subscription was deleted.

@@ -100,21 +100,28 @@ end
 
 -- A durable subscription is a field of the hash `subs`, `<position> <used> <holder>`, mirrored by a consumer group of
 -- the stream, so that Redis's own lag is exact. The hash is what finds a position in O(1): XINFO GROUPS is O(groups).
-local function stored(subs, group)
-  local value = redis.call('HGET', subs, group)
+local function read(value)
   if value then
     return string.match(value, '^(%S+) %S+ (%S+)$')
   end
 end
 
-local function store(log, subs, group, position, holder)
-  redis.call('HSET', subs, group, position .. ' ' .. whole(now()) .. ' ' .. holder)
+local function stored(subs, group)
+  return read(redis.call('HGET', subs, group))
+end
+
+-- Puts the consumer group where the subscription is.
+local function mirror(log, group, position)
   local _, seq = parts(position)
   local read = whole(seq)
   local moved = redis.pcall('XGROUP', 'SETID', log, group, position, 'ENTRIESREAD', read)
   if moved.err then
     redis.call('XGROUP', 'CREATE', log, group, position, 'MKSTREAM', 'ENTRIESREAD', read)
   end
+end
+
+local function subscription(position, holder)
+  return position .. ' ' .. whole(now()) .. ' ' .. holder
 end
 
 -- Just before the oldest entry, or the newest id where there is none.
@@ -144,35 +151,47 @@ local function attach(keys, args)
       position = start
     end
   end
-  store(log, subs, group, position, holder)
+  redis.call('HSET', subs, group, subscription(position, holder))
+  mirror(log, group, position)
   redis.call('HSETNX', head, 'ms', whole(ms))
   redis.call('HSETNX', head, 'seq', whole(seq))
   if before and before ~= '-' and before ~= holder then
-    redis.call('SPUBLISH', bell, cmsgpack.pack({ 't', group, holder }))
+    redis.call('SPUBLISH', bell, cmsgpack.pack({ 't', group, before }))
   end
   return { position, id(ms, seq) }
 end
 
 -- keys: log, head, subs
--- args: group, holder, id
--- Returns 1 if the position is now at or behind the id, 0 if another connection holds the subscription.
+-- args: group, holder and id of each acknowledgement
+-- Returns for each 1 if the position is now at or behind the id, 0 if another connection holds the subscription.
 local function ack(keys, args)
   local log, head, subs = keys[1], keys[2], keys[3]
-  local group, holder = args[1], args[2]
-  local position, current = stored(subs, group)
-  if current ~= holder then
-    return 0
-  end
-  local ms, seq = parts(args[3])
-  local had_ms, had_seq = parts(position)
   local head_ms, head_seq = newest(log, head)
-  local newer = ms > had_ms or (ms == had_ms and seq > had_seq)
-  -- A position beyond the head is of writes that Redis lost: it may go back.
-  local lost = had_ms > head_ms or (had_ms == head_ms and had_seq > head_seq)
-  if newer or lost then
-    store(log, subs, group, args[3], holder)
+  local groups, held, moved = {}, {}, {}
+  for i = 1, #args, 3 do
+    groups[#groups + 1] = args[i]
   end
-  return 1
+  local values = redis.call('HMGET', subs, unpack(groups))
+  for n, group in ipairs(groups) do
+    local holder, acked = args[3 * n - 1], args[3 * n]
+    local position, current = read(values[n])
+    held[n] = current == holder and 1 or 0
+    if current == holder then
+      local ms, seq = parts(acked)
+      local had_ms, had_seq = parts(position)
+      local newer = ms > had_ms or (ms == had_ms and seq > had_seq)
+      -- A position beyond the head is of writes that Redis lost: it may go back.
+      local lost = had_ms > head_ms or (had_ms == head_ms and had_seq > head_seq)
+      if newer or lost then
+        moved[#moved + 1], moved[#moved + 2] = group, subscription(acked, holder)
+        mirror(log, group, acked)
+      end
+    end
+  end
+  if #moved > 0 then
+    redis.call('HSET', subs, unpack(moved))
+  end
+  return held
 end
 
 -- keys: subs
@@ -182,7 +201,7 @@ local function touch(keys, args, left)
   local position, current = stored(keys[1], args[1])
   if current == args[2] then
     local holder = left and '-' or current
-    redis.call('HSET', keys[1], args[1], position .. ' ' .. whole(now()) .. ' ' .. holder)
+    redis.call('HSET', keys[1], args[1], subscription(position, holder))
     return 1
   end
   return 0

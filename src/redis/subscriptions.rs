@@ -1,5 +1,7 @@
 //! Durable subscriptions: positions that outlive connections, and which connection holds each.
 
+use std::collections::HashMap;
+
 use fred::types::Value;
 
 use super::store::{Command, Store};
@@ -122,23 +124,37 @@ impl Store {
         Ok((position, head))
     }
 
-    /// Writes acknowledgements, in as few round trips as there are links. For each, whether the connection still holds
-    /// the subscription; where it does not, the position has not moved.
+    /// Writes acknowledgements, in as few round trips as there are links, and those of a room together. For each, whether the
+    /// connection still holds the subscription; where it does not, the position has not moved.
     pub async fn acknowledge(&self, acks: &[Ack]) -> Vec<Result<bool, Unavailable>> {
+        /// Positions in one call: Redis runs it as a whole, some 5 µs each.
+        const POSITIONS: usize = 256;
+        let mut rooms: HashMap<&RoomName, Vec<usize>> = HashMap::new();
+        for (index, ack) in acks.iter().enumerate() {
+            rooms.entry(&ack.room).or_default().push(index);
+        }
+        let mut calls: Vec<Vec<(&RoomName, Vec<usize>)>> = vec![Vec::new(); self.links()];
+        for (room, indexes) in rooms {
+            let parts = indexes.chunks(POSITIONS).map(|part| (room, part.to_vec()));
+            calls[self.link_of(room)].extend(parts);
+        }
         let mut outcomes = vec![Err(Unavailable); acks.len()];
-        for link in 0..self.links() {
-            let indexes: Vec<usize> =
-                (0..acks.len()).filter(|index| self.link_of(&acks[*index].room) == link).collect();
-            for indexes in indexes.chunks(256) {
-                let commands = indexes.iter().map(|index| {
-                    let Ack { room, group, holder, id } = &acks[*index];
+        for (link, calls) in calls.iter().enumerate() {
+            for calls in calls.chunks(POSITIONS) {
+                let commands = calls.iter().map(|(room, indexes)| {
                     let names = [self.keys.log(room), self.keys.head(room), self.keys.subs(room)];
-                    let args = [group.as_str(), holder, &id.to_string()].map(Value::from);
-                    (room, self.function(RedisCall::Ack, "ack", &names, args))
+                    let args = indexes.iter().flat_map(|index| {
+                        let Ack { group, holder, id, .. } = &acks[*index];
+                        [group.as_str(), holder, &id.to_string()].map(Value::from)
+                    });
+                    (*room, self.function(RedisCall::Ack, "ack", &names, args))
                 });
                 let replies = self.run_many(link, commands.collect()).await;
-                for (index, reply) in indexes.iter().zip(replies) {
-                    outcomes[*index] = reply.map(|held| held.as_u64() == Some(1));
+                for ((_, indexes), reply) in calls.iter().zip(replies) {
+                    let Ok(held) = reply else { continue };
+                    for (index, held) in indexes.iter().zip(held.into_array()) {
+                        outcomes[*index] = Ok(held.as_u64() == Some(1));
+                    }
                 }
             }
         }

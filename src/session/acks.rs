@@ -1,5 +1,5 @@
-//! Acknowledgements of this node, gathered: however often a client acknowledges, a subscription's position is written at
-//! most four times a second, and at its end.
+//! Acknowledgements of this node, gathered: however often clients acknowledge, the positions of a room are written together,
+//! once a second, or four times where somebody waits for it; and at the end of a subscription.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,13 +11,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::hub::{Holding, Hub, Subscription};
 use crate::log::Unavailable;
-use crate::protocol::MessageId;
 use crate::protocol::frame::Ended;
+use crate::protocol::{MessageId, RoomName};
 use crate::redis::{Ack, Group, Store};
 use crate::telemetry::Metrics;
 
-/// Least time between two writes of one subscription's position.
-const INTERVAL: Duration = Duration::from_millis(250);
+/// Least time between two writes of a room's positions.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The same where a client waits for its position to be written.
+const INTERVAL_AWAITED: Duration = Duration::from_millis(250);
 
 /// How often what has become due is looked for.
 const TICK: Duration = Duration::from_millis(25);
@@ -33,19 +36,22 @@ struct Pending {
     waiting: Vec<Written>,
 }
 
+/// A room.
 #[derive(Default)]
 struct Slot {
-    pending: Option<Pending>,
+    pending: HashMap<Group, Pending>,
     written: Option<Instant>,
 }
 
 impl Slot {
     fn is_due(&self) -> bool {
-        self.pending.is_some() && !self.is_fresh()
+        let awaited = self.pending.values().any(|pending| !pending.waiting.is_empty());
+        let interval = if awaited { INTERVAL_AWAITED } else { INTERVAL };
+        !self.pending.is_empty() && !self.was_written_within(interval)
     }
 
-    fn is_fresh(&self) -> bool {
-        self.written.is_some_and(|written| written.elapsed() < INTERVAL)
+    fn was_written_within(&self, interval: Duration) -> bool {
+        self.written.is_some_and(|written| written.elapsed() < interval)
     }
 }
 
@@ -53,7 +59,7 @@ impl Slot {
 pub struct Acks {
     store: Arc<Store>,
     hub: Arc<Hub>,
-    slots: Mutex<HashMap<(crate::protocol::RoomName, Group), Slot>>,
+    slots: Mutex<HashMap<RoomName, Slot>>,
     wake: Notify,
     metrics: Arc<Metrics>,
 }
@@ -92,31 +98,30 @@ impl Acks {
         written: Option<Written>,
     ) {
         let mut slots = self.slots.lock();
-        let slot = slots.entry((subscription.room.clone(), holding.group.clone())).or_default();
-        match &mut slot.pending {
+        let slot = slots.entry(subscription.room.clone()).or_default();
+        match slot.pending.get_mut(&holding.group) {
             Some(pending) if pending.holding == *holding => {
                 pending.id = pending.id.max(id);
                 pending.waiting.extend(written);
             }
-            pending => {
+            _ => {
                 let (subscription, holding) = (subscription.clone(), holding.clone());
-                *pending =
-                    Some(Pending { subscription, holding, id, waiting: written.into_iter().collect() });
+                let group = holding.group.clone();
+                let waiting = written.into_iter().collect();
+                slot.pending.insert(group, Pending { subscription, holding, id, waiting });
             }
         }
     }
 
     /// Writes now what is noted of a subscription.
     pub async fn flush(&self, subscription: &Subscription, holding: &Holding) {
-        let key = (subscription.room.clone(), holding.group.clone());
         let pending = {
             let mut slots = self.slots.lock();
-            match slots.get_mut(&key) {
-                Some(slot) if slot.pending.as_ref().is_some_and(|pending| pending.holding == *holding) => {
-                    slot.pending.take()
-                }
-                _ => None,
-            }
+            slots.get_mut(&subscription.room).and_then(|slot| {
+                let held =
+                    slot.pending.get(&holding.group).is_some_and(|pending| pending.holding == *holding);
+                if held { slot.pending.remove(&holding.group) } else { None }
+            })
         };
         if let Some(pending) = pending {
             self.write(vec![pending]).await;
@@ -146,10 +151,10 @@ impl Acks {
         let mut due = Vec::new();
         self.slots.lock().retain(|_, slot| {
             if slot.is_due() {
-                due.extend(slot.pending.take());
+                due.extend(slot.pending.drain().map(|(_, pending)| pending));
                 slot.written = Some(Instant::now());
             }
-            slot.pending.is_some() || slot.is_fresh()
+            !slot.pending.is_empty() || slot.was_written_within(INTERVAL)
         });
         due
     }

@@ -144,7 +144,8 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> {
 
   /** @internal */
   get reading(): Reader["reading"] {
-    if (!this.#following) return "away";
+    // While it is paused it waits for handlers, one of which may wait for a message to be confirmed.
+    if (!this.#following || this.#paused) return "away";
     return this.#caughtUp ? "live" : "behind";
   }
 
@@ -406,6 +407,7 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> {
       this.#become("catching_up");
       // A durable subscription is kept, since letting go would hand it to another connection.
       if (!this.options.durable) this.context.connection.tell({ op: "unsubscribe", room: this.name });
+      this.context.outbox.kick(this.name);
     }
     void this.#pump();
   }

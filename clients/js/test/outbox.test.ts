@@ -181,6 +181,28 @@ describe("after an absence longer than the server remembers keys, a message is s
     expect(relay.sent.filter(({ op }) => op === "publish")).toHaveLength(1);
   });
 
+  it("when a handler waits for it while more waits for the handler", async () => {
+    const relay = await relayed();
+    const room = connect(relay.url).room<unknown>(fresh());
+    let publication: Publication<unknown> | undefined;
+    const got: unknown[] = [];
+    room.on("message", async ({ data }) => {
+      await publication;
+      got.push(data);
+    });
+    await until("it follows", () => room.state === "live");
+    relay.silent = true;
+    publication = room.publish("mine");
+    await until("it was sent", () => relay.sent.some(({ op }) => op === "publish"));
+    relay.cut();
+    const other = connect().room<unknown>(room.name);
+    for (const start of [0, 500, 1000]) await Promise.all(Array.from({ length: 500 }, (_, n) => other.publish(start + n)));
+    relay.silent = false;
+    await until("all came", () => got.length === 1501);
+    expect(got).toEqual([...Array(1500).keys(), "mine"]);
+    expect((await logOf(room.name)).filter((data) => data === "mine")).toHaveLength(1);
+  });
+
   it("when the client was closed and opened again, with its stores", async () => {
     const { relay, client, publication, disk, life } = await unanswered(true);
     life.dead = true;

@@ -1,0 +1,28 @@
+"""The Python client of Roomlog: publishes each message once, and reads each once and in order. Begin with `Roomlog`."""
+
+from .client import Roomlog
+from .connection import ConnectionState, Timing
+from .errors import RoomlogError
+from .protocol import Encoding, Gap, HistoryPage, Message, Signal
+from .publication import Publication, PublicationState
+from .room import Messages, Room
+from .subscription import SubscriptionState
+from .tokens import TokenSource
+
+__all__ = [
+    "ConnectionState",
+    "Encoding",
+    "Gap",
+    "HistoryPage",
+    "Message",
+    "Messages",
+    "Publication",
+    "PublicationState",
+    "Room",
+    "Roomlog",
+    "RoomlogError",
+    "Signal",
+    "SubscriptionState",
+    "Timing",
+    "TokenSource",
+]

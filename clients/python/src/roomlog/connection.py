@@ -1,0 +1,335 @@
+"""One connection to the server, however often it breaks: back-off, liveness and the token. What is above sees when it is up, sends
+requests, and gets frames."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.typing import Subprotocol
+
+from .errors import RoomlogError
+from .protocol import Codec, Frame, Payload, frames_of
+from .tokens import Tokens
+
+logger = logging.getLogger("roomlog")
+
+ConnectionState = Literal["idle", "connecting", "open", "waiting", "closed"]
+
+Answer = Callable[[Frame | RoomlogError], None]
+
+# Close codes from which on a client must not connect again, and what they mean.
+FINAL = range(4500, 5000)
+FINAL_CODES = {4501: "unauthenticated", 4502: "token_revoked", 4503: "rate_limited"}
+
+TOKEN_EXPIRED = 4001
+
+# How long a connection must hold for its loss to be the first one again.
+STEADY_S = 5.0
+
+# Time to say goodbye, for a server that does not answer.
+CLOSE_S = 2.0
+
+# Frames that may wait for the socket before signals, which nobody is promised, are dropped.
+WAITING = 1000
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Times, in seconds. The defaults suit production."""
+
+    backoff_min: float = 0.5
+    """Range of the first pause before connecting again. Pauses are random from 0 to a range that doubles."""
+    backoff_max: float = 20.0
+    """Greatest range of a pause."""
+    connect: float = 10.0
+    """Longest time to connect."""
+    ping: float = 20.0
+    """A connection is asked for a sign of life so often, and has as long to give one."""
+
+
+class Above(Protocol):
+    """What is told of a connection. All of it at once, in order with the frames."""
+
+    def up(self) -> None: ...
+    def down(self) -> None: ...
+    def frame(self, frame: Frame) -> None: ...
+    def closed(self, error: RoomlogError) -> None: ...
+
+
+class Connection:
+    """Connects from the first `start` on until `close`, or until the server says that this user may not."""
+
+    def __init__(self, url: str, codec: Codec, tokens: Tokens, timing: Timing, above: Above) -> None:
+        self.state: ConnectionState = "idle"
+        #: The user that the token names.
+        self.user: str | None = None
+        self._url, self._codec, self._tokens, self._timing, self._above = url, codec, tokens, timing, above
+        self._task: asyncio.Task[None] | None = None
+        #: Why there will be no other connection.
+        self.failure: RoomlogError | None = None
+        self._closing = False
+        #: Set while it is open or closed: whoever waits for either looks then.
+        self._settled = asyncio.Event()
+        self._outgoing: asyncio.Queue[Payload | None] = asyncio.Queue()
+        self._answers: dict[int, Answer] = {}
+        self._reference = 0
+        self._limit: int | None = None
+        self._attempts = 0
+        self._opened_at = 0.0
+        self._retry_after_ms: int | None = None
+
+    def start(self) -> None:
+        """Connects, unless that is under way already."""
+        if self.state == "idle":
+            self.state = "connecting"
+            self._task = asyncio.create_task(self._run(), name="roomlog connection")
+
+    async def opened(self) -> None:
+        """Waits until there is a connection. Raises once there will be none."""
+        self.start()
+        while self.state != "open":
+            if self.failure:
+                raise self.failure.copy()
+            await self._settled.wait()
+
+    async def close(self) -> None:
+        """Ends it, for good, after what was sent before."""
+        self._closing = True
+        if self._task:
+            if self.state == "open":
+                self._outgoing.put_nowait(None)
+                await asyncio.wait({self._task}, timeout=CLOSE_S)
+            while not self._task.done():
+                # Again, should one be lost: `asyncio` has such places, where what is waited for comes at the same time.
+                self._task.cancel()
+                await asyncio.wait({self._task}, timeout=2 * CLOSE_S)
+        self._finish(RoomlogError("closed", "the client is closed"))
+
+    def ask(self, frame: Frame, answer: Answer) -> None:
+        """Sends a frame, and calls back with its answer, in order with the frames around it. Exactly once."""
+        if self.state == "open":
+            self._put(frame, answer)
+        else:
+            answer(RoomlogError("disconnected", "there is no connection"))
+
+    async def request(self, frame: Frame) -> Frame:
+        """Sends a frame, and waits for its answer."""
+        answered: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+
+        def answer(ok: Frame | RoomlogError) -> None:
+            if answered.done():  # Nobody waits any more.
+                return
+            if isinstance(ok, RoomlogError):
+                answered.set_exception(ok)
+            else:
+                answered.set_result(ok)
+
+        self.ask(frame, answer)
+        return await answered
+
+    def tell(self, frame: Frame) -> None:
+        """Sends a frame if there is a connection, and nobody waits for an answer."""
+        if self.state == "open":
+            self._outgoing.put_nowait(self._encode(frame))
+
+    def tell_if_free(self, frame: Frame) -> None:
+        """As `tell`, or not at all if much waits for the socket already."""
+        if self._outgoing.qsize() < WAITING:
+            self.tell(frame)
+
+    def _encode(self, frame: Frame) -> Payload:
+        try:
+            payload = self._codec.encode(frame)
+        except (TypeError, ValueError) as error:
+            raise RoomlogError("bad_request", f"the frame cannot be sent: {error}") from error
+        size = len(payload.encode() if isinstance(payload, str) else payload)
+        if self._limit is not None and size > self._limit:
+            raise RoomlogError("too_large", f"{size} bytes are more than the server takes ({self._limit})")
+        return payload
+
+    def _put(self, frame: Frame, answer: Answer) -> None:
+        self._reference += 1
+        try:
+            payload = self._encode({**frame, "ref": self._reference})
+        except RoomlogError as error:
+            return answer(error)
+        self._answers[self._reference] = answer
+        self._outgoing.put_nowait(payload)
+
+    async def _run(self) -> None:
+        """Connects again and again."""
+        try:
+            while True:
+                self.state = "connecting"
+                self._retry_after_ms = None
+                why = await self._attempt()
+                self._drop(why)
+                if self._closing:
+                    return
+                pause = self._pause()
+                self.state = "waiting"
+                logger.info("not connected to %s: %s; trying again in %.1f s", self._url, why, pause)
+                await asyncio.sleep(pause)
+        except RoomlogError as error:
+            logger.error("the connection to %s has ended: %s", self._url, error)
+            self._finish(error)
+        except Exception:
+            # A fault of this client. Those who wait must not wait for ever.
+            logger.exception("the connection to %s has failed", self._url)
+            self._finish(RoomlogError("internal", "the connection has failed; the log of `roomlog` says how"))
+
+    def _pause(self) -> float:
+        if self._retry_after_ms is not None:
+            return self._retry_after_ms / 1000
+        widest = min(self._timing.backoff_max, self._timing.backoff_min * 2 ** min(self._attempts, 30))
+        self._attempts += 1
+        return random.uniform(0, widest)
+
+    async def _attempt(self) -> str:
+        """One connection, from the token to its end. Returns why it ended; raises if there shall be no other."""
+        try:
+            token = await self._tokens.get()
+        except RoomlogError as error:
+            logger.warning("%s", error)
+            return str(error)
+        try:
+            async with connect(
+                self._url,
+                subprotocols=[Subprotocol(f"roomlog.v1.{self._codec.encoding}")],
+                open_timeout=self._timing.connect,
+                close_timeout=CLOSE_S,
+                ping_interval=self._timing.ping,
+                ping_timeout=self._timing.ping,
+                compression=None,
+                # The server bounds what it sends.
+                max_size=None,
+            ) as socket:
+                return await self._converse(socket, token)
+        except ConnectionClosed as closed:
+            return self._ended(closed)
+        except (TimeoutError, asyncio.TimeoutError):
+            return "not connected in time"
+        except (OSError, EOFError, WebSocketException) as error:
+            return str(error) or type(error).__name__
+
+    async def _converse(self, socket: ClientConnection, token: str) -> str:
+        self._outgoing = asyncio.Queue()
+        self._limit = None
+        # From the first answer on, pings find a connection that is dead.
+        impatience = asyncio.get_running_loop().call_later(self._timing.connect, socket.transport.abort)
+        helpers: list[asyncio.Task[None] | asyncio.TimerHandle] = [
+            impatience,
+            asyncio.create_task(self._write(socket, self._outgoing)),
+        ]
+
+        def introduced(ok: Frame | RoomlogError) -> None:
+            if isinstance(ok, RoomlogError):
+                # The close that follows says what to do.
+                if ok.code != "disconnected":
+                    logger.warning("the server refuses to connect: %s", ok)
+                return
+            impatience.cancel()
+            helpers.append(asyncio.create_task(self._renew()))
+            self._introduced(ok)
+
+        try:
+            self._put({"op": "connect", "token": token}, introduced)
+            while True:
+                payload = await socket.recv()
+                try:
+                    frames = frames_of(self._codec.decode(payload))
+                except (ValueError, RoomlogError) as error:
+                    return f"the server sent what cannot be decoded: {error}"
+                for frame in frames:
+                    self._received(frame)
+        finally:
+            for helper in helpers:
+                helper.cancel()
+
+    async def _write(self, socket: ClientConnection, outgoing: asyncio.Queue[Payload | None]) -> None:
+        try:
+            while (payload := await outgoing.get()) is not None:
+                await socket.send(payload)
+            await socket.close()
+        except ConnectionClosed:
+            pass  # The reader sees it too, and says what is to be done.
+
+    def _introduced(self, ok: Frame) -> None:
+        self.user = ok["user"]
+        self._limit = ok["max_message"] * 16
+        self._opened_at = time.monotonic()
+        self.state = "open"
+        self._settled.set()
+        self._above.up()
+
+    def _received(self, frame: Frame) -> None:
+        op = frame["op"]
+        if op in ("ok", "error"):
+            answer = self._answers.pop(frame.get("ref", 0), None)
+            if op == "ok":
+                return answer(frame) if answer else None
+            error = RoomlogError(frame["code"], frame["message"], retry_after_ms=frame.get("retry_after_ms"))
+            if answer:
+                return answer(error)
+            logger.warning("the server refuses a frame: %s", error)
+        elif op == "goodbye":
+            self._retry_after_ms = frame.get("retry_after_ms")
+        elif op != "pong":
+            self._above.frame(frame)
+
+    def _ended(self, closed: ConnectionClosed) -> str:
+        """Why it ended, as the server says. Raises if there shall be no other connection."""
+        if closed.rcvd is None:
+            return "the connection was lost"
+        code, reason = closed.rcvd.code, closed.rcvd.reason or f"the server closed with {closed.rcvd.code}"
+        if code in FINAL:
+            raise RoomlogError(FINAL_CODES.get(code, "closed"), reason)
+        if code == TOKEN_EXPIRED:
+            self._tokens.spent()
+        return reason
+
+    async def _renew(self) -> None:
+        """Renews the token of this connection. What fails is tried again after a growing pause, while the old one holds."""
+        pause = 0.0
+        while self._tokens.renew_at < float("inf"):
+            had = self._tokens.renew_at
+            await asyncio.sleep(max(had - time.time(), pause))
+            try:
+                token = await self._tokens.renew()
+                await self.request({"op": "auth", "token": token})
+                if self._tokens.renew_at <= had:
+                    raise RoomlogError("application", "the token function gave a token that is no newer")
+                pause = 0.0
+            except RoomlogError as error:
+                logger.warning("the token is not renewed: %s", error)
+                pause = min(max(1.0, pause * 2), 30.0)
+
+    def _drop(self, why: str) -> None:
+        """There is no connection. Who waits for an answer is told that it will not come."""
+        was_open = self.state == "open"
+        if was_open and time.monotonic() - self._opened_at >= STEADY_S:
+            self._attempts = 0
+        self.state = "waiting"
+        self._settled.clear()
+        answers, self._answers = self._answers, {}
+        for answer in answers.values():
+            answer(RoomlogError("disconnected", why))
+        if was_open:
+            self._above.down()
+
+    def _finish(self, error: RoomlogError) -> None:
+        if self.failure:
+            return
+        self.failure = error
+        self._drop(error.args[0])
+        self.state = "closed"
+        self._settled.set()
+        self._above.closed(error)

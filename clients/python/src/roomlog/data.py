@@ -1,0 +1,59 @@
+"""What a message may hold. Checked and copied when it is published: what cannot be stored fails at once and by name, and what the
+application changes afterwards does not change the message."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NoReturn
+
+from .errors import RoomlogError
+
+# The server's bounds.
+MAX_DEPTH = 32
+MIN_INTEGER, MAX_INTEGER = -(2**63), 2**64 - 1
+
+
+def snapshot(value: Any, binary: bool, path: str = "data", depth: int = 0) -> Any:
+    """Copies plain data. `binary` says whether the encoding has binary values."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _text(value, path)
+    if isinstance(value, int):
+        if not MIN_INTEGER <= value <= MAX_INTEGER:
+            _refuse(path, f"{value} is outside of -2^63 to 2^64-1; send it as text")
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            _refuse(path, f"{value} is not a number that can be sent")
+        return float(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        if not binary:
+            _refuse(path, 'binary data needs the encoding "msgpack"')
+        return bytes(value)
+    if not isinstance(value, (dict, list, tuple)):
+        hint = "; send `isoformat()` of it" if hasattr(value, "isoformat") else ""
+        _refuse(path, f"{type(value).__name__} is not plain data{hint}")
+    if depth == MAX_DEPTH:
+        _refuse(path, f"more than {MAX_DEPTH} lists and dicts within each other")
+    if not isinstance(value, dict):
+        return [snapshot(item, binary, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
+    copy = {}
+    for key, item in value.items():
+        if not isinstance(key, str):
+            _refuse(path, f"the key {key!r} is not text")
+        copy[_text(key, path)] = snapshot(item, binary, f"{path}.{key}", depth + 1)
+    return copy
+
+
+def _text(value: str, path: str) -> str:
+    # Half a surrogate pair is no UTF-8, and would cost the connection.
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        _refuse(path, f"{value!r} holds half a character, which cannot be sent")
+    return str(value)
+
+
+def _refuse(path: str, why: str) -> NoReturn:
+    raise RoomlogError("bad_request", f"{path}: {why}")

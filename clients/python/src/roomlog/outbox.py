@@ -1,0 +1,186 @@
+"""Messages until they are confirmed. Each room has a lane: its messages go one after the other, so that their order holds whatever
+fails, and each goes again with the same key until there is an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+from .connection import Connection
+from .data import snapshot
+from .errors import RoomlogError
+from .protocol import is_after
+from .publication import Publication
+
+# Pause after a refusal that does not name one.
+PAUSE_MS = 1000
+
+Reading = Literal["away", "behind", "live"]
+
+
+class Reader(Protocol):
+    """What the outbox asks of a loop over a room's messages."""
+
+    @property
+    def reading(self) -> Reading:
+        """`away`: does not follow the room now. `behind`: has not caught up on this connection. `live`: has seen all after
+        `seen_from`."""
+
+    @property
+    def received(self) -> str | None:
+        """All up to here was taken from the server."""
+
+    @property
+    def seen_from(self) -> str | None:
+        """From here on everything was seen, with no jump."""
+
+
+class Lane:
+    """What waits of one room, in order."""
+
+    def __init__(self) -> None:
+        self.items: deque[Publication] = deque()
+        self.task: asyncio.Task[None] | None = None
+        #: Something changed that it has not looked at yet.
+        self.again = False
+
+
+class Outbox:
+    """All that waits to be confirmed."""
+
+    def __init__(self, limit: int, binary: bool, connection: Connection, reader: Callable[[str], Reader | None]) -> None:
+        self._limit, self._binary, self._connection, self._reader = limit, binary, connection, reader
+        self._lanes: dict[str, Lane] = {}
+        self._by_key: dict[tuple[str, str], Publication] = {}
+        self._closed: RoomlogError | None = None
+
+    def publish(self, room: str, data: Any, type: str, key: str | None) -> Publication:
+        if self._closed:
+            raise self._closed.copy()
+        key = key or str(uuid.uuid4())
+        known = self._by_key.get((room, key))
+        if known:
+            return known
+        if len(self._by_key) >= self._limit:
+            raise RoomlogError("outbox_full", f"{self._limit} messages wait to be confirmed already; see `outbox_limit`")
+        publication = Publication(room, snapshot(data, self._binary), type, key, self._cancel)
+        self._by_key[room, key] = publication
+        self._lanes.setdefault(room, Lane()).items.append(publication)
+        self._connection.start()
+        self.kick(room)
+        return publication
+
+    def waiting(self, room: str) -> list[Publication]:
+        """What waits, of a room, in order."""
+        lane = self._lanes.get(room)
+        return list(lane.items) if lane else []
+
+    def seen(self, room: str, key: str, id: str) -> None:
+        """A message came through its room. If it is one that waits, that is the confirmation."""
+        publication = self._by_key.get((room, key))
+        if publication:
+            self._settle(publication, id)
+
+    def kick(self, room: str | None = None) -> None:
+        """Something changed for a room, or for all: what waits may go now."""
+        for name in list(self._lanes) if room is None else [room]:
+            lane = self._lanes.get(name)
+            if not lane:
+                continue
+            lane.again = True
+            if not lane.task:
+                lane.task = asyncio.create_task(self._run(name, lane), name=f"roomlog outbox of {name}")
+
+    def close(self, error: RoomlogError) -> None:
+        self._closed = self._closed or error
+        for publication in list(self._by_key.values()):
+            self._settle(publication, RoomlogError(error.code, f"it is not known to be stored: {error.args[0]}"))
+
+    def _cancel(self, publication: Publication) -> bool:
+        if publication.state != "sending" or publication._attempted:
+            return False
+        self._settle(publication, RoomlogError("cancelled", "the message was cancelled before it was sent"))
+        return True
+
+    async def _run(self, room: str, lane: Lane) -> None:
+        while lane.again:
+            lane.again = False
+            await self._drain(room, lane)
+        lane.task = None
+        if not lane.items:
+            del self._lanes[room]
+
+    async def _drain(self, room: str, lane: Lane) -> None:
+        """Sends what may go, in order, until nothing is left or something must be waited for."""
+        while lane.items and self._connection.state == "open":
+            publication = lane.items[0]
+            try:
+                if not await self._may_go(publication):
+                    return
+                if publication.state != "sending":
+                    continue
+                if not publication._attempted:
+                    publication._attempted = True
+                    reader = self._reader(room)
+                    publication._after = reader.received if reader else None
+                ok = await self._connection.request(
+                    {
+                        "op": "publish",
+                        "room": room,
+                        "key": publication.key,
+                        "type": publication.type,
+                        "data": publication.data,
+                    }
+                )
+                self._settle(publication, ok["id"])
+            except RoomlogError as error:
+                if not error.is_temporary:
+                    self._settle(publication, error)
+                elif error.code != "disconnected":
+                    pause = PAUSE_MS if error.retry_after_ms is None else error.retry_after_ms
+                    await asyncio.sleep(pause / 1000 * random.uniform(1, 1.25))
+
+    async def _may_go(self, publication: Publication) -> bool:
+        """Whether a message may be sent now. One that may be stored already, from before a connection was lost, is looked for
+        first, since the server forgets keys after a while: in the backlog of a room that is followed, or else in the history since."""
+        reader = self._reader(publication.room)
+        reading = reader.reading if reader else "away"
+        if not publication._attempted:
+            return reading != "behind" or (reader is not None and reader.received is not None)
+        if reading == "behind":
+            return False
+        if publication._after is None:
+            return True
+        if reading == "live" and reader and reader.seen_from and not is_after(reader.seen_from, publication._after):
+            return True
+        await self._search(publication, publication._after)
+        return True
+
+    async def _search(self, publication: Publication, after: str) -> None:
+        """Looks for a message in the history, and confirms it if it is there."""
+        room, more = publication.room, True
+        while more:
+            try:
+                page = await self._connection.request({"op": "history", "room": room, "after": after, "limit": 1000})
+            except RoomlogError as error:
+                # Who may write and not read has only the server's memory of keys.
+                if error.code == "forbidden":
+                    return
+                raise
+            for message in page["messages"]:
+                after = message["id"]
+                if message["key"] == publication.key:
+                    return self._settle(publication, after)
+            more = page["more"]
+        publication._after = after
+
+    def _settle(self, publication: Publication, outcome: str | RoomlogError) -> None:
+        if not self._by_key.pop((publication.room, publication.key), None):
+            return
+        self._lanes[publication.room].items.remove(publication)
+        publication._settle(outcome)
+        self.kick(publication.room)

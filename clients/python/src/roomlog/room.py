@@ -1,0 +1,169 @@
+"""A room as applications have it: publishing to it, and a loop over its messages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from .data import snapshot
+from .errors import RoomlogError
+from .protocol import Gap, HistoryPage, Message, Signal, page_of
+from .publication import Publication
+from .subscription import Options, Subscription, SubscriptionState
+
+if TYPE_CHECKING:
+    from .client import Roomlog
+
+# Signals that may wait for a slow loop; the oldest go first, since nobody is promised any.
+SIGNALS = 100
+
+
+class Room:
+    """A room. Made by `client.room(name)`; costs nothing, and may be made again and again."""
+
+    name: str
+    """The room's name."""
+
+    def __init__(self, client: Roomlog, name: str) -> None:
+        self.name = name
+        self._client = client
+
+    @property
+    def pending(self) -> list[Publication]:
+        """Messages of this client to this room that are not confirmed yet, in order."""
+        return self._client._outbox.waiting(self.name)
+
+    def publish(self, data: Any, *, type: str = "message", key: str | None = None) -> Publication:
+        """Publishes a message. Awaiting what is returned gives the id, once the message is stored.
+
+        Without a connection it waits, and is sent in the order of publishing; it is stored once, whatever fails. `key` is a UUID, made if
+        it is missing; publishing a key again stores nothing new. Raises `RoomlogError` with the code `bad_request` for data that
+        cannot be stored, and `outbox_full` if as many messages wait as `outbox_limit` says.
+        """
+        return self._client._outbox.publish(self.name, data, type, key)
+
+    def messages(
+        self, *, since: str | None = None, last: int | None = None, durable: str | None = None, auto_ack: bool = False
+    ) -> Messages:
+        """The room's messages, for `async for`. Without options, those that are new.
+
+        since: begins after this id; "0" with all there is.
+        last: begins with the newest so many, at most 1000.
+        durable: the name of a subscription whose position is kept on the server, for this user, and moves as messages are
+            acknowledged. `since` and `last` say where it begins the first time. `since` moves an existing one, too. One
+            connection at a time holds it, the newest; in the one before, the loop ends with the code `replaced`.
+        auto_ack: acknowledges each message of a durable subscription when the loop asks for the next one. Otherwise call `ack`.
+        """
+        if since is not None and last is not None:
+            raise RoomlogError("bad_request", "give one of `since` and `last`")
+        if auto_ack and durable is None:
+            raise RoomlogError("not_durable", "only durable subscriptions are acknowledged: give `durable` a name")
+        return Messages(self._client, self.name, Options(since, last, durable, auto_ack))
+
+    def ack(self, message: Message | str) -> None:
+        """Acknowledges a message (or its id), and all before it, of the durable subscription that this client has to this room."""
+        subscription = self._client._subscriptions.get(self.name)
+        if not subscription:
+            raise RoomlogError("not_subscribed", f"no loop of this client follows {self.name}")
+        if subscription.options.durable is None:
+            raise RoomlogError("not_durable", "only durable subscriptions are acknowledged: give `durable` a name")
+        subscription.ack(message if isinstance(message, str) else message.id)
+
+    async def history(self, *, before: str | None = None, after: str | None = None, limit: int | None = None) -> HistoryPage:
+        """Reads a part of the history: the messages before or after an id, or the newest. `limit` is 1 to 1000, 100 if it is
+        missing. Waits for a connection if there is none."""
+        frame = {"op": "history", "room": self.name, "before": before, "after": after, "limit": limit}
+        return page_of(self.name, await self._client._read({k: v for k, v in frame.items() if v is not None}))
+
+    def signal(self, type: str, data: Any = None, *, to: str | None = None) -> None:
+        """Tells those present, or the user `to`, something that is not stored, such as that somebody types. Lost if there
+        is no connection."""
+        binary = self._client._connection._codec.encoding == "msgpack"
+        frame = {"op": "signal", "room": self.name, "type": type, "data": snapshot(data, binary)}
+        self._client._connection.tell_if_free({**frame, "to": to} if to is not None else frame)
+
+    async def signals(self) -> AsyncIterator[Signal]:
+        """The signals of this room, for `async for`, while a loop over its messages follows it. Of those that the application is
+        too slow for, the newest 100 are kept."""
+        queue: asyncio.Queue[Signal | None] = asyncio.Queue(SIGNALS)
+
+        def put(signal: Signal | None) -> None:
+            if queue.full():
+                queue.get_nowait()
+            queue.put_nowait(signal)
+
+        listeners: set[Callable[[Signal | None], None]] = self._client._signals.setdefault(self.name, set())
+        listeners.add(put)
+        try:
+            while signal := await queue.get():
+                yield signal
+        finally:
+            listeners.discard(put)
+            if not listeners:
+                self._client._signals.pop(self.name, None)
+
+
+class Messages:
+    """A loop over a room's messages. Each is given once and in order, over lost connections and servers that restart.
+
+    A message counts as handled when the next one is asked for. Where messages are gone for good, a `Gap` comes in their place, which
+    has no `data`: check for it. One loop of a client follows a room at a time, the newest; the one before ends with `replaced`.
+
+    The room is followed from the first step on, and as long as this object lives. With `async with`, it is from the beginning of
+    the block, which waits until the server has begun, to its end.
+    """
+
+    def __init__(self, client: Roomlog, room: str, options: Options) -> None:
+        self._client = client
+        self._subscription = Subscription(room, options, client._connection, client._outbox)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def position(self) -> str | None:
+        """The id up to which all is handled, or where the loop began: what to give as `since` to go on there. None before it began."""
+        return self._subscription.handled
+
+    @property
+    def state(self) -> SubscriptionState:
+        """`catching_up`: connecting, or reading what came before. `live`: all there was has been given. `ended`."""
+        return self._subscription.state
+
+    def __aiter__(self) -> Messages:
+        return self
+
+    async def __anext__(self) -> Message | Gap:
+        self._begin()
+        try:
+            return await self._subscription.next()
+        except RoomlogError:
+            if self._subscription.left:
+                raise StopAsyncIteration from None
+            raise
+
+    async def __aenter__(self) -> Messages:
+        self._begin()
+        await self._subscription.started()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.aclose()
+
+    async def aclose(self, *, forget: bool = False) -> None:
+        """Ends the loop. With `forget`, a durable position is deleted on the server too."""
+        if self._loop:
+            self._client._unfollow(self._subscription, forget)
+
+    def _begin(self) -> None:
+        if not self._loop:
+            self._loop = asyncio.get_running_loop()
+            self._client._follow(self._subscription)
+
+    def __del__(self) -> None:
+        # A loop that was left by `break`. The collector may run in any thread.
+        if self._loop and not self._loop.is_closed():
+            if asyncio._get_running_loop() is self._loop:
+                self._client._unfollow(self._subscription)
+            else:
+                self._loop.call_soon_threadsafe(self._client._unfollow, self._subscription)

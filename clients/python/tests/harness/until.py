@@ -1,0 +1,25 @@
+"""Waiting for a condition, which is all the waiting that tests do."""
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+WITHIN_S = 15.0
+
+
+async def until(what: str, holds: Callable[[], T | Awaitable[T]], within: float = WITHIN_S) -> T:
+    """Waits until something holds, and fails with its name if that takes far too long."""
+    deadline = time.monotonic() + within
+    while True:
+        value = holds()
+        if inspect.isawaitable(value):
+            value = await value
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"in vain: {what}")
+        await asyncio.sleep(0.005)

@@ -1,0 +1,156 @@
+"""Scripts of random faults, from seeds: connections cut anywhere in a frame, networks that go away, servers that are killed. After each,
+every message that was confirmed is in the log once and in order, and each reader has handled the whole log once and in order.
+
+ROOMLOG_SEED=17 runs one script alone.
+"""
+
+import asyncio
+import os
+import random
+from http.client import HTTPException
+
+import pytest
+from conftest import FAST
+from harness import Proxy, Server, token, until
+
+from roomlog import Gap, Roomlog, RoomlogError
+
+SCRIPTS = 40
+
+# Scripts that run at a time, against the same server and its faults.
+TOGETHER = 10
+
+STEPS = 40
+
+SEEDS = [int(os.environ["ROOMLOG_SEED"])] if "ROOMLOG_SEED" in os.environ else range(SCRIPTS)
+
+
+class Stage:
+    """A server that several scripts kill: one at a time."""
+
+    def __init__(self, server):
+        self.server = server
+        self._fault = None
+
+    def kill(self):
+        if self._fault is None or self._fault.done():
+            self._fault = asyncio.create_task(self._restart())
+
+    async def calm(self):
+        if self._fault:
+            await self._fault
+
+    async def history(self, room):
+        """The whole log, whenever the server is there for long enough to say it."""
+        while True:
+            await self.calm()
+            try:
+                return await asyncio.to_thread(self.server.history, room)
+            except (OSError, HTTPException):
+                pass
+
+    async def _restart(self):
+        await asyncio.to_thread(self.server.kill)
+        await asyncio.to_thread(self.server.start)
+
+
+class Device:
+    """A client behind a network of its own, and what its user wrote and handled."""
+
+    def __init__(self, user, room, encoding, proxy, **options):
+        self.proxy, self.options = proxy, options
+        self.handled = []
+        self.written = []
+        self.slow = 0.0
+        self.client = Roomlog(proxy.url, token=lambda: token(user), encoding=encoding, timing=FAST)
+        self.room = self.client.room(room)
+        self.messages = None
+        self.reading = asyncio.create_task(self.read())
+
+    async def read(self):
+        while True:
+            self.messages = self.room.messages(**self.options)
+            try:
+                async for message in self.messages:
+                    assert not isinstance(message, Gap), message
+                    await asyncio.sleep(self.slow)
+                    self.handled.append(message.id)
+            except RoomlogError as error:
+                # Taken over by the other one of the same name: it wants it back, in a while.
+                assert error.code == "replaced", error
+                await asyncio.sleep(random.uniform(0, 0.2))
+
+    async def end(self):
+        self.reading.cancel()
+        await self.client.close()
+        await self.proxy.close()
+
+
+async def script(seed, stage):
+    chance = random.Random(seed)
+    room = f"faults.{seed}"
+    devices = []
+
+    async def start(user, **options):
+        proxy = await Proxy(stage.server.port).start()
+        devices.append(Device(user, room, chance.choice(["json", "msgpack"]), proxy, **options))
+        return devices[-1]
+
+    writers = [await start("ann", since="0"), await start("bob", since="0")]
+    durable = [await start("dora", durable="phone", auto_ack=True, last=0)]
+    try:
+        await until("all follow the room", lambda: all(device.messages and device.messages.position for device in devices))
+        durable.append(await start("dora", durable="phone", auto_ack=True, last=0))
+        number = 0
+        for _ in range(STEPS):
+            device, writer = chance.choice(devices), chance.choice(writers)
+            match chance.choices(["write", "cut", "mid frame", "offline", "online", "slow", "kill"], [8, 2, 4, 2, 3, 1, 0.15])[0]:
+                case "write":
+                    for _ in range(chance.randint(1, 5)):
+                        writer.written.append(writer.room.publish(f"{number}{'.' * chance.randint(0, 2000)}"))
+                        number += 1
+                case "cut":
+                    device.proxy.cut()
+                case "mid frame":
+                    device.proxy.cut_after(chance.randint(1, 3000))
+                case "offline":
+                    device.proxy.go_offline()
+                case "online":
+                    for one in devices:
+                        one.proxy.go_online()
+                case "slow":
+                    device.slow = 0 if device.slow else chance.uniform(0, 0.02)
+                case "kill":
+                    # Not waited for: the script goes on while it lasts.
+                    stage.kill()
+            await asyncio.sleep(chance.uniform(0, 0.06))
+        for device in devices:
+            device.proxy.go_online()
+            device.slow = 0
+        for writer in writers:
+            for publication in writer.written:
+                await asyncio.wait_for(publication, 30)
+        log = await stage.history(room)
+        ids = [message["id"] for message in log]
+        await until("all have read the whole log", lambda: all(not ids or writer.handled[-1:] == ids[-1:] for writer in writers))
+        await until("the durable subscription has covered the log", lambda: {id for one in durable for id in one.handled} >= set(ids))
+        for writer in writers:
+            assert writer.handled == ids, "each message once and in order"
+            own = [message for message in log if message["key"] in {publication.key for publication in writer.written}]
+            assert [(m["key"], m["id"], m["data"]) for m in own] == [(p.key, p.id, p.data) for p in writer.written]
+        assert len(log) == number
+    finally:
+        for device in devices:
+            await device.end()
+
+
+@pytest.mark.parametrize("seeds", [SEEDS[i : i + TOGETHER] for i in range(0, len(SEEDS), TOGETHER)], ids=lambda seeds: f"seeds {seeds}")
+async def test_whatever_fails_nothing_is_lost_doubled_or_out_of_order(seeds):
+    server = Server()
+    try:
+        stage = Stage(await asyncio.to_thread(server.start))
+        results = await asyncio.gather(*(script(seed, stage) for seed in seeds), return_exceptions=True)
+    finally:
+        server.end()
+    failures = {seed: result for seed, result in zip(seeds, results, strict=True) if result is not None}
+    assert not failures, failures

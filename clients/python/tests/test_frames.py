@@ -1,0 +1,48 @@
+"""The golden frames, of which the server's tests have the same: what this client writes and reads."""
+
+import base64
+import dataclasses
+import json
+
+import pytest
+from harness.server import REPOSITORY
+
+from roomlog.protocol import codec_of, frames_of, gap_of, message_of, signal_of
+
+GOLDEN = [json.loads(path.read_text()) for path in sorted((REPOSITORY / "tests/fixtures/protocol").glob("*.json"))]
+
+JSON, MSGPACK = codec_of("json"), codec_of("msgpack")
+
+
+def of(direction):
+    chosen = [golden for golden in GOLDEN if golden["direction"] == direction]
+    assert chosen
+    return pytest.mark.parametrize("golden", chosen, ids=[golden["name"] for golden in chosen])
+
+
+def as_json(value):
+    """As a reader of JSON gets it."""
+    return json.loads(json.dumps(value, default=lambda raw: base64.b64encode(raw).decode()))
+
+
+@of("client")
+def test_is_written_so(golden):
+    raw = bytes.fromhex(golden["msgpack"])
+    frame = MSGPACK.decode(raw)
+    assert MSGPACK.encode(frame) == raw
+    assert as_json(frame) == JSON.decode(golden["json"])
+    if not golden.get("binary"):
+        assert JSON.encode(frame) == golden["json"]
+
+
+@of("server")
+def test_is_read_so(golden):
+    from_json = frames_of(JSON.decode(golden["json"]))
+    from_msgpack = frames_of(MSGPACK.decode(bytes.fromhex(golden["msgpack"])))
+    assert as_json(from_msgpack) == from_json
+    for frame in from_msgpack:
+        readers = {"message": message_of, "signal": signal_of, "gap": lambda gap: gap_of(gap["room"], gap)}
+        if frame["op"] in readers:
+            # Nothing of it is lost.
+            read = dataclasses.asdict(readers[frame["op"]](frame))
+            assert {key.rstrip("_"): value for key, value in read.items()} == {k: v for k, v in frame.items() if k != "op"}

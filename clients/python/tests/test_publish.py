@@ -1,0 +1,216 @@
+"""Publishing: at once, in order, exactly once, whatever happens in between."""
+
+import asyncio
+import datetime
+import re
+
+import pytest
+from harness import token, until
+
+from roomlog import RoomlogError
+
+
+async def test_gives_at_once_what_can_be_shown_and_later_the_id(client, server, name):
+    room = client().room(name)
+    publication = room.publish({"text": "hi"})
+    assert (publication.state, publication.room, publication.type, publication.data) == ("sending", name, "message", {"text": "hi"})
+    assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", publication.key)
+    assert room.pending == [publication]
+    id = await publication
+    assert (publication.state, publication.id, room.pending) == ("sent", id, [])
+    assert [(m["id"], m["key"], m["from"]) for m in server.history(name)] == [(id, publication.key, "ann")]
+
+
+async def test_the_same_key_is_stored_once(client, server, name):
+    room = client().room(name)
+    key = "0b9d9b2e-6a52-4f0e-9d3a-6d3c1f0c7a11"
+    first = room.publish("one", key=key)
+    assert room.publish("one", key=key) is first
+    id = await first
+    assert await room.publish("one", key=key) == id
+    assert await client(encoding="json").room(name).publish("one", key=key) == id
+    # A key is a room's own.
+    other = client().room(f"{name}.other")
+    assert await asyncio.gather(*(to.publish(2, key="5e0c4d8e-8f43-4d5e-9d0b-0d5b5cf6a001") for to in (room, other)))
+    assert (server.data(name), server.data(other.name)) == (["one", 2], [2])
+
+
+async def test_waits_without_a_connection_in_order_and_can_be_taken_back(client, proxy, server, name):
+    proxy.go_offline()
+    room = client(proxy.url).room(name)
+    publications = [room.publish(n) for n in (1, 2, 3, 4)]
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(publications[0], 0.05)
+    assert publications[1].cancel()
+    assert not publications[1].cancel()
+    assert publications[1].state == "cancelled"
+    with pytest.raises(RoomlogError, match="cancelled"):
+        await publications[1]
+    proxy.go_online()
+    await asyncio.gather(*(publications[i] for i in (0, 2, 3)))
+    assert not publications[0].cancel()
+    assert server.data(name) == [1, 3, 4]
+
+
+async def test_has_a_bound_and_says_so(client, proxy, server, name):
+    proxy.go_offline()
+    room = client(proxy.url, outbox_limit=2).room(name)
+    waiting = [room.publish(n) for n in (1, 2)]
+    with pytest.raises(RoomlogError, match="2 messages wait to be confirmed already; see `outbox_limit`") as raised:
+        room.publish(3)
+    assert raised.value.code == "outbox_full"
+    proxy.go_online()
+    await asyncio.gather(*waiting)
+    await room.publish(4)
+    assert server.data(name) == [1, 2, 4]
+
+
+async def test_keeps_the_order_when_one_of_several_is_refused_for_a_while(client, relay, server, name):
+    refused = []
+
+    def unconfirmed(frame):
+        """As if Redis had not confirmed the first."""
+        if frame["op"] != "ok" or "id" not in frame or refused:
+            return frame
+        refused.append(frame)
+        return {"op": "error", "ref": frame["ref"], "code": "unavailable", "message": "again", "retry_after_ms": 50}
+
+    relay.from_server = unconfirmed
+    room = client(relay.url, encoding="json").room(name)
+    await asyncio.gather(*(room.publish(n) for n in (1, 2, 3)))
+    assert refused and server.data(name) == [1, 2, 3]
+
+
+async def test_refuses_what_cannot_be_stored_by_name(client, server, name):
+    room = client(encoding="json").room(name)
+    deep: object = 1
+    for _ in range(33):
+        deep = [deep]
+    cases = [
+        ({"at": datetime.date(2026, 1, 1)}, "data.at: date is not plain data; send `isoformat()` of it"),
+        ({"list": [1, float("nan")]}, "data.list[1]: nan is not a number that can be sent"),
+        ({"set": {1}}, "data.set: set is not plain data"),
+        ({1: 2}, "data: the key 1 is not text"),
+        ([2**64], f"data[0]: {2**64} is outside of -2^63 to 2^64-1; send it as text"),
+        ("\ud83d", "data: '\\ud83d' holds half a character, which cannot be sent"),
+        (b"x", 'data: binary data needs the encoding "msgpack"'),
+        (deep, f"data{'[0]' * 32}: more than 32 lists and dicts within each other"),
+    ]
+    for data, message in cases:
+        with pytest.raises(RoomlogError) as raised:
+            room.publish(data)
+        assert (raised.value.code, raised.value.args[0]) == ("bad_request", message)
+    for size in (70_000, 2_000_000):
+        with pytest.raises(RoomlogError) as raised:
+            await room.publish("x" * size)
+        assert raised.value.code == "too_large"
+    with pytest.raises(RoomlogError) as raised:
+        await room.publish("x", key="no UUID")
+    assert raised.value.code == "bad_request"
+    # Nothing of it broke the connection or blocked the room.
+    await room.publish("fine")
+    assert server.data(name) == ["fine"]
+
+
+async def test_sends_what_it_was_given_whatever_is_changed_afterwards(client, server, name):
+    room = client().room(name)
+    data = {"n": 1, "bytes": b"\x89PNG"}
+    publication = room.publish(data)
+    data["n"] = 2
+    await publication
+    assert server.data(name) == [{"n": 1, "bytes": "iVBORw=="}]
+    assert (await room.history()).messages[0].data == {"n": 1, "bytes": b"\x89PNG"}
+
+
+async def test_what_may_not_be_written_fails_and_blocks_nothing(client, server, name):
+    some = client(token=token("ann", rooms={"open.*": ["write"]}))
+    with pytest.raises(RoomlogError) as raised:
+        await some.room(name).publish(1)
+    assert raised.value.code == "forbidden"
+    await some.room(f"open.{name}").publish(2)
+    assert server.data(f"open.{name}") == [2]
+
+
+async def test_closing_tells_those_who_wait(client, proxy, name):
+    proxy.go_offline()
+    one = client(proxy.url)
+    publication = one.room(name).publish(1)
+    await one.close()
+    with pytest.raises(RoomlogError, match="it is not known to be stored: the client is closed"):
+        await publication
+    with pytest.raises(RoomlogError, match="closed"):
+        one.room(name).publish(2)
+
+
+async def unanswered(relay, server, room):
+    """A message that was stored, while nothing that says so came back. Then the client is cut off."""
+
+    def swallow(frame):
+        return None if frame["op"] == "message" or (frame["op"] == "ok" and "id" in frame) else frame
+
+    relay.from_server = swallow
+    publication = room.publish("once")
+    await until("it is stored", lambda: server.data(room.name) == ["once"])
+    relay.silent = True
+    relay.cut()
+    return publication
+
+
+async def forgotten(server):
+    """Longer than the server remembers keys: a key that it had before is stored again."""
+    room, key = "forgotten", "19e792c1-94b0-47cc-81f5-f2ece617fb95"
+    body = {"data": 1, "key": key}
+    first = server.request("POST", f"/v1/rooms/{room}/messages", body)["id"]
+    await until("the windows are over", lambda: server.request("POST", f"/v1/rooms/{room}/messages", body)["id"] != first)
+
+
+def mend(relay):
+    relay.silent = False
+    relay.from_server = lambda frame: frame
+    relay.cut()
+
+
+async def test_after_a_long_absence_it_is_stored_once(client, relay, server, name):
+    room = client(relay.url, encoding="json").room(name)
+    async with room.messages() as messages:
+        await until("it is live", lambda: messages.state == "live")
+        publication = await unanswered(relay, server, room)
+        await forgotten(server)
+        mend(relay)
+        message = await messages.__anext__()
+        assert (message.data, await publication) == ("once", message.id)
+    assert server.data(name) == ["once"]
+    # The backlog said so.
+    assert (len(relay.ops("publish")), relay.ops("history")) == (1, [])
+
+
+async def test_after_a_long_absence_it_is_found_in_the_history_where_no_loop_follows_any_more(client, relay, server, name):
+    room = client(relay.url, encoding="json").room(name)
+    async with room.messages() as messages:
+        await until("it is live", lambda: messages.state == "live")
+        publication = await unanswered(relay, server, room)
+    await forgotten(server)
+    mend(relay)
+    await publication
+    assert server.data(name) == ["once"]
+    assert len(relay.ops("publish")) == 1
+
+
+async def test_a_loop_that_awaits_its_own_message_does_not_wait_for_itself(client, relay, server, name):
+    """A message was lost on its way, more than a loop keeps came meanwhile, and the loop's body waits for the message."""
+    room = client(relay.url, encoding="json").room(name)
+    async with room.messages() as messages:
+        await until("it is live", lambda: messages.state == "live")
+        relay.silent = True
+        publication = room.publish("mine")
+        await until("it was sent", lambda: relay.ops("publish"))
+        relay.cut()
+        for _ in range(3):
+            server.request("POST", "/v1/messages", [{"room": name, "data": n} for n in range(500)])
+        relay.silent = False
+        await messages.__anext__()
+        id = await publication
+        got = [await messages.__anext__() for _ in range(1500)]
+        assert [message.data for message in got] == [*range(1, 500), *range(500), *range(500), "mine"]
+        assert got[-1].id == id
+    assert server.data(name).count("mine") == 1

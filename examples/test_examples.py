@@ -1,0 +1,167 @@
+"""Each example, run as its users run it, against a real server that is stopped and started meanwhile."""
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest_asyncio
+from harness import Server, token, until
+
+EXAMPLES = Path(__file__).parent
+
+
+class Program:
+    """One that runs, and what it has written so far."""
+
+    def __init__(self, process):
+        self.process = process
+        self.lines, self.errors = [], []
+        self._readers = [
+            asyncio.create_task(self._read(stream, into))
+            for stream, into in (
+                (process.stdout, self.lines),
+                (process.stderr, self.errors),
+            )
+        ]
+
+    async def _read(self, stream, into):
+        async for line in stream:
+            into.append(line.decode().rstrip("\n"))
+
+    async def finished(self):
+        code = await asyncio.wait_for(self.process.wait(), 30)
+        await asyncio.gather(*self._readers)
+        assert code == 0, self.errors
+        return self.lines
+
+    async def end(self):
+        with contextlib.suppress(ProcessLookupError):
+            self.process.terminate()
+        await self.process.wait()
+        await asyncio.gather(*self._readers)
+
+
+@pytest_asyncio.fixture
+async def server():
+    server = Server()
+    await asyncio.to_thread(server.start)
+    yield server
+    await asyncio.to_thread(server.end)
+
+
+@pytest_asyncio.fixture
+async def run(server):
+    """Runs programs, as the user `dev`."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def run(*command, **environment):
+            variables = {
+                **os.environ,
+                "ROOMLOG_URL": server.url,
+                "ROOMLOG_TOKEN": token("dev"),
+                **environment,
+            }
+            pipe = asyncio.subprocess.PIPE
+            program = Program(await asyncio.create_subprocess_exec(*map(str, command), env=variables, stdout=pipe, stderr=pipe))
+            stack.push_async_callback(program.end)
+            return program
+
+        yield run
+
+
+async def test_node_offline(server, run):
+    await asyncio.to_thread(server.kill)
+    app = await run("node", EXAMPLES / "node-offline/app.js", ROOMLOG_ROOM="offline")
+    await until(
+        "it waits for a network",
+        lambda: "opened again" in app.lines or app.process.returncode is not None,
+    )
+    await asyncio.to_thread(server.start)
+    assert (await app.finished())[2:] == [
+        "dev: one",
+        "dev: two",
+        "dev: three",
+        "closed: nothing waits",
+    ]
+    assert server.data("offline") == [
+        {"text": "one"},
+        {"text": "two"},
+        {"text": "three"},
+    ]
+    # A phone has nothing of Node.js.
+    assert "node:" not in (EXAMPLES / "node-offline/app.js").read_text()
+
+
+async def test_python_bot(server, run):
+    def ask(text):
+        server.request("POST", "/v1/rooms/bot/messages", {"data": {"text": text}})
+
+    def answers():
+        return [message["data"]["text"] for message in server.history("bot") if message["type"] == "answer"]
+
+    command = (sys.executable, EXAMPLES / "python-bot/bot.py")
+    bot = await run(*command, ROOMLOG_ROOM="bot")
+    await until("it listens", lambda: bot.lines or bot.process.returncode is not None)
+    ask("!echo one")
+    ask("nothing to do with it")
+    await until("it answers", lambda: answers() == ["one"])
+    await bot.end()
+    # It misses nothing while it is down, nor while the server is.
+    ask("!echo two")
+    ask("!echo !echo three")
+    await asyncio.to_thread(server.kill)
+    bot = await run(*command, ROOMLOG_ROOM="bot")
+    await asyncio.to_thread(server.start)
+    await until("it has answered all", lambda: answers() == ["one", "two", "!echo three"])
+    ask("!dance")
+    await until("it answers", lambda: len(answers()) >= 4)
+    assert answers()[3:] == ["I know !echo and !when, and not !dance"]
+    assert bot.process.returncode is None, bot.errors
+
+
+async def test_curl_sse(server, run, tmp_path):
+    script, position = EXAMPLES / "curl-sse/room.sh", tmp_path / "position"
+
+    async def publish(text):
+        [id] = await (await run(script, "publish", "shell", json.dumps({"text": text}))).finished()
+        return id
+
+    async def noted(id):
+        """What was printed and not noted yet would be printed again."""
+        await until("the position is noted", lambda: position.read_text().strip() == id)
+
+    def texts(follower):
+        return [json.loads(line)["data"]["text"] for line in follower.lines]
+
+    await publish("before")
+    follower = await run(script, "follow", "shell", position)
+    await until("it has a position", position.exists)
+    await publish("one")
+    await until("it follows", lambda: texts(follower) == ["one"])
+    # The server dies and comes back; then the follower.
+    await asyncio.to_thread(server.kill)
+    publishing = asyncio.create_task(publish("two"))
+    await asyncio.to_thread(server.start)
+    two = await publishing
+    await until("it has come back", lambda: texts(follower) == ["one", "two"])
+    await noted(two)
+    await follower.end()
+    await publish("three")
+    follower = await run(script, "follow", "shell", position)
+    four = await publish("four")
+    await until("it goes on", lambda: texts(follower) == ["three", "four"])
+    await noted(four)
+    # A gap is told apart.
+    await follower.end()
+    five, _ = await publish("five"), await publish("six")
+    server.request("DELETE", f"/v1/rooms/shell/messages/{five}", rooms={"*": ["manage"]})
+    follower = await run(script, "follow", "shell", position)
+    await until("it goes on", lambda: texts(follower) == ["six"])
+    await until(
+        "it tells of the gap",
+        lambda: any(line.startswith("gap: ") for line in follower.errors),
+    )
+    assert server.data("shell") == [{"text": text} for text in ("before", "one", "two", "three", "four", "six")]
