@@ -14,12 +14,6 @@ export function Composer({ room, isOpen, onSend, onTyping }: Props) {
   const [text, setText] = useState("");
   const field = useRef<HTMLTextAreaElement>(null);
 
-  // As high as what is in it; the style sheet says up to where.
-  useLayoutEffect(() => {
-    const { style } = field.current!;
-    style.height = "auto";
-    style.height = `${field.current!.scrollHeight}px`;
-  }, [text, isOpen]);
   // On a touch screen the keyboard would cover half of what there is to read.
   useLayoutEffect(() => {
     if (isOpen && matchMedia("(hover: hover)").matches) field.current!.focus();
@@ -40,19 +34,22 @@ export function Composer({ room, isOpen, onSend, onTyping }: Props) {
 
   return (
     <form className="composer" onSubmit={(event) => (event.preventDefault(), send())}>
-      <textarea
-        ref={field}
-        rows={1}
-        value={text}
-        placeholder={`Message ${room}`}
-        aria-label={`Message to ${room}`}
-        enterKeyHint="send"
-        onKeyDown={key}
-        onChange={(event) => {
-          setText(event.target.value);
-          onTyping(event.target.value !== "");
-        }}
-      />
+      {/* The style sheet lays the same text beneath, so that the field is as high as what is in it. */}
+      <div className="field" data-text={text}>
+        <textarea
+          ref={field}
+          rows={1}
+          value={text}
+          placeholder={`Message ${room}`}
+          aria-label={`Message to ${room}`}
+          enterKeyHint="send"
+          onKeyDown={key}
+          onChange={(event) => {
+            setText(event.target.value);
+            onTyping(event.target.value !== "");
+          }}
+        />
+      </div>
       <button className="primary" aria-label="Send" disabled={text.trim() === ""}><Icon name="send" /></button>
     </form>
   );

@@ -36,7 +36,8 @@ export function Drawer({ frames, onClose }: { frames: Frames; onClose: () => voi
   const list = useRef<HTMLOListElement>(null);
   const isAtEnd = useRef(true);
   useLayoutEffect(() => {
-    if (isAtEnd.current) list.current!.scrollTop = list.current!.scrollHeight;
+    // Whoever reads a frame is not moved.
+    if (isAtEnd.current && !list.current!.querySelector("[open]")) list.current!.scrollTop = list.current!.scrollHeight;
   }, [shown]);
   const latest = shown.findLast(({ took }) => took !== undefined);
 
@@ -51,7 +52,11 @@ export function Drawer({ frames, onClose }: { frames: Frames; onClose: () => voi
         <div><dt>Transport</dt><dd>{client.transport}, {connection}</dd></div>
         <div><dt>Last answer</dt><dd>{latest ? `${milliseconds(latest.took!)} for ${latest.of}` : "none yet"}</dd></div>
       </dl>
-      <p className="hint">Every frame between this page and the server. Open one to see all of it, and what it is for.</p>
+      <p className="hint">
+        {client.transport === "websocket"
+          ? "Every frame between this page and the server. Open one to see all of it, and what it is for."
+          : "WebSockets are blocked here, so the page uses requests instead. The browser's own tools show those."}
+      </p>
       <ol
         ref={list}
         className="frames"

@@ -1,5 +1,4 @@
 // The frames that went over the wire lately, with how long each answer took.
-import type { Wire } from "@roomlog/client";
 
 export interface ShownFrame {
   n: number;
@@ -13,6 +12,8 @@ export interface ShownFrame {
   /** The request that this answers. */
   of?: string;
 }
+
+type Frame = { op: string; ref?: number } & Record<string, unknown>;
 
 /** Frames that are kept. */
 const KEPT = 300;
@@ -31,9 +32,25 @@ export class Frames {
 
   readonly all = (): ShownFrame[] => this.#shown;
 
-  add({ sent, frame }: Wire): void {
+  /** A WebSocket that records what goes through it. */
+  readonly Socket = ((frames) => class extends WebSocket {
+    constructor(url: string, protocols: string) {
+      super(url, protocols);
+      this.addEventListener("message", ({ data }: MessageEvent<string>) => {
+        // The server sends several at once as an array.
+        for (const frame of [JSON.parse(data) as Frame | Frame[]].flat()) frames.#add(false, frame);
+      });
+    }
+
+    override send(data: string): void {
+      frames.#add(true, JSON.parse(data) as Frame);
+      super.send(data);
+    }
+  })(this);
+
+  #add(sent: boolean, frame: Frame): void {
     const now = performance.now();
-    const { op, ref } = frame as { op: string; ref?: number };
+    const { op, ref } = frame;
     const shown: ShownFrame = { n: ++this.#count, sent, at: Date.now(), op, json: "token" in frame ? { ...frame, token: "…" } : { ...frame } };
     // References begin anew with nothing, and count on over connections.
     if (sent && ref !== undefined) this.#asked.set(ref, { op, at: now });

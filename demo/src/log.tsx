@@ -22,20 +22,26 @@ const AHEAD_PX = 600;
 
 interface Anchor {
   isAtEnd: boolean;
+  /** Where the box was scrolled to. */
+  scrollTop: number;
   /** The row at the upper edge, and how far it is from there. */
   row?: { key: string; offset: number };
 }
 
 export function Log({ room, isOpen, isBusy, jump, onNearStart, onEnd, children }: Props) {
   const box = useRef<HTMLDivElement>(null);
-  const anchor = useRef<Anchor>({ isAtEnd: true });
+  const anchor = useRef<Anchor>({ isAtEnd: true, scrollTop: 0 });
+  const wasOpen = useRef(false);
 
   const settle = (): void => {
     const element = box.current!;
-    const { isAtEnd, row } = anchor.current;
+    if (element.clientHeight === 0) return;
+    const { isAtEnd, scrollTop, row } = anchor.current;
+    // Scrolled by hand, and not told yet. Of a box that was hidden, where it stands says nothing.
+    const moved = wasOpen.current ? element.scrollTop - scrollTop : 0;
     const found = row && element.querySelector<HTMLElement>(`[data-key="${CSS.escape(row.key)}"]`);
-    if (isAtEnd) element.scrollTop = element.scrollHeight;
-    else if (found) element.scrollTop = found.offsetTop - row.offset;
+    if (isAtEnd && moved >= 0) element.scrollTop = element.scrollHeight;
+    else if (found) element.scrollTop = found.offsetTop - row.offset + moved;
   };
   const look = (): void => {
     const element = box.current!;
@@ -43,23 +49,28 @@ export function Log({ room, isOpen, isBusy, jump, onNearStart, onEnd, children }
     const isAtEnd = element.scrollHeight - element.scrollTop - element.clientHeight < SLACK_PX;
     const row = isAtEnd ? undefined : upperRow(element);
     if (isAtEnd !== anchor.current.isAtEnd) onEnd(isAtEnd);
-    anchor.current = { isAtEnd, ...(row && { row }) };
+    anchor.current = { isAtEnd, scrollTop: element.scrollTop, ...(row && { row }) };
     if (element.scrollTop < AHEAD_PX) onNearStart();
   };
 
   // After each change of what is shown, and of the space for it.
   useLayoutEffect(() => {
-    if (!isOpen) return;
-    settle();
-    look();
+    if (isOpen) {
+      settle();
+      look();
+    }
+    wasOpen.current = isOpen;
   });
   useLayoutEffect(() => {
-    anchor.current = { isAtEnd: true };
-    onEnd(true);
-    settle();
+    const element = box.current!;
+    element.scrollTop = element.scrollHeight;
+    look();
   }, [jump]);
   useEffect(() => {
-    const observer = new ResizeObserver(settle);
+    const observer = new ResizeObserver(() => {
+      settle();
+      look();
+    });
     observer.observe(box.current!);
     return () => observer.disconnect();
   }, []);

@@ -66,13 +66,13 @@ export function remember(identity: Identity | undefined): void {
 }
 
 export function begin({ user, token }: Identity): Session {
+  const frames = new Frames();
   const client = new Roomlog(location.origin, {
     token: token ?? (async () => (await devToken(user)) ?? Promise.reject(new Error("the server gives no tokens any more"))),
     // MessagePack is smaller; this can be read in the drawer.
     encoding: "json",
+    WebSocket: frames.Socket,
     outbox: { store: indexedDbOutbox(`roomlog ${user}`) },
   });
-  const frames = new Frames();
-  client.on("frame", (wire) => frames.add(wire));
   return { user, ...(token !== undefined && { token }), client, places: new Places(user), frames };
 }

@@ -12,7 +12,13 @@ let server: Server;
 beforeAll(async () => {
   [browser, server] = await Promise.all([startChromium(), Server.startForDevelopment()]);
 });
-afterEach(async () => expect(await endAll(), "what the browser complained of, the page's policy among it").toEqual([]));
+/** Those of single tests, which end however the tests do. */
+const others: Server[] = [];
+afterEach(async () => {
+  const complaints = await endAll();
+  for (const other of others.splice(0)) await other.end();
+  expect(complaints, "what the browser complained of, the page's policy among it").toEqual([]);
+});
 afterAll(async () => {
   await browser?.close();
   await server?.end();
@@ -71,8 +77,7 @@ describe("two people", () => {
     await ann.write("ann, without a server");
     await server.startNode();
     await until("all is sent", async () => (await ann.at(".message[data-state=sent]").count()) === 5);
-    bob.network.goOnline();
-    await bob.at(".banner").getByText("Try now").click();
+    await bob.comeBack();
 
     await until("both show the same", async () => {
       const [hers, his] = [await ann.shown(), await bob.shown()];
@@ -176,6 +181,7 @@ describe("a reader", () => {
 
   it("is told where messages are gone", async () => {
     const managed = await Server.start({}, "--dev");
+    others.push(managed);
     const ids = [];
     for (const text of ["one", "two", "three"]) ids.push(await publish("bob", "gone", { text }, "message", managed));
     const manager = { authorization: `Bearer ${token("boss", { rooms: { "*": ["manage"] } })}` };
@@ -183,7 +189,6 @@ describe("a reader", () => {
     const ann = await Person.in(browser, managed, "ann", "gone");
     await ann.shows("three");
     expect(await ann.at(".gap").textContent()).toBe("1 message is no longer here: too old for this room, or deleted.");
-    await managed.end();
   });
 
   it("finds the way by keyboard, and sees where something is unread", async () => {
@@ -224,6 +229,7 @@ describe("a reader", () => {
 describe("without --dev", () => {
   it("the page takes a token, says what is refused, and lets one try again", async () => {
     const strict = await Server.start();
+    others.push(strict);
     const ann = await Person.arrive(browser, strict);
     await ann.visit("readable");
     const enter = async (text: string): Promise<void> => {
@@ -246,6 +252,5 @@ describe("without --dev", () => {
     await ann.page.fill("[name=room]", "secret");
     await ann.page.press("[name=room]", "Enter");
     await until("it may not", async () => (await ann.at(".banner").textContent())?.includes("ended for you"));
-    await strict.end();
   });
 });

@@ -86,8 +86,7 @@ describe.each(LOOKS)("%s", (name, options) => {
     for (const text of ["1", "2"]) await say("mira", text, "releases");
     await ann.write("Sure, send them over when they are ready");
     await look(ann, "offline");
-    ann.network.goOnline();
-    await ann.at(".banner").getByText("Try now").click();
+    await ann.comeBack();
     await ann.at(".new").waitFor();
     await until("all is sent", async () => (await ann.at(".message[data-state=sending]").count()) === 0);
     await say("mira", "Perfect.", room);
@@ -103,7 +102,11 @@ describe.each(LOOKS)("%s", (name, options) => {
       await ann.page.mouse.click(380, 400);
     }
     await ann.page.locator(".chat:not([hidden]) header [aria-pressed]").click();
-    await ann.page.locator(".frames [data-op=message] summary").last().click();
+    // The newest may come while it is pointed at.
+    await until("one is open", async () => {
+      await ann.page.locator(".frames [data-op=message] summary").last().click();
+      return (await ann.page.locator(".frames [open] pre").count()) > 0;
+    });
     await look(ann, "protocol");
     expect(violations).toEqual([]);
   });

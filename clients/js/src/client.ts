@@ -1,6 +1,6 @@
 // The client: one connection, the rooms on it, and the outbox. What applications begin with.
 import { Connection } from "./connection.js";
-import type { ConnectionState, Timing, Wire } from "./connection.js";
+import type { ConnectionState, Timing } from "./connection.js";
 import { Emitter } from "./emitter.js";
 import { RoomlogError } from "./errors.js";
 import { Outbox } from "./outbox.js";
@@ -49,8 +49,6 @@ export interface RoomlogEvents {
   error: RoomlogError;
   /** A message of this client changed its state. */
   publication: Publication;
-  /** A frame went out, or came in: for those who want to see the protocol. `connect` and `auth` hold the token. */
-  frame: Wire;
 }
 
 const TIMING: Timing = { backoffMin: 500, backoffMax: 20_000, connect: 10_000, probe: 2_000 };
@@ -116,7 +114,6 @@ export class Roomlog extends Emitter<RoomlogEvents> {
       if (state === "closed") this.#outbox.close(this.#connection.reason);
       this.emit("state", state);
     });
-    this.#connection.on("wire", (wire) => this.emit("frame", wire));
     this.#connection.on("error", (error) => this.emit("error", error));
     this.#listen();
   }

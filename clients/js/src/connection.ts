@@ -32,13 +32,8 @@ export interface ConnectionEvents {
   /** No longer. */
   down: void;
   frame: ServerFrame;
-  /** Every frame, in both directions. */
-  wire: Wire;
   error: RoomlogError;
 }
-
-/** A frame on its way: what a page that shows the protocol needs. */
-export type Wire = { sent: true; frame: ClientFrame } | { sent: false; frame: ServerFrame };
 
 type Timer = "dial" | "connect" | "live" | "probe" | "renew";
 
@@ -75,8 +70,8 @@ export class Connection extends Emitter<ConnectionEvents> {
   #dialedAt = 0;
   #openedAt = 0;
   #heardAt = 0;
-  /** The last token that the server took. */
-  #accepted: string | undefined;
+  /** Whether the server took a token, and has refused none since. */
+  #welcome = false;
   #pingMs = 25_000;
   #retryAfterMs: number | undefined;
   #reference = 0;
@@ -127,19 +122,14 @@ export class Connection extends Emitter<ConnectionEvents> {
 
   /** Sends a frame if there is a connection. Nobody waits for an answer. */
   tell(frame: ClientFrame): void {
-    if (this.state === "open") this.#send(frame);
-  }
-
-  #send(frame: ClientFrame): void {
-    this.#transport!.send(frame);
-    this.emit("wire", { sent: true, frame });
+    if (this.state === "open") this.#transport!.send(frame);
   }
 
   #put(frame: ClientFrame, answer: Answer): void {
     const ref = ++this.#reference;
     this.#answers.set(ref, answer);
     try {
-      this.#send({ ...frame, ref });
+      this.#transport!.send({ ...frame, ref });
     } catch (error) {
       this.#answers.delete(ref);
       answer(wrap(error, "bad_request", "the frame cannot be sent"));
@@ -170,7 +160,7 @@ export class Connection extends Emitter<ConnectionEvents> {
       frames: (frames) => {
         for (const frame of frames) if (dialed === this.#dialed) this.#received(frame);
       },
-      closed: (closed) => void (dialed === this.#dialed && this.#ended(closed, token)),
+      closed: (closed) => void (dialed === this.#dialed && this.#ended(closed)),
     };
     this.#set("connect", this.timing.connect, () => this.#ended({ message: "not connected in time", blocked: true }));
     const kind = (this.transportKind = this.kinds[this.#kind]!);
@@ -192,7 +182,8 @@ export class Connection extends Emitter<ConnectionEvents> {
       if (ok instanceof RoomlogError) return void (ok.code === "disconnected" || this.emit("error", ok));
       this.#clear("connect");
       this.user = ok["user"] as string;
-      this.#accepted = token;
+      // Over HTTP it has said nothing yet.
+      this.#welcome = this.transportKind === "websocket";
       this.#pingMs = ((ok["ping"] as number | undefined) ?? 25) * 1000;
       const limit = ok["max_message"] as number | undefined;
       if (limit) this.#transport!.limit = limit * 16;
@@ -206,7 +197,6 @@ export class Connection extends Emitter<ConnectionEvents> {
   }
 
   #received(frame: ServerFrame): void {
-    this.emit("wire", { sent: false, frame });
     if (frame.op === "ok" || frame.op === "error") {
       const answer = frame.ref === undefined ? undefined : this.#answers.get(frame.ref);
       if (answer) this.#answers.delete(frame.ref!);
@@ -219,9 +209,9 @@ export class Connection extends Emitter<ConnectionEvents> {
   }
 
   /** The transport ended, or must. */
-  #ended(closed: Closed, token?: string): void {
-    // A token that was good, and is none any more though its time is not over: the server's keys have changed.
-    if (closed.code === 4501 && this.tokens.renewable && token === this.#accepted) closed = { ...closed, code: 4001 };
+  #ended(closed: Closed): void {
+    // What was good is refused, though its time is not over: the server's keys have changed. Once, since the next may not be good either.
+    if (closed.code === 4501 && this.#welcome && this.tokens.renewable) closed.code = 4001;
     const wasOpen = this.state === "open";
     const steady = wasOpen && Date.now() - this.#openedAt >= STEADY_MS;
     if (steady) this.#attempts = 0;
@@ -230,7 +220,7 @@ export class Connection extends Emitter<ConnectionEvents> {
       return this.#finish(new RoomlogError(code, closed.message || `the server closed with ${closed.code}`));
     }
     if (closed.code === 4001) {
-      this.#accepted = undefined;
+      this.#welcome = false;
       try {
         this.tokens.spent();
       } catch (error) {
@@ -325,7 +315,7 @@ export class Connection extends Emitter<ConnectionEvents> {
   }
 
   #probe(within: number): void {
-    this.#send({ op: "ping" });
+    this.#transport!.send({ op: "ping" });
     this.#set("probe", within, () => {
       this.#attempts = 0;
       void this.#dial();
@@ -351,7 +341,6 @@ export class Connection extends Emitter<ConnectionEvents> {
       const token = await this.tokens.renew();
       if (dialed !== this.#dialed) return;
       await this.request({ op: "auth", token });
-      this.#accepted = token;
       if (this.tokens.renewAt <= had) failed = new RoomlogError("application", "the renewed token is no newer");
     } catch (error) {
       failed = error as RoomlogError;

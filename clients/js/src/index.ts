@@ -1,7 +1,7 @@
 // What the package gives.
 export { Roomlog } from "./client.js";
 export type { RoomlogEvents, RoomlogOptions } from "./client.js";
-export type { ConnectionState, Timing, Wire } from "./connection.js";
+export type { ConnectionState, Timing } from "./connection.js";
 export type { Data } from "./data.js";
 export type { Off } from "./emitter.js";
 export { RoomlogError } from "./errors.js";

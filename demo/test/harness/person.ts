@@ -62,6 +62,15 @@ export class Person {
     await this.at("textarea").press("Enter");
   }
 
+  /** The network is back, and the page is told to try now, unless it found out by itself. */
+  async comeBack(): Promise<void> {
+    this.network.goOnline();
+    await until("the connection is back", async () => {
+      await this.at(".banner button").click({ timeout: 500 }).catch(() => {});
+      return (await this.at(".banner").count()) === 0;
+    });
+  }
+
   /** The messages that are shown: id, sender's side, text. */
   shown = (): Promise<string[]> =>
     this.at(".message").evaluateAll((rows) => rows.map((row) => `${(row as HTMLElement).dataset["id"]} ${row.querySelector(".bubble")!.textContent}`));
