@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::auth::{Claims, Revocations};
-use crate::hub::outbox::Outbox;
+use crate::hub::outbox::{Outbox, Writes};
 use crate::protocol::frame::Frame;
 use crate::protocol::{CloseCode, Encoding, encode, wire};
 use crate::telemetry::{Metrics, Transport};
@@ -124,7 +124,7 @@ impl Connection {
         self.outbox.close();
     }
 
-    fn sweep(&self, now: u64, metrics: &Metrics) {
+    fn sweep(&self, now: u64, metrics: &Metrics, writes: &mut Writes) {
         let expires = self.claims.read().as_ref().map(|claims| claims.expires.saturating_mul(1000));
         let clock = Clock {
             now,
@@ -138,7 +138,7 @@ impl Connection {
             Due::Nothing => {}
             Due::Ping => {
                 self.pinged.store(now, Ordering::Relaxed);
-                self.outbox.push(wire::ping());
+                writes.push(&self.outbox, wire::ping());
             }
             Due::Close(code) => self.close(code, None, metrics),
         }
@@ -259,7 +259,9 @@ impl Registry {
                 _ = ticks.tick() => {}
             }
             let now = now_ms();
-            self.all().iter().for_each(|connection| connection.sweep(now, &self.metrics));
+            // Many may be due at once, after a storm: their pings are shared among tasks.
+            let mut writes = Writes::default();
+            self.all().iter().for_each(|connection| connection.sweep(now, &self.metrics, &mut writes));
         }
     }
 
