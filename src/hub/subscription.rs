@@ -101,12 +101,12 @@ impl Form {
     }
 }
 
-/// A durable subscription as its connection holds it.
+/// A durable subscription as a connection holds it, from one subscribe to what ends that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holding {
     /// The subscription.
     pub group: Group,
-    /// This connection, as `<node>/<session>`.
+    /// Who holds it, as `<node>/<session>/<which of that connection's subscribes>`.
     pub holder: String,
 }
 

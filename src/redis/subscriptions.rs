@@ -60,7 +60,7 @@ pub struct Stored {
     pub position: MessageId,
     /// When it was last used, in Unix ms of Redis's clock.
     pub used: u64,
-    /// Which connection of which node holds it, as `<node>/<session>`.
+    /// Who holds it, as `<node>/<session>/<number>`.
     pub holder: Option<String>,
     /// The value as stored, to delete it only if it is still the same.
     value: String,
@@ -88,7 +88,7 @@ pub struct Ack {
     pub room: RoomName,
     /// Which durable subscription.
     pub group: Group,
-    /// By which connection.
+    /// By whom.
     pub holder: String,
     /// All up to and including this is handled.
     pub id: MessageId,

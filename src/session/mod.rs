@@ -46,6 +46,8 @@ pub struct Session {
     /// The token that came with the upgrade.
     offered: Option<String>,
     subscriptions: HashMap<RoomName, Arc<Subscription>>,
+    /// How many subscriptions were asked for.
+    holdings: u64,
     in_flight: Arc<InFlight>,
     rate: Rate,
 }
@@ -85,6 +87,7 @@ impl Session {
             encoding,
             offered,
             subscriptions: HashMap::new(),
+            holdings: 0,
         }
     }
 

@@ -35,8 +35,10 @@ impl Session {
         let hold = hub.hold(&room).await?;
         let holding = durable.map(|name| Holding {
             group: Group::new(&claims.user, &name),
-            holder: format!("{}/{}", self.node.id, self.connection.id),
+            // Numbered, so that a late word of this connection's former ones is not taken for one of this.
+            holder: format!("{}/{}/{}", self.node.id, self.connection.id, self.holdings),
         });
+        self.holdings += 1;
         let subscription = Arc::new(Subscription::new(
             room.clone(),
             self.connection.id,

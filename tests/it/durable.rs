@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Redis, Reply, Rest, Server, admin, eventually, everything, id_of, ids, seqs};
+use crate::harness::{
+    Client, Redis, Reply, Rest, Server, admin, eventually, everything, id_of, ids, seqs, to_msgpack,
+};
 
 /// A server and a room with so many messages; their ids.
 async fn room_with(count: usize) -> (Redis, Server, Vec<String>) {
@@ -174,6 +176,28 @@ async fn forgetting_deletes_the_position() {
     assert_eq!(group(&redis, "bob/phone"), None);
     client.subscribe("room", durable()).await;
     assert_eq!(client.until("live").await, Vec::<Value>::new(), "it starts anew");
+}
+
+#[tokio::test]
+async fn a_late_word_of_an_earlier_subscription_ends_no_later_one() {
+    let (redis, server, _ids) = room_with(1).await;
+    let mut client = Client::connect(&server, &everything("bob")).await;
+    client.subscribe("room", durable()).await;
+    client.until("live").await;
+    let stored = redis.ask(&["HGET", "rl:{room}:subs", "bob/phone"]).text();
+    let holder = stored.rsplit(' ').next().unwrap();
+    client.ok(json!({ "op": "unsubscribe", "room": "room", "forget": true })).await;
+    client.subscribe("room", durable()).await;
+    client.until("live").await;
+
+    // The bell may ring late: that the earlier one was deleted, or taken over.
+    for word in ["f", "t"] {
+        let late = to_msgpack(&json!([word, "bob/phone", holder]));
+        redis.ask(&[b"SPUBLISH", &b"rl:{room}:bell"[..], &late]);
+    }
+    let mut writer = Client::connect(&server, &everything("ann")).await;
+    let id = writer.publish("room", json!("still here?")).await;
+    assert_eq!(id_of(&client.expect("message").await), id);
 }
 
 #[tokio::test]

@@ -194,13 +194,17 @@ impl Client {
 
     /// The frames up to the first one with this `op`, without it.
     pub async fn until(&mut self, op: &str) -> Vec<Value> {
-        let mut frames = Vec::new();
+        let mut seen = 0;
         loop {
-            let frame = self.next().await;
-            if frame["op"] == op {
-                return frames;
+            // They stay in the queue, so that one who waits in vain says what came instead.
+            while self.frames.len() <= seen {
+                self.more().await;
             }
-            frames.push(frame);
+            if self.frames[seen]["op"] == op {
+                let frames = self.frames.drain(..=seen);
+                return frames.take(seen).collect();
+            }
+            seen += 1;
         }
     }
 
