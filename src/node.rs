@@ -21,6 +21,7 @@ use crate::redis::embedded::{Embedded, EmbeddedError, EmbeddedOptions};
 use crate::redis::{Bell, BellEvent, ConnectError, Ear, Ring, Store, StoreOptions};
 use crate::session::acks::Acks;
 use crate::session::held::Held;
+use crate::session::rate::Rates;
 use crate::session::registry::Registry;
 use crate::telemetry::{Metrics, Traces};
 use crate::time::now_s;
@@ -79,6 +80,8 @@ pub struct Node {
     pub acks: Arc<Acks>,
     /// The durable subscriptions of this node's connections.
     pub held: Held,
+    /// How fast users may send signals who have no connection.
+    pub rates: Rates,
     /// This node's connections.
     pub registry: Arc<Registry>,
     /// What it counts.
@@ -157,6 +160,7 @@ impl Node {
         let node = Arc::new(Self {
             id,
             canary: Arc::new(canary),
+            rates: Rates::new(config.limits.publish_rate),
             config,
             store,
             hub,

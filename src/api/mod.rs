@@ -6,6 +6,8 @@ mod operations;
 pub mod problem;
 mod request_id;
 mod rooms;
+mod signals;
+mod subscriptions;
 
 use std::sync::Arc;
 
@@ -60,8 +62,10 @@ fn routes() -> OpenApiRouter<Arc<Node>> {
         .routes(routes!(messages::publish_batch))
         .routes(routes!(rooms::list))
         .routes(routes!(rooms::describe, rooms::delete))
-        .routes(routes!(rooms::subscriptions))
-        .routes(routes!(rooms::delete_subscription))
+        .routes(routes!(subscriptions::list, subscriptions::take))
+        .routes(routes!(subscriptions::delete))
+        .routes(routes!(subscriptions::acknowledge))
+        .routes(routes!(signals::send))
         .routes(routes!(operations::revoke))
         .routes(routes!(operations::health))
         .routes(routes!(operations::ready))
@@ -106,7 +110,7 @@ mod tests {
     use super::*;
 
     /// The protocol's table of requests.
-    const REQUESTS: [(&str, &str); 16] = [
+    const REQUESTS: [(&str, &str); 19] = [
         ("get", "/v1/ws"),
         ("post", "/v1/rooms/{room}/messages"),
         ("post", "/v1/messages"),
@@ -114,7 +118,10 @@ mod tests {
         ("get", "/v1/rooms/{room}/events"),
         ("get", "/v1/rooms/{room}"),
         ("get", "/v1/rooms/{room}/subscriptions"),
+        ("post", "/v1/rooms/{room}/subscriptions"),
         ("delete", "/v1/rooms/{room}/subscriptions/{user}/{name}"),
+        ("post", "/v1/rooms/{room}/acks"),
+        ("post", "/v1/rooms/{room}/signals"),
         ("delete", "/v1/rooms/{room}/messages/{id}"),
         ("delete", "/v1/rooms/{room}"),
         ("get", "/v1/rooms"),

@@ -1,6 +1,6 @@
-//! Rooms over REST: what there is to know of one, its durable subscriptions, listing, deleting.
+//! Rooms over REST: what there is to know of one, listing, deleting.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -9,7 +9,7 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Accept, Bearer, Query, Room, Subscription};
+use super::extract::{Accept, Bearer, Query, Room};
 use super::problem::{Problem, ProblemBody};
 use crate::auth::Permission;
 use crate::node::Node;
@@ -23,7 +23,7 @@ const ROOMS: usize = 100;
 const SCANS: usize = 50;
 
 /// Who may know of a room's state: those who read it, and those who manage it.
-const KNOW: [Permission; 2] = [Permission::Read, Permission::Manage];
+pub(super) const KNOW: [Permission; 2] = [Permission::Read, Permission::Manage];
 
 /// A room.
 #[derive(Debug, Serialize, ToSchema)]
@@ -45,22 +45,6 @@ pub struct RoomInfo {
     subscribers: usize,
     /// Durable subscriptions.
     subscriptions: usize,
-}
-
-/// A durable subscription.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct SubscriptionInfo {
-    /// Whose.
-    user: String,
-    /// Its name.
-    name: String,
-    /// All up to here is acknowledged.
-    #[schema(value_type = String)]
-    position: MessageId,
-    /// Messages that are not.
-    lag: u64,
-    /// Whether a connection holds it now.
-    connected: bool,
 }
 
 /// Some of the rooms.
@@ -114,73 +98,6 @@ pub async fn describe(
         subscriptions,
     };
     Ok(accept.reply(StatusCode::OK, &info))
-}
-
-/// Lists a room's durable subscriptions.
-#[utoipa::path(
-    get, path = "/v1/rooms/{room}/subscriptions", tag = "rooms",
-    params(("room" = String, Path, description = "The room's name")),
-    responses(
-        (status = 200, description = "The subscriptions", body = Vec<SubscriptionInfo>),
-        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
-    )
-)]
-pub async fn subscriptions(
-    State(node): State<Arc<Node>>,
-    bearer: Bearer,
-    Room(room): Room,
-    accept: Accept,
-) -> Result<Response, Problem> {
-    bearer.require_any(&room, &KNOW)?;
-    let facts = node.store.facts(&room).await?;
-    let stored = node.store.subscriptions(&room).await?;
-    let mut alive: HashMap<&str, bool> = HashMap::new();
-    for holder in stored.iter().filter_map(|stored| stored.node()) {
-        if !alive.contains_key(holder) {
-            alive.insert(holder, node.store.is_alive(holder).await?);
-        }
-    }
-    let infos: Vec<SubscriptionInfo> = stored
-        .iter()
-        .map(|stored| {
-            let (user, name) = stored.group.parts();
-            SubscriptionInfo {
-                user: user.into(),
-                name: name.into(),
-                position: stored.position,
-                lag: facts.after(stored.position),
-                connected: stored.node().is_some_and(|node| alive.get(node) == Some(&true)),
-            }
-        })
-        .collect();
-    Ok(accept.reply(StatusCode::OK, &infos))
-}
-
-/// Deletes a durable subscription and its position.
-#[utoipa::path(
-    delete, path = "/v1/rooms/{room}/subscriptions/{user}/{name}", tag = "rooms",
-    params(
-        ("room" = String, Path, description = "The room's name"),
-        ("user" = String, Path, description = "Whose subscription"),
-        ("name" = String, Path, description = "Its name"),
-    ),
-    responses(
-        (status = 204, description = "Deleted; a connection that held it is told"),
-        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
-    )
-)]
-pub async fn delete_subscription(
-    State(node): State<Arc<Node>>,
-    bearer: Bearer,
-    Room(room): Room,
-    Subscription(group): Subscription,
-) -> Result<StatusCode, Problem> {
-    bearer.require(&room, Permission::Manage)?;
-    if node.store.forget(&room, &group).await? {
-        Ok(StatusCode::NO_CONTENT)
-    } else {
-        Err(Failure::new(ErrorCode::NotFound, "there is no such subscription of this room").into())
-    }
 }
 
 /// Deletes a room with all that belongs to it.

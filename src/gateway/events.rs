@@ -10,15 +10,17 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Deserialize;
 use utoipa::IntoParams;
+use uuid::Uuid;
 
 use crate::api::extract::{Bearer, Query, Room};
 use crate::api::problem::{Problem, ProblemBody};
 use crate::auth::Permission;
 use crate::hub::outbox::Outbox;
-use crate::hub::{Form, Subscription};
+use crate::hub::{Form, Holding, Subscription};
 use crate::node::Node;
 use crate::protocol::decode;
-use crate::protocol::{Encoding, ErrorCode, Failure};
+use crate::protocol::{Encoding, ErrorCode, Failure, UserId};
+use crate::session::durable;
 use crate::session::registry::{Entered, Registry};
 use crate::telemetry::Transport;
 
@@ -36,17 +38,43 @@ pub struct StartQuery {
     last: Option<u64>,
 }
 
+/// What else the stream brings.
+#[derive(Debug, Deserialize, IntoParams)]
+pub struct LiveQuery {
+    /// Whether signals come too.
+    #[serde(default)]
+    signals: bool,
+    /// A UUID of the client's own: signals that are sent with the same one do not come back.
+    session: Option<Uuid>,
+    /// The name of the caller's durable subscription, with `holder`: the stream ends when somebody else takes that.
+    durable: Option<String>,
+    /// As the answer said when the subscription was taken.
+    holder: Option<String>,
+}
+
+impl LiveQuery {
+    /// The durable subscription that the stream is of.
+    fn holding(&self, user: &UserId) -> Result<Option<Holding>, Failure> {
+        match (&self.durable, &self.holder) {
+            (None, None) => Ok(None),
+            (Some(name), Some(holder)) => durable::holding_of(user, &name.parse()?, holder).map(Some),
+            _ => Err(Failure::bad_request("give both `durable` and `holder`, or neither")),
+        }
+    }
+}
+
 /// Streams a room's messages.
 #[utoipa::path(
     get, path = "/v1/rooms/{room}/events", tag = "live",
     params(
         ("room" = String, Path, description = "The room's name"),
         StartQuery,
+        LiveQuery,
         ("Last-Event-ID" = Option<String>, Header, description = "Resumes after this id; goes before `since` and `last`"),
     ),
     responses(
         (status = 200, content_type = "text/event-stream", body = String,
-         description = "`id:` the message's id, `event:` its type, `data:` the message as JSON; `event: gap` where messages are lost"),
+         description = "`id:` the message's id, `event:` its type, `data:` the message as JSON. Without `id:`: `event: gap` where messages are lost, `event: signal`, `event: unsubscribed`"),
         (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
     )
 )]
@@ -55,6 +83,7 @@ pub async fn stream(
     Bearer(claims): Bearer,
     Room(room): Room,
     Query(query): Query<StartQuery>,
+    Query(live): Query<LiveQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     claims.require(&room, Permission::Read)?;
@@ -63,6 +92,7 @@ pub async fn stream(
         Some(id) => decode::start(Some(id), None)?,
         None => decode::start(query.since.as_deref(), query.last)?,
     };
+    let holding = live.holding(&claims.user)?;
     if node.draining.is_cancelled() {
         return Err(Failure::new(ErrorCode::Unavailable, "the server ends").into());
     }
@@ -78,12 +108,20 @@ pub async fn stream(
     let mut stream = Stream { node: node.clone(), connection, subscription: None };
     let hold = node.hub.hold(&room).await?;
     let position = node.hub.position(&hold, start).await?;
-    let id = stream.connection.id;
-    let subscription = Arc::new(Subscription::new(room, id, user, Form::Events, outbox.clone(), None));
+    let session = live.session.unwrap_or(stream.connection.id);
+    let form = Form::Events { signals: live.signals };
+    let subscription = Arc::new(Subscription::new(room, session, user, form, outbox.clone(), holding));
     stream.subscription = Some(subscription.clone());
     // Shows at once that the stream is open, also to proxies that wait for a first byte.
     outbox.push(COMMENT);
     node.hub.enter(&hold, &subscription)?;
+    if let Some(holding) = &subscription.durable {
+        // Asked after it is known here: whoever takes it over the moment after is heard.
+        if !node.store.renew(&hold.name, &holding.group, &holding.holder).await? {
+            return Err(durable::lost().into());
+        }
+        node.held.insert(&hold.name, holding);
+    }
     node.hub.begin(&hold, &subscription, position);
     let body = Body::from_stream(futures_util::stream::unfold(stream, |stream| async move {
         let bytes = stream.next().await?;
@@ -140,6 +178,9 @@ impl Drop for Stream {
     fn drop(&mut self) {
         if let Some(subscription) = &self.subscription {
             self.node.hub.unsubscribe(subscription);
+            if let Some(holding) = &subscription.durable {
+                self.node.held.remove(&subscription.room, holding);
+            }
         }
         self.connection.outbox.abandon();
     }

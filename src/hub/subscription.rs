@@ -19,7 +19,10 @@ pub enum Form {
     /// WebSocket messages in this encoding.
     Frames(Encoding),
     /// Server-Sent Events.
-    Events,
+    Events {
+        /// Whether signals are wanted among them.
+        signals: bool,
+    },
 }
 
 impl Form {
@@ -27,7 +30,7 @@ impl Form {
     pub fn message(self, entry: &Entry) -> Bytes {
         match self {
             Self::Frames(encoding) => entry.encoded(encoding).message().clone(),
-            Self::Events => entry.event().clone(),
+            Self::Events { .. } => entry.event().clone(),
         }
     }
 
@@ -55,7 +58,7 @@ impl Form {
             (Self::Frames(encoding), many) => {
                 Some(encode::join(encoding, many.iter().map(|entry| entry.encoded(encoding).frame())))
             }
-            (Self::Events, many) => {
+            (Self::Events { .. }, many) => {
                 let events: Vec<&[u8]> = many.iter().map(|entry| &entry.event()[..]).collect();
                 Some(events.concat().into())
             }
@@ -71,18 +74,14 @@ impl Form {
     pub fn live(self, room: &RoomName, id: MessageId) -> Bytes {
         match self {
             Self::Frames(encoding) => encode::frame(encoding, &Frame::Live { room, id }),
-            Self::Events => Bytes::from_static(b": live\n\n"),
+            Self::Events { .. } => Bytes::from_static(b": live\n\n"),
         }
     }
 
-    /// A signal, where the form has it.
+    /// A signal, where it is wanted.
     pub fn signal(self, room: &RoomName, from: &UserId, kind: &str, data: &Data) -> Option<Bytes> {
-        match self {
-            Self::Frames(encoding) => {
-                Some(encode::frame(encoding, &Frame::Signal { room, from: from.as_str(), kind, data }))
-            }
-            Self::Events => None,
-        }
+        let wanted = self != Self::Events { signals: false };
+        wanted.then(|| self.frame("signal", &Frame::Signal { room, from: from.as_str(), kind, data }))
     }
 
     /// `unsubscribed`.
@@ -93,7 +92,7 @@ impl Form {
     fn frame(self, event: &str, frame: &Frame<'_>) -> Bytes {
         match self {
             Self::Frames(encoding) => encode::frame(encoding, frame),
-            Self::Events => {
+            Self::Events { .. } => {
                 let data = serde_json::to_string(frame).unwrap_or_default();
                 format!("event: {event}\ndata: {data}\n\n").into()
             }
@@ -101,12 +100,12 @@ impl Form {
     }
 }
 
-/// A durable subscription as a connection holds it, from one subscribe to what ends that.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A durable subscription as somebody holds it, from one subscribe to what ends that.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Holding {
     /// The subscription.
     pub group: Group,
-    /// Who holds it, as `<node>/<session>/<which of that connection's subscribes>`.
+    /// Who holds it: `<node>/<session>/<which of that connection's subscribes>`, or a UUID where there is no connection.
     pub holder: String,
 }
 
@@ -115,7 +114,7 @@ pub struct Holding {
 pub struct Subscription {
     /// The room.
     pub room: RoomName,
-    /// The connection's session.
+    /// The session that it is of: what that one signals does not come back.
     pub session: Uuid,
     /// Its user.
     pub user: UserId,

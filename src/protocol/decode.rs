@@ -13,7 +13,9 @@ use super::Encoding;
 use super::codes::{ErrorCode, Failure};
 use super::data::Data;
 use super::ids::{InvalidId, RoomName};
-use super::request::{DEFAULT_TYPE, Draft, HISTORY_LIMIT, MAX_LAST, MAX_TYPE, Range, Request, Start};
+use super::request::{
+    DEFAULT_TYPE, Draft, HISTORY_LIMIT, MAX_LAST, MAX_TYPE, Range, Request, SignalDraft, Start,
+};
 
 /// One frame of a client: what it asks, or why it cannot be done, and how to address the answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,10 +51,26 @@ pub fn decode(encoding: Encoding, payload: &Bytes) -> Result<Vec<Incoming>, Unde
 /// # Errors
 /// `bad_request`, naming the field.
 pub fn draft(encoding: Encoding, body: &Bytes) -> Result<Draft, Failure> {
+    one(encoding, body, |fields| fields.draft())
+}
+
+/// Decodes a signal: a map with the fields of a `signal` frame.
+///
+/// # Errors
+/// `bad_request`, naming the field.
+pub fn signal(encoding: Encoding, body: &Bytes) -> Result<SignalDraft, Failure> {
+    one(encoding, body, |fields| fields.signal())
+}
+
+fn one<T>(
+    encoding: Encoding,
+    body: &Bytes,
+    read: impl FnOnce(&Fields<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     if let Ok(Maps { array: false, maps }) = maps(encoding, body)
         && let [Some(fields)] = &maps[..]
     {
-        return fields.draft();
+        return read(fields);
     }
     Err(Failure::bad_request("the body must be one map with a field `data`"))
 }
@@ -116,12 +134,7 @@ impl Fields<'_> {
             "publish" => Request::Publish { room: self.room()?, message: self.draft()? },
             "ack" => Request::Ack { room: self.room()?, id: parsed("id", &self.id)? },
             "history" => Request::History { room: self.room()?, range: self.range()?, limit: self.limit()? },
-            "signal" => Request::Signal {
-                room: self.room()?,
-                kind: message_type(required("type", &self.kind, Field::text, TEXT)?)?,
-                data: self.data()?,
-                to: optional_parsed("to", &self.to)?,
-            },
+            "signal" => Request::Signal { room: self.room()?, signal: self.signal()? },
             "auth" => Request::Auth { token: required("token", &self.token, Field::text, TEXT)? },
             "ping" => Request::Ping,
             _ => {
@@ -152,6 +165,14 @@ impl Fields<'_> {
             key: key.map_or_else(|| Ok(Uuid::new_v4()), |text| message_key(&text))?,
             kind: kind.map_or_else(|| Ok(DEFAULT_TYPE.into()), message_type)?,
             data: self.data()?,
+        })
+    }
+
+    fn signal(&self) -> Result<SignalDraft, Failure> {
+        Ok(SignalDraft {
+            kind: message_type(required("type", &self.kind, Field::text, TEXT)?)?,
+            data: self.data()?,
+            to: optional_parsed("to", &self.to)?,
         })
     }
 

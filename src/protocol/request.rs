@@ -68,12 +68,8 @@ pub enum Request {
     Signal {
         /// In which room.
         room: RoomName,
-        /// What kind of signal.
-        kind: String,
-        /// Its content.
-        data: Data,
-        /// The one user who shall get it; `None` means all.
-        to: Option<UserId>,
+        /// The signal.
+        signal: SignalDraft,
     },
     /// Renews the connection's token.
     Auth {
@@ -103,6 +99,17 @@ impl Draft {
         self.key = key;
         self.new_key = false;
     }
+}
+
+/// A signal before it is known who sends it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SignalDraft {
+    /// `type` on the wire.
+    pub kind: String,
+    /// The content.
+    pub data: Data,
+    /// The one user who shall get it; `None` means all.
+    pub to: Option<UserId>,
 }
 
 /// Where a subscription starts.

@@ -60,7 +60,7 @@ pub struct Stored {
     pub position: MessageId,
     /// When it was last used, in Unix ms of Redis's clock.
     pub used: u64,
-    /// Who holds it, as `<node>/<session>/<number>`.
+    /// Who holds it: a connection, as `<node>/<session>/<number>`, or a client without one, by a name that has no node.
     pub holder: Option<String>,
     /// The value as stored, to delete it only if it is still the same.
     value: String,
@@ -95,7 +95,7 @@ pub struct Ack {
 }
 
 impl Store {
-    /// Makes a connection the holder of a durable subscription, which is created where it is new. Whoever held it is told
+    /// Makes somebody the holder of a durable subscription, which is created where it is new. Whoever held it is told
     /// through the bell. Returns its position and the room's newest id.
     ///
     /// # Errors
@@ -166,14 +166,14 @@ impl Store {
     /// # Errors
     /// If Redis cannot be reached.
     pub async fn detach(&self, room: &RoomName, group: &Group, holder: &str) -> Result<(), Unavailable> {
-        self.touch(room, group, holder, "detach").await
+        self.touch(room, group, holder, "detach").await.map(drop)
     }
 
-    /// Notes that a durable subscription is in use, if this connection still holds it.
+    /// Notes that a durable subscription is in use, if this holder still has it. Whether it has.
     ///
     /// # Errors
     /// If Redis cannot be reached.
-    pub async fn renew(&self, room: &RoomName, group: &Group, holder: &str) -> Result<(), Unavailable> {
+    pub async fn renew(&self, room: &RoomName, group: &Group, holder: &str) -> Result<bool, Unavailable> {
         self.touch(room, group, holder, "renew").await
     }
 
@@ -183,10 +183,10 @@ impl Store {
         group: &Group,
         holder: &str,
         function: &str,
-    ) -> Result<(), Unavailable> {
+    ) -> Result<bool, Unavailable> {
         let args = [group.as_str(), holder].map(Value::from);
         let command = self.function(RedisCall::Attach, function, &[self.keys.subs(room)], args);
-        self.run_one(room, command).await.map(drop)
+        Ok(self.run_one(room, command).await?.as_u64() == Some(1))
     }
 
     /// Deletes a durable subscription and its position; the connection that holds it is told through the bell. Whether

@@ -13,7 +13,7 @@ use crate::hub::{Holding, Hub, Subscription};
 use crate::log::Unavailable;
 use crate::protocol::frame::Ended;
 use crate::protocol::{MessageId, RoomName};
-use crate::redis::{Ack, Group, Store};
+use crate::redis::{Ack, Store};
 use crate::telemetry::Metrics;
 
 /// Least time between two writes of a room's positions.
@@ -25,13 +25,14 @@ const INTERVAL_AWAITED: Duration = Duration::from_millis(250);
 /// How often what has become due is looked for.
 const TICK: Duration = Duration::from_millis(25);
 
-/// Told whether the position is written. Must not block.
-pub type Written = Box<dyn FnOnce(Result<(), Unavailable>) + Send>;
+/// Told whether the position is written, or `false` if another client holds the subscription. Must not block.
+pub type Written = Box<dyn FnOnce(Result<bool, Unavailable>) + Send>;
 
-/// What waits to be written of one subscription.
+/// What waits to be written of one holder of a subscription.
 struct Pending {
-    subscription: Arc<Subscription>,
-    holding: Holding,
+    room: RoomName,
+    /// Of the connection that is told if another client holds it. Over HTTP there is none.
+    subscription: Option<Arc<Subscription>>,
     id: MessageId,
     waiting: Vec<Written>,
 }
@@ -39,7 +40,8 @@ struct Pending {
 /// A room.
 #[derive(Default)]
 struct Slot {
-    pending: HashMap<Group, Pending>,
+    /// By holder: what one says who has lost the subscription must not stand in for the word of who has it.
+    pending: HashMap<Holding, Pending>,
     written: Option<Instant>,
 }
 
@@ -77,51 +79,52 @@ impl Acks {
         acks
     }
 
-    /// Notes that a durable subscription has handled all up to an id.
+    /// Notes that a durable subscription, and the connection it is of, have handled all up to an id.
     pub fn note(
         &self,
-        subscription: &Arc<Subscription>,
+        room: &RoomName,
         holding: &Holding,
+        subscription: Option<&Arc<Subscription>>,
         id: MessageId,
         written: Option<Written>,
     ) {
         self.metrics.acks.increment(1);
-        self.remember(subscription, holding, id, written);
+        self.remember(room, holding, subscription, id, written);
         self.wake.notify_one();
     }
 
     fn remember(
         &self,
-        subscription: &Arc<Subscription>,
+        room: &RoomName,
         holding: &Holding,
+        subscription: Option<&Arc<Subscription>>,
         id: MessageId,
         written: Option<Written>,
     ) {
         let mut slots = self.slots.lock();
-        let slot = slots.entry(subscription.room.clone()).or_default();
-        match slot.pending.get_mut(&holding.group) {
-            Some(pending) if pending.holding == *holding => {
+        let slot = slots.entry(room.clone()).or_default();
+        match slot.pending.get_mut(holding) {
+            Some(pending) => {
                 pending.id = pending.id.max(id);
                 pending.waiting.extend(written);
             }
-            _ => {
-                let (subscription, holding) = (subscription.clone(), holding.clone());
-                let group = holding.group.clone();
-                let waiting = written.into_iter().collect();
-                slot.pending.insert(group, Pending { subscription, holding, id, waiting });
+            None => {
+                let pending = Pending {
+                    room: room.clone(),
+                    subscription: subscription.cloned(),
+                    id,
+                    waiting: written.into_iter().collect(),
+                };
+                slot.pending.insert(holding.clone(), pending);
             }
         }
     }
 
     /// Writes now what is noted of a subscription.
-    pub async fn flush(&self, subscription: &Subscription, holding: &Holding) {
+    pub async fn flush(&self, room: &RoomName, holding: &Holding) {
         let pending = {
             let mut slots = self.slots.lock();
-            slots.get_mut(&subscription.room).and_then(|slot| {
-                let held =
-                    slot.pending.get(&holding.group).is_some_and(|pending| pending.holding == *holding);
-                if held { slot.pending.remove(&holding.group) } else { None }
-            })
+            slots.get_mut(room).and_then(|slot| slot.pending.remove_entry(holding))
         };
         if let Some(pending) = pending {
             self.write(vec![pending]).await;
@@ -147,11 +150,11 @@ impl Acks {
         }
     }
 
-    fn take_due(&self) -> Vec<Pending> {
+    fn take_due(&self) -> Vec<(Holding, Pending)> {
         let mut due = Vec::new();
         self.slots.lock().retain(|_, slot| {
             if slot.is_due() {
-                due.extend(slot.pending.drain().map(|(_, pending)| pending));
+                due.extend(slot.pending.drain());
                 slot.written = Some(Instant::now());
             }
             !slot.pending.is_empty() || slot.was_written_within(INTERVAL)
@@ -159,31 +162,31 @@ impl Acks {
         due
     }
 
-    async fn write(&self, pending: Vec<Pending>) {
+    async fn write(&self, pending: Vec<(Holding, Pending)>) {
         let acks: Vec<Ack> = pending
             .iter()
-            .map(|pending| Ack {
-                room: pending.subscription.room.clone(),
-                group: pending.holding.group.clone(),
-                holder: pending.holding.holder.clone(),
+            .map(|(holding, pending)| Ack {
+                room: pending.room.clone(),
+                group: holding.group.clone(),
+                holder: holding.holder.clone(),
                 id: pending.id,
             })
             .collect();
         let outcomes = self.store.acknowledge(&acks).await;
-        for (pending, outcome) in pending.into_iter().zip(outcomes) {
-            let Pending { subscription, holding, id, waiting } = pending;
-            match outcome {
-                Ok(true) => self.metrics.ack_writes.increment(1),
-                // Another connection has it, and the bell's word of that has not come.
-                Ok(false) => self.hub.dismiss(&subscription, Ended::Replaced),
-                Err(Unavailable) if !subscription.has_ended() => {
+        for ((holding, pending), outcome) in pending.into_iter().zip(outcomes) {
+            let Pending { room, subscription, id, waiting } = pending;
+            match (outcome, subscription) {
+                (Ok(true), _) => self.metrics.ack_writes.increment(1),
+                // Another client has it, and the bell's word of that has not come.
+                (Ok(false), Some(subscription)) => self.hub.dismiss(&subscription, Ended::Replaced),
+                (Err(Unavailable), Some(subscription)) if !subscription.has_ended() => {
                     // Whoever asked is told; the position is tried again all the same.
-                    self.remember(&subscription, &holding, id, None);
+                    self.remember(&room, &holding, Some(&subscription), id, None);
                 }
-                Err(Unavailable) => {}
+                (Ok(false) | Err(Unavailable), _) => {}
             }
             for written in waiting {
-                written(outcome.map(drop));
+                written(outcome);
             }
         }
     }

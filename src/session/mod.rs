@@ -4,10 +4,12 @@
 //! order; anything else waits until they have been answered.
 
 pub mod acks;
+pub mod durable;
 pub mod held;
 mod in_flight;
-mod rate;
+pub mod rate;
 pub mod registry;
+pub mod signal;
 mod subscribe;
 
 use std::collections::HashMap;
@@ -29,7 +31,6 @@ use crate::protocol::decode::Incoming;
 use crate::protocol::frame::{Answer, Ended, Frame};
 use crate::protocol::request::{Draft, Request};
 use crate::protocol::{CloseCode, Encoding, ErrorCode, Failure, MessageId, RoomName, encode};
-use crate::redis::Signal;
 use crate::telemetry::Queue;
 
 /// Requests over the rate that are refused before the connection is closed.
@@ -97,7 +98,9 @@ impl Session {
         let Some(claims) = self.connection.claims() else { return Some(incoming) };
         let ready = match &incoming.request {
             Ok(Request::Publish { .. }) => !self.in_flight.is_full(),
-            Ok(Request::Ack { room, id }) => self.in_flight.is_empty() && self.is_known(room, *id),
+            Ok(Request::Ack { room, id }) => {
+                self.in_flight.is_empty() && durable::is_known(&self.node, room, *id)
+            }
             _ => false,
         };
         if !ready || !self.connection.outbox.has_room_now() {
@@ -197,10 +200,7 @@ impl Session {
             }
             Request::Ack { room, id } => {
                 self.holding(&room)?;
-                let rooms = std::slice::from_ref(&room);
-                if !self.is_known(&room, id) && id > self.node.store.heads(rooms).await?[0] {
-                    return Err(Failure::bad_request("`id` is beyond the newest message of the room").into());
-                }
+                durable::check(&self.node, &room, id).await?;
                 self.ack(reference, &room, id)?;
             }
             Request::History { room, range, limit } => {
@@ -208,12 +208,10 @@ impl Session {
                 let page = history::page(&self.node.store, &room, range, limit).await?;
                 self.answer(reference, Answer::History(page));
             }
-            Request::Signal { room, kind, data, to } => {
+            Request::Signal { room, signal } => {
                 claims.require(&room, Permission::Write)?;
                 self.spend_rate()?;
-                self.node.fits(data.as_bytes().len())?;
-                let (session, from) = (self.connection.id, claims.user.clone());
-                self.node.store.signal(&room, &Signal { session, from, kind, data, to }).await?;
+                signal::send(&self.node, &room, self.connection.id, claims, signal).await?;
                 self.answer(reference, Answer::Done {});
             }
             Request::Auth { token } => {
@@ -303,11 +301,6 @@ impl Session {
         Ok(())
     }
 
-    /// Whether this node has seen as much of the room.
-    fn is_known(&self, room: &RoomName, id: MessageId) -> bool {
-        self.node.hub.active(room).is_some_and(|room| id <= room.position())
-    }
-
     /// Takes an acknowledgement of a message that there was.
     fn ack(&self, reference: Option<u64>, room: &RoomName, id: MessageId) -> Result<(), Refusal> {
         let (subscription, holding) = self.holding(room)?;
@@ -316,13 +309,14 @@ impl Session {
             Box::new(move |outcome| {
                 let failure = Failure::unavailable();
                 let frame = match outcome {
-                    Ok(()) => Frame::Ok { reference: Some(reference), answer: Answer::Done {} },
+                    // One that is held by another by now has been told so, and asks for nothing more.
+                    Ok(_) => Frame::Ok { reference: Some(reference), answer: Answer::Done {} },
                     Err(Unavailable) => Frame::error(Some(reference), &failure),
                 };
                 outbox.push(encode::frame(encoding, &frame));
             })
         });
-        self.node.acks.note(subscription, holding, id, written);
+        self.node.acks.note(room, holding, Some(subscription), id, written);
         Ok(())
     }
 
@@ -360,11 +354,7 @@ impl Session {
 
     fn spend_rate(&mut self) -> Result<(), Refusal> {
         let Err(wait) = self.rate.spend(Instant::now()) else { return Ok(()) };
-        let failure = Failure {
-            code: ErrorCode::RateLimited,
-            message: "too many publishes and signals; slow down".into(),
-            retry_after_ms: Some(wait.as_millis().max(1) as u64),
-        };
+        let failure = rate::refusal(wait);
         if self.rate.refused() >= REFUSALS_UNTIL_CLOSE {
             return Err(Refusal::Closes(failure, CloseCode::LimitsIgnored));
         }

@@ -1,6 +1,11 @@
 //! A token bucket: so many a second, and as many at once. Pure.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::protocol::{ErrorCode, Failure, UserId};
 
 /// The rate of one connection.
 #[derive(Debug)]
@@ -40,9 +45,55 @@ impl Rate {
     pub fn refused(&self) -> u32 {
         self.refused
     }
+
+    /// Whether nothing was taken for so long that it is as good as new.
+    fn is_full(&self, now: Instant) -> bool {
+        // Whatever the rate is, it fills up in a second.
+        self.filled.is_none_or(|filled| now.saturating_duration_since(filled) >= Duration::from_secs(1))
+    }
+}
+
+/// The rates of users who come without a connection.
+#[derive(Debug)]
+pub struct Rates {
+    a_second: Option<u32>,
+    users: Mutex<HashMap<UserId, Rate>>,
+}
+
+impl Rates {
+    /// So many a second for each user; `None` for no limit.
+    pub fn new(a_second: Option<u32>) -> Self {
+        Self { a_second, users: Mutex::default() }
+    }
+
+    /// Takes one of a user's.
+    ///
+    /// # Errors
+    /// How long to wait for one.
+    pub fn spend(&self, user: &UserId, now: Instant) -> Result<(), Duration> {
+        if self.a_second.is_none() {
+            return Ok(());
+        }
+        let mut users = self.users.lock();
+        if users.len() == users.capacity() && !users.contains_key(user) {
+            // Before it grows: so it holds no more than twice the users of a second.
+            users.retain(|_, rate| !rate.is_full(now));
+        }
+        users.entry(user.clone()).or_insert_with(|| Rate::new(self.a_second)).spend(now)
+    }
+}
+
+/// What a client is told that has to wait for so long.
+pub fn refusal(wait: Duration) -> Failure {
+    Failure {
+        code: ErrorCode::RateLimited,
+        message: "too many publishes and signals; slow down".into(),
+        retry_after_ms: Some(wait.as_millis().max(1) as u64),
+    }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -58,6 +109,20 @@ mod tests {
         assert_eq!(rate.spend(start + Duration::from_millis(100)), Ok(()));
         assert_eq!(rate.refused(), 0);
         assert!(rate.spend(start + Duration::from_millis(150)).is_err());
+    }
+
+    #[test]
+    fn each_user_has_a_rate_and_who_is_silent_is_forgotten() {
+        let (start, rates) = (Instant::now(), Rates::new(Some(1)));
+        let user = |n: usize| format!("user{n}").parse().unwrap();
+        for n in 0..1000 {
+            assert_eq!(rates.spend(&user(n), start), Ok(()));
+            assert!(rates.spend(&user(n), start).is_err());
+        }
+        for n in 1000..10_000 {
+            assert_eq!(rates.spend(&user(n), start + Duration::from_secs(n as u64)), Ok(()));
+        }
+        assert!(rates.users.lock().len() < 2000);
     }
 
     #[test]

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{Refusal, Session};
+use super::{Refusal, Session, durable};
 use crate::auth::Claims;
 use crate::hub::{Form, Holding, Subscription};
 use crate::log::Unavailable;
 use crate::protocol::frame::{Answer, Frame};
 use crate::protocol::request::Start;
-use crate::protocol::{ErrorCode, Failure, MessageId, RoomName, SubscriptionName};
-use crate::redis::{AttachAt, Group};
+use crate::protocol::{ErrorCode, Failure, RoomName, SubscriptionName};
+use crate::redis::Group;
 
 impl Session {
     /// Answers, and delivers from then on. A subscription that this connection has of the room is replaced.
@@ -51,7 +51,7 @@ impl Session {
         hub.enter(&hold, &subscription)?;
         let attached = match &subscription.durable {
             None => hub.position(&hold, start).await.map(|position| (position, hold.position())),
-            Some(holding) => self.attach(&hold, holding, start).await,
+            Some(holding) => durable::take(&self.node, &hold, holding, start).await,
         };
         let (position, head) = match attached {
             Ok(attached) => attached,
@@ -60,6 +60,9 @@ impl Session {
                 return Err(unavailable.into());
             }
         };
+        if let Some(holding) = &subscription.durable {
+            self.node.held.insert(&room, holding);
+        }
         self.subscriptions.insert(room.clone(), subscription.clone());
         if reference.is_some() {
             let answer = Answer::Subscribed { room, position, head: head.max(hold.position()) };
@@ -67,26 +70,6 @@ impl Session {
         }
         hub.begin(&hold, &subscription, position);
         Ok(())
-    }
-
-    /// Takes a durable subscription, creating it where it is new. Its position, and the room's head.
-    async fn attach(
-        &self,
-        room: &crate::hub::Room,
-        holding: &Holding,
-        start: Option<Start>,
-    ) -> Result<(MessageId, MessageId), Unavailable> {
-        let at = match start {
-            None => AttachAt::Stored,
-            Some(Start::After(id)) => AttachAt::Id(id),
-            Some(Start::New) => AttachAt::New,
-            Some(Start::Oldest) => AttachAt::Oldest,
-            // `last` is for the first use only; later ones go on at the stored position.
-            Some(Start::Last(_)) => AttachAt::StoredOr(self.node.hub.position(room, start).await?),
-        };
-        let attached = self.node.store.attach(&room.name, &holding.group, &holding.holder, at).await?;
-        self.node.held.insert(&room.name, holding);
-        Ok(attached)
     }
 
     pub(super) async fn unsubscribe(&mut self, room: &RoomName, forget: bool) -> Result<(), Refusal> {
@@ -108,7 +91,7 @@ impl Session {
         self.node.hub.unsubscribe(subscription);
         if let Some(holding) = &subscription.durable {
             self.node.held.remove(&subscription.room, holding);
-            self.node.acks.flush(subscription, holding).await;
+            self.node.acks.flush(&subscription.room, holding).await;
             let detached = self.node.store.detach(&subscription.room, &holding.group, &holding.holder).await;
             if detached == Err(Unavailable) {
                 tracing::debug!(session = %self.connection.id, room = %subscription.room, "a durable subscription could not be given up");

@@ -1,5 +1,7 @@
 //! Durable subscriptions: a position that moves only when the client acknowledges, kept in Redis, held by one connection.
 
+mod http;
+
 use std::time::Instant;
 
 use serde_json::{Value, json};

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Redis, Server, everything, token};
+use crate::harness::{Client, Redis, Rest, Server, everything, token};
 
 #[tokio::test]
 async fn a_signal_reaches_the_others_who_are_present_on_all_nodes() {
@@ -81,4 +81,78 @@ async fn what_is_no_signal_is_refused() {
     ] {
         assert_eq!(client.error(bad.clone()).await, "bad_request", "{bad}");
     }
+}
+
+const SIGNALS: &str = "/v1/rooms/room/signals";
+
+#[tokio::test]
+async fn over_http_a_signal_is_posted_and_comes_as_an_event() {
+    let redis = Redis::start().await;
+    let (one, two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
+    let mut socket = Client::connect(&one, &everything("cia")).await;
+    socket.join("room").await;
+    let [ann, bob] =
+        [(&one, "ann"), (&two, "bob")].map(|(server, user)| Rest::new(server, &everything(user)));
+    let session = "0b9d9b2e-6a52-4f0e-9d3a-6d3c1f0c7a11";
+    let path = "/v1/rooms/room/events?signals=true";
+    let mut own = ann.events(&format!("{path}&session={session}"), &[]).await.unwrap();
+    let mut near = ann.events(path, &[]).await.unwrap();
+    let mut far = bob.events(path, &[]).await.unwrap();
+    let mut without = bob.events("/v1/rooms/room/events", &[]).await.unwrap();
+    for events in [&mut own, &mut near, &mut far, &mut without] {
+        // The second comment says that it is live.
+        events.comment().await;
+        events.comment().await;
+    }
+
+    let body = json!({ "type": "typing", "data": { "on": true } });
+    let sent = ann.post(&format!("{SIGNALS}?session={session}"), &body).await;
+    assert_eq!(sent.with(204), Value::Null);
+    let expected =
+        json!({ "op": "signal", "room": "room", "from": "ann", "type": "typing", "data": { "on": true } });
+    assert_eq!(socket.next().await, expected);
+    for events in [&mut near, &mut far] {
+        let event = events.next().await;
+        assert_eq!((event.name.as_deref(), event.id, event.data), (Some("signal"), None, expected.clone()));
+    }
+    // One for a user, and in MessagePack.
+    let body = json!({ "type": "offer", "data": [1], "to": "bob" });
+    ann.post_msgpack(SIGNALS, &body).await.with(204);
+    assert_eq!(far.next().await.data["data"], json!([1]));
+    // A message is a fence: what was sent before it would have come. One whose type is `signal` has an id.
+    let frame = json!({ "op": "publish", "room": "room", "type": "signal", "data": 1 });
+    let id = socket.ok(frame).await["id"].clone();
+    for events in [&mut own, &mut near, &mut far, &mut without] {
+        let event = events.next().await;
+        assert_eq!((event.name.as_deref(), json!(event.id)), (Some("signal"), id.clone()), "{event:?}");
+    }
+}
+
+#[tokio::test]
+async fn over_http_what_is_no_signal_is_refused_and_so_is_what_is_too_much() {
+    let redis = Redis::start().await;
+    let limits = [("ROOMLOG_LIMITS__MAX_MESSAGE", "1000"), ("ROOMLOG_LIMITS__PUBLISH_RATE", "5")];
+    let server = Server::with(&redis.url(), &limits).await;
+    let [ann, bob] = ["ann", "bob"].map(|user| Rest::new(&server, &everything(user)));
+    for bad in [
+        json!({ "data": 1 }),
+        json!({ "type": "t" }),
+        json!({ "type": "", "data": 1 }),
+        json!({ "type": "t", "data": 1, "to": 5 }),
+        json!([{ "type": "t", "data": 1 }]),
+    ] {
+        ann.post(SIGNALS, &bad).await.problem(400, "bad_request");
+    }
+    let signal = json!({ "type": "t", "data": 1 });
+    ann.post(&format!("{SIGNALS}?session=x"), &signal).await.problem(400, "bad_request");
+    let huge = json!({ "type": "t", "data": "x".repeat(2000) });
+    ann.post(SIGNALS, &huge).await.problem(413, "too_large");
+    let reader = Rest::new(&server, &token("cia", json!({ "room": ["read"] })));
+    reader.post(SIGNALS, &signal).await.problem(403, "forbidden");
+
+    let answers = futures_util::future::join_all((0..50).map(|_| ann.post(SIGNALS, &signal))).await;
+    let refused = answers.into_iter().find(|answer| answer.status != 204).unwrap();
+    assert!(refused.body["retry_after_ms"].is_u64(), "{refused:?}");
+    refused.problem(429, "rate_limited");
+    bob.post(SIGNALS, &signal).await.with(204);
 }

@@ -75,9 +75,7 @@ fn each_op_is_understood() {
         request(json!({"op": "signal", "room": "chat", "type": "typing", "data": null, "to": "bob"})),
         Request::Signal {
             room: room(),
-            kind: "typing".into(),
-            data: Data::NIL,
-            to: Some("bob".parse().unwrap())
+            signal: SignalDraft { kind: "typing".into(), data: Data::NIL, to: Some("bob".parse().unwrap()) }
         }
     );
     assert_eq!(request(json!({"op": "auth", "token": "t"})), Request::Auth { token: "t".into() });

@@ -23,7 +23,7 @@ pub use events::{Event, Events};
 pub use prometheus::{Prometheus, repository};
 pub use redis::{Redis, free_port};
 pub use resp::Reply;
-pub use rest::{Rest, answer};
+pub use rest::{Answer, Rest, answer};
 pub use server::{Lines, Server, follow, run, run_with_input, spawn};
 pub use token::{SECRET, admin, everything, now, sign, token, token_for, token_with_id};
 

@@ -74,6 +74,12 @@ impl Rest {
         answer(self.request(Method::GET, path)).await
     }
 
+    /// The messages of a room after an id.
+    pub async fn page(&self, room: &str, after: &str) -> Vec<Value> {
+        let page = self.get(&format!("/v1/rooms/{room}/messages?after={after}")).await.with(200);
+        page["messages"].as_array().unwrap().clone()
+    }
+
     /// `GET`, asking for MessagePack.
     pub async fn get_msgpack(&self, path: &str) -> Answer {
         answer(self.request(Method::GET, path).header(ACCEPT, MSGPACK)).await

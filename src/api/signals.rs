@@ -1,0 +1,62 @@
+//! Signals over REST. They are received as Server-Sent Events.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::extract::{Bearer, Body, Query, Room};
+use super::problem::{Problem, ProblemBody};
+use crate::auth::Permission;
+use crate::node::Node;
+use crate::protocol::decode;
+use crate::session::{rate, signal};
+
+/// A signal to send.
+#[derive(ToSchema)]
+#[allow(dead_code)] // For the document: bodies are read as signal frames are.
+pub struct NewSignal {
+    /// Its type.
+    r#type: String,
+    /// Any JSON value; in MessagePack also binary.
+    #[schema(value_type = Object)]
+    data: (),
+    /// The one user who shall get it.
+    to: Option<String>,
+}
+
+/// Who sends a signal.
+#[derive(Debug, Deserialize, IntoParams)]
+pub struct SenderQuery {
+    /// A UUID of the client's own; its event streams that name the same one do not get the signal.
+    session: Option<Uuid>,
+}
+
+/// Tells those present in a room something that is not stored.
+#[utoipa::path(
+    post, path = "/v1/rooms/{room}/signals", tag = "live",
+    params(("room" = String, Path, description = "The room's name"), SenderQuery),
+    request_body = NewSignal,
+    responses(
+        (status = 204, description = "Sent"),
+        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
+    )
+)]
+pub async fn send(
+    State(node): State<Arc<Node>>,
+    bearer: Bearer,
+    Room(room): Room,
+    Query(sender): Query<SenderQuery>,
+    Body(encoding, body): Body,
+) -> Result<StatusCode, Problem> {
+    bearer.require(&room, Permission::Write)?;
+    let draft = decode::signal(encoding, &body)?;
+    node.rates.spend(&bearer.user, Instant::now()).map_err(rate::refusal)?;
+    let session = sender.session.unwrap_or_else(Uuid::new_v4);
+    signal::send(&node, &room, session, &bearer, draft).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

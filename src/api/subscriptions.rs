@@ -1,0 +1,187 @@
+//! Durable subscriptions over REST: listing and deleting them; and taking and acknowledging one, for clients that have no WebSocket.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::extract::{Accept, Bearer, Body, Room, Subscription};
+use super::problem::{Problem, ProblemBody};
+use super::rooms::KNOW;
+use crate::auth::Permission;
+use crate::node::Node;
+use crate::protocol::{ErrorCode, Failure, MessageId, decode};
+use crate::session::durable;
+
+/// A durable subscription.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SubscriptionInfo {
+    /// Whose.
+    user: String,
+    /// Its name.
+    name: String,
+    /// All up to here is acknowledged.
+    #[schema(value_type = String)]
+    position: MessageId,
+    /// Messages that are not.
+    lag: u64,
+    /// Whether a connection holds it now. A client that took it over HTTP has none.
+    connected: bool,
+}
+
+/// A durable subscription to take.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct NewSubscription {
+    /// Its name.
+    durable: String,
+    /// Where it starts, whatever is stored: an id (all after it), `0` (all that is retained) or `$` (only what is new).
+    since: Option<String>,
+    /// Where it starts if it is new: with the newest so many messages, 0 to 1000.
+    last: Option<u64>,
+}
+
+/// A durable subscription that was taken.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Taken {
+    /// To be named when messages are acknowledged, and where they are read as events. Another one each time.
+    holder: String,
+    /// All up to here is acknowledged.
+    #[schema(value_type = String)]
+    position: MessageId,
+    /// The room's newest id.
+    #[schema(value_type = String)]
+    head: MessageId,
+}
+
+/// An acknowledgement.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct NewAck {
+    /// The subscription's name.
+    durable: String,
+    /// As the answer said when it was taken.
+    holder: String,
+    /// All up to and including this id is handled.
+    id: String,
+}
+
+/// Lists a room's durable subscriptions.
+#[utoipa::path(
+    get, path = "/v1/rooms/{room}/subscriptions", tag = "rooms",
+    params(("room" = String, Path, description = "The room's name")),
+    responses(
+        (status = 200, description = "The subscriptions", body = Vec<SubscriptionInfo>),
+        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
+    )
+)]
+pub async fn list(
+    State(node): State<Arc<Node>>,
+    bearer: Bearer,
+    Room(room): Room,
+    accept: Accept,
+) -> Result<Response, Problem> {
+    bearer.require_any(&room, &KNOW)?;
+    let facts = node.store.facts(&room).await?;
+    let stored = node.store.subscriptions(&room).await?;
+    let mut alive: HashMap<&str, bool> = HashMap::new();
+    for holder in stored.iter().filter_map(|stored| stored.node()) {
+        if !alive.contains_key(holder) {
+            alive.insert(holder, node.store.is_alive(holder).await?);
+        }
+    }
+    let infos: Vec<SubscriptionInfo> = stored
+        .iter()
+        .map(|stored| {
+            let (user, name) = stored.group.parts();
+            SubscriptionInfo {
+                user: user.into(),
+                name: name.into(),
+                position: stored.position,
+                lag: facts.after(stored.position),
+                connected: stored.node().is_some_and(|node| alive.get(node) == Some(&true)),
+            }
+        })
+        .collect();
+    Ok(accept.reply(StatusCode::OK, &infos))
+}
+
+/// Deletes a durable subscription and its position.
+#[utoipa::path(
+    delete, path = "/v1/rooms/{room}/subscriptions/{user}/{name}", tag = "rooms",
+    params(
+        ("room" = String, Path, description = "The room's name"),
+        ("user" = String, Path, description = "Whose subscription"),
+        ("name" = String, Path, description = "Its name"),
+    ),
+    responses(
+        (status = 204, description = "Deleted; a connection that held it is told"),
+        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
+    )
+)]
+pub async fn delete(
+    State(node): State<Arc<Node>>,
+    bearer: Bearer,
+    Room(room): Room,
+    Subscription(group): Subscription,
+) -> Result<StatusCode, Problem> {
+    bearer.require(&room, Permission::Manage)?;
+    if node.store.forget(&room, &group).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(Failure::new(ErrorCode::NotFound, "there is no such subscription of this room").into())
+    }
+}
+
+/// Takes a durable subscription of the caller's own, creating it where it is new. Whoever held it is told.
+#[utoipa::path(
+    post, path = "/v1/rooms/{room}/subscriptions", tag = "rooms",
+    params(("room" = String, Path, description = "The room's name")),
+    request_body = NewSubscription,
+    responses(
+        (status = 200, description = "Taken", body = Taken),
+        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
+    )
+)]
+pub async fn take(
+    State(node): State<Arc<Node>>,
+    bearer: Bearer,
+    Room(room): Room,
+    accept: Accept,
+    body: Body,
+) -> Result<Response, Problem> {
+    bearer.require(&room, Permission::Read)?;
+    let NewSubscription { durable, since, last } = body.read()?;
+    let holding = durable::holding(&bearer.user, &durable.parse()?);
+    let start = decode::start(since.as_deref(), last)?;
+    let hold = node.hub.hold(&room).await?;
+    let (position, head) = durable::take(&node, &hold, &holding, start).await?;
+    let taken = Taken { holder: holding.holder, position, head: head.max(hold.position()) };
+    Ok(accept.reply(StatusCode::OK, &taken))
+}
+
+/// Moves the position of a durable subscription, which the caller has taken. It never goes back.
+#[utoipa::path(
+    post, path = "/v1/rooms/{room}/acks", tag = "rooms",
+    params(("room" = String, Path, description = "The room's name")),
+    request_body = NewAck,
+    responses(
+        (status = 204, description = "The position is at this id, or behind it"),
+        (status = 409, content_type = "application/problem+json", description = "Somebody else has taken the subscription, or it was deleted", body = ProblemBody),
+        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
+    )
+)]
+pub async fn acknowledge(
+    State(node): State<Arc<Node>>,
+    bearer: Bearer,
+    Room(room): Room,
+    body: Body,
+) -> Result<StatusCode, Problem> {
+    bearer.require(&room, Permission::Read)?;
+    let NewAck { durable, holder, id } = body.read()?;
+    let holding = durable::holding_of(&bearer.user, &durable.parse()?, &holder)?;
+    durable::acknowledge(&node, &room, &holding, id.parse()?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,109 @@
+//! Durable subscriptions, whoever holds them: a connection, or a client that comes over HTTP and has none.
+
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use crate::hub::{Holding, Room};
+use crate::log::Unavailable;
+use crate::node::Node;
+use crate::protocol::request::Start;
+use crate::protocol::{ErrorCode, Failure, MessageId, RoomName, SubscriptionName, UserId};
+use crate::redis::{AttachAt, Group};
+
+/// The subscription of a client without a connection, as one that takes it now holds it.
+pub fn holding(user: &UserId, name: &SubscriptionName) -> Holding {
+    held_as(user, name, Uuid::new_v4())
+}
+
+/// The same, as one that has taken it before says that it holds it.
+///
+/// # Errors
+/// `bad_request` if no client can hold it so.
+pub fn holding_of(user: &UserId, name: &SubscriptionName, holder: &str) -> Result<Holding, Failure> {
+    let holder = holder.parse().map_err(|_| {
+        Failure::bad_request("`holder` must be that of the answer to POST /v1/rooms/{room}/subscriptions")
+    })?;
+    Ok(held_as(user, name, holder))
+}
+
+/// No node is named in it, since none can say whether the client is still there.
+fn held_as(user: &UserId, name: &SubscriptionName, holder: Uuid) -> Holding {
+    Holding { group: Group::new(user, name), holder: holder.simple().to_string() }
+}
+
+/// Takes a durable subscription, creating it where it is new. Its position, and the room's head.
+///
+/// # Errors
+/// If Redis cannot be reached.
+pub async fn take(
+    node: &Node,
+    room: &Room,
+    holding: &Holding,
+    start: Option<Start>,
+) -> Result<(MessageId, MessageId), Unavailable> {
+    let at = match start {
+        None => AttachAt::Stored,
+        Some(Start::After(id)) => AttachAt::Id(id),
+        Some(Start::New) => AttachAt::New,
+        Some(Start::Oldest) => AttachAt::Oldest,
+        // `last` is for the first use only; later ones go on at the stored position.
+        Some(Start::Last(_)) => AttachAt::StoredOr(node.hub.position(room, start).await?),
+    };
+    node.store.attach(&room.name, &holding.group, &holding.holder, at).await
+}
+
+/// Whether this node has seen as much of the room.
+pub fn is_known(node: &Node, room: &RoomName, id: MessageId) -> bool {
+    node.hub.active(room).is_some_and(|room| id <= room.position())
+}
+
+/// Checks that there was a message to acknowledge.
+///
+/// # Errors
+/// `bad_request` if the id is beyond the newest, `unavailable` if that cannot be known.
+pub async fn check(node: &Node, room: &RoomName, id: MessageId) -> Result<(), Failure> {
+    if !is_known(node, room, id) {
+        let heads = node.store.heads(std::slice::from_ref(room)).await;
+        if id > heads.map_err(|Unavailable| Failure::unavailable())?[0] {
+            return Err(Failure::bad_request("`id` is beyond the newest message of the room"));
+        }
+    }
+    Ok(())
+}
+
+/// Acknowledges for a client without a connection, and waits until that is written.
+///
+/// # Errors
+/// `bad_request` for an id beyond the newest, `not_subscribed` if the client holds the subscription no more, `unavailable`.
+pub async fn acknowledge(
+    node: &Node,
+    room: &RoomName,
+    holding: &Holding,
+    id: MessageId,
+) -> Result<(), Failure> {
+    check(node, room, id).await?;
+    let (written, mut outcome) = oneshot::channel();
+    let written = Box::new(move |outcome| {
+        let _the_client_may_have_gone = written.send(outcome);
+    });
+    node.acks.note(room, holding, None, id, Some(written));
+    let outcome = tokio::select! {
+        outcome = &mut outcome => outcome,
+        () = node.draining.cancelled() => {
+            node.acks.flush(room, holding).await;
+            outcome.await
+        }
+    };
+    match outcome {
+        Ok(Ok(true)) => Ok(()),
+        Ok(Ok(false)) => Err(lost()),
+        Ok(Err(Unavailable)) | Err(_) => Err(Failure::unavailable()),
+    }
+}
+
+/// A client holds a durable subscription no more.
+pub fn lost() -> Failure {
+    let message =
+        "this holder has lost the durable subscription: a newer one took it over, or it was deleted";
+    Failure::new(ErrorCode::NotSubscribed, message)
+}

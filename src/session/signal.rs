@@ -1,0 +1,27 @@
+//! Signals, whoever sends them: a connection, or a client that comes over HTTP and has none.
+
+use uuid::Uuid;
+
+use crate::auth::Claims;
+use crate::log::Unavailable;
+use crate::node::Node;
+use crate::protocol::request::SignalDraft;
+use crate::protocol::{Failure, RoomName};
+use crate::redis::Signal;
+
+/// Tells those present in a room, but for the session that sends it.
+///
+/// # Errors
+/// `too_large`, `unavailable`.
+pub async fn send(
+    node: &Node,
+    room: &RoomName,
+    session: Uuid,
+    claims: &Claims,
+    signal: SignalDraft,
+) -> Result<(), Failure> {
+    let SignalDraft { kind, data, to } = signal;
+    node.fits(data.as_bytes().len())?;
+    let signal = Signal { session, from: claims.user.clone(), kind, data, to };
+    node.store.signal(room, &signal).await.map_err(|Unavailable| Failure::unavailable())
+}
