@@ -9,7 +9,7 @@ import { codecOf } from "./protocol.js";
 import type { Encoding, HistoryPage } from "./protocol.js";
 import type { Publication } from "./publication.js";
 import { Room } from "./room.js";
-import type { HistoryQuery, RoomContext, RoomOptions } from "./room.js";
+import type { HistoryQuery, RoomContext, RoomOptions } from "./room-types.js";
 import { memoryPositions } from "./stores.js";
 import type { OutboxStore, PositionStore } from "./stores.js";
 import { Tokens } from "./token.js";

@@ -1,64 +1,16 @@
 // One room: follows its log from the last position that was handled, gives each message to the handlers once and in order, and
 // proves by the ids that nothing is missing.
-import type { Connection } from "./connection.js";
 import { Emitter } from "./emitter.js";
 import type { Off } from "./emitter.js";
 import { RoomlogError, isTemporary, wrap } from "./errors.js";
 import { snapshot } from "./data.js";
 import type { Data } from "./data.js";
-import type { Outbox, PublishOptions, Reader } from "./outbox.js";
+import type { PublishOptions, Reader } from "./outbox.js";
 import { before, compareIds, follows } from "./protocol.js";
-import type { ClientFrame, Gap, HistoryPage, Message, Ok, ServerFrame, Signal } from "./protocol.js";
+import type { ClientFrame, Gap, HistoryPage, Message, Ok, ServerFrame } from "./protocol.js";
 import { ABANDONED, messagesOf } from "./messages.js";
 import type { Publication } from "./publication.js";
-import type { PositionStore } from "./stores.js";
-
-/** How a room is followed. */
-export interface RoomOptions {
-  /** Where to start when nothing is known yet: an id (all after it), `"0"` (all there is) or `"$"` (only what is new, the default). */
-  since?: string;
-  /** Or with the newest so many, at most 1000. */
-  last?: number;
-  /**
-   * The name of a durable subscription: its position is kept on the server, for this user, and moves as messages are
-   * acknowledged. One connection at a time holds it, the newest.
-   */
-  durable?: string;
-  /** Acknowledge each message after its handlers have returned, and their promises are fulfilled. Otherwise call `ack`. */
-  autoAck?: boolean;
-}
-
-/**
- * `idle`: not followed. `catching_up`: connecting, or reading what came before. `live`. `ended`: the server ended it, or refused;
- * `resume()` tries again.
- */
-export type RoomState = "idle" | "catching_up" | "live" | "ended";
-
-/** Why the server ended a subscription. */
-export interface Unsubscribed {
-  room: string;
-  /** `replaced`: a newer connection holds the durable subscription. `forbidden`, `deleted`, or the code of the refusal. */
-  code: string;
-  message: string;
-}
-
-/** What a room tells. */
-export interface RoomEvents<T = Data> {
-  /** The next message. Handlers may be asynchronous: the next one waits for them. */
-  message: Message<T>;
-  /** Messages are missing here, for good. In order with the messages. */
-  gap: Gap;
-  /** All that was there has been handled; what comes from here on is new. After each time that it connected. */
-  live: { room: string; id: string };
-  signal: Signal;
-  /** Delivery began, or began again, after this id. */
-  started: string;
-  state: RoomState;
-  unsubscribed: Unsubscribed;
-  /** A message of this client to this room changed its state. */
-  publication: Publication<T>;
-  error: RoomlogError;
-}
+import type { HistoryQuery, RoomContext, RoomEvents, RoomOptions, RoomState, Unsubscribed } from "./room-types.js";
 
 /** What waits for the handlers, in order. */
 type Item =
@@ -75,25 +27,6 @@ const ACK_EVERY_MS = 50;
 
 /** Pause before a room is resumed that was refused, or showed a hole again. */
 const PAUSE_MS = 1000;
-
-/** What a room has of its client. */
-export interface RoomContext {
-  connection: Connection;
-  outbox: Outbox;
-  positions: PositionStore;
-  /** Whether the encoding has binary data. */
-  binary: boolean;
-  history(room: string, query: HistoryQuery): Promise<HistoryPage>;
-  closed(room: Room<never>): void;
-}
-
-/** Which part of the history: the messages before or after an id, or the newest. */
-export interface HistoryQuery {
-  before?: string;
-  after?: string;
-  /** 1 to 1000; 100 if it is missing. */
-  limit?: number;
-}
 
 /** A room. Made by `client.room(name)`; followed as soon as it has a handler for messages. */
 export class Room<T = Data> extends Emitter<RoomEvents<T>> {
@@ -332,12 +265,10 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> {
     const { since, last, durable } = this.options;
     const frame: ClientFrame = { op: "subscribe", room: this.name };
     if (durable !== undefined) frame["durable"] = durable;
-    // For a durable subscription `since` would replace the position, which another device may have moved on. Over HTTP nothing is
-    // replaced, and what this client knows counts.
-    const own = durable === undefined || this.context.connection.transportKind !== "websocket";
-    if (this.#received !== undefined && own) frame["since"] = this.#received;
-    if (this.#received === undefined && since !== undefined) frame["since"] = since;
-    else if (frame["since"] === undefined && last !== undefined) frame["last"] = last;
+    const known = this.#received;
+    // For a durable subscription `since` would replace the position, which another device may have moved on.
+    if (known !== undefined && durable === undefined) frame["since"] = known;
+    else Object.assign(frame, known !== undefined || since === undefined ? { last } : { since });
     this.context.connection.ask(frame, (answer) => {
       if (mine !== this.#subscribed) return;
       if (answer instanceof RoomlogError) this.#refused(answer);

@@ -1,11 +1,12 @@
 // Networks that let no WebSockets through, or no streams either: the same, over what they do let through.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { Roomlog } from "../src/node.js";
+import type { Signal } from "../src/node.js";
 import { FAST } from "./harness/device.js";
 import { Proxy } from "./harness/proxy.js";
 import type { Hindrances } from "./harness/proxy.js";
 import { Server, token } from "./harness/server.js";
-import { until } from "./harness/until.js";
+import { pause, until } from "./harness/until.js";
 
 let server: Server;
 beforeAll(async () => void (server = await Server.start()));
@@ -19,6 +20,13 @@ async function connect(hindrances: Hindrances): Promise<{ client: Roomlog; proxy
   const client = new Roomlog(proxy.url, { token: () => token("ann"), timing: FAST });
   open.push(client, proxy);
   return { client, proxy };
+}
+
+/** A client whose network lets everything through. */
+function direct(user: string): Roomlog {
+  const client = new Roomlog(server.url, { token: () => token(user), timing: FAST });
+  open.push(client);
+  return client;
 }
 
 describe.each([
@@ -64,35 +72,108 @@ describe.each([
     expect([...got.values()]).toEqual(rooms.map(() => [1, 2]));
   });
 
-  it("goes on where a durable subscription stands, and tells the server later what it acknowledged", async () => {
+  it("has a durable subscription, moves it as it acknowledges, and is told when somebody else has it", async () => {
     const name = `durable.${transport}`;
-    const direct = new Roomlog(server.url, { token: () => token("ann"), timing: FAST });
-    open.push(direct);
-    const there = direct.room<number>(name, { durable: "phone" });
+    const there = direct("ann").room<number>(name, { durable: "phone" });
     const seen: string[] = [];
     there.on("message", ({ id }) => seen.push(id));
     await until("it is there", () => there.state === "live");
     for (const n of [1, 2, 3]) await there.publish(n);
     await until("all came", () => seen.length === 3);
     there.ack(seen[0]!);
-    there.close();
+    const position = () => server.position(name, "ann", "phone");
+    await until("the server has the first", async () => (await position()) === seen[0]);
+
     const { client, proxy } = await connect(hindrances);
     const room = client.room<number>(name, { durable: "phone", autoAck: true });
-    const got: number[] = [];
+    const [got, live, ended]: [number[], string[], string[]] = [[], [], []];
     room.on("message", ({ data }) => got.push(data));
+    room.on("live", ({ id }) => live.push(id));
+    room.on("unsubscribed", ({ code }) => ended.push(code));
     await until("the rest came", () => got.length === 2);
     expect(got).toEqual([2, 3]);
-    proxy.hindrances = {};
-    client.wake();
+    expect(client.transport).toBe(transport);
+    await until("the one before was told", () => there.state === "ended");
+    await until("the server has the position", async () => (await position()) === seen[2]);
     proxy.cut();
-    await until("a WebSocket is used again", () => client.transport === "websocket" && room.state === "live");
-    const headers = { authorization: `Bearer ${token("ann")}` };
-    await until("the server has the position", async () => {
-      const response = await fetch(`${server.url}/v1/rooms/${name}/subscriptions`, { headers });
-      const [subscription] = (await response.json()) as { position: string }[];
-      return subscription?.position === seen[2];
-    });
+    await until("it is connected again", () => live.length === 2);
+
+    // Taken back, by one that does not acknowledge.
+    there.resume();
+    await until("it is there again", () => there.state === "live");
+    // A poll brings no word of that, but what is acknowledged next does.
+    const id = await there.publish(4);
+    await until("it is told", () => room.state === "ended");
+    expect(ended).toEqual(["replaced"]);
+    await until("it came there", () => seen.length === 4);
+    expect(await position()).toBe(seen[2]);
+    room.resume();
+    await until("the other is told", () => there.state === "ended");
+    await until("the position has moved", async () => (await position()) === id);
+    expect(ended).toEqual(["replaced"]);
   });
+
+  it("tells what was acknowledged right before it is closed", async () => {
+    const { client } = await connect(hindrances);
+    const room = client.room<number>(`closing.${transport}`, { durable: "phone" });
+    const got: string[] = [];
+    room.on("message", ({ id }) => got.push(id));
+    await until("it is live", () => room.state === "live");
+    const ids = await Promise.all([1, 2, 3].map((n) => room.publish(n)));
+    await until("all came", () => got.length === 3);
+    room.ack(ids[1]!);
+    client.close();
+    await until("the server has it", async () => (await server.position(room.name, "ann", "phone")) === ids[1]);
+  });
+
+  it(transport === "sse" ? "carries signals" : "sends signals, and is brought none", async () => {
+    const name = `signals.${transport}`;
+    const there = direct("bob").room<number>(name);
+    const { client } = await connect(hindrances);
+    const room = client.room<number>(name);
+    const [mine, theirs, got]: [Signal[], Signal[], number[]] = [[], [], []];
+    there.on("message", () => {});
+    room.on("message", ({ data }) => got.push(data));
+    there.on("signal", (signal) => theirs.push(signal));
+    room.on("signal", (signal) => mine.push(signal));
+    await until("both are there", () => room.state === "live" && there.state === "live");
+    expect(client.transport).toBe(transport);
+    room.signal("typing", true);
+    await until("it comes", () => theirs.length === 1);
+    expect(theirs).toEqual([{ room: name, from: "ann", type: "typing", data: true }]);
+    there.signal("offer", [1], { to: "ann" });
+    // What was sent before a message has come when that comes.
+    await there.publish(1);
+    await until("the message came", () => got.length === 1);
+    expect(mine).toEqual(transport === "sse" ? [{ room: name, from: "bob", type: "offer", data: [1] }] : []);
+  });
+});
+
+it("a durable room that is left and followed again at once does not take its subscription from itself", async () => {
+  let [asked, answered] = [0, 0];
+  const slowAtFirst: typeof fetch = async (address, init) => {
+    const takes = String(address).endsWith("/subscriptions");
+    if (takes && asked++ === 0) await pause(300);
+    const response = await fetch(address, init);
+    if (takes) answered++;
+    return response;
+  };
+  const client = new Roomlog(server.url, { token: () => token("ann"), timing: FAST, transports: ["sse"], fetch: slowAtFirst });
+  open.push(client);
+  client.connect();
+  await until("it is connected", () => client.state === "open");
+  const room = client.room<number>("again", { durable: "phone", autoAck: true });
+  const [got, ended]: [number[], string[]] = [[], []];
+  room.on("unsubscribed", ({ code }) => ended.push(code));
+  const off = room.on("message", () => {});
+  await until("it asks", () => asked === 1);
+  off();
+  await until("it is left", () => room.state === "idle");
+  room.on("message", ({ data }) => got.push(data));
+  await until("it is live", () => room.state === "live" && answered === 2);
+  const id = await room.publish(1);
+  await until("the server has the position", async () => (await server.position("again", "ann", "phone")) === id);
+  expect([got, ended]).toEqual([[1], []]);
 });
 
 it("a server that is away is not taken for a network that blocks", async () => {

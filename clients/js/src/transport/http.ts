@@ -1,8 +1,7 @@
 // Frames over HTTP, where WebSockets are blocked: each client frame becomes a request, and each room that is subscribed to
-// is followed by a stream of Server-Sent Events or by long polling. What HTTP does not have is told as such: signals
-// are dropped (they are at most once), and durable positions are read but not moved; the client keeps what it acknowledged.
-import { RoomlogError } from "../errors.js";
-import { before, compareIds, parseId } from "../protocol.js";
+// is followed by a stream of Server-Sent Events, or by long polling, which brings no signals.
+import { RoomlogError, isTemporary } from "../errors.js";
+import { before, compareIds, parseId, uuid } from "../protocol.js";
 import type { ClientFrame, HistoryPage, Message, ServerFrame } from "../protocol.js";
 import { claimsOf } from "../token.js";
 import { poll } from "./polling.js";
@@ -18,12 +17,17 @@ const STREAMS = 3;
 /** Longest time for an answer that is not held back on purpose. */
 const ANSWER_WITHIN_MS = 15_000;
 
+/** Pause before what was acknowledged is told again, where the server names none. */
+const PAUSE_MS = 1000;
+
 interface Init {
   method?: string;
   headers?: Record<string, string>;
   body?: string | Uint8Array<ArrayBuffer>;
   /** Milliseconds for the whole answer. */
   within?: number;
+  /** Goes on when the page is closed. */
+  keepalive?: boolean;
   /** Ends the request; the end of the transport if it is missing. */
   abort?: AbortSignal;
 }
@@ -34,13 +38,31 @@ export interface Following {
   /** Where delivery goes on. */
   position: string;
   live: boolean;
-  signal: AbortSignal;
+  /** Its durable subscription, as the server gave it to this client. */
+  held?: { durable: string; holder: string };
+  /** The newest id that is acknowledged and not told yet. */
+  acked?: string | undefined;
+  /** Whether a request tells what is acknowledged. */
+  telling?: boolean;
+  /** Ends it. */
+  readonly control: AbortController;
+}
+
+interface Start {
+  position: string;
+  head: string;
+  /** Of a durable subscription: what proves that this client has it. */
+  holder?: string;
 }
 
 export class HttpTransport implements Transport {
   limit = Infinity;
   #token = "";
-  readonly #rooms = new Map<string, AbortController>();
+  /** What this client signals does not come back to the streams that name it. */
+  readonly session = uuid();
+  readonly #rooms = new Map<string, Following>();
+  /** The last request for the durable subscription of each room. */
+  readonly #takes = new Map<string, Promise<unknown>>();
   readonly #ended = new AbortController();
   #streams = 0;
   #held = 0;
@@ -65,7 +87,7 @@ export class HttpTransport implements Transport {
 
   close(): void {
     this.#ended.abort();
-    for (const following of this.#rooms.values()) following.abort();
+    for (const { control } of this.#rooms.values()) control.abort();
     this.#rooms.clear();
   }
 
@@ -126,7 +148,16 @@ export class HttpTransport implements Transport {
   read(path: string, init: Init = {}): Promise<unknown> {
     const { codec } = this.environment;
     const headers = { accept: codec.contentType, ...init.headers };
-    return this.fetch(path, { ...init, headers }, async (response) => codec.decode(await response.arrayBuffer()));
+    return this.fetch(path, { ...init, headers }, async (response) => {
+      const body = await response.arrayBuffer();
+      return body.byteLength > 0 ? codec.decode(body) : undefined;
+    });
+  }
+
+  #post(room: string, what: string, body: Record<string, unknown>, init?: Init): Promise<unknown> {
+    const { codec } = this.environment;
+    const headers = { "content-type": codec.contentType };
+    return this.read(`${path(room)}/${what}`, { method: "POST", headers, body: codec.encode(body), ...init });
   }
 
   page(room: string, query: string, init?: Init): Promise<HistoryPage> {
@@ -148,15 +179,16 @@ export class HttpTransport implements Transport {
         return this.emit({ op: "pong", ...ref(frame) });
       case "publish": {
         const { data, type, key } = frame;
-        const { codec } = this.environment;
-        const stored = await this.read(`${path(room)}/messages`, {
-          method: "POST",
-          headers: { "content-type": codec.contentType },
-          body: codec.encode({ data, type, key }),
-        });
-        const { id, duplicate } = stored as { id: string; duplicate?: boolean };
+        const { id, duplicate } = (await this.#post(room, "messages", { data, type, key })) as { id: string; duplicate?: boolean };
         return this.#answer(frame, { id, ...(duplicate && { duplicate }) });
       }
+      case "signal": {
+        const { data, type, to } = frame;
+        await this.#post(room, `signals?session=${this.session}`, { data, type, to });
+        return this.#answer(frame, {});
+      }
+      case "ack":
+        return this.#acknowledge(this.#rooms.get(room), frame["id"] as string);
       case "history": {
         const { after, before, limit = 100 } = frame;
         const bound = after ? `after=${after}` : before ? `before=${before}` : "order=desc";
@@ -167,7 +199,7 @@ export class HttpTransport implements Transport {
       case "subscribe":
         return this.#subscribe(frame, room);
       case "unsubscribe":
-        this.#rooms.get(room)?.abort();
+        this.#rooms.get(room)?.control.abort();
         this.#rooms.delete(room);
         if (frame["forget"]) {
           const { sub = "" } = claimsOf(this.#token);
@@ -175,41 +207,76 @@ export class HttpTransport implements Transport {
           await this.fetch(`${path(room)}/subscriptions/${encodeURIComponent(sub)}/${name}`, { method: "DELETE" }, drain);
         }
         return this.#answer(frame, {});
-      default:
-        return this.#answer(frame, {});
     }
   }
 
   async #subscribe(frame: ClientFrame, room: string): Promise<void> {
-    this.#rooms.get(room)?.abort();
+    this.#rooms.get(room)?.control.abort();
     const control = new AbortController();
-    this.#rooms.set(room, control);
-    const { position, head } = await this.#start(frame, room);
+    const following: Following = { room, position: "", live: false, control };
+    this.#rooms.set(room, following);
+    const { since, last, durable } = frame as { since?: string; last?: number; durable?: string };
+    const { position, head, holder } = await (durable ? this.#take(room, { durable, since, last }) : this.#start(room, since, last));
     if (control.signal.aborted) return;
+    following.position = position;
+    if (durable) following.held = { durable, holder: holder! };
     this.#answer(frame, { room, position, head });
-    const following: Following = { room, position, live: false, signal: control.signal };
     const streaming = this.kind === "sse" && this.#streams < STREAMS;
     if (streaming) this.#streams++;
     try {
       await (streaming ? stream(this, following) : poll(this, following));
     } catch (error) {
       // Not an answer to the frame any more: what follows a room begins anew with the connection.
-      if (!control.signal.aborted) this.end({ message: String(error) });
+      if (!control.signal.aborted && !this.#lost(following, error)) this.end({ message: String(error) });
     } finally {
       if (streaming) this.#streams--;
     }
   }
 
-  /** Where a subscription starts, as the server would say it. */
-  async #start(frame: ClientFrame, room: string): Promise<{ position: string; head: string }> {
-    const { since, last, durable } = frame as { since?: string; last?: number; durable?: string };
-    if (durable) {
-      const { sub } = claimsOf(this.#token);
-      const all = (await this.read(`${path(room)}/subscriptions`).catch(absent)) as
-        { user: string; name: string; position: string }[] | undefined;
-      const stored = all?.find(({ user, name }) => user === sub && name === durable);
-      if (stored && !(since && compareIds(since, stored.position) > 0)) return { position: stored.position, head: stored.position };
+  /** Takes a durable subscription. One request after the other: an older one that came later would take it from the newer. */
+  #take(room: string, wanted: Record<string, unknown>): Promise<Start> {
+    const take = () => this.#post(room, "subscriptions", wanted) as Promise<Start>;
+    const taken = (this.#takes.get(room) ?? Promise.resolve()).then(take, take);
+    this.#takes.set(room, taken);
+    return taken;
+  }
+
+  /** Tells the server what is acknowledged: one request of a room at a time, each with the newest id. */
+  async #acknowledge(following: Following | undefined, id: string): Promise<void> {
+    if (!following?.held) return;
+    following.acked = id;
+    if (following.telling) return;
+    following.telling = true;
+    // The end of the transport does not end it: a client that is closed has acknowledged all the same.
+    const init = { keepalive: true, abort: new AbortController().signal };
+    try {
+      while (following.acked !== undefined) {
+        const { room, held, acked } = following;
+        following.acked = undefined;
+        try {
+          await this.#post(room, "acks", { ...held, id: acked }, init);
+        } catch (error) {
+          if (this.#lost(following, error)) return;
+          if (!(error instanceof RoomlogError && isTemporary(error)) || this.#ended.signal.aborted) throw error;
+          following.acked ??= acked;
+          await new Promise((resolve) => setTimeout(resolve, error.retryAfterMs ?? PAUSE_MS));
+        }
+      }
+    } finally {
+      following.telling = false;
     }
+  }
+
+  /** Whether an error says that somebody else has the durable subscription by now. Then it is over here. */
+  #lost({ room, control }: Following, error: unknown): boolean {
+    if (!(error instanceof RoomlogError && error.code === "not_subscribed")) return false;
+    if (!control.signal.aborted) this.emit({ op: "unsubscribed", room, code: "replaced", message: error.message });
+    control.abort();
+    return true;
+  }
+
+  /** Where a subscription starts, as the server would say it. */
+  async #start(room: string, since?: string, last?: number): Promise<Start> {
     if (since === "0") {
       const { messages: [first], head } = await this.page(room, "limit=1");
       return { position: first ? before(first.id) : head, head };
@@ -260,12 +327,6 @@ const drain = (response: Response): Promise<unknown> => response.arrayBuffer();
 const path = (room: string): string => `/v1/rooms/${encodeURIComponent(room)}`;
 
 const ref = (frame: ClientFrame): { ref?: number } => (frame.ref === undefined ? {} : { ref: frame.ref });
-
-/** A room that has no subscriptions yet. */
-function absent(error: unknown): undefined {
-  if (error instanceof RoomlogError && error.code === "not_found") return undefined;
-  throw error;
-}
 
 /** A page as the frames that a subscription would have brought, up to the first hole that the page does not explain. */
 export function framesOfPage(room: string, position: string, page: HistoryPage): [ServerFrame[], string, complete: boolean] {

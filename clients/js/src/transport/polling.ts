@@ -9,7 +9,7 @@ const HOLD = 25;
 const CROWDED_HOLD = 1;
 
 export async function poll(transport: HttpTransport, following: Following): Promise<void> {
-  const { room, signal } = following;
+  const { room, control: { signal } } = following;
   while (!signal.aborted) {
     const page = await transport.turn((crowded) => {
       const wait = !following.live ? 0 : crowded ? CROWDED_HOLD : HOLD;

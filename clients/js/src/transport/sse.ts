@@ -1,5 +1,5 @@
 // Follows a room by a stream of Server-Sent Events, read with `fetch`: an EventSource cannot send the token.
-import type { Gap, Message, ServerFrame } from "../protocol.js";
+import type { Message, ServerFrame } from "../protocol.js";
 import type { Following, HttpTransport } from "./http.js";
 
 /** The server sends a comment at once. What holds that back longer holds messages back, too. */
@@ -9,11 +9,12 @@ const FIRST_WITHIN_MS = 5_000;
 const SILENCE_MS = 25_000;
 
 export async function stream(transport: HttpTransport, following: Following): Promise<void> {
-  const { room, position, signal } = following;
+  const { room, position, held, control: { signal } } = following;
   const blocked = (message: string): void => transport.end({ message, blocked: true });
   let silence = setTimeout(() => blocked("the network holds event streams back"), FIRST_WITHIN_MS);
   try {
-    const path = `/v1/rooms/${encodeURIComponent(room)}/events?since=${position}`;
+    const query = new URLSearchParams({ since: position, signals: "true", session: transport.session, ...held });
+    const path = `/v1/rooms/${encodeURIComponent(room)}/events?${query}`;
     const init = { headers: { accept: "text/event-stream" }, abort: signal };
     const response = await transport.fetch(path, init, (response) => response);
     const reader = response.body?.getReader?.();
@@ -38,7 +39,7 @@ export async function stream(transport: HttpTransport, following: Following): Pr
 export function parser(room: string, position: string): (bytes: Uint8Array) => ServerFrame[] {
   const decoder = new TextDecoder();
   let rest = "";
-  let event = { id: "", type: "", data: "" };
+  let event = { id: "", data: "" };
   return (bytes) => {
     const lines = (rest + decoder.decode(bytes, { stream: true })).split(/\r?\n/);
     rest = lines.pop()!;
@@ -49,19 +50,17 @@ export function parser(room: string, position: string): (bytes: Uint8Array) => S
       } else if (line !== "") {
         const [, field, value] = /^([^:]*):? ?(.*)$/.exec(line)!;
         if (field === "id") event.id = value!;
-        else if (field === "event") event.type = value!;
         else if (field === "data") event.data += (event.data && "\n") + value!;
       } else if (event.data) {
-        const { id, type, data } = event;
-        event = { id: "", type: "", data: "" };
+        const { id, data } = event;
+        event = { id: "", data: "" };
         const value: unknown = JSON.parse(data);
         if (id) {
           position = id;
           frames.push({ op: "message", ...(value as Message) });
-        } else if (type === "gap") {
-          frames.push({ ...(value as Gap), op: "gap" });
-        } else if (type === "unsubscribed") {
-          frames.push({ ...(value as { room: string; code: string; message: string }), op: "unsubscribed" });
+        } else {
+          // All else is a frame as a WebSocket carries it: `gap`, `signal`, `unsubscribed`.
+          frames.push(value as ServerFrame);
         }
       }
     }

@@ -145,16 +145,25 @@ export class Server {
     rmSync(this.dir, { recursive: true, force: true });
   }
 
+  /** Where a durable subscription stands; nothing if that cannot be known now. */
+  async position(room: string, user: string, name: string): Promise<string | undefined> {
+    const headers = { authorization: `Bearer ${token("checker")}` };
+    const response = await fetch(`${this.url}/v1/rooms/${room}/subscriptions`, { headers }).catch(() => undefined);
+    const all = response?.ok ? ((await response.json()) as { user: string; name: string; position: string }[]) : [];
+    return all.find((one) => one.user === user && one.name === name)?.position;
+  }
+
   /** The whole of a room's log, read past all that is tested. */
   async history(room: string): Promise<{ id: string; key: string; data: unknown }[]> {
     const all: { id: string; key: string; data: unknown }[] = [];
     const headers = { authorization: `Bearer ${token("checker")}` };
     for (let more = true; more; ) {
       const url = `${this.url}/v1/rooms/${room}/messages?after=${all.at(-1)?.id ?? "0"}&limit=1000`;
-      // Redis may be about to come back.
+      // The node, or its Redis, may be about to come back.
       const response = await until("the history can be read", async () => {
-        const response = await fetch(url, { headers });
-        return response.ok ? response : response.status !== 503 && Promise.reject(new Error(await response.text()));
+        const response = await fetch(url, { headers }).catch(() => undefined);
+        if (!response || response.status === 503) return undefined;
+        return response.ok ? response : Promise.reject(new Error(await response.text()));
       });
       const page = (await response.json()) as { messages: typeof all; more: boolean };
       all.push(...page.messages);
