@@ -1,40 +1,30 @@
-//! The durable subscriptions that connections of this node hold, to be noted in Redis as in use now and then: one that its
-//! user is connected to does not expire, however quiet its room is.
+//! The durable subscriptions that connections and event streams of this node hold, to be noted in Redis as in use now and then:
+//! one that its user follows does not expire, however quiet its room is.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use parking_lot::Mutex;
 
 use crate::hub::Holding;
 use crate::protocol::RoomName;
-use crate::redis::Group;
 
-/// What is held, by room and subscription, and by which connection.
+/// What is held. Holders may overlap, where one takes a subscription over: only the newest one's notes count in Redis.
 #[derive(Debug, Default)]
-pub struct Held(Mutex<HashMap<(RoomName, Group), String>>);
+pub struct Held(Mutex<HashSet<(RoomName, Holding)>>);
 
 impl Held {
-    /// A connection holds a subscription.
+    /// A subscription is held.
     pub fn insert(&self, room: &RoomName, holding: &Holding) {
-        self.0.lock().insert((room.clone(), holding.group.clone()), holding.holder.clone());
+        self.0.lock().insert((room.clone(), holding.clone()));
     }
 
-    /// It holds it no more, unless another one does by now.
+    /// It is held so no more.
     pub fn remove(&self, room: &RoomName, holding: &Holding) {
-        let key = (room.clone(), holding.group.clone());
-        let mut held = self.0.lock();
-        if held.get(&key).is_some_and(|holder| *holder == holding.holder) {
-            held.remove(&key);
-        }
+        self.0.lock().remove(&(room.clone(), holding.clone()));
     }
 
     /// All that is held.
     pub fn all(&self) -> Vec<(RoomName, Holding)> {
-        let held = self.0.lock();
-        held.iter()
-            .map(|((room, group), holder)| {
-                (room.clone(), Holding { group: group.clone(), holder: holder.clone() })
-            })
-            .collect()
+        self.0.lock().iter().cloned().collect()
     }
 }
