@@ -377,6 +377,7 @@ impl Node {
             while !self.registry.is_empty() || self.appender.waiting() > 0 {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
+            self.acks.answered().await;
         };
         if tokio::time::timeout(self.config.server.shutdown_grace, ended).await.is_err() {
             let (connections, messages) = (self.registry.len(), self.appender.waiting());

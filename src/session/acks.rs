@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::hub::{Holding, Hub, Subscription};
 use crate::log::Unavailable;
@@ -63,6 +64,8 @@ pub struct Acks {
     hub: Arc<Hub>,
     slots: Mutex<HashMap<RoomName, Slot>>,
     wake: Notify,
+    /// Clients without a connection that wait for an answer.
+    pub waiting: TaskTracker,
     metrics: Arc<Metrics>,
 }
 
@@ -74,7 +77,8 @@ impl Acks {
         metrics: Arc<Metrics>,
         stop: CancellationToken,
     ) -> Arc<Self> {
-        let acks = Arc::new(Self { store, hub, slots: Mutex::default(), wake: Notify::new(), metrics });
+        let (wake, waiting) = (Notify::new(), TaskTracker::new());
+        let acks = Arc::new(Self { store, hub, slots: Mutex::default(), wake, waiting, metrics });
         tokio::spawn(acks.clone().drive(stop));
         acks
     }
@@ -129,6 +133,12 @@ impl Acks {
         if let Some(pending) = pending {
             self.write(vec![pending]).await;
         }
+    }
+
+    /// Returns when no client without a connection waits for an answer.
+    pub async fn answered(&self) {
+        self.waiting.close();
+        self.waiting.wait().await;
     }
 
     async fn drive(self: Arc<Self>, stop: CancellationToken) {

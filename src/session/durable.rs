@@ -81,6 +81,7 @@ pub async fn acknowledge(
     holding: &Holding,
     id: MessageId,
 ) -> Result<(), Failure> {
+    let _waits = node.acks.waiting.token();
     check(node, room, id).await?;
     let (written, mut outcome) = oneshot::channel();
     let written = Box::new(move |outcome| {
