@@ -72,7 +72,7 @@ pub struct LimitsConfig {
     /// Subscriptions of one connection. Default 16,384.
     #[serde(deserialize_with = "values::count")]
     pub subscriptions: usize,
-    /// Publishes and signals a second and connection; `None`, the default, for no limit.
+    /// Publishes and signals a second and connection, and over HTTP signals a second and user; `None`, the default, for no limit.
     #[serde(with = "values::count_or_zero")]
     pub publish_rate: Option<u32>,
     /// Bytes that may wait for one socket. Default 262,144.

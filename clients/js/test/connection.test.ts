@@ -75,10 +75,10 @@ describe("a connection", () => {
     };
     const { client, states } = connect(relay.url, { encoding: "json" });
     await until("it is open", () => client.state === "open");
-    await server.terminateNode();
-    await server.startNode();
     let back: number | undefined;
     client.on("state", (state) => state === "connecting" && (back ??= performance.now()));
+    await server.terminateNode();
+    await server.startNode();
     await until("it is open again", () => client.state === "open");
     expect(states.slice(0, 3)).toEqual(["connecting", "open", "waiting"]);
     expect(back! - asked!).toBeGreaterThanOrEqual(790);
