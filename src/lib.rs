@@ -18,4 +18,5 @@ pub mod redis;
 pub mod session;
 pub mod telemetry;
 pub mod time;
+mod tls;
 pub mod top;

@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::{Algorithm, AuthConfig, SecretUrl};
-
 use crate::telemetry::{Metrics, Success};
+use crate::tls;
 
 use super::jwk::{Key, Source, read_set};
 
@@ -262,6 +262,9 @@ fn unreachable(url: &SecretUrl, error: &reqwest::Error) -> AuthError {
     while let Some(inner) = cause {
         problem = inner.to_string();
         cause = inner.source();
+    }
+    if let Some(advice) = tls::advice(&problem) {
+        problem = format!("{problem}; {advice}");
     }
     AuthError::Unreachable { url: url.to_string(), problem }
 }

@@ -1,10 +1,12 @@
 //! What the tests stand on: Redis servers and clusters, servers of the binary under test, tokens, and clients. All of it
 //! ends with the test, however that ends.
 
+mod authority;
 mod client;
 mod cluster;
 mod codec;
 mod events;
+mod nginx;
 mod prometheus;
 mod redis;
 mod resp;
@@ -16,10 +18,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
+pub use authority::Authority;
 pub use client::{Client, Upgrade, id_of, ids, seq, seqs};
 pub use cluster::{Cluster, Sentinel};
 pub use codec::{binary, from_msgpack, to_msgpack};
 pub use events::{Event, Events};
+pub use nginx::Nginx;
 pub use prometheus::{Prometheus, repository};
 pub use redis::{Redis, free_port};
 pub use resp::Reply;
