@@ -4,6 +4,7 @@ pub mod api;
 pub mod auth;
 pub mod bench;
 pub mod canary;
+mod children;
 pub mod cli;
 pub mod client;
 pub mod config;

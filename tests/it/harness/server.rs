@@ -228,6 +228,11 @@ impl Running {
         self.lines.lock().clone()
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Interrupts it as Ctrl-C does, and waits for its end.
     pub async fn interrupt(&mut self) -> ExitStatus {
         kill(Pid::from_raw(self.child.id() as i32), Signal::SIGINT).unwrap();
