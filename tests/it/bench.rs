@@ -268,7 +268,10 @@ fn status(pid: u32) -> Option<(String, u32)> {
 
 #[tokio::test]
 async fn what_it_started_ends_with_it_even_if_it_is_killed() {
-    let generator = spawn(&["bench", "rooms", "--spawn", "--nodes", "2", "--duration", "10m"], &[]);
+    // What it would have removed itself goes with this directory.
+    let dir = tempfile::tempdir().unwrap();
+    let env = [("TMPDIR", dir.path().to_str().unwrap())];
+    let generator = spawn(&["bench", "rooms", "--spawn", "--nodes", "2", "--duration", "10m"], &env);
     let mut started = Vec::new();
     eventually("Redis and both nodes run", async || {
         started = children(generator.pid());

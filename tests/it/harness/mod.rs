@@ -28,7 +28,7 @@ pub use prometheus::{Prometheus, repository};
 pub use redis::{Redis, free_port};
 pub use resp::Reply;
 pub use rest::{Rest, answer};
-pub use server::{Lines, Server, follow, run, run_with_input, spawn};
+pub use server::{Lines, NO_CHECKS, Server, follow, run, run_with_input, spawn};
 pub use token::{SECRET, admin, everything, now, sign, token, token_for, token_with_id};
 
 /// How long anything may take that should be quick. Far above what it takes, since tests share few cores.
