@@ -10,8 +10,10 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Time in which a client must send a request's header.
-const HEADER_WITHIN: Duration = Duration::from_secs(10);
+/// Time in which a client must send a request's header; on a connection that is kept open, from the answer before. Longer than
+/// proxies keep theirs (nginx: 60 s): who reuses a connection that is just being closed gets an error for a request that may not
+/// be sent again.
+const HEADER_WITHIN: Duration = Duration::from_secs(65);
 
 /// Connections that may wait to be accepted. When all clients of a node come back at once, those beyond are dropped, and try
 /// again only after a second.

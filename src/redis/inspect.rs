@@ -71,12 +71,7 @@ async fn facts(client: &Client, node: Option<&Server>) -> Result<ServerFacts, fr
     let info = ask("INFO", Vec::new()).await?;
     let wanted = std::iter::once("GET").chain(ServerFacts::SETTINGS).map(Value::from).collect();
     let config = match ask("CONFIG", wanted).await {
-        Ok(Value::Map(map)) => map
-            .inner()
-            .into_iter()
-            .filter_map(|(key, value)| Some((key.into_string()?, value.into_string()?)))
-            .collect(),
-        Ok(other) => other.convert().unwrap_or_default(),
+        Ok(settings) => settings.convert().unwrap_or_default(),
         Err(error) => {
             tracing::debug!(%error, "CONFIG cannot be read");
             Vec::new()

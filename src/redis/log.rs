@@ -223,22 +223,15 @@ fn known_head(reply: &Value) -> Option<MessageId> {
     Some(MessageId::new(ms.as_u64()?, seq.as_u64()?))
 }
 
-/// The value of a field in a reply that is a map, or an array of names and values.
+/// The value of a field in a reply of names and values.
 fn field(reply: Value, name: &str) -> Option<Value> {
-    match reply {
-        Value::Map(map) => {
-            map.inner().into_iter().find(|(key, _)| key.as_str() == Some(name)).map(|(_, v)| v)
-        }
-        other => {
-            let mut values = other.into_array().into_iter();
-            while let (Some(key), Some(value)) = (values.next(), values.next()) {
-                if key.as_str().as_deref() == Some(name) {
-                    return Some(value);
-                }
-            }
-            None
+    let mut values = reply.into_array().into_iter();
+    while let (Some(key), Some(value)) = (values.next(), values.next()) {
+        if key.as_str().as_deref() == Some(name) {
+            return Some(value);
         }
     }
+    None
 }
 
 fn appended(reply: Value, expected: usize) -> Result<Vec<Appended>, Unavailable> {

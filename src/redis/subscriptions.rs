@@ -225,14 +225,7 @@ impl Store {
     pub async fn subscriptions(&self, room: &RoomName) -> Result<Vec<Stored>, Unavailable> {
         let args = [Value::from(self.keys.subs(room))];
         let reply = self.run_one(room, Command::new(RedisCall::Manage, "HGETALL", args)).await?;
-        let pairs: Vec<(String, String)> = match reply {
-            Value::Map(map) => map
-                .inner()
-                .into_iter()
-                .filter_map(|(key, value)| Some((key.into_string()?, value.into_string()?)))
-                .collect(),
-            other => other.convert().unwrap_or_default(),
-        };
+        let pairs: Vec<(String, String)> = reply.convert().unwrap_or_default();
         let mut all: Vec<Stored> =
             pairs.into_iter().filter_map(|(group, value)| Stored::parse(group, value)).collect();
         all.sort_by(|a, b| a.group.cmp(&b.group));
