@@ -93,6 +93,8 @@ async fn a_password_alone_is_enough_and_without_it_the_server_says_what_to_do() 
         says(&refusal(&url(wrong), &[]).await, &["refused the user or password", "redis://user:password@"]);
     }
     says(&refusal(&url(":hunter/2@"), &[]).await, &["redis.url is not usable", "%2F"]);
+    let doctor = run(&["doctor", "--redis-url", &url("")], &[]).await.failure();
+    says(&doctor, &[&format!("the Redis at {}", url("")), "wants a password"]);
 }
 
 #[tokio::test]
