@@ -20,7 +20,7 @@ use crate::node::Node;
 use crate::protocol::decode;
 use crate::protocol::{Encoding, ErrorCode, Failure};
 use crate::session::registry::{Entered, Registry};
-use crate::telemetry::Transport;
+use crate::telemetry::{Transport, logs};
 
 /// How long a stream may be silent before a comment shows that it lives.
 const COMMENT_AFTER: Duration = Duration::from_secs(15);
@@ -74,6 +74,7 @@ pub async fn stream(
     let Some(connection) = entered else {
         return Err(Failure::new(ErrorCode::TooMany, "this node is full; try again later").into());
     };
+    logs::opens(connection.id);
     node.not_revoked(&claims)?;
     let mut stream = Stream { node: node.clone(), connection, subscription: None };
     let hold = node.hub.hold(&room).await?;
