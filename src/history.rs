@@ -137,7 +137,10 @@ impl Taken {
     }
 
     fn page(self, more: bool, head: MessageId, gap: Option<Gap>) -> HistoryPage {
-        let messages = self.entries.iter().map(|entry| entry.message.clone()).collect();
+        let message = |entry: Arc<Entry>| {
+            Arc::try_unwrap(entry).map_or_else(|shared| shared.message.clone(), |own| own.message)
+        };
+        let messages = self.entries.into_iter().map(message).collect();
         HistoryPage { messages, more, head, gap }
     }
 }

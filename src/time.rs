@@ -4,7 +4,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Unix time in milliseconds.
 pub fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    unix_ms(SystemTime::now())
+}
+
+/// Unix time in milliseconds of a point that is written so, or by RFC 3339, such as `2026-01-31T12:00:00Z`.
+pub fn parse_ms(text: &str) -> Option<u64> {
+    text.parse().ok().or_else(|| humantime::parse_rfc3339_weak(text).ok().map(unix_ms))
+}
+
+fn unix_ms(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 /// Unix time in seconds.

@@ -21,6 +21,7 @@ use crate::protocol::frame::{HistoryPage, as_text};
 use crate::protocol::request::{Draft, Range};
 use crate::protocol::{ErrorCode, Failure, RoomName};
 use crate::telemetry::Transport;
+use crate::time::parse_ms;
 
 /// Most messages in one batch.
 const BATCH: usize = 1000;
@@ -216,19 +217,14 @@ impl HistoryQuery {
             (None, None, None) if self.order == Some(Order::Desc) => Ok(Range::Newest),
             (None, None, None) => Ok(Range::Oldest),
             (None, after, before) => decode::range(after.as_deref(), before.as_deref()),
-            (Some(time), None, None) => Ok(Range::FromTime(unix_ms(time)?)),
+            (Some(time), None, None) => parse_ms(time).map(Range::FromTime).ok_or_else(|| {
+                Failure::bad_request(
+                    "`from_time` is Unix milliseconds, or a time such as 2026-01-31T12:00:00Z",
+                )
+            }),
             (Some(_), ..) => Err(Failure::bad_request("give one of `after`, `before` and `from_time`")),
         }
     }
-}
-
-fn unix_ms(text: &str) -> Result<u64, Failure> {
-    let since_epoch = |time: std::time::SystemTime| {
-        time.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
-    };
-    text.parse().ok().or_else(|| humantime::parse_rfc3339_weak(text).ok().map(since_epoch)).ok_or_else(|| {
-        Failure::bad_request("`from_time` is Unix milliseconds, or a time such as 2026-01-31T12:00:00Z")
-    })
 }
 
 /// Reads a page of a room's history, or waits for its next message.

@@ -8,6 +8,8 @@ use axum::response::Response;
 use tracing::Instrument;
 use uuid::Uuid;
 
+use crate::telemetry::logs;
+
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Longest id that is taken from a client.
@@ -16,8 +18,11 @@ const LONGEST: usize = 64;
 /// Names a request.
 pub async fn name(request: Request, next: Next) -> Response {
     let id = request.headers().get(HEADER).and_then(accepted).map_or_else(made, str::to_owned);
-    let span = tracing::info_span!("request", id);
-    let mut response = next.run(request).instrument(span).await;
+    let span = logs::request(&id);
+    let mut response = next.run(request).instrument(span.clone()).await;
+    if response.status().is_server_error() {
+        span.in_scope(|| tracing::debug!(status = response.status().as_u16(), "a request failed"));
+    }
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(HEADER, id);
     }

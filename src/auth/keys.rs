@@ -9,11 +9,11 @@ use parking_lot::RwLock;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{Instrument, info, warn};
 
 use crate::config::{Algorithm, AuthConfig, SecretUrl};
-
 use crate::telemetry::{Metrics, Success};
+use crate::tls;
 
 use super::jwk::{Key, Source, read_set};
 
@@ -171,10 +171,11 @@ impl Remote {
             *last = Some(Instant::now());
             let remote = Arc::clone(self);
             // A task, which the time limit ends: a client that goes away must not take the refresh from the others.
-            let refresh = tokio::spawn(async move {
+            let refresh = async move {
                 remote.refresh().await;
                 drop(last);
-            });
+            };
+            let refresh = tokio::spawn(refresh.in_current_span());
             if let Err(error) = refresh.await {
                 warn!(%error, "the early refresh of the JWK set ended");
             }
@@ -262,6 +263,9 @@ fn unreachable(url: &SecretUrl, error: &reqwest::Error) -> AuthError {
     while let Some(inner) = cause {
         problem = inner.to_string();
         cause = inner.source();
+    }
+    if let Some(advice) = tls::advice(&problem) {
+        problem = format!("{problem}; {advice}");
     }
     AuthError::Unreachable { url: url.to_string(), problem }
 }

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::BenchError;
 use super::spawn::{PATIENCE, terminate};
+use crate::children::Spawner;
 use crate::redis::embedded::{Embedded, EmbeddedOptions, Found};
 
 /// When the Redis of the run has a message on its disk.
@@ -43,6 +44,7 @@ pub(super) struct Redis {
     /// Where it listens.
     pub address: SocketAddr,
     child: Child,
+    _spawner: Spawner,
     _directory: Directory,
 }
 
@@ -70,8 +72,10 @@ impl Redis {
         command.args(["--save", "", "--appendonly", "yes", "--appendfsync", fsync.name()]);
         command.args(["--maxmemory-policy", "noeviction", "--daemonize", "no"]);
         command.arg("--dir").arg(&directory.0).stdin(Stdio::null()).stdout(Stdio::null());
-        let child = command.stderr(Stdio::null()).process_group(0).kill_on_drop(true).spawn();
-        let redis = Self { address, child: child.map_err(failed)?, _directory: directory };
+        command.stderr(Stdio::null()).process_group(0).kill_on_drop(true);
+        let spawner = Spawner::start().map_err(failed)?;
+        let child = spawner.spawn(command).await.map_err(failed)?;
+        let redis = Self { address, child, _spawner: spawner, _directory: directory };
         let answers = async {
             while redis.ping().await.is_err() {
                 sleep(Duration::from_millis(10)).await

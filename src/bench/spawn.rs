@@ -21,6 +21,7 @@ use super::dialect::Dialect;
 use super::redis::{Fsync, Redis};
 use super::{BenchError, Node, Target, Workload, process};
 use crate::auth::{Permission, RoomGrants, mint};
+use crate::children::Spawner;
 use crate::config::Config;
 
 /// Time to start, and to end.
@@ -209,6 +210,7 @@ struct Process {
     dialect: Dialect,
     _group: Group,
     _log: AbortOnDropHandle<()>,
+    _spawner: Spawner,
 }
 
 impl Process {
@@ -219,9 +221,9 @@ impl Process {
         let (said, say) = io::pipe().map_err(failed)?;
         command.stdin(Stdio::null()).stdout(say.try_clone().map_err(failed)?).stderr(say);
         // A group of its own: Ctrl-C is for the generator, which then ends what it started.
-        let child = command.process_group(0).kill_on_drop(true).spawn().map_err(failed)?;
-        // It holds an end of the pipe.
-        drop(command);
+        command.process_group(0).kill_on_drop(true);
+        let spawner = Spawner::start().map_err(failed)?;
+        let child = spawner.spawn(command).await.map_err(failed)?;
         let said = pipe::Receiver::from_owned_fd(OwnedFd::from(said)).map_err(failed)?;
         let mut lines = BufReader::new(said).lines();
         let group = Group(child.id().and_then(|pid| i32::try_from(pid).ok()));
@@ -239,7 +241,7 @@ impl Process {
         let (address, dialect) = timeout(PATIENCE, listening).await.map_err(late)??;
         let forget = async move { while let Ok(Some(_)) = lines.next_line().await {} };
         let log = AbortOnDropHandle::new(tokio::spawn(forget));
-        Ok(Self { child, address, dialect, _group: group, _log: log })
+        Ok(Self { child, address, dialect, _group: group, _log: log, _spawner: spawner })
     }
 
     fn node(&self) -> Node {

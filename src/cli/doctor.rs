@@ -10,6 +10,7 @@ use super::output::{Output, Style};
 use super::remote::run;
 use super::{ConfigArgs, Failed, RedisArgs};
 use crate::config::Config;
+use crate::node::StartError;
 use crate::redis::durability::{Durability, Finding, ServerFacts, Severity, findings, in_force};
 use crate::redis::embedded::{Embedded, EmbeddedOptions, Found};
 use crate::redis::inspect;
@@ -96,7 +97,8 @@ async fn ready(config: &Config) -> Result<(), Failed> {
 async fn examine(config: &Config) -> Result<Vec<Report>, Failed> {
     let durability = config.durability();
     if let Some(url) = &config.redis.url {
-        let nodes = inspect(url.expose(), PATIENCE).await?;
+        let refused = |error| StartError::Redis(url.to_string(), error);
+        let nodes = inspect(url.expose(), PATIENCE).await.map_err(refused)?;
         let report = |(node, facts): (Option<String>, ServerFacts)| Report {
             redis: node.map_or(url.to_string(), |node| format!("{url}, {node}")),
             durability,

@@ -1,7 +1,5 @@
 //! `roomlog history`.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use clap::Args;
 
 use super::Failed;
@@ -11,7 +9,7 @@ use crate::client::{Client, Gap, Message, Page};
 use crate::log::follow::{follows, reason};
 use crate::protocol::request::Range;
 use crate::protocol::{MessageId, RoomName};
-use crate::time::now_ms;
+use crate::time::{now_ms, parse_ms};
 
 /// Most messages of one page.
 const PAGE: usize = 1000;
@@ -156,12 +154,9 @@ impl Printer {
 }
 
 fn time(text: &str) -> Result<u64, String> {
-    let since_epoch =
-        |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as u64;
-    let point = text.parse().ok().or_else(|| humantime::parse_rfc3339_weak(text).ok().map(since_epoch));
     let ago =
         || humantime::parse_duration(text).ok().map(|ago| now_ms().saturating_sub(ago.as_millis() as u64));
-    point
+    parse_ms(text)
         .or_else(ago)
         .ok_or_else(|| "write it as 2026-01-31T12:00:00Z, as Unix milliseconds, or as 90m".to_owned())
 }

@@ -22,7 +22,7 @@ use crate::protocol::decode;
 use crate::protocol::{Encoding, ErrorCode, Failure, UserId};
 use crate::session::durable;
 use crate::session::registry::{Entered, Registry};
-use crate::telemetry::Transport;
+use crate::telemetry::{Transport, logs};
 
 /// How long a stream may be silent before a comment shows that it lives.
 const COMMENT_AFTER: Duration = Duration::from_secs(15);
@@ -104,13 +104,14 @@ pub async fn stream(
     let Some(connection) = entered else {
         return Err(Failure::new(ErrorCode::TooMany, "this node is full; try again later").into());
     };
+    logs::opens(connection.id);
     node.not_revoked(&claims)?;
     let mut stream = Stream { node: node.clone(), connection, subscription: None };
     let hold = node.hub.hold(&room).await?;
     let position = node.hub.position(&hold, start).await?;
-    let session = live.session.unwrap_or(stream.connection.id);
-    let form = Form::Events { signals: live.signals };
-    let subscription = Arc::new(Subscription::new(room, session, user, form, outbox.clone(), holding));
+    let id = stream.connection.id;
+    let form = Form::Events { signals: live.signals, sender: live.session };
+    let subscription = Arc::new(Subscription::new(room, id, user, form, outbox.clone(), holding));
     stream.subscription = Some(subscription.clone());
     // Shows at once that the stream is open, also to proxies that wait for a first byte.
     outbox.push(COMMENT);

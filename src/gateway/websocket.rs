@@ -11,9 +11,11 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use futures_util::TryFutureExt;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tracing::Instrument;
 use tungstenite::handshake::derive_accept_key;
 
 use super::inbox::Received;
@@ -25,7 +27,7 @@ use crate::protocol::frame::Frame;
 use crate::protocol::{CloseCode, Encoding, ErrorCode, Failure, decode, encode, wire};
 use crate::session::Session;
 use crate::session::registry::{Connection, Registry};
-use crate::telemetry::Transport;
+use crate::telemetry::{Transport, logs};
 
 /// Time in which a client takes what is left for it, and closes too, after the connection was ended.
 const CLOSE_WITHIN: Duration = Duration::from_secs(3);
@@ -56,15 +58,14 @@ pub async fn upgrade(State(node): State<Arc<Node>>, mut request: Request) -> Res
         headers.push((SEC_WEBSOCKET_PROTOCOL, encoding.subprotocol().to_owned()));
     }
     let token = bearer(request.headers()).map(str::to_owned);
-    let upgraded = hyper::upgrade::on(&mut request);
+    let upgraded = hyper::upgrade::on(&mut request)
+        .inspect_err(|error| tracing::debug!(%error, "an upgrade broke"))
+        .in_current_span();
+    // In a box, which goes when it is done: the connection lives much longer, and shall not carry it along.
+    let upgraded = Box::pin(upgraded);
     tokio::spawn(async move {
-        match upgraded.await {
-            Ok(upgraded) => {
-                if let Some((stream, early)) = socket_of(upgraded) {
-                    serve(node, stream, early, encoding, token).await;
-                }
-            }
-            Err(error) => tracing::debug!(%error, "an upgrade broke"),
+        if let Some((stream, early)) = upgraded.await.ok().and_then(socket_of) {
+            serve(node, stream, early, encoding, token).await;
         }
     });
     (StatusCode::SWITCHING_PROTOCOLS, axum::response::AppendHeaders(headers)).into_response()
@@ -128,11 +129,11 @@ async fn serve(node: Arc<Node>, stream: TcpStream, early: Bytes, encoding: Encod
         listen(&node, connection, &mut session, &mut reader, encoding).await;
         if connection.farewell() == Some(CloseCode::Restarting) {
             // There is time to answer what is under way.
-            Box::pin(session.end()).await;
+            Box::pin(session.end().instrument(logs::session(connection.id))).await;
             connection.say_goodbye();
         } else {
             connection.say_goodbye();
-            Box::pin(session.end()).await;
+            Box::pin(session.end().instrument(logs::session(connection.id))).await;
         }
     } else {
         node.metrics.closed(CloseCode::Overloaded);
@@ -196,7 +197,7 @@ async fn listen(
         for frame in frames {
             if let Some(frame) = session.try_handle(frame) {
                 // In a box of its own: what waits for a frame most of the time stays small.
-                Box::pin(session.handle(frame)).await;
+                Box::pin(session.handle(frame).instrument(logs::session(connection.id))).await;
             }
             if connection.ending.is_cancelled() {
                 return;

@@ -254,11 +254,6 @@ impl Outbox {
         self.queue.lock().bytes
     }
 
-    /// Whether nothing more is taken.
-    pub fn is_closed(&self) -> bool {
-        self.queue.lock().closed
-    }
-
     /// Whether [`Outbox::has_room`] would not wait.
     pub fn has_room_now(&self) -> bool {
         let queue = self.queue.lock();

@@ -4,12 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Instrument;
+
 use super::Hub;
 use super::room::{Join, Room};
 use super::subscription::Subscription;
 use crate::log::{Event, Page, Unavailable, follow};
 use crate::protocol::MessageId;
-use crate::telemetry::{CatchUpReason, Path};
+use crate::telemetry::{CatchUpReason, Path, logs};
 
 /// How long a reader waits before it asks Redis again after a failure.
 const RETRY: Duration = Duration::from_millis(250);
@@ -53,7 +55,10 @@ impl Hub {
                     position = self.tell(room, subscription, &page, Path::Ring);
                     continue;
                 }
-                Join::Behind(None) | Join::Ahead => self.page(room, position).await,
+                Join::Behind(None) | Join::Ahead => {
+                    // Around the read alone: pages from the ring cost no span.
+                    self.page(room, position).instrument(logs::session(subscription.session)).await
+                }
             };
             match page {
                 Ok(page) => {

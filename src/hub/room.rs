@@ -1,28 +1,28 @@
-//! A room that is active on this node: its tail, and those who read it here.
+//! A room that is active on this node: its tail, and what those who read it here are told. How they come and go is in `members`.
 //!
 //! Lock order: a lane of the appender, the hub's map, a room's state, an outbox. No lock is held across an await. What is to be written is
 //! declared before the lock, so that it is written after the lock is gone.
 
+mod members;
+
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
 use slab::Slab;
 use tokio::sync::{Notify, OnceCell};
 
+pub(super) use self::members::Join;
 use super::outbox::{Part, Writes};
 use super::ring::RingLimits;
 use super::subscription::Subscription;
 use super::tail::{Asked, Step, Tail};
 use crate::log::{Event, Page, PageSize, Unavailable};
-use crate::protocol::frame::Ended;
 use crate::protocol::{MessageId, RoomName};
-use crate::redis::{Group, Signal};
+use crate::redis::Signal;
 use crate::telemetry::{CatchUpReason, Class, Metrics, Path, Queue, Timed};
 
 /// Somebody who reads the room here.
@@ -62,19 +62,6 @@ pub struct Room {
     reads: Mutex<HashMap<(MessageId, usize), SharedRead>>,
     changed: Notify,
     metrics: Arc<Metrics>,
-}
-
-/// What a reader at a position finds.
-#[derive(Debug)]
-pub(super) enum Join {
-    /// It is now live.
-    Live,
-    /// The log goes on, this far and further; from the ring if that reaches back.
-    Behind(Option<Page>),
-    /// The node has not followed the log as far as the reader.
-    Ahead,
-    /// The subscription is over.
-    Ended,
 }
 
 /// A subscription that has to read on from a position by itself.
@@ -216,140 +203,11 @@ impl Room {
         }
     }
 
-    /// Makes a subscription a member, not yet live. `false` if the hub has let go of the room.
-    pub(super) fn enter(&self, subscription: &Arc<Subscription>) -> bool {
-        let mut state = self.state.lock();
-        if state.closed {
-            return false;
-        }
-        let place = state.members.insert(Member { subscription: subscription.clone(), live: false });
-        subscription.place.store(place, Ordering::Release);
-        self.metrics.subscriptions.increment(1);
-        true
-    }
-
-    /// Joins a member to the tail if its position is the tail's, and says `live` the first time.
-    pub(super) fn join(&self, subscription: &Subscription, position: MessageId, announce: bool) -> Join {
-        const MESSAGES: usize = 256;
-        const BYTES: usize = 128 * 1024;
-        let mut writes = Writes::default();
-        let mut state = self.state.lock();
-        let State { tail, members, .. } = &mut *state;
-        let Some(member) = members.get_mut(subscription.place.load(Ordering::Acquire)) else {
-            return Join::Ended;
-        };
-        if subscription.has_ended() {
-            return Join::Ended;
-        }
-        let head = tail.position().unwrap_or_default();
-        if position > head {
-            return Join::Ahead;
-        }
-        if position < head {
-            let entries = tail.ring().after(position, MESSAGES, BYTES);
-            return Join::Behind(entries.map(|entries| Page {
-                after: position,
-                entries,
-                head,
-                complete: false,
-            }));
-        }
-        member.live = true;
-        if announce {
-            writes.push(&subscription.outbox, subscription.form.live(&self.name, position));
-        }
-        Join::Live
-    }
-
-    /// Ends a subscription. Whether it had not ended before.
-    pub(super) fn leave(&self, subscription: &Subscription) -> bool {
-        let mut state = self.state.lock();
-        self.remove(&mut state, subscription)
-    }
-
-    fn remove(&self, state: &mut State, subscription: &Subscription) -> bool {
-        if !subscription.end() {
-            return false;
-        }
-        if state.members.try_remove(subscription.place.load(Ordering::Acquire)).is_some() {
-            state.idle_since = Instant::now();
-            self.metrics.subscriptions.decrement(1);
-        }
-        true
-    }
-
-    /// Ends the subscriptions that `which` picks, and tells their clients why.
-    fn end(&self, code: Ended, which: impl Fn(&Subscription) -> bool) {
-        let mut writes = Writes::default();
-        let mut state = self.state.lock();
-        let ended: Vec<Arc<Subscription>> = state
-            .members
-            .iter()
-            .map(|(_, member)| &member.subscription)
-            .filter(|subscription| which(subscription))
-            .cloned()
-            .collect();
-        for subscription in ended {
-            if !self.remove(&mut state, &subscription) {
-                continue;
-            }
-            if subscription.has_begun() {
-                writes.push(&subscription.outbox, subscription.form.unsubscribed(&self.name, code));
-            } else {
-                subscription.tell_later(code);
-            }
-        }
-    }
-
-    /// From here on a member's client is told of what happens; and at once if that is over already.
-    pub(super) fn begin(&self, subscription: &Subscription) {
-        let mut writes = Writes::default();
-        // Subscriptions end under this lock.
-        let _state = self.state.lock();
-        if let Some(code) = subscription.begin() {
-            writes.push(&subscription.outbox, subscription.form.unsubscribed(&self.name, code));
-        }
-    }
-
-    /// A durable subscription that this connection held was taken over, or deleted. Who has come since holds it by another
-    /// name, and keeps it.
-    pub(super) fn lost(&self, group: &Group, holder: &str, code: Ended) {
-        self.end(code, |subscription| {
-            subscription.durable.as_ref().is_some_and(|held| held.group == *group && held.holder == holder)
-        });
-    }
-
     /// Whether this cannot be the room that was deleted when its newest id was `head`: ids after a deletion are of a later
     /// time, and before the first there is none.
     pub(super) fn is_newer_than(&self, head: MessageId) -> bool {
         let position = self.position();
         position > head || (position == MessageId::ZERO && head != MessageId::ZERO)
-    }
-
-    /// Hands a reader's bytes to a subscription, unless it has ended: its client has been told so, and nothing may come after
-    /// that. Whether it has not.
-    pub(super) fn hand(&self, subscription: &Subscription, parts: Vec<Bytes>) -> bool {
-        let mut writes = Writes::default();
-        // Subscriptions end under this lock.
-        let _state = self.state.lock();
-        if subscription.has_ended() {
-            return false;
-        }
-        parts.into_iter().for_each(|part| writes.push(&subscription.outbox, part));
-        true
-    }
-
-    /// The room was deleted.
-    pub(super) fn deleted(&self) {
-        // First, so that nobody enters behind those who are sent away.
-        self.state.lock().closed = true;
-        self.end(Ended::Deleted, |_| true);
-        self.changed.notify_waiters();
-    }
-
-    /// Ends one member's subscription for a reason, and tells its client.
-    pub(super) fn dismiss(&self, dismissed: &Subscription, code: Ended) {
-        self.end(code, |subscription| std::ptr::eq(subscription, dismissed));
     }
 
     /// Hands a signal to those present whom it is for.
@@ -359,7 +217,7 @@ impl Room {
         for (_, member) in &state.members {
             let subscription = &member.subscription;
             let meant = signal.to.as_ref().is_none_or(|to| *to == subscription.user);
-            if subscription.session == signal.session || !meant || !subscription.has_begun() {
+            if subscription.is_of(signal.session) || !meant || !subscription.has_begun() {
                 continue;
             }
             let frame = subscription.form.signal(&self.name, &signal.from, &signal.kind, &signal.data);

@@ -22,6 +22,8 @@ pub enum Form {
     Events {
         /// Whether signals are wanted among them.
         signals: bool,
+        /// The name, of its own choice, in which the client sends signals.
+        sender: Option<Uuid>,
     },
 }
 
@@ -80,7 +82,7 @@ impl Form {
 
     /// A signal, where it is wanted.
     pub fn signal(self, room: &RoomName, from: &UserId, kind: &str, data: &Data) -> Option<Bytes> {
-        let wanted = self != Self::Events { signals: false };
+        let wanted = !matches!(self, Self::Events { signals: false, .. });
         wanted.then(|| self.frame("signal", &Frame::Signal { room, from: from.as_str(), kind, data }))
     }
 
@@ -114,7 +116,7 @@ pub struct Holding {
 pub struct Subscription {
     /// The room.
     pub room: RoomName,
-    /// The session that it is of: what that one signals does not come back.
+    /// The connection's session.
     pub session: Uuid,
     /// Its user.
     pub user: UserId,
@@ -153,6 +155,14 @@ impl Subscription {
             untold: OnceLock::new(),
             ended: AtomicBool::new(false),
             place: AtomicUsize::new(usize::MAX),
+        }
+    }
+
+    /// Whether it is its own client that signals so: that does not come back.
+    pub(super) fn is_of(&self, sender: Uuid) -> bool {
+        match self.form {
+            Form::Frames(_) => self.session == sender,
+            Form::Events { sender: own, .. } => own == Some(sender),
         }
     }
 

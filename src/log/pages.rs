@@ -41,10 +41,10 @@ impl PageSize {
     }
 }
 
-/// Entries to ask for after so many took so many bytes; no more than twice as many, since the next may be larger.
+/// Entries to ask for after so many took so many bytes; no more than four times as many, since the next may be larger.
 fn next_size(entries: usize, bytes: usize) -> Option<usize> {
     let average = bytes.checked_div(entries)?.max(1);
-    Some((TARGET / average).min(entries * 2).clamp(ENTRIES.0, ENTRIES.1))
+    Some((TARGET / average).min(entries * 4).clamp(ENTRIES.0, ENTRIES.1))
 }
 
 #[cfg(test)]
@@ -52,11 +52,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_shrink_at_once_and_grow_by_doubling() {
+    fn pages_shrink_at_once_and_grow_by_and_by() {
         assert_eq!(next_size(0, 0), None);
-        assert_eq!(next_size(64, 64 * 200), Some(128));
+        assert_eq!(next_size(64, 64 * 200), Some(256));
         assert_eq!(next_size(512, 512 * 200), Some(512));
         assert_eq!(next_size(64, 64 * 65_536), Some(8));
-        assert_eq!(next_size(8, 8 * 200), Some(16));
+        assert_eq!(next_size(8, 8 * 200), Some(32));
     }
 }

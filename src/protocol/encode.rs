@@ -3,12 +3,12 @@
 //! A `message` frame is written once for each encoding ([`message`]) and shared by all readers; while somebody catches
 //! up, many of them are joined into an array ([`join`]).
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use serde::Serialize;
 use serde::ser::SerializeStruct;
 
 use super::frame::{Frame, Message};
-use super::wire::{MAX_HEADER, write_header};
+use super::wire::{MAX_HEADER, header_len, write_header};
 use super::{Encoding, Failure};
 
 /// A complete WebSocket message that holds one `message` frame, and where in it the frame begins.
@@ -32,41 +32,45 @@ impl Encoded {
 
 /// Writes a frame as a WebSocket message of its own.
 pub fn frame(encoding: Encoding, frame: &Frame<'_>) -> Bytes {
-    let payload = payload(encoding, frame).unwrap_or_else(|error| {
-        tracing::error!(%error, "a frame could not be encoded");
-        let failure = Failure::new(super::ErrorCode::Internal, "the answer could not be encoded");
-        payload(encoding, &Frame::error(None, &failure)).unwrap_or_default()
+    let written = whole(encoding, 128, |out| {
+        write(encoding, frame, out).unwrap_or_else(|error| {
+            tracing::error!(%error, "a frame could not be encoded");
+            out.truncate(MAX_HEADER);
+            let failure = Failure::new(super::ErrorCode::Internal, "the answer could not be encoded");
+            let _infallible = write(encoding, &Frame::error(None, &failure), out);
+        });
     });
-    whole(encoding, &payload).message
+    written.message
 }
 
 /// Writes a `message` frame.
 pub fn message(encoding: Encoding, message: &Message) -> Encoded {
-    let payload = match encoding {
-        Encoding::Json => serde_json::to_vec(&MessageFrame(message)).unwrap_or_default(),
-        Encoding::MessagePack => message_as_msgpack(message),
-    };
-    whole(encoding, &payload)
+    let Message { room, from, kind, data, .. } = message;
+    // JSON takes a little more than what is stored, and names and ids some 150 bytes in either encoding.
+    let bytes = 160 + room.as_str().len() + from.len() + kind.len() + data.as_bytes().len() * 9 / 8;
+    whole(encoding, bytes, |out| match encoding {
+        Encoding::Json => drop(write(encoding, &MessageFrame(message), out)),
+        Encoding::MessagePack => message_as_msgpack(message, out),
+    })
 }
 
 /// Joins frames, each without a WebSocket header, into one WebSocket message that holds an array of them.
 pub fn join<'a>(encoding: Encoding, frames: impl ExactSizeIterator<Item = &'a [u8]> + Clone) -> Bytes {
     let bytes: usize = frames.clone().map(|frame| frame.len() + 1).sum();
-    let mut payload = Vec::with_capacity(bytes + 5);
-    match encoding {
+    let joined = whole(encoding, bytes + 5, |out| match encoding {
         Encoding::Json => {
             for (index, frame) in frames.enumerate() {
-                payload.push(if index == 0 { b'[' } else { b',' });
-                payload.extend_from_slice(frame);
+                out.push(if index == 0 { b'[' } else { b',' });
+                out.extend_from_slice(frame);
             }
-            payload.push(b']');
+            out.push(b']');
         }
         Encoding::MessagePack => {
-            let _infallible = rmp::encode::write_array_len(&mut payload, frames.len() as u32);
-            frames.for_each(|frame| payload.extend_from_slice(frame));
+            let _infallible = rmp::encode::write_array_len(out, frames.len() as u32);
+            frames.for_each(|frame| out.extend_from_slice(frame));
         }
-    }
-    whole(encoding, &payload).message
+    });
+    joined.message
 }
 
 /// A frame's payload without a WebSocket header, for [`join`].
@@ -74,18 +78,32 @@ pub fn join<'a>(encoding: Encoding, frames: impl ExactSizeIterator<Item = &'a [u
 /// # Errors
 /// What the serializer says; frames of this protocol always serialize.
 pub fn payload(encoding: Encoding, frame: &impl Serialize) -> Result<Vec<u8>, String> {
+    let mut out = Vec::new();
+    write(encoding, frame, &mut out)?;
+    Ok(out)
+}
+
+fn write(encoding: Encoding, frame: &impl Serialize, out: &mut Vec<u8>) -> Result<(), String> {
     match encoding {
-        Encoding::Json => serde_json::to_vec(frame).map_err(|error| error.to_string()),
-        Encoding::MessagePack => rmp_serde::to_vec_named(frame).map_err(|error| error.to_string()),
+        Encoding::Json => serde_json::to_writer(out, frame).map_err(|error| error.to_string()),
+        Encoding::MessagePack => {
+            rmp_serde::encode::write_named(out, frame).map_err(|error| error.to_string())
+        }
     }
 }
 
-fn whole(encoding: Encoding, payload: &[u8]) -> Encoded {
-    let mut out = Vec::with_capacity(MAX_HEADER + payload.len());
-    write_header(encoding, payload.len(), &mut out);
-    let header = out.len();
-    out.extend_from_slice(payload);
-    Encoded { message: out.into(), header }
+/// A WebSocket message with the payload that is written, of some `bytes`. It comes first, behind the room for the longest header:
+/// how long the header is depends on it, and nothing is copied this way.
+fn whole(encoding: Encoding, bytes: usize, write: impl FnOnce(&mut Vec<u8>)) -> Encoded {
+    let mut out = Vec::with_capacity(MAX_HEADER + bytes);
+    out.resize(MAX_HEADER, 0);
+    write(&mut out);
+    let length = out.len() - MAX_HEADER;
+    let header = header_len(length);
+    write_header(encoding, length, &mut out[MAX_HEADER - header..MAX_HEADER]);
+    let mut message = Bytes::from(out);
+    message.advance(MAX_HEADER - header);
+    Encoded { message, header }
 }
 
 struct MessageFrame<'a>(&'a Message);
@@ -106,23 +124,20 @@ impl Serialize for MessageFrame<'_> {
 }
 
 /// By hand, since `data` is MessagePack already: it is copied, not parsed.
-fn message_as_msgpack(message: &Message) -> Vec<u8> {
-    let mut out = Vec::with_capacity(160 + message.data.as_bytes().len());
+fn message_as_msgpack(message: &Message, out: &mut Vec<u8>) {
+    let _infallible = rmp::encode::write_map_len(out, 7);
     let mut write = |name: &str, value: &str| {
-        let _infallible = rmp::encode::write_str(&mut out, name);
-        let _infallible = rmp::encode::write_str(&mut out, value);
+        let _infallible = rmp::encode::write_str(out, name);
+        let _infallible = rmp::encode::write_str(out, value);
     };
-    // A map of seven pairs; its marker is put before the first of them below.
     write("op", "message");
     write("room", message.room.as_str());
     write("id", &message.id.to_string());
     write("key", message.key.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()));
     write("from", &message.from);
     write("type", &message.kind);
-    let _infallible = rmp::encode::write_str(&mut out, "data");
+    let _infallible = rmp::encode::write_str(out, "data");
     out.extend_from_slice(message.data.as_bytes());
-    out.insert(0, 0x87);
-    out
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! WebSocket framing of what the server sends (RFC 6455, section 5.2). Server frames are not masked, so one buffer can
 //! be shared by all sockets; what clients send is read in `gateway/inbox.rs`.
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 
 use super::Encoding;
 
@@ -15,8 +15,17 @@ const PONG: u8 = 0xa;
 /// Longest header of a frame that is not masked, in bytes.
 pub const MAX_HEADER: usize = 10;
 
-/// Appends the header of a frame that holds a whole message of `length` bytes.
-pub fn write_header(encoding: Encoding, length: usize, out: &mut Vec<u8>) {
+/// How long the header is of a frame with so many bytes.
+pub fn header_len(length: usize) -> usize {
+    match length {
+        0..=125 => 2,
+        126..=0xffff => 4,
+        _ => MAX_HEADER,
+    }
+}
+
+/// Writes the header of a frame that holds a whole message of `length` bytes.
+pub fn write_header(encoding: Encoding, length: usize, out: impl BufMut) {
     let opcode = match encoding {
         Encoding::Json => TEXT,
         Encoding::MessagePack => BINARY,
@@ -50,17 +59,17 @@ pub fn close(code: u16) -> Bytes {
     Bytes::copy_from_slice(&[FIN | CLOSE, 2, high, low])
 }
 
-fn header(opcode: u8, length: usize, out: &mut Vec<u8>) {
-    out.push(FIN | opcode);
+fn header(opcode: u8, length: usize, mut out: impl BufMut) {
+    out.put_u8(FIN | opcode);
     match length {
-        0..=125 => out.push(length as u8),
+        0..=125 => out.put_u8(length as u8),
         126..=0xffff => {
-            out.push(126);
-            out.extend_from_slice(&(length as u16).to_be_bytes());
+            out.put_u8(126);
+            out.put_u16(length as u16);
         }
         _ => {
-            out.push(127);
-            out.extend_from_slice(&(length as u64).to_be_bytes());
+            out.put_u8(127);
+            out.put_u64(length as u64);
         }
     }
 }

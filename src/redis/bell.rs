@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::keys::Keys;
-use super::link::{ConnectError, Link, LinkEvent};
+use super::link::{Link, LinkEvent};
 use super::log::message;
+use super::refusal::ConnectError;
 use super::store::{Store, StoreOptions};
 use super::subscriptions::Group;
 use crate::log::{Entry, Unavailable};
@@ -104,7 +105,7 @@ impl Bell {
     /// Connects, and hears until `stop`.
     ///
     /// # Errors
-    /// If Redis does not answer.
+    /// If Redis does not answer, or denies channels.
     pub async fn connect(
         options: &StoreOptions,
         ear: Ear,
@@ -129,6 +130,12 @@ impl Bell {
             LinkEvent::Lagged => hear(BellEvent::Interrupted),
         });
         let link = Link::connect(&options.url, options.command_timeout, Some(listener), stop.clone()).await?;
+        // Where an ACL denies the channels, publishing fails; of all ways to subscribe the client reports that for one alone.
+        let trial = async {
+            link.client().spublish::<(), _, _>(keys.bell(&RoomName::canary("trial")), "").await?;
+            link.client().publish::<(), _, _>(DUMMY, "").await
+        };
+        ConnectError::unless_allowed(trial.await)?;
         let (requests, waiting) = mpsc::channel(CHANNELS_AT_ONCE);
         let bell = Arc::new(Self { link, keys, wanted: Mutex::default(), requests, ear });
         bell.subscribe_to_dummies().await;
@@ -252,7 +259,7 @@ impl Bell {
             if client.ssubscribe(group.clone()).await.is_err()
                 && let Err(error) = client.ssubscribe(group).await
             {
-                tracing::debug!(%error, "a bell cannot be heard");
+                tracing::warn!(%error, "a bell cannot be heard");
                 heard = false;
             }
         }

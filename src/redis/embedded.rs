@@ -25,11 +25,12 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::child::{Server, Spawner};
+use self::child::Server;
 pub use self::error::EmbeddedError;
 use self::home::Home;
 use self::program::Program;
 use self::resp::Reply;
+use crate::children::Spawner;
 
 /// How long a Redis that shall end may take before the next, harder step.
 const PATIENCE: Duration = Duration::from_secs(10);

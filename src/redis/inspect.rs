@@ -9,7 +9,8 @@ use fred::types::{ClusterHash, CustomCommand, Value};
 use tokio_util::sync::CancellationToken;
 
 use super::durability::ServerFacts;
-use super::link::{ConnectError, Link};
+use super::link::Link;
+use super::refusal::ConnectError;
 use super::store::Store;
 use crate::log::Unavailable;
 
@@ -40,7 +41,7 @@ pub async fn inspect(
     let stop = CancellationToken::new();
     let _ends_the_link = stop.clone().drop_guard();
     let client = Link::connect(url, patience, None, stop).await?.client();
-    let refused = |error: fred::error::Error| ConnectError::Refused(error.to_string());
+    let refused = |error: fred::error::Error| ConnectError::new(&error, false);
     let primaries = primaries(&client);
     if primaries.is_empty() {
         return Ok(vec![(None, facts(&client, None).await.map_err(refused)?)]);

@@ -20,6 +20,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::refusal::ConnectError;
+
 /// How often the watchdog asks.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -42,20 +44,6 @@ pub enum LinkEvent {
 
 /// Gets what happens on a link. Must not block.
 pub type Listener = Arc<dyn Fn(LinkEvent) + Send + Sync>;
-
-/// The URL, or what it names, cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// Not a URL of the kinds that are understood.
-    #[error(
-        "redis.url is not usable: {0}. Forms: redis://host:6379, rediss://…, redis-cluster://host:6379?node=host2:6379, \
-         redis-sentinel://host:26379?sentinelServiceName=main, redis+unix:///path"
-    )]
-    Url(String),
-    /// Nothing answers there, or not as Redis does.
-    #[error("{0}; is it running, and is redis.url right?")]
-    Refused(String),
-}
 
 /// One connection (for a cluster, one to each node).
 pub struct Link {
@@ -197,23 +185,18 @@ impl Link {
 }
 
 async fn open(builder: &Builder) -> Result<Client, ConnectError> {
-    let client = builder.build().map_err(|error| ConnectError::Url(error.to_string()))?;
+    let tls = builder.get_config().is_some_and(Config::uses_tls);
+    let refused = |error| ConnectError::new(&error, tls);
+    let client = builder.build().map_err(refused)?;
     match timeout(Duration::from_secs(5), client.init()).await {
         Ok(Ok(_handle)) => Ok(client),
-        Ok(Err(error)) => Err(ConnectError::Refused(reason(&error))),
-        Err(_elapsed) => Err(ConnectError::Refused("no answer within 5 s".into())),
+        Ok(Err(error)) => Err(refused(error)),
+        Err(_elapsed) => Err(ConnectError::silent(tls)),
     }
 }
 
-/// What went wrong, in words: fred has the operating system's errors as Rust prints them for programmers.
-fn reason(error: &fred::error::Error) -> String {
-    let details = error.details();
-    let message = details.split_once("message: \"").and_then(|(_, rest)| rest.split_once('"'));
-    message.map_or_else(|| error.to_string(), |(message, _)| message.to_lowercase())
-}
-
 fn config(url: &str) -> Result<Config, ConnectError> {
-    Config::from_url(url).map_err(|error| ConnectError::Url(error.to_string()))
+    Config::from_url(url).map_err(|error| ConnectError::new(&error, true))
 }
 
 fn builder(config: Config, command_timeout: Duration) -> Builder {

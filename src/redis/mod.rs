@@ -11,6 +11,7 @@ mod inspect;
 mod keys;
 pub mod link;
 pub mod log;
+mod refusal;
 pub mod revocations;
 pub mod rooms;
 pub mod store;
@@ -18,8 +19,8 @@ pub mod subscriptions;
 
 pub use bell::{Bell, BellEvent, Ear, Ring, Signal};
 pub use inspect::inspect;
-pub use link::ConnectError;
 pub use log::Batch;
+pub use refusal::ConnectError;
 pub use rooms::RoomCursor;
 pub use store::{Store, StoreOptions};
 pub use subscriptions::{Ack, AttachAt, Group, Stored};

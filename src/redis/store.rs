@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 
 use fred::clients::Client;
 use fred::error::Error;
-use fred::interfaces::{ClientLike, FunctionInterface};
+use fred::interfaces::{ClientLike, FunctionInterface, KeysInterface};
 use fred::types::{ClusterHash, CustomCommand, Value};
 use fred::util::redis_keyslot;
 
 use super::durability::Durability;
 use super::functions::Functions;
 use super::keys::Keys;
-use super::link::{ConnectError, Link};
+use super::link::Link;
+use super::refusal::ConnectError;
 use crate::log::Unavailable;
 use crate::protocol::RoomName;
 use crate::telemetry::{Metrics, RedisCall};
@@ -65,7 +66,7 @@ impl Store {
     /// Connects, and loads the functions on every primary.
     ///
     /// # Errors
-    /// If Redis does not answer, or refuses the functions, as it does before version 7.
+    /// If Redis does not answer, or refuses the functions, as it does before version 7, or the keys.
     pub async fn connect(
         options: StoreOptions,
         metrics: Arc<Metrics>,
@@ -82,11 +83,10 @@ impl Store {
             options,
             metrics,
         };
-        store.load_functions(&store.links[0].client()).await.map_err(|error| {
-            ConnectError::Refused(format!(
-                "its functions cannot be loaded ({error}); Redis 7.0 or newer is needed"
-            ))
-        })?;
+        let client = store.links[0].client();
+        store.load_functions(&client).await.map_err(|error| ConnectError::functions(&error))?;
+        // Where an ACL denies the keys, this fails.
+        ConnectError::unless_allowed(client.exists(store.keys.janitor()).await)?;
         Ok(Arc::new(store))
     }
 

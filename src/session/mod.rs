@@ -31,7 +31,7 @@ use crate::protocol::decode::Incoming;
 use crate::protocol::frame::{Answer, Ended, Frame};
 use crate::protocol::request::{Draft, Request};
 use crate::protocol::{CloseCode, Encoding, ErrorCode, Failure, MessageId, RoomName, encode};
-use crate::telemetry::Queue;
+use crate::telemetry::{Queue, logs};
 
 /// Requests over the rate that are refused before the connection is closed.
 const REFUSALS_UNTIL_CLOSE: u32 = 100;
@@ -282,7 +282,8 @@ impl Session {
         self.spend_rate()?;
         self.node.fits(message.data.as_bytes().len())?;
         let landing = self.in_flight.take_off();
-        let (encoding, outbox) = (self.encoding, self.connection.outbox.clone());
+        let (session, encoding) = (self.connection.id, self.encoding);
+        let outbox = self.connection.outbox.clone();
         let confirm = Box::new(move |outcome: Result<Appended, Unavailable>, writes: &mut Writes| {
             match outcome {
                 Ok(appended) if reference.is_some() => {
@@ -291,6 +292,7 @@ impl Session {
                 }
                 Ok(_) => {}
                 Err(Unavailable) => {
+                    logs::session(session).in_scope(|| tracing::debug!("a publish was not confirmed"));
                     let failure = Failure::unavailable();
                     writes.push(&outbox, encode::frame(encoding, &Frame::error(reference, &failure)));
                 }
@@ -304,14 +306,18 @@ impl Session {
     /// Takes an acknowledgement of a message that there was.
     fn ack(&self, reference: Option<u64>, room: &RoomName, id: MessageId) -> Result<(), Refusal> {
         let (subscription, holding) = self.holding(room)?;
-        let (encoding, outbox) = (self.encoding, self.connection.outbox.clone());
+        let (session, encoding) = (self.connection.id, self.encoding);
+        let outbox = self.connection.outbox.clone();
         let written = reference.map(|reference| -> acks::Written {
             Box::new(move |outcome| {
                 let failure = Failure::unavailable();
                 let frame = match outcome {
                     // One that is held by another by now has been told so, and asks for nothing more.
                     Ok(_) => Frame::Ok { reference: Some(reference), answer: Answer::Done {} },
-                    Err(Unavailable) => Frame::error(Some(reference), &failure),
+                    Err(Unavailable) => {
+                        logs::session(session).in_scope(|| tracing::debug!("an ack was not written"));
+                        Frame::error(Some(reference), &failure)
+                    }
                 };
                 outbox.push(encode::frame(encoding, &frame));
             })

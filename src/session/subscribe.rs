@@ -94,7 +94,7 @@ impl Session {
             self.node.acks.flush(&subscription.room, holding).await;
             let detached = self.node.store.detach(&subscription.room, &holding.group, &holding.holder).await;
             if detached == Err(Unavailable) {
-                tracing::debug!(session = %self.connection.id, room = %subscription.room, "a durable subscription could not be given up");
+                tracing::debug!(room = %subscription.room, "a durable subscription could not be given up");
             }
         }
     }

@@ -1,8 +1,14 @@
 //! The log: text for people on a terminal, JSON elsewhere, always on standard error. Never payloads or tokens.
+//!
+//! A line that comes of a request or of a session names it, by the span that it is written in. A span costs memory as long as it
+//! lives, so there is none for a connection: one is made where a session does what may fail. Spans are of the level `error`,
+//! since finer ones are gone where `log.level` is `warn`, and with them the names.
 
 use std::io::IsTerminal;
 
+use tracing::Span;
 use tracing_subscriber::EnvFilter;
+use uuid::Uuid;
 
 use crate::config::{LogConfig, LogFormat};
 
@@ -25,4 +31,19 @@ pub fn start(config: &LogConfig) {
     } else {
         log.json().flatten_event(true).try_init()
     };
+}
+
+/// The span for what comes of a request.
+pub fn request(id: &str) -> Span {
+    tracing::error_span!("request", id, session = tracing::field::Empty)
+}
+
+/// The span for what comes of a session.
+pub fn session(id: Uuid) -> Span {
+    tracing::error_span!("session", %id)
+}
+
+/// Notes, in the span of the request that opened it, which session this is.
+pub fn opens(session: Uuid) {
+    Span::current().record("session", tracing::field::display(session));
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Redis, Rest, Server, admin, eventually, run};
+use crate::harness::{Redis, Rest, Server, admin, eventually, run, spawn};
 
 const SHORT: [&str; 6] = ["--repeats", "1", "--duration", "300ms", "--warmup", "100ms"];
 
@@ -246,4 +246,42 @@ async fn what_another_server_loses_is_a_figure() {
     }
     // The floor keeps nothing to come back to.
     assert_eq!(server(3)["repeats"], json!([]), "{report}");
+}
+
+/// What a process has started, as `/proc` has it: its processes' ids, and their command lines.
+fn children(parent: u32) -> Vec<(u32, String)> {
+    let processes =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let child = |pid: u32| {
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+        (status(pid)?.1 == parent).then(|| (pid, line.replace('\0', " ")))
+    };
+    processes.filter_map(child).collect()
+}
+
+/// The state of a process, such as `S`, or `Z` of one that has ended; and its parent.
+fn status(pid: u32) -> Option<(String, u32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
+}
+
+#[tokio::test]
+async fn what_it_started_ends_with_it_even_if_it_is_killed() {
+    // What it would have removed itself goes with this directory.
+    let dir = tempfile::tempdir().unwrap();
+    let env = [("TMPDIR", dir.path().to_str().unwrap())];
+    let generator = spawn(&["bench", "rooms", "--spawn", "--nodes", "2", "--duration", "10m"], &env);
+    let mut started = Vec::new();
+    eventually("Redis and both nodes run", async || {
+        started = children(generator.pid());
+        let nodes = started.iter().filter(|(_, line)| line.contains(" serve ")).count();
+        nodes == 2 && started.len() == 3
+    })
+    .await;
+    // Killed, so that it can end nothing by itself.
+    drop(generator);
+    for (pid, line) in started {
+        eventually(&format!("{line} ends"), async || status(pid).is_none_or(|(state, _)| state == "Z")).await;
+    }
 }

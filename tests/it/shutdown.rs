@@ -1,7 +1,5 @@
 //! The end of a server, asked for: nobody is left in the dark, and nothing confirmed is lost.
 
-use std::time::{Duration, Instant};
-
 use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
@@ -12,7 +10,9 @@ use crate::harness::{Client, Redis, Rest, Server, Upgrade, eventually, everythin
 #[tokio::test]
 async fn clients_are_told_to_come_back_and_find_everything_elsewhere() {
     let redis = Redis::start().await;
-    let (mut one, two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
+    // Longer than anything is waited for here: who reads holds nothing up until it is over.
+    let patient = [("ROOMLOG_SERVER__SHUTDOWN_GRACE", "5m")];
+    let (mut one, two) = (Server::with(&redis.url(), &patient).await, Server::on(&redis.url()).await);
     let mut readers = Vec::new();
     for name in ["ann", "bob", "cia"] {
         let mut reader = Client::connect(&one, &everything(name)).await;
@@ -22,10 +22,8 @@ async fn clients_are_told_to_come_back_and_find_everything_elsewhere() {
     let mut writer = Client::connect(&one, &everything("writer")).await;
     let published = writer.publish_many("room", 50, 10).await;
     let events = Rest::new(&one, &everything("ann")).events("/v1/rooms/room/events", &[]).await.unwrap();
-    let started = Instant::now();
     let status = one.terminate().await;
     assert!(status.success(), "{status}");
-    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     events.ended().await;
 
     for reader in &mut readers {
@@ -64,7 +62,8 @@ async fn what_is_under_way_is_answered_first() {
 #[tokio::test]
 async fn a_second_signal_ends_at_once() {
     let redis = Redis::start().await;
-    let env = [("ROOMLOG_SERVER__SHUTDOWN_GRACE", "20s")];
+    // Longer than anything is waited for here.
+    let env = [("ROOMLOG_SERVER__SHUTDOWN_GRACE", "5m")];
     let mut server = Server::with(&redis.url(), &env).await;
     // A client that never takes its goodbye.
     let upgrade = Upgrade { buffer: Some(4096), ..Upgrade::default() };
@@ -77,10 +76,8 @@ async fn a_second_signal_ends_at_once() {
     writer.send(json!({ "op": "publish", "room": "room", "data": 1 })).await;
     server.signal(Signal::SIGTERM);
     eventually("it listens no more", async || TcpStream::connect(server.address).await.is_err()).await;
-    let started = Instant::now();
     server.signal(Signal::SIGINT);
     server.ended().await;
-    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     redis.resume();
 }
 
@@ -100,9 +97,8 @@ async fn requests_that_do_not_end_hold_nothing_up() {
     let others = Rest::anonymous(&server);
     eventually("the poll waits", async || others.connections("poll").await == 1).await;
 
-    let started = Instant::now();
+    // The poll would hold it up for longer than is waited here.
     server.terminate().await;
-    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
     events.ended().await;
     poll.await.unwrap();
 }

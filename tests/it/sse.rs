@@ -110,7 +110,6 @@ async fn a_silent_stream_is_kept_alive_by_comments() {
     while started.elapsed().as_secs() < 10 {
         events.comment().await;
     }
-    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
     let id = client.publish("room", Value::Null).await;
     assert_eq!(events.next().await.id, Some(id));
 }

@@ -1,10 +1,8 @@
 //! Subscribing: where delivery starts, the backlog and what is live after it, and gaps.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Redis, Server, everything, id_of, ids, room_with, seq, seqs, token};
+use crate::harness::{Client, NO_CHECKS, Redis, Server, everything, id_of, ids, room_with, seq, seqs, token};
 
 #[tokio::test]
 async fn delivery_starts_where_the_subscriber_asks() {
@@ -115,7 +113,7 @@ async fn the_first_message_of_a_room_is_not_missed_by_those_who_just_subscribe()
 #[tokio::test]
 async fn a_message_reaches_other_nodes() {
     let (redis, server, mut writer, _ids) = room_with(0).await;
-    let other = Server::on(&redis.url()).await;
+    let other = Server::with(&redis.url(), &NO_CHECKS).await;
     let mut near = Client::connect(&server, &everything("bob")).await;
     let mut far = Client::connect_msgpack(&other, &everything("cia")).await;
     for reader in [&mut near, &mut far] {
@@ -125,12 +123,10 @@ async fn a_message_reaches_other_nodes() {
     for reader in [&mut near, &mut far] {
         assert_eq!(crate::harness::ids(&reader.messages(500).await), ids);
     }
-    // At once, not when positions happen to be compared.
-    let started = std::time::Instant::now();
+    // Each by itself, so that none is found because another came.
     for _ in 0..20 {
         writer.deliver("room", &mut far).await;
     }
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
 }
 
 #[tokio::test]

@@ -6,12 +6,12 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use parking_lot::Mutex;
 use prost::Message as _;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
-use crate::harness::{Client, Redis, Rest, Server, eventually, everything};
+use crate::harness::{Client, Redis, Rest, Server, Upgrade, eventually, everything};
 
 type Spans = Arc<Mutex<Vec<Span>>>;
 
@@ -100,35 +100,85 @@ async fn what_is_not_sampled_is_not_sent_and_a_collector_that_is_away_hurts_nobo
     assert!(spans.lock().is_empty());
 }
 
+/// A Redis, its URL for a user of its own, and what to tell it for this user to be denied everything.
+async fn deniable() -> (Redis, String, [&'static str; 5]) {
+    let redis = Redis::on_port(&["--appendonly", "no"]).await;
+    redis.ask(&["ACL", "SETUSER", "roomlog", "on", ">secret", "~*", "&*", "+@all"]);
+    let url = format!("redis://roomlog:secret@127.0.0.1:{}", redis.port());
+    (redis, url, ["ACL", "SETUSER", "roomlog", "-@all", "+ping"])
+}
+
 #[tokio::test]
-async fn lines_of_the_log_name_the_request_that_they_come_of_and_hold_no_content() {
-    let redis = Redis::start().await;
-    // No address is told as text then: the test knows it.
-    let address = format!("127.0.0.1:{}", crate::harness::free_port());
-    let env = [
-        ("ROOMLOG_REDIS__URL", &*redis.url()),
-        ("ROOMLOG_LOG__FORMAT", "json"),
-        ("ROOMLOG_LOG__LEVEL", "debug"),
-    ];
-    let server = Server::listen(&address, &[], &env).await;
-    let token = everything("ann");
-    let rest = Rest::new(&server, &token);
-    let ask = |id: &'static str| {
-        let path = "/v1/rooms/room/messages";
-        rest.request(reqwest::Method::GET, path).header("X-Request-Id", id).send()
-    };
-    assert_eq!(ask("mine-1").await.unwrap().headers()["x-request-id"], "mine-1");
-    let made = ask("no id, since it has spaces").await.unwrap();
-    assert_eq!(made.headers()["x-request-id"].len(), 32);
-    rest.post("/v1/rooms/room/messages", &json!({ "data": "nobody may see this" })).await.with(201);
-    redis.pause();
-    assert_eq!(ask("mine-2").await.unwrap().status().as_u16(), 503);
-    redis.resume();
-    let log = server.log();
-    let lines: Vec<serde_json::Value> = log.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let failed =
-        lines.iter().find(|line| line["message"] == "Redis failed a command" && line["command"] == "head");
-    assert_eq!(failed.unwrap()["span"]["id"], "mine-2", "{log:#?}");
-    let all = log.concat();
-    assert!(!all.contains("nobody may see this") && !all.contains(&token));
+async fn lines_of_the_log_name_the_request_or_session_that_they_come_of_and_hold_no_content() {
+    for level in ["debug,fred=off", "warn,roomlog::cli=info"] {
+        let (redis, url, deny) = deniable().await;
+        // No address is told as text then: the test knows it.
+        let address = format!("127.0.0.1:{}", crate::harness::free_port());
+        let env = [("ROOMLOG_REDIS__URL", &*url), ("ROOMLOG_LOG__FORMAT", "json"), ("ROOMLOG_LOG", level)];
+        let server = Server::listen(&address, &[], &env).await;
+        let token = everything("ann");
+        let rest = Rest::new(&server, &token);
+        let ask = |id: &'static str, path: &str| {
+            let path = format!("/v1/rooms/room/{path}");
+            rest.request(reqwest::Method::GET, &path).header("X-Request-Id", id).send()
+        };
+        assert_eq!(ask("mine-1", "messages").await.unwrap().headers()["x-request-id"], "mine-1");
+        let made = ask("no id, since it has spaces", "messages").await.unwrap();
+        assert_eq!(made.headers()["x-request-id"].len(), 32);
+        rest.post("/v1/rooms/room/messages", &json!({ "data": "nobody may see this" })).await.with(201);
+
+        // Of a room that another node wrote, this one has nothing in memory to read from.
+        let other = Server::on(&url).await;
+        let old = Client::connect(&other, &token).await.publish_many("old", 3, 10).await;
+        let mut sessions = Vec::new();
+        let mut clients = Vec::new();
+        for _ in 0..4 {
+            let mut client = Client::open(&server, Upgrade::default()).await.unwrap();
+            let connected = client.ok(json!({ "op": "connect", "token": token })).await;
+            sessions.push(connected["session"].as_str().unwrap().to_owned());
+            clients.push(client);
+        }
+        let [asks, publishes, reads, leaves] = &mut clients[..] else { unreachable!() };
+        asks.join("old").await;
+        leaves.subscribe("room", json!({ "durable": "phone" })).await;
+
+        redis.ask(&deny);
+        for (id, path) in [("mine-2", "messages"), ("mine-3", "events?since=0")] {
+            assert_eq!(ask(id, path).await.unwrap().status().as_u16(), 503);
+        }
+        assert_eq!(asks.error(json!({ "op": "history", "room": "old" })).await, "unavailable");
+        let publish = json!({ "op": "publish", "room": "room", "data": "nobody may see this" });
+        assert_eq!(publishes.error(publish).await, "unavailable");
+        reads.subscribe("old", json!({ "since": old[0] })).await;
+        leaves.ok(json!({ "op": "unsubscribe", "room": "room" })).await;
+
+        let lines = || -> Vec<Value> {
+            server.log().iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+        };
+        let told = async |message: &str, span: &str, id: &str| {
+            let mut found = Value::Null;
+            eventually(&format!("`{message}` is told of {span} {id}"), async || {
+                let named = |line: &Value| line["span"]["name"] == span && line["span"]["id"] == id;
+                found = lines().into_iter().find(|line| line["message"] == message && named(line)).into();
+                !found.is_null()
+            })
+            .await;
+            found
+        };
+        let failed = "Redis failed a command";
+        assert_eq!(told(failed, "request", "mine-2").await["command"], "head");
+        let opened = told(failed, "request", "mine-3").await;
+        assert!(opened["span"]["session"].as_str().unwrap().parse::<Uuid>().is_ok(), "{opened}");
+        for session in [0, 2, 3] {
+            told(failed, "session", &sessions[session]).await;
+        }
+        if level.starts_with("debug") {
+            told("a publish was not confirmed", "session", &sessions[1]).await;
+            told("a durable subscription could not be given up", "session", &sessions[3]).await;
+        }
+        redis.ask(&["ACL", "SETUSER", "roomlog", "+@all"]);
+        assert_eq!(reads.messages(2).await.len(), 2);
+        let all = server.log().concat();
+        assert!(!all.contains("nobody may see this") && !all.contains(&token));
+    }
 }

@@ -1,4 +1,4 @@
-//! The Redis process: how it is started so that it ends with its parent, how its log is followed, how it ends.
+//! The Redis process: how it is started, how its log is followed, how it ends.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -6,8 +6,6 @@ use std::io;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
-use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -16,13 +14,12 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
-use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::home::Home;
 use super::log;
+use crate::children::Spawner;
 
 /// How many of its last lines are kept for the error, if it fails.
 const KEPT_LINES: usize = 20;
@@ -56,40 +53,6 @@ pub(super) fn arguments(home: &Home) -> Vec<OsString> {
     settings.iter().flat_map(|(name, value)| [OsString::from(name), OsString::from(value)]).collect()
 }
 
-/// Starts processes from one thread that lives as long as this value: Linux sends the signal for a parent's
-/// death when the *thread* that started the child ends, so no thread of a pool will do.
-#[derive(Debug)]
-pub(super) struct Spawner(mpsc::SyncSender<Order>);
-
-type Order = (Command, oneshot::Sender<io::Result<Child>>);
-
-impl Spawner {
-    /// Starts the thread; its children are reaped by the current Tokio runtime.
-    ///
-    /// # Errors
-    /// If the system refuses another thread.
-    pub(super) fn start() -> io::Result<Self> {
-        let runtime = Handle::current();
-        let (sender, orders) = mpsc::sync_channel::<Order>(1);
-        let work = move || {
-            let _inside = runtime.enter();
-            for (mut command, answer) in orders {
-                // Nobody waiting any more drops the child, which kills it.
-                let _nobody_waits = answer.send(command.spawn());
-            }
-        };
-        thread::Builder::new().name("roomlog-redis".to_owned()).spawn(work)?;
-        Ok(Self(sender))
-    }
-
-    async fn spawn(&self, command: Command) -> io::Result<Child> {
-        let gone = || io::Error::other("the thread that starts Redis has ended");
-        let (sender, answer) = oneshot::channel();
-        self.0.try_send((command, sender)).map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
-    }
-}
-
 /// A running Redis. Dropping it kills the process.
 #[derive(Debug)]
 pub(super) struct Server {
@@ -114,7 +77,6 @@ impl Server {
             // Out of the terminal's group: Ctrl-C is for the gateway, which still needs Redis to finish.
             .process_group(0)
             .kill_on_drop(true);
-        end_with_parent(&mut command);
         let child = spawner.spawn(command).await?;
         let lines = Arc::default();
         let pipe = pipe::Receiver::from_owned_fd(reader.into())?;
@@ -149,25 +111,6 @@ impl Server {
         let _or_what_there_is = timeout(LAST_WORDS, &mut self.follower).await;
     }
 }
-
-/// Has the system end the child with SIGTERM when its parent dies, however that happens. Elsewhere than on Linux
-/// there is no such thing, and the next gateway ends what was left over.
-#[cfg(target_os = "linux")]
-#[allow(unsafe_code)]
-fn end_with_parent(command: &mut Command) {
-    let parent = Pid::this();
-    let arrange = move || {
-        nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
-        // The parent may have died before the signal was arranged.
-        if Pid::parent() == parent { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
-    };
-    // SAFETY: between fork and exec the closure makes two system calls (prctl, getppid) that are safe in a signal
-    // handler; it allocates nothing and takes no lock.
-    unsafe { command.pre_exec(arrange) };
-}
-
-#[cfg(not(target_os = "linux"))]
-fn end_with_parent(_command: &mut Command) {}
 
 /// Hands Redis's log on, line by line, and keeps the last ones.
 async fn follow(pipe: pipe::Receiver, kept: Arc<Mutex<VecDeque<String>>>) {

@@ -1,10 +1,12 @@
 //! What the tests stand on: Redis servers and clusters, servers of the binary under test, tokens, and clients. All of it
 //! ends with the test, however that ends.
 
+mod authority;
 mod client;
 mod cluster;
 mod codec;
 mod events;
+mod nginx;
 mod prometheus;
 mod redis;
 mod resp;
@@ -16,15 +18,17 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
+pub use authority::Authority;
 pub use client::{Client, Upgrade, id_of, ids, seq, seqs};
 pub use cluster::{Cluster, Sentinel};
 pub use codec::{binary, from_msgpack, to_msgpack};
 pub use events::{Event, Events};
+pub use nginx::Nginx;
 pub use prometheus::{Prometheus, repository};
 pub use redis::{Redis, free_port};
 pub use resp::Reply;
 pub use rest::{Answer, Rest, answer};
-pub use server::{Lines, Server, follow, run, run_with_input, spawn};
+pub use server::{Lines, NO_CHECKS, Server, follow, run, run_with_input, spawn};
 pub use token::{SECRET, admin, everything, now, sign, token, token_for, token_with_id};
 
 /// How long anything may take that should be quick. Far above what it takes, since tests share few cores.

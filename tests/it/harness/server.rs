@@ -13,6 +13,9 @@ use tokio::io::AsyncWriteExt;
 use super::token::SECRET;
 use super::{eventually, soon};
 
+/// Settings with which positions are compared so seldom that only the bell can bring a message from another node.
+pub const NO_CHECKS: [(&str, &str); 1] = [("ROOMLOG_HUB__CHECK_INTERVAL", "1h")];
+
 /// What a process has written to its standard error, line by line.
 pub type Lines = Arc<Mutex<Vec<String>>>;
 
@@ -226,6 +229,11 @@ impl Running {
     pub async fn lines(&self, count: usize) -> Vec<String> {
         eventually("the command prints", async || self.lines.lock().len() >= count).await;
         self.lines.lock().clone()
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Interrupts it as Ctrl-C does, and waits for its end.

@@ -1,0 +1,99 @@
+//! Why a Redis cannot be used, in words that say what to do. The client library has what TLS and the operating system say
+//! as Rust prints it for programmers.
+
+use fred::error::{Error, ErrorKind};
+
+use crate::tls;
+
+const LOGIN: &str = "put a user and password that Redis knows into redis.url: redis://user:password@host:6379, or \
+                     redis://:password@host:6379 for the user `default`; write / as %2F in them, @ as %40, % as %25";
+
+const PERMISSIONS: &str =
+    "give this user what is missing with ACL SETUSER; a rule that suffices is in docs/operations.md";
+
+const ADDRESS: &str = "is it running, and is redis.url right?";
+
+const PLAIN: &str = "is it running, and is redis.url right? Where Redis expects TLS, that is rediss://";
+
+const TLS: &str =
+    "is it running, and does it speak TLS on this port? Where it does not, redis.url is redis://";
+
+/// The URL, or what it names, cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Not a URL of the kinds that are understood.
+    #[error(
+        "redis.url is not usable: {0}. Forms: redis://host:6379, rediss://…, redis-cluster://host:6379?node=host2:6379, \
+         redis-sentinel://host:26379?sentinelServiceName=main, redis+unix:///path; with a password \
+         redis://user:password@host:6379, where / is written as %2F, @ as %40, % as %25"
+    )]
+    Url(String),
+    /// Nothing answers there, or not as it must.
+    #[error("{problem}; {advice}")]
+    Refused {
+        /// What happened.
+        problem: String,
+        /// What to do about it.
+        advice: &'static str,
+    },
+}
+
+impl ConnectError {
+    /// Of what went wrong on the way to a Redis, with TLS or without.
+    pub(super) fn new(error: &Error, tls: bool) -> Self {
+        let details = error.details();
+        let (problem, advice) = match error.kind() {
+            ErrorKind::Url | ErrorKind::Config => return Self::Url(details.to_owned()),
+            ErrorKind::Timeout => return Self::silent(tls),
+            _ if details.starts_with("NOAUTH") => ("it wants a password".to_owned(), LOGIN),
+            _ if details.starts_with("WRONGPASS") => ("it refused the user or password".to_owned(), LOGIN),
+            _ if is_denial(error) => (format!("it denied: {details}"), PERMISSIONS),
+            _ if let Some(advice) = tls::advice(details) => (of_tls(details), advice),
+            _ if tls => (words(error), TLS),
+            // As one does that expects TLS and gets none.
+            _ if details.contains("ConnectionReset") => (words(error), PLAIN),
+            _ => (words(error), ADDRESS),
+        };
+        Self::Refused { problem, advice }
+    }
+
+    /// Of a Redis that did not answer.
+    pub(super) fn silent(tls: bool) -> Self {
+        let advice = if tls { TLS } else { ADDRESS };
+        Self::Refused { problem: "no answer in time".into(), advice }
+    }
+
+    /// Of a trial that an ACL denied. What fails otherwise may work later, and is tried again where it is needed.
+    pub(super) fn unless_allowed(trial: Result<(), Error>) -> Result<(), Self> {
+        match trial {
+            Err(error) if is_denial(&error) => Err(Self::new(&error, false)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Of a Redis that did not take the functions.
+    pub(super) fn functions(error: &Error) -> Self {
+        if is_denial(error) {
+            return Self::new(error, false);
+        }
+        let problem = format!("its functions cannot be loaded ({error})");
+        Self::Refused { problem, advice: "Redis 7.0 or newer is needed" }
+    }
+}
+
+fn is_denial(error: &Error) -> bool {
+    error.details().starts_with("NOPERM")
+}
+
+/// What TLS says, without what is around it.
+fn of_tls(details: &str) -> String {
+    let inner = details.split_once("error: ").map_or(details, |(_, inner)| inner);
+    format!("TLS failed with {}", inner.trim_end_matches([' ', '}']))
+}
+
+/// What went wrong, without what only programmers want to read.
+fn words(error: &Error) -> String {
+    let details = error.details();
+    let message = details.split_once("message: \"").and_then(|(_, rest)| rest.split_once('"'));
+    message.map_or_else(|| error.to_string(), |(message, _)| message.to_lowercase())
+}

@@ -1,0 +1,28 @@
+//! What to do about TLS that fails, by what the library says of it. Trusted are the authorities of the system, or those that
+//! SSL_CERT_FILE and SSL_CERT_DIR name in their place; all that connects from here keeps to that.
+
+/// What helps against this error, if it is one of TLS that is known here.
+pub fn advice(error: &str) -> Option<&'static str> {
+    let advice = [
+        (
+            &["UnknownIssuer"][..],
+            "name the authority that signed it, a PEM file, in the environment: SSL_CERT_FILE=/path/ca.pem",
+        ),
+        (
+            &["NotValidForName", "not valid for name", "not valid for any names"],
+            "use a host that the certificate names, or have one issued for this host",
+        ),
+        (&["Expired", "certificate expired"], "have it renewed, or set this machine's clock"),
+        (
+            &["CertificateRequired"],
+            "Roomlog has no certificate of its own to show: have the other side not ask for one \
+             (in Redis `tls-auth-clients no`)",
+        ),
+        (
+            &["read PEM"],
+            "SSL_CERT_FILE and SSL_CERT_DIR, where they are set, must name PEM files of authorities",
+        ),
+    ];
+    let (_, advice) = advice.iter().find(|(signs, _)| signs.iter().any(|sign| error.contains(sign)))?;
+    Some(advice)
+}

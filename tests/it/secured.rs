@@ -1,0 +1,177 @@
+//! What is reached over TLS or with a password: Redis, and JWK sets. And what the server says where that fails.
+
+use jsonwebtoken::Algorithm;
+use serde_json::json;
+
+use crate::harness::{
+    Authority, Client, Nginx, Redis, Rest, Server, admin, eventually, everything, free_port, id_of, now,
+    repository, run, sign,
+};
+use crate::keys::{accepts, fixture, signed};
+
+/// A Redis that has a port with TLS besides its own; the URL of that.
+async fn with_tls(authority: &Authority, hosts: &[&str], settings: &[&str]) -> (Redis, String) {
+    let ([certificate, key], port) = (authority.issue(hosts), free_port());
+    let url = format!("rediss://localhost:{port}");
+    let (port, ca) = (port.to_string(), authority.file());
+    let tls = [
+        ["--tls-port", &port],
+        ["--tls-cert-file", &certificate],
+        ["--tls-key-file", &key],
+        ["--tls-ca-cert-file", &ca],
+    ];
+    let settings: Vec<&str> = tls.iter().flatten().chain(settings).copied().collect();
+    (Redis::on_port(&settings).await, url)
+}
+
+/// What `roomlog serve` says that cannot use the Redis at this URL.
+async fn refusal(url: &str, env: &[(&str, &str)]) -> String {
+    let run = run(&["serve", "--listen", "127.0.0.1:0", "--redis-url", url], env).await;
+    let said = run.failure();
+    let last = said.lines().last().unwrap_or_default().to_owned();
+    assert!(last.starts_with("roomlog: "), "{said}");
+    assert!(!said.contains("hunter"), "no password is told: {said}");
+    last
+}
+
+/// Checks that each of these parts is in the text.
+fn says(text: &str, parts: &[&str]) {
+    assert!(parts.iter().all(|part| text.contains(part)), "{parts:?} is not all in: {text}");
+}
+
+/// The rule for the user of a Redis that `docs/operations.md` shows, as words.
+fn rule() -> Vec<String> {
+    let docs = repository("docs/operations.md");
+    let line = docs.lines().find(|line| line.starts_with("ACL SETUSER roomlog ")).expect("the rule");
+    line.replace("PASSWORD", "hunter/2@").split_whitespace().map(Into::into).collect()
+}
+
+#[tokio::test]
+async fn redis_over_tls_with_a_user_of_few_rights_serves_all_there_is() {
+    let authority = Authority::new();
+    let (redis, url) = with_tls(&authority, &["localhost"], &["--tls-auth-clients", "no"]).await;
+    redis.ask(&rule());
+    let url = url.replace("localhost", "roomlog:hunter%2F2%40@localhost");
+    let rooms = r#"[{ match = "*", max_length = 10 }]"#;
+    let env = [
+        ("SSL_CERT_FILE", &*authority.file()),
+        ("ROOMLOG_RETENTION__INTERVAL", "1s"),
+        ("ROOMLOG_ROOMS", rooms),
+    ];
+    let (one, two) = (Server::with(&url, &env).await, Server::with(&url, &env).await);
+    let mut writer = Client::connect(&one, &everything("ann")).await;
+    let mut reader = Client::connect(&two, &everything("bob")).await;
+    reader.subscribe("room", json!({ "durable": "phone" })).await;
+    reader.expect("live").await;
+    writer.join("room").await;
+    let ids = writer.publish_many("room", 20, 100).await;
+    let last = reader.messages(20).await.pop().unwrap();
+    assert_eq!(id_of(&last), ids[19]);
+    reader.ok(json!({ "op": "ack", "room": "room", "id": ids[19] })).await;
+    reader.ok(json!({ "op": "signal", "room": "room", "type": "typing", "data": null })).await;
+    writer.until("signal").await;
+    let rest = Rest::new(&one, &admin());
+    assert_eq!(rest.get("/v1/rooms").await.with(200)["rooms"], json!(["room"]));
+    rest.post("/v1/revocations", &json!({ "jti": "one" })).await.with(204);
+    eventually("the janitor trims", async || redis.ask(&["XLEN", "rl:{room}:log"]).number() == 10).await;
+    rest.delete("/v1/rooms/room").await.with(204);
+    assert_eq!(reader.until("unsubscribed").await.len(), 0);
+    let denied = redis.ask(&["ACL", "LOG"]);
+    assert!(denied.list().is_empty(), "{denied:?}");
+}
+
+#[tokio::test]
+async fn a_password_alone_is_enough_and_without_it_the_server_says_what_to_do() {
+    let redis = Redis::on_port(&[]).await;
+    redis.ask(&["CONFIG", "SET", "requirepass", "hunter2"]);
+    let url = |login: &str| format!("redis://{login}127.0.0.1:{}", redis.port());
+    let server = Server::on(&url(":hunter2@")).await;
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    client.publish("room", json!(1)).await;
+    says(&refusal(&url(""), &[]).await, &["wants a password", "redis://:password@"]);
+    for wrong in [":hunter3@", "ann:hunter2@"] {
+        says(&refusal(&url(wrong), &[]).await, &["refused the user or password", "redis://user:password@"]);
+    }
+    says(&refusal(&url(":hunter/2@"), &[]).await, &["redis.url is not usable", "%2F"]);
+    let doctor = run(&["doctor", "--redis-url", &url("")], &[]).await.failure();
+    says(&doctor, &[&format!("the Redis at {}", url("")), "wants a password"]);
+}
+
+#[tokio::test]
+async fn a_user_who_may_too_little_is_told_what_is_denied() {
+    let redis = Redis::on_port(&[]).await;
+    let url = format!("redis://few:hunter2@127.0.0.1:{}", redis.port());
+    let all = ["ACL", "SETUSER", "few", "reset", "on", ">hunter2", "~*", "&*", "+@all"];
+    for (less, denied) in [
+        (&["-function|load"][..], "function|load"),
+        (&["resetkeys", "~other:*"], "key"),
+        (&["resetchannels", "&roomlog:dummy"], "channel"),
+        (&["resetchannels", "&rl:*"], "channel"),
+    ] {
+        redis.ask(&all);
+        redis.ask(&[&["ACL", "SETUSER", "few"], less].concat());
+        says(&refusal(&url, &[]).await, &["NOPERM", denied, "ACL SETUSER", "docs/operations.md"]);
+    }
+}
+
+#[tokio::test]
+async fn tls_that_fails_says_what_to_do() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let (redis, url) = with_tls(&authority, &["localhost"], &["--tls-auth-clients", "no"]).await;
+    let trusting = [("SSL_CERT_FILE", &*authority.file())];
+    let stranger = refusal(&url, &[("SSL_CERT_FILE", &*other.file())]).await;
+    says(&stranger, &["TLS failed", "UnknownIssuer", "SSL_CERT_FILE=/path/ca.pem"]);
+    let elsewhere = url.replace("localhost", "127.0.0.1");
+    says(
+        &refusal(&elsewhere, &trusting).await,
+        &["TLS failed", "NotValidForName", "a host that the certificate names"],
+    );
+    let no_file = refusal(&url, &[("SSL_CERT_FILE", "/nowhere/ca.pem")]).await;
+    says(&no_file, &["/nowhere/ca.pem", "must name PEM files"]);
+    let without = url.replace("rediss://", "redis://");
+    says(&refusal(&without, &[]).await, &["connection reset", "Where Redis expects TLS", "rediss://"]);
+    let with = format!("rediss://localhost:{}", redis.port());
+    says(&refusal(&with, &trusting).await, &["no answer in time", "does it speak TLS"]);
+
+    let (_redis, url) = with_tls(&authority, &["localhost"], &["--tls-auth-clients", "yes"]).await;
+    says(&refusal(&url, &trusting).await, &["CertificateRequired", "tls-auth-clients no"]);
+}
+
+#[tokio::test]
+async fn a_set_of_keys_is_read_over_https_from_whom_the_authority_vouches_for() {
+    let authority = Authority::new();
+    let [certificate, key] = authority.issue(&["localhost"]);
+    let keys = fixture("").trim_end_matches('/').to_owned();
+    let nginx = Nginx::start(|address, dir| {
+        let dir = dir.display();
+        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|kind| format!("{kind}_temp_path {dir}/{kind};"))
+            .concat();
+        format!(
+            "pid {dir}/pid; events {{}}
+             http {{ access_log off; {temporary} server {{
+                 listen {address} ssl; ssl_certificate {certificate}; ssl_certificate_key {key}; root {keys};
+             }} }}"
+        )
+    })
+    .await;
+    let redis = Redis::start().await;
+    let url = format!("https://localhost:{}/jwks.json", nginx.address.port());
+    let env = [
+        ("ROOMLOG_AUTH__JWKS_URL", &*url),
+        ("ROOMLOG_AUTH__HS256_SECRET", ""),
+        ("SSL_CERT_FILE", &*authority.file()),
+    ];
+    let server = Server::with(&redis.url(), &env).await;
+    assert!(accepts(&server, &signed(Algorithm::RS256, "rsa_a.private.pem", None, &json!({}))).await);
+    let by_stranger = sign(&json!({ "sub": "ann", "exp": now() + 60, "rooms": { "*": ["read"] } }));
+    assert!(!accepts(&server, &by_stranger).await);
+
+    let [address, none, _] = env;
+    let stranger =
+        refusal(&redis.url(), &[address, none, ("SSL_CERT_FILE", &*Authority::new().file())]).await;
+    says(&stranger, &[&url, "UnknownIssuer", "SSL_CERT_FILE=/path/ca.pem"]);
+    let elsewhere = url.replace("localhost", "127.0.0.1");
+    let elsewhere = refusal(&redis.url(), &[("ROOMLOG_AUTH__JWKS_URL", &elsewhere), env[1], env[2]]).await;
+    says(&elsewhere, &["a host that the certificate names"]);
+}
