@@ -66,7 +66,7 @@ impl Link {
         listener: Option<Listener>,
         stop: CancellationToken,
     ) -> Result<Arc<Self>, ConnectError> {
-        // Pushes need RESP3; fred decodes a page of RESP2 in half of the time, which is 1.6 times the replay.
+        // Pushes need RESP3; fred decodes pages of RESP2 in half of the time, which makes replay 1.6 times as fast.
         let version = if listener.is_some() { RespVersion::RESP3 } else { RespVersion::RESP2 };
         let config = Config { version, ..config(url)? };
         let clustered = config.server.is_clustered();
