@@ -15,7 +15,7 @@ const PONG: u8 = 0xa;
 /// Longest header of a frame that is not masked, in bytes.
 pub const MAX_HEADER: usize = 10;
 
-/// How long the header is of a frame with so many bytes.
+/// How many bytes the header takes of a frame that holds so many.
 pub fn header_len(length: usize) -> usize {
     match length {
         0..=125 => 2,
@@ -61,9 +61,9 @@ pub fn close(code: u16) -> Bytes {
 
 fn header(opcode: u8, length: usize, mut out: impl BufMut) {
     out.put_u8(FIN | opcode);
-    match length {
-        0..=125 => out.put_u8(length as u8),
-        126..=0xffff => {
+    match header_len(length) {
+        2 => out.put_u8(length as u8),
+        4 => {
             out.put_u8(126);
             out.put_u16(length as u16);
         }

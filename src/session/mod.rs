@@ -47,7 +47,7 @@ pub struct Session {
     /// The token that came with the upgrade.
     offered: Option<String>,
     subscriptions: HashMap<RoomName, Arc<Subscription>>,
-    /// How many subscriptions were asked for.
+    /// How many subscriptions were asked for: it tells those of this connection apart.
     holdings: u64,
     in_flight: Arc<InFlight>,
     rate: Rate,
