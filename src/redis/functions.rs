@@ -1,9 +1,16 @@
-//! The library of Redis Functions, named after a hash of its text: a rolling upgrade never replaces functions under
-//! nodes that still run.
+//! The library of Redis Functions: what must be atomic on a room. A file a feature in `functions/`, joined here; each
+//! function is registered where it is defined. All keys of a room share its hash tag, so a room lives in one slot.
+//!
+//! The library is named after a hash of its text: a rolling upgrade never replaces functions under nodes that still run.
 
 use uuid::Uuid;
 
-const SOURCE: &str = include_str!("functions.lua");
+const SOURCE: &str = concat!(
+    include_str!("functions/shared.lua"),
+    include_str!("functions/log.lua"),
+    include_str!("functions/durable.lua"),
+    include_str!("functions/rooms.lua"),
+);
 
 /// The library as Redis gets it, and the names to call it by.
 #[derive(Debug, Clone)]

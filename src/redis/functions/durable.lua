@@ -1,0 +1,139 @@
+-- Durable subscriptions: taking, acknowledging, giving up and deleting them.
+
+-- A durable subscription is a field of the hash `subs`, `<position> <used> <holder>`, mirrored by a consumer group of
+-- the stream, so that Redis's own lag is exact. The hash is what finds a position in O(1): XINFO GROUPS is O(groups).
+local function read(value)
+  if value then
+    return string.match(value, '^(%S+) %S+ (%S+)$')
+  end
+end
+
+local function stored(subs, group)
+  return read(redis.call('HGET', subs, group))
+end
+
+-- Puts the consumer group where the subscription is.
+local function mirror(log, group, position)
+  local _, seq = parts(position)
+  local read = whole(seq)
+  local moved = redis.pcall('XGROUP', 'SETID', log, group, position, 'ENTRIESREAD', read)
+  if moved.err then
+    redis.call('XGROUP', 'CREATE', log, group, position, 'MKSTREAM', 'ENTRIESREAD', read)
+  end
+end
+
+local function subscription(position, holder)
+  return position .. ' ' .. whole(now()) .. ' ' .. holder
+end
+
+-- Just before the oldest entry, or the newest id where there is none.
+local function oldest(log, ms, seq)
+  local first = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)
+  if first[1] then
+    local at, count = parts(first[1][1])
+    return id(at, count - 1)
+  end
+  return id(ms, seq)
+end
+
+-- keys: log, head, subs, bell
+-- args: group, holder, where to start ('$', '0' or an id), whether that replaces a stored position
+-- Returns the position and the head.
+local function attach(keys, args)
+  local log, head, subs, bell = keys[1], keys[2], keys[3], keys[4]
+  local group, holder, start, replace = args[1], args[2], args[3], args[4] == '1'
+  local ms, seq = newest(log, head)
+  local position, before = stored(subs, group)
+  if not position or replace then
+    if start == '$' then
+      position = id(ms, seq)
+    elseif start == '0' then
+      position = oldest(log, ms, seq)
+    else
+      position = start
+    end
+  end
+  redis.call('HSET', subs, group, subscription(position, holder))
+  mirror(log, group, position)
+  redis.call('HSETNX', head, 'ms', whole(ms))
+  redis.call('HSETNX', head, 'seq', whole(seq))
+  if before and before ~= '-' and before ~= holder then
+    redis.call('SPUBLISH', bell, cmsgpack.pack({ 't', group, before }))
+  end
+  return { position, id(ms, seq) }
+end
+
+-- keys: log, head, subs
+-- args: group, holder and id of each acknowledgement
+-- Returns for each 1 if the position is now at or behind the id, 0 if another connection holds the subscription.
+local function ack(keys, args)
+  local log, head, subs = keys[1], keys[2], keys[3]
+  local head_ms, head_seq = newest(log, head)
+  local groups, held, moved = {}, {}, {}
+  for i = 1, #args, 3 do
+    groups[#groups + 1] = args[i]
+  end
+  local values = redis.call('HMGET', subs, unpack(groups))
+  for n, group in ipairs(groups) do
+    local holder, acked = args[3 * n - 1], args[3 * n]
+    local position, current = read(values[n])
+    held[n] = current == holder and 1 or 0
+    if current == holder then
+      local ms, seq = parts(acked)
+      local had_ms, had_seq = parts(position)
+      local newer = ms > had_ms or (ms == had_ms and seq > had_seq)
+      -- A position beyond the head is of writes that Redis lost: it may go back.
+      local lost = had_ms > head_ms or (had_ms == head_ms and had_seq > head_seq)
+      if newer or lost then
+        moved[#moved + 1], moved[#moved + 2] = group, subscription(acked, holder)
+        mirror(log, group, acked)
+      end
+    end
+  end
+  if #moved > 0 then
+    redis.call('HSET', subs, unpack(moved))
+  end
+  return held
+end
+
+-- keys: subs
+-- args: group, holder
+-- Gives the subscription up, if this holder still has it; with a holder that has it, notes that it is in use.
+local function touch(keys, args, left)
+  local position, current = stored(keys[1], args[1])
+  if current == args[2] then
+    local holder = left and '-' or current
+    redis.call('HSET', keys[1], args[1], subscription(position, holder))
+    return 1
+  end
+  return 0
+end
+
+local function detach(keys, args)
+  return touch(keys, args, true)
+end
+
+local function renew(keys, args)
+  return touch(keys, args, false)
+end
+
+-- keys: log, subs, bell
+-- args: group, then, where it must be unused to go, the value that it must still have
+-- Returns 1 if the subscription is gone, 0 if there was none, or it was used.
+local function forget(keys, args)
+  local value = redis.call('HGET', keys[2], args[1])
+  if not value or (args[2] and args[2] ~= value) then
+    return 0
+  end
+  local _, holder = stored(keys[2], args[1])
+  redis.call('HDEL', keys[2], args[1])
+  redis.pcall('XGROUP', 'DESTROY', keys[1], args[1])
+  redis.call('SPUBLISH', keys[3], cmsgpack.pack({ 'f', args[1], holder }))
+  return 1
+end
+
+redis.register_function('@LIBRARY@_attach', attach)
+redis.register_function('@LIBRARY@_ack', ack)
+redis.register_function('@LIBRARY@_detach', detach)
+redis.register_function('@LIBRARY@_renew', renew)
+redis.register_function('@LIBRARY@_forget', forget)

@@ -1,0 +1,41 @@
+-- What all functions use: ids, the clock, and where a room's newest id is.
+
+-- The newest id of a room: from its head, or, where that is missing, from the stream itself. And the window of keys that its
+-- last append remembered them in.
+local function newest(log, head)
+  local known = redis.call('HMGET', head, 'ms', 'seq', 'window')
+  if known[1] then
+    return tonumber(known[1]), tonumber(known[2]), known[3]
+  end
+  if redis.call('EXISTS', log) == 1 then
+    local info = redis.call('XINFO', 'STREAM', log)
+    for i = 1, #info, 2 do
+      if info[i] == 'last-generated-id' then
+        local ms, seq = string.match(info[i + 1], '^(%d+)%-(%d+)$')
+        return tonumber(ms), tonumber(seq)
+      end
+    end
+  end
+  return 0, 0
+end
+
+-- Lua's numbers are doubles: exact up to 2^53. %d is the faster way to write them, but cuts them where a long has 32 bits.
+local format
+local function whole(number)
+  format = format or string.format('%d', 2 ^ 40) == '1099511627776' and '%d' or '%.0f'
+  return string.format(format, number)
+end
+
+local function id(ms, seq)
+  return whole(ms) .. '-' .. whole(seq)
+end
+
+local function parts(text)
+  local ms, seq = string.match(text, '^(%d+)%-(%d+)$')
+  return tonumber(ms), tonumber(seq)
+end
+
+local function now()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
