@@ -9,6 +9,7 @@ mod alerts;
 mod bench;
 mod chaos;
 mod cli;
+mod clocks;
 mod cluster;
 mod connect;
 mod durability;

@@ -7,6 +7,16 @@ local function is_heard(bell, own)
   return ears.err or ears[2] > own
 end
 
+-- By how many windows a clock may step back without keys being forgotten.
+local WINDOWS_AHEAD = 2
+
+-- The window of deduplication at a time: that of the last append, if the clock has stepped back since. One that is further
+-- ahead is of a clock that was wrong.
+local function window_at(time, length, last)
+  local window, last = math.floor(time / length), tonumber(last) or 0
+  return last > window and last <= window + WINDOWS_AHEAD and last or window
+end
+
 -- keys: log, head, prefix of the keys' windows, bell
 -- args: length of a window in ms, how many ears of the bell are the caller's, then for each message: key, '1' if nobody
 -- can have used that before, from, type and data
@@ -14,9 +24,9 @@ end
 local function append(keys, args)
   local log, head, known, bell = keys[1], keys[2], keys[3], keys[4]
   local length, time = tonumber(args[1]), now()
-  local window = math.floor(time / length)
-  local current = known .. whole(window)
   local ms, seq, last = newest(log, head)
+  local window = window_at(time, length, last)
+  local current = known .. whole(window)
   local stamp = whole(math.max(ms, time))
   local ids, remember, here = {}, {}, {}
   local rung = is_heard(bell, tonumber(args[2])) and { 'm' }

@@ -4,10 +4,11 @@
 -- args: length of a window in ms
 -- Returns the room's newest id, if there was such a room.
 local function delete(keys, args)
-  local head = id(newest(keys[1], keys[2]))
-  local window = math.floor(now() / tonumber(args[1]))
-  local gone = redis.call('DEL', keys[1], keys[2], keys[3])
-  redis.call('DEL', keys[5] .. whole(window), keys[5] .. whole(window - 1))
+  local ms, seq, last = newest(keys[1], keys[2])
+  local head = id(ms, seq)
+  local window = window_at(now(), tonumber(args[1]), last)
+  local gone = redis.call('UNLINK', keys[1], keys[2], keys[3])
+  redis.call('UNLINK', keys[5] .. whole(window), keys[5] .. whole(window - 1))
   redis.call('SPUBLISH', keys[4], cmsgpack.pack({ 'd', head }))
   return gone > 0 and head or nil
 end
@@ -57,7 +58,7 @@ end
 local function delete_if_empty(keys, args)
   local untouched = id(newest(keys[1], keys[2])) == args[1]
   if untouched and redis.call('XLEN', keys[1]) == 0 and redis.call('HLEN', keys[3]) == 0 then
-    redis.call('DEL', keys[1], keys[2], keys[3])
+    redis.call('UNLINK', keys[1], keys[2], keys[3])
     return 1
   end
   return 0

@@ -3,6 +3,7 @@
 
 mod authority;
 mod client;
+mod clock;
 mod cluster;
 mod codec;
 mod events;
@@ -20,6 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 pub use authority::Authority;
 pub use client::{Client, Upgrade, id_of, ids, seq, seqs};
+pub use clock::Clock;
 pub use cluster::{Cluster, Sentinel};
 pub use codec::{binary, from_msgpack, to_msgpack};
 pub use events::{Event, Events};

@@ -9,8 +9,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use super::eventually;
 use super::resp::{self, Place, Reply};
+use super::{Clock, eventually};
 
 const SENTINEL: &str = "--sentinel";
 
@@ -20,9 +20,16 @@ pub struct Redis {
     dir: TempDir,
     place: Place,
     settings: Vec<String>,
+    surroundings: Surroundings,
+    child: Child,
+}
+
+/// In which conditions it runs.
+#[derive(Debug, Default)]
+struct Surroundings {
     /// How much longer than it does the disk takes.
     delay: Duration,
-    child: Child,
+    env: Vec<(&'static str, String)>,
 }
 
 impl Redis {
@@ -43,7 +50,14 @@ impl Redis {
 
     /// Starts one on a port, on a disk that takes so much longer for each sync.
     pub async fn on_disk_that_takes(delay: Duration, settings: &[&str]) -> Self {
-        Self::start_delayed(Some(free_port()), settings, delay).await
+        let surroundings = Surroundings { delay, ..Surroundings::default() };
+        Self::start_in(surroundings, Some(free_port()), settings).await
+    }
+
+    /// Starts one on a port, with a clock of its own.
+    pub async fn on_clock(clock: &Clock, settings: &[&str]) -> Self {
+        let surroundings = Surroundings { env: clock.env().to_vec(), ..Surroundings::default() };
+        Self::start_in(surroundings, Some(free_port()), settings).await
     }
 
     /// Starts a sentinel.
@@ -64,15 +78,15 @@ impl Redis {
 
     /// Starts one on this port, or on a socket where there is none, with these settings.
     pub async fn start_with(port: Option<u16>, settings: &[&str]) -> Self {
-        Self::start_delayed(port, settings, Duration::ZERO).await
+        Self::start_in(Surroundings::default(), port, settings).await
     }
 
-    async fn start_delayed(port: Option<u16>, settings: &[&str], delay: Duration) -> Self {
+    async fn start_in(surroundings: Surroundings, port: Option<u16>, settings: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let place = port.map_or_else(|| Place::Socket(dir.path().join("redis.sock")), Place::Port);
         let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
-        let child = spawn(&dir, &place, &settings, delay);
-        let mut redis = Self { dir, place, settings, delay, child };
+        let child = spawn(&dir, &place, &settings, &surroundings);
+        let mut redis = Self { dir, place, settings, surroundings, child };
         redis.wait().await;
         redis
     }
@@ -123,7 +137,7 @@ impl Redis {
 
     /// Starts it again after [`Redis::stop`], with what it kept.
     pub async fn start_again(&mut self) {
-        self.child = spawn(&self.dir, &self.place, &self.settings, self.delay);
+        self.child = spawn(&self.dir, &self.place, &self.settings, &self.surroundings);
         self.wait().await;
     }
 
@@ -156,8 +170,8 @@ impl Drop for Redis {
     }
 }
 
-fn spawn(dir: &TempDir, place: &Place, settings: &[String], delay: Duration) -> Child {
-    let dir = dir.path();
+fn spawn(dir: &TempDir, place: &Place, settings: &[String], surroundings: &Surroundings) -> Child {
+    let (dir, delay) = (dir.path(), surroundings.delay);
     let start = |program: &str| {
         let mut command = if delay.is_zero() { Command::new(program) } else { delayed(program, delay) };
         if settings.iter().any(|setting| setting == SENTINEL) {
@@ -182,7 +196,8 @@ fn spawn(dir: &TempDir, place: &Place, settings: &[String], delay: Duration) -> 
                 "--daemonize",
                 "no",
             ])
-            .args(settings);
+            .args(settings)
+            .envs(surroundings.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
     };
     start("redis-server")
