@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::node::StartError;
 use crate::redis::durability::{Durability, Finding, ServerFacts, Severity, findings, in_force};
 use crate::redis::embedded::{Embedded, EmbeddedOptions, Found};
-use crate::redis::inspect;
+use crate::redis::{acl, inspect};
 
 /// Time for Redis to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -30,8 +30,11 @@ pub struct Doctor {
     #[command(flatten)]
     redis: RedisArgs,
     /// Ask the server of this machine whether it is ready, and nothing else: for the health checks of containers
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with_all = ["json", "acl"])]
     ready: bool,
+    /// Print the rule for a user of Redis who may do what the server does and no more, with the configured prefix
+    #[arg(long, value_name = "USER", num_args = 0..=1, default_missing_value = "roomlog", conflicts_with = "json")]
+    acl: Option<String>,
     /// Print JSON lines, as is done where standard output is no terminal
     #[arg(long)]
     json: bool,
@@ -57,6 +60,9 @@ impl Doctor {
             return run(ready(&config));
         }
         let output = Output::new(self.json);
+        if let Some(user) = &self.acl {
+            return Ok(output.line(&acl::rule(user, &config.redis.prefix))?);
+        }
         let reports = run(examine(&config))?;
         for report in &reports {
             match output.is_for_people() {

@@ -35,7 +35,7 @@ const UNUSABLE_PAUSE: Duration = Duration::from_millis(50);
 const CHANNELS_AT_ONCE: usize = 256;
 
 /// Kept subscribed so that fred subscribes again after a reconnect: with shard channels only, it forgets some.
-const DUMMY: &str = "roomlog:dummy";
+pub(super) const DUMMY: &str = "roomlog:dummy";
 
 /// What the bell says of a room.
 #[derive(Debug)]

@@ -76,6 +76,11 @@ impl Keys {
         format!("{}node:{node}", self.prefix)
     }
 
+    /// The pattern that all of these match.
+    pub fn pattern(&self) -> String {
+        format!("{}*", escape_glob(&self.prefix))
+    }
+
     fn of(&self, room: &RoomName, kind: &str) -> String {
         format!("{}{{{room}}}:{kind}", self.prefix)
     }

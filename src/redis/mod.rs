@@ -3,6 +3,7 @@
 //! `link` is a supervised connection, `store` how commands go over it, and `log`, `subscriptions`, `rooms` and
 //! `revocations` are the operations; `bell` hears what happens live; `embedded` runs a Redis of our own.
 
+pub mod acl;
 pub mod bell;
 pub mod durability;
 pub mod embedded;

@@ -9,7 +9,7 @@ const LOGIN: &str = "put a user and password that Redis knows into redis.url: re
                      redis://:password@host:6379 for the user `default`; write / as %2F in them, @ as %40, % as %25";
 
 const PERMISSIONS: &str =
-    "give this user what is missing with ACL SETUSER; a rule that suffices is in docs/operations.md";
+    "give this user what is missing with ACL SETUSER; `roomlog doctor --acl` prints a rule that suffices";
 
 const ADDRESS: &str = "is it running, and is redis.url right?";
 

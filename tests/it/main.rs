@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod acl;
 mod alerts;
 mod bench;
 mod chaos;

@@ -1,0 +1,141 @@
+//! The rights that a user of Redis needs to run Roomlog: one list of commands, from which `roomlog doctor --acl` makes a
+//! rule.
+
+use super::bell::DUMMY;
+use super::keys::Keys;
+
+/// Every command that a node sends, its client library sends for it, or a function runs: Redis checks the rights of the
+/// calling user inside functions too. `|` names a subcommand.
+const COMMANDS: [&str; 44] = [
+    // The connection and its checks.
+    "ping",
+    "select",
+    "client|id",
+    "info",
+    "config|get",
+    "time",
+    "wait",
+    // Clusters.
+    "asking",
+    "cluster|info",
+    "cluster|slots",
+    // Functions.
+    "fcall",
+    "function|load",
+    // Live copies.
+    "publish",
+    "subscribe",
+    "psubscribe",
+    "spublish",
+    "ssubscribe",
+    "sunsubscribe",
+    "pubsub|shardnumsub",
+    // Logs.
+    "xadd",
+    "xdel",
+    "xlen",
+    "xrange",
+    "xrevrange",
+    "xtrim",
+    "xinfo|stream",
+    "xgroup|create",
+    "xgroup|destroy",
+    "xgroup|setid",
+    // Heads, keys of messages, durable subscriptions.
+    "hdel",
+    "hget",
+    "hgetall",
+    "hlen",
+    "hmget",
+    "hset",
+    "hsetnx",
+    // Rooms, leases, signs of life.
+    "del",
+    "exists",
+    "get",
+    "memory|usage",
+    "pexpire",
+    "scan",
+    "set",
+    "unlink",
+];
+
+/// `ACL SETUSER` for a user of this name, with a password yet to be filled in, on a Redis where keys begin with `prefix`.
+pub fn rule(user: &str, prefix: &str) -> String {
+    let names = Keys::new(prefix).pattern();
+    let mut rule = format!("ACL SETUSER {user} reset on >PASSWORD ~{names} &{names} &{DUMMY}");
+    for command in COMMANDS {
+        rule.push_str(" +");
+        rule.push_str(command);
+    }
+    rule
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::redis::functions::Functions;
+
+    /// The arguments of each of these calls, up to the end of the line.
+    fn calls<'a>(text: &'a str, calls: &'a [&str]) -> impl Iterator<Item = &'a str> {
+        calls
+            .iter()
+            .flat_map(|call| text.split(call).skip(1))
+            .map(|rest| rest.lines().next().unwrap_or_default())
+    }
+
+    /// The texts in capitals, between quotes, at the start of these arguments: a command and perhaps a subcommand.
+    fn words(arguments: &str, quote: char) -> (String, Option<String>) {
+        let mut quoted = arguments.split(quote).skip(1).step_by(2).map(str::to_lowercase);
+        let command = quoted.next().unwrap_or_else(|| panic!("no command in {arguments:?}"));
+        (command, quoted.next())
+    }
+
+    fn allowed((command, sub): &(String, Option<String>)) -> bool {
+        let sub = sub.as_ref().map(|sub| format!("{command}|{sub}"));
+        COMMANDS.contains(&command.as_str()) || sub.is_some_and(|sub| COMMANDS.contains(&sub.as_str()))
+    }
+
+    #[test]
+    fn the_rule_has_each_command_that_a_function_runs() {
+        let code = Functions::default().code;
+        let calls: Vec<_> =
+            calls(&code, &["redis.call(", "redis.pcall("]).map(|call| words(call, '\'')).collect();
+        assert!(calls.len() > 20, "{calls:?}");
+        for call in &calls {
+            assert!(allowed(call), "{call:?} is missing in COMMANDS of src/redis/acl.rs");
+        }
+    }
+
+    #[test]
+    fn the_rule_has_each_command_that_is_sent_by_name() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/redis");
+        let mut count = 0;
+        for file in
+            folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file())
+        {
+            let source = std::fs::read_to_string(&file).unwrap();
+            for call in calls(&source, &["Command::new(RedisCall::", "CustomCommand::new_static(\""]) {
+                let name = call
+                    .split('"')
+                    .find(|part| part.len() > 2 && part.chars().all(|c| c.is_ascii_uppercase()));
+                let Some(name) = name.map(str::to_lowercase) else { continue };
+                let known = COMMANDS.iter().any(|command| command.split('|').next() == Some(&name));
+                assert!(known, "{name} of {} is missing in COMMANDS of src/redis/acl.rs", file.display());
+                count += 1;
+            }
+        }
+        assert!(count > 5, "{count}");
+    }
+
+    #[test]
+    fn a_prefix_is_no_pattern() {
+        assert!(
+            rule("ann", "a*:")
+                .starts_with("ACL SETUSER ann reset on >PASSWORD ~a\\*:* &a\\*:* &roomlog:dummy +ping ")
+        );
+    }
+}

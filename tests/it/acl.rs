@@ -1,0 +1,188 @@
+//! A server whose user in Redis may do what `roomlog doctor --acl` says and no more: everything works, and Redis denied
+//! nothing.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::harness::{
+    Client, Cluster, Redis, Rest, Server, admin, eventually, everything, id_of, repository, run, within,
+};
+
+const PASSWORD: &str = "hunter2";
+
+/// Settings with which retention and expiry do their work within a test.
+const HASTE: [(&str, &str); 3] = [
+    ("ROOMLOG_RETENTION__INTERVAL", "1s"),
+    ("ROOMLOG_RETENTION__SUBSCRIPTION_TTL", "2s"),
+    ("ROOMLOG_ROOMS", r#"[{ match = "short*", max_length = 10 }, { match = "brief*", max_age = "1s" }]"#),
+];
+
+/// The rule for this prefix, as words.
+async fn rule(prefix: &str) -> Vec<String> {
+    let env = [("ROOMLOG_REDIS__PREFIX", prefix)];
+    let rule = run(&["doctor", "--acl"], &env).await.success().replace("PASSWORD", PASSWORD);
+    rule.split_whitespace().map(Into::into).collect()
+}
+
+/// Makes the user on these servers. What the rule leaves out is denied to it from then on, and noted.
+async fn allow(servers: &[&Redis], prefix: &str) {
+    for redis in servers {
+        redis.ask(&rule(prefix).await);
+    }
+}
+
+/// Checks that nothing was denied.
+fn denied_nothing(servers: &[&Redis]) {
+    for redis in servers {
+        let denied: Vec<String> =
+            redis.ask(&["ACL", "LOG"]).list().iter().map(|entry| entry.field("object").text()).collect();
+        assert!(denied.is_empty(), "{denied:?} is denied: COMMANDS in src/redis/acl.rs lacks it");
+    }
+}
+
+/// Does all there is to do, on two nodes.
+async fn use_all(one: &Server, two: &Server) {
+    let mut writer = Client::connect(one, &everything("ann")).await;
+    let mut reader = Client::connect(two, &everything("bob")).await;
+    let rest = Rest::new(one, &admin());
+
+    // Live, durable, acknowledged, taken over, history, signals.
+    reader.subscribe("room", json!({ "durable": "phone" })).await;
+    reader.expect("live").await;
+    writer.join("room").await;
+    let ids = writer.publish_many("room", 20, 100).await;
+    let last = reader.messages(20).await.pop().unwrap();
+    assert_eq!(id_of(&last), ids[19]);
+    reader.ok(json!({ "op": "ack", "room": "room", "id": ids[9] })).await;
+    let mut newer = Client::connect(one, &everything("bob")).await;
+    newer.subscribe("room", json!({ "durable": "phone" })).await;
+    newer.messages(10).await;
+    assert_eq!(reader.expect("unsubscribed").await["code"], "replaced");
+    reader.subscribe("room", json!({ "last": 3 })).await;
+    reader.messages(3).await;
+    reader.expect("live").await;
+    reader.ok(json!({ "op": "history", "room": "room", "after": ids[0] })).await;
+    reader.ok(json!({ "op": "history", "room": "room", "before": ids[5], "limit": 2 })).await;
+    writer.settled().await;
+    newer.ok(json!({ "op": "signal", "room": "room", "type": "typing", "data": null })).await;
+    writer.until("signal").await;
+    let key = "0b9d9b2e-6a52-4f0e-9d3a-6d3c1f0c7a11";
+    let publish = json!({ "op": "publish", "room": "room", "data": 1, "key": key });
+    writer.ok(publish.clone()).await;
+    assert_eq!(writer.ok(publish).await["duplicate"], true);
+    writer.subscribe("room", json!({ "since": "0" })).await;
+    writer.until("live").await;
+    let wrong = json!({ "op": "subscribe", "room": "empty", "since": "1999999999999-99" });
+    writer.ok(wrong).await;
+    newer.ok(json!({ "op": "unsubscribe", "room": "room", "forget": true })).await;
+    reader.ok(json!({ "op": "unsubscribe", "room": "room" })).await;
+
+    // Durable over HTTP, and everything there is to manage.
+    let taken =
+        rest.post("/v1/rooms/room/subscriptions", &json!({ "durable": "web", "since": "0" })).await.with(200);
+    let ack = json!({ "durable": "web", "holder": taken["holder"], "id": ids[3] });
+    rest.post("/v1/rooms/room/acks", &ack).await.with(204);
+    rest.post("/v1/rooms/room/signals", &json!({ "type": "typing", "data": 1 })).await.with(204);
+    rest.post("/v1/messages", &json!([{ "room": "a", "data": 1 }, { "room": "b", "data": 2 }]))
+        .await
+        .with(200);
+    rest.get("/v1/rooms/room/messages?order=desc&limit=2").await.with(200);
+    rest.get("/v1/rooms/room").await.with(200);
+    rest.get("/v1/rooms/room/subscriptions").await.with(200);
+    rest.get("/v1/rooms").await.with(200);
+    rest.delete(&format!("/v1/rooms/room/messages/{}", ids[7])).await.with(204);
+    rest.delete("/v1/rooms/room/subscriptions/admin/web").await.with(204);
+    rest.post("/v1/revocations", &json!({ "user": "eve" })).await.with(204);
+    rest.delete("/v1/rooms/room").await.with(204);
+
+    // What goes by itself: above a length, above an age, what nobody uses.
+    writer.publish_many("short", 30, 10).await;
+    writer.publish_many("brief", 3, 10).await;
+    newer.subscribe("left", json!({ "durable": "phone" })).await;
+    newer.close().await;
+    let patience = Duration::from_secs(60);
+    within(patience, "what is above a limit goes", async || {
+        let lengths = [rest.get("/v1/rooms/short").await, rest.get("/v1/rooms/brief").await];
+        lengths[0].body["length"] == 10 && lengths[1].body["length"].as_u64().unwrap_or(0) == 0
+    })
+    .await;
+    within(patience, "a subscription that nobody uses goes", async || {
+        let left = rest.get("/v1/rooms/left/subscriptions").await;
+        left.status != 200 || left.body == json!([])
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_user_with_the_rule_of_doctor_serves_all_there_is() {
+    let redis = Redis::on_port(&["--appendonly", "yes"]).await;
+    let _replica = redis.replica().await;
+    allow(&[&redis], "my-rooms:").await;
+    let url = format!("redis://roomlog:{PASSWORD}@127.0.0.1:{}", redis.port());
+    let more = [("ROOMLOG_REDIS__PREFIX", "my-rooms:"), ("ROOMLOG_REDIS__DURABILITY", "replica")];
+    let env = [&HASTE[..], &more].concat();
+    let (one, two) = (Server::with(&url, &env).await, Server::with(&url, &env).await);
+    use_all(&one, &two).await;
+
+    // What was lost is loaded and asked for again.
+    redis.ask(&["FUNCTION", "FLUSH"]);
+    redis.ask(&["CLIENT", "KILL", "USER", "roomlog"]);
+    let (mut writer, mut reader) =
+        (Client::connect(&one, &everything("ann")).await, Client::connect(&two, &everything("bob")).await);
+    eventually("it goes on", async || {
+        writer.request(json!({ "op": "publish", "room": "again", "data": 1 })).await["op"] == "ok"
+    })
+    .await;
+    reader.join("again").await;
+    writer.publish("again", json!(2)).await;
+    reader.expect("message").await;
+
+    let doctor = run(&["doctor", "--json"], &[("ROOMLOG_REDIS__URL", &*url)]).await;
+    assert!(doctor.stdout.contains("appendfsync"), "{doctor:?}");
+    denied_nothing(&[&redis]);
+}
+
+#[tokio::test]
+async fn in_a_cluster_too() {
+    let cluster = Cluster::start().await;
+    let nodes: Vec<&Redis> = cluster.nodes.iter().collect();
+    allow(&nodes, "rl:").await;
+    let url = cluster.url().replace("//", &format!("//roomlog:{PASSWORD}@"));
+    let (one, two) = (Server::with(&url, &HASTE).await, Server::with(&url, &HASTE).await);
+    use_all(&one, &two).await;
+    let mut writer = Client::connect(&one, &everything("ann")).await;
+    writer.publish("moved", json!(1)).await;
+    cluster.move_slot_of("moved").await;
+    within(Duration::from_secs(60), "its slot is found again", async || {
+        writer.request(json!({ "op": "publish", "room": "moved", "data": 1 })).await["op"] == "ok"
+    })
+    .await;
+    denied_nothing(&nodes);
+}
+
+#[tokio::test]
+async fn what_the_rule_leaves_out_is_denied() {
+    let redis = Redis::on_port(&["--appendonly", "no"]).await;
+    allow(&[&redis], "rl:").await;
+    let line = rule("rl:").await.join(" ");
+    for (command, name) in [
+        (&["CONFIG", "SET", "dir", "/tmp"][..], "config|set"),
+        (&["FLUSHALL"], "flushall"),
+        (&["KEYS", "*"], "keys"),
+        (&["SET", "other", "1"], "other"),
+        (&["EVAL", "return 1", "0"], "eval"),
+        (&["FUNCTION", "FLUSH"], "function|flush"),
+        (&["ACL", "LIST"], "acl|list"),
+        (&["MONITOR"], "monitor"),
+        (&["PUBLISH", "other", "1"], "other"),
+    ] {
+        let dry_run = [&["ACL", "DRYRUN", "roomlog"], command].concat();
+        let answer = redis.ask(&dry_run).text();
+        assert!(answer.contains("permission") && answer.contains(name), "{command:?}: {answer}");
+    }
+    let docs = repository("docs/operations.md");
+    let shown = docs.lines().find(|line| line.starts_with("ACL SETUSER roomlog ")).expect("the rule");
+    let (shown, _more) = shown.split_once(" …").expect("a rule cut short");
+    assert!(line.replace(PASSWORD, "PASSWORD").starts_with(shown), "{line}");
+}
