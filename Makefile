@@ -11,7 +11,7 @@ ARGS ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-js test-python test-demo bench bench-quick check build deploy dashboards deps cargo
+.PHONY: help run demo test test-js test-python test-demo bench bench-quick check build deploy dashboards deny deps cargo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -64,6 +64,10 @@ bench: cargo deps ## Measure beside other servers, some 30 minutes, for docs/ben
 check: cargo ## Check formatting and lints
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
+
+deny: cargo ## Check licences and sources of all dependencies, and that none is there which must not be
+	@scripts/install-deps.sh cargo-deny
+	cargo deny --log-level error check licenses bans sources
 
 bench-quick: cargo deps ## Compare what messages cost with bench/recorded.json, in less than three minutes
 	cargo build --release --locked

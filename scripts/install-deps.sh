@@ -10,6 +10,7 @@
 #   scripts/install-deps.sh chromium Chromium, or a Chrome, for tests of the JavaScript client
 #   scripts/install-deps.sh nginx    nginx with Nchan, for benchmarks and tests
 #   scripts/install-deps.sh prometheus prometheus-redis-exporter    for tests of what operators see
+#   scripts/install-deps.sh cargo-deny  cargo-deny, which checks what dependencies there are; compiled, in some two minutes
 #   scripts/install-deps.sh python   Python 3.10 or newer with venv, for the Python client and to check the files of a deployment
 #
 # Only the server's program is wanted: a service that the package brings is neither started nor enabled, and
@@ -19,6 +20,7 @@ set -eu
 OLDEST=7
 OLDEST_NODE=20
 OLDEST_PYTHON=3.10
+CARGO_DENY=0.20.2
 NCHAN=/usr/lib/nginx/modules/ngx_nchan_module.so
 
 say() { printf 'install-deps: %s\n' "$*" >&2; }
@@ -217,6 +219,12 @@ install_chromium() {
     has_chromium || fail "Chromium was not installed"
 }
 
+install_cargo_deny() {
+    [ "$(cargo deny --version 2>/dev/null)" = "cargo-deny $CARGO_DENY" ] && return 0
+    say "installing cargo-deny $CARGO_DENY"
+    cargo install cargo-deny --version "$CARGO_DENY" --locked --quiet >&2 || fail "cargo-deny was not installed"
+}
+
 [ "$#" -gt 0 ] || set -- redis
 for what in "$@"; do
     case $what in
@@ -228,6 +236,7 @@ for what in "$@"; do
     nginx) install_nginx ;;
     node) install_node ;;
     chromium) install_chromium ;;
-    *) say "usage: $0 [redis] [curl] [make] [strace] [nats] [nginx] [prometheus] [prometheus-redis-exporter] [python] [node] [chromium]"; exit 2 ;;
+    cargo-deny) install_cargo_deny ;;
+    *) say "usage: $0 [redis] [curl] [make] [strace] [nats] [nginx] [prometheus] [prometheus-redis-exporter] [python] [node] [chromium] [cargo-deny]"; exit 2 ;;
     esac
 done
