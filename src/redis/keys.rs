@@ -15,7 +15,8 @@ impl Keys {
         Self { prefix: prefix.into() }
     }
 
-    /// The stream of a room's messages.
+    /// The stream of a room's messages. Functions find the room's other names by this one (`of` in `functions/shared.lua`), and
+    /// the hashes key → id, `keys:<window>`, by it alone.
     pub fn log(&self, room: &RoomName) -> String {
         self.of(room, "log")
     }
@@ -28,11 +29,6 @@ impl Keys {
     /// A hash: the room's durable subscriptions, `<user>/<name>` → `<position> <last used, Unix ms> <holder>`.
     pub fn subs(&self, room: &RoomName) -> String {
         self.of(room, "subs")
-    }
-
-    /// The prefix of the hashes key → id, one for each window of deduplication.
-    pub fn known_keys(&self, room: &RoomName) -> String {
-        self.of(room, "keys:")
     }
 
     /// The shard channel for live copies of appended messages, signals and notices.

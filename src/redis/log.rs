@@ -63,9 +63,7 @@ impl Store {
     }
 
     fn append_command(&self, batch: &Batch) -> Command {
-        let keys = &self.keys;
         let room = &batch.room;
-        let names = [keys.log(room), keys.head(room), keys.known_keys(room), keys.bell(room)];
         let window = if room.is_canary() { PROBES_KNOWN_FOR } else { self.options.deduplication_window };
         let window = Value::from(window.as_millis() as i64);
         let ears = Value::from(i64::from(batch.heard));
@@ -78,7 +76,12 @@ impl Store {
                 Value::Bytes(draft.data.as_bytes().clone()),
             ]
         });
-        self.function(RedisCall::Append, "append", &names, [window, ears].into_iter().chain(messages))
+        self.function(
+            RedisCall::Append,
+            "append",
+            self.keys.log(room),
+            [window, ears].into_iter().chain(messages),
+        )
     }
 
     /// The newest ids of rooms of any links.

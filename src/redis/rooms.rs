@@ -81,8 +81,7 @@ impl Store {
             head.seq.to_string(),
             plan.before.map_or(String::new(), |id| id.to_string()),
         ];
-        let names = [self.keys.log(room), self.keys.head(room), self.keys.bell(room)];
-        let command = self.function(RedisCall::Trim, "trim", &names, args.map(Value::from));
+        let command = self.function(RedisCall::Trim, "trim", self.keys.log(room), args.map(Value::from));
         let reply = self.run_one(room, command).await?;
         let [removed, first] = reply.into_array().try_into().map_err(|_| Unavailable)?;
         let first = first.as_str().and_then(|id| id.parse().ok());
@@ -94,9 +93,8 @@ impl Store {
     /// # Errors
     /// If Redis cannot be reached.
     pub async fn delete_if_empty(&self, room: &RoomName, head: MessageId) -> Result<bool, Unavailable> {
-        let names = [self.keys.log(room), self.keys.head(room), self.keys.subs(room)];
         let args = [Value::from(head.to_string())];
-        let command = self.function(RedisCall::Trim, "delete_if_empty", &names, args);
+        let command = self.function(RedisCall::Trim, "delete_if_empty", self.keys.log(room), args);
         Ok(self.run_one(room, command).await?.as_u64() == Some(1))
     }
 
@@ -105,8 +103,8 @@ impl Store {
     /// # Errors
     /// If Redis cannot be reached.
     pub async fn delete_message(&self, room: &RoomName, id: MessageId) -> Result<bool, Unavailable> {
-        let names = [self.keys.log(room), self.keys.bell(room)];
-        let command = self.function(RedisCall::Manage, "delete_message", &names, [id.to_string().into()]);
+        let command =
+            self.function(RedisCall::Manage, "delete_message", self.keys.log(room), [id.to_string().into()]);
         let reply = self.run_one(room, command).await?;
         Ok(reply.as_u64() == Some(1))
     }
@@ -117,11 +115,8 @@ impl Store {
     /// # Errors
     /// If Redis cannot be reached.
     pub async fn delete_room(&self, room: &RoomName) -> Result<Option<MessageId>, Unavailable> {
-        let keys = &self.keys;
-        let names =
-            [keys.log(room), keys.head(room), keys.subs(room), keys.bell(room), keys.known_keys(room)];
         let window = Value::from(self.options.deduplication_window.as_millis() as i64);
-        let command = self.function(RedisCall::Manage, "delete", &names, [window]);
+        let command = self.function(RedisCall::Manage, "delete", self.keys.log(room), [window]);
         Ok(self.run_one(room, command).await?.as_str().and_then(|head| head.parse().ok()))
     }
 

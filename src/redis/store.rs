@@ -125,16 +125,15 @@ impl Store {
         self.links[0].clustered()
     }
 
-    /// A call of one of the library's functions.
+    /// A call of one of the library's functions, which finds the other names of the room by that of this key.
     pub(super) fn function(
         &self,
         call: RedisCall,
         name: &str,
-        keys: &[String],
+        key: String,
         args: impl IntoIterator<Item = Value>,
     ) -> Command {
-        let mut all = vec![Value::from(self.functions.name(name)), Value::from(keys.len() as i64)];
-        all.extend(keys.iter().map(Value::from));
+        let mut all = vec![Value::from(self.functions.name(name)), Value::from(1), Value::from(key)];
         all.extend(args);
         Command { call, name: "FCALL", args: all, blocks: false }
     }

@@ -114,10 +114,9 @@ impl Store {
             AttachAt::New => ("$".to_owned(), "1"),
             AttachAt::Oldest => ("0".to_owned(), "1"),
         };
-        let keys = &self.keys;
-        let names = [keys.log(room), keys.head(room), keys.subs(room), keys.bell(room)];
         let args = [group.as_str(), holder, &start, replaces].map(Value::from);
-        let reply = self.run_one(room, self.function(RedisCall::Attach, "attach", &names, args)).await?;
+        let reply =
+            self.run_one(room, self.function(RedisCall::Attach, "attach", self.keys.log(room), args)).await?;
         let ids: Vec<MessageId> =
             reply.into_array().iter().filter_map(|id| id.as_str()?.parse().ok()).collect();
         let [position, head] = ids[..] else { return Err(Unavailable) };
@@ -142,12 +141,11 @@ impl Store {
         for (link, calls) in calls.iter().enumerate() {
             for calls in calls.chunks(POSITIONS) {
                 let commands = calls.iter().map(|(room, indexes)| {
-                    let names = [self.keys.log(room), self.keys.head(room), self.keys.subs(room)];
                     let args = indexes.iter().flat_map(|index| {
                         let Ack { group, holder, id, .. } = &acks[*index];
                         [group.as_str(), holder, &id.to_string()].map(Value::from)
                     });
-                    (*room, self.function(RedisCall::Ack, "ack", &names, args))
+                    (*room, self.function(RedisCall::Ack, "ack", self.keys.log(room), args))
                 });
                 let replies = self.run_many(link, commands.collect()).await;
                 for ((_, indexes), reply) in calls.iter().zip(replies) {
@@ -185,7 +183,7 @@ impl Store {
         function: &str,
     ) -> Result<bool, Unavailable> {
         let args = [group.as_str(), holder].map(Value::from);
-        let command = self.function(RedisCall::Attach, function, &[self.keys.subs(room)], args);
+        let command = self.function(RedisCall::Attach, function, self.keys.subs(room), args);
         Ok(self.run_one(room, command).await?.as_u64() == Some(1))
     }
 
@@ -212,9 +210,9 @@ impl Store {
         group: &Group,
         value: Option<&str>,
     ) -> Result<bool, Unavailable> {
-        let names = [self.keys.log(room), self.keys.subs(room), self.keys.bell(room)];
         let args = std::iter::once(group.as_str()).chain(value).map(Value::from);
-        let reply = self.run_one(room, self.function(RedisCall::Manage, "forget", &names, args)).await?;
+        let reply =
+            self.run_one(room, self.function(RedisCall::Manage, "forget", self.keys.log(room), args)).await?;
         Ok(reply.as_u64() == Some(1))
     }
 

@@ -36,11 +36,12 @@ local function oldest(log, ms, seq)
   return id(ms, seq)
 end
 
--- keys: log, head, subs, bell
+-- keys: log
 -- args: group, holder, where to start ('$', '0' or an id), whether that replaces a stored position
 -- Returns the position and the head.
 local function attach(keys, args)
-  local log, head, subs, bell = keys[1], keys[2], keys[3], keys[4]
+  local log = keys[1]
+  local head, subs, bell = of(log, 'head'), of(log, 'subs'), of(log, 'bell')
   local group, holder, start, replace = args[1], args[2], args[3], args[4] == '1'
   local ms, seq = newest(log, head)
   local position, before = stored(subs, group)
@@ -63,12 +64,13 @@ local function attach(keys, args)
   return { position, id(ms, seq) }
 end
 
--- keys: log, head, subs
+-- keys: log
 -- args: group, holder and id of each acknowledgement
 -- Returns for each 1 if the position is now at or behind the id, 0 if another connection holds the subscription.
 local function ack(keys, args)
-  local log, head, subs = keys[1], keys[2], keys[3]
-  local head_ms, head_seq = newest(log, head)
+  local log = keys[1]
+  local subs = of(log, 'subs')
+  local head_ms, head_seq = newest(log, of(log, 'head'))
   local groups, held, moved = {}, {}, {}
   for i = 1, #args, 3 do
     groups[#groups + 1] = args[i]
@@ -117,18 +119,20 @@ local function renew(keys, args)
   return touch(keys, args, false)
 end
 
--- keys: log, subs, bell
+-- keys: log
 -- args: group, then, where it must be unused to go, the value that it must still have
 -- Returns 1 if the subscription is gone, 0 if there was none, or it was used.
 local function forget(keys, args)
-  local value = redis.call('HGET', keys[2], args[1])
+  local log = keys[1]
+  local subs = of(log, 'subs')
+  local value = redis.call('HGET', subs, args[1])
   if not value or (args[2] and args[2] ~= value) then
     return 0
   end
-  local _, holder = stored(keys[2], args[1])
-  redis.call('HDEL', keys[2], args[1])
-  redis.pcall('XGROUP', 'DESTROY', keys[1], args[1])
-  redis.call('SPUBLISH', keys[3], cmsgpack.pack({ 'f', args[1], holder }))
+  local _, holder = stored(subs, args[1])
+  redis.call('HDEL', subs, args[1])
+  redis.pcall('XGROUP', 'DESTROY', log, args[1])
+  redis.call('SPUBLISH', of(log, 'bell'), cmsgpack.pack({ 'f', args[1], holder }))
   return 1
 end
 

@@ -13,52 +13,88 @@ local WINDOWS_AHEAD = 2
 -- The window of deduplication at a time: that of the last append, if the clock has stepped back since. One that is further
 -- ahead is of a clock that was wrong.
 local function window_at(time, length, last)
-  local window, last = math.floor(time / length), tonumber(last) or 0
+  local window = math.floor(time / length)
+  last = last or 0
   return last > window and last <= window + WINDOWS_AHEAD and last or window
 end
 
--- keys: log, head, prefix of the keys' windows, bell
+-- Remembers the keys of new messages, and returns the window whose hash has them. While a slot is moved, Redis makes no
+-- key in it: then the hash of the window before serves on.
+local function remember(known, window, last, length, keys)
+  local hash = known .. whole(window)
+  if window == last then
+    redis.call('HSET', hash, unpack(keys))
+    return window
+  end
+  local made = redis.pcall('HSET', hash, unpack(keys))
+  if type(made) == 'table' and last == window - 1 then
+    window, hash = last, known .. whole(last)
+    made = redis.call('HSET', hash, unpack(keys))
+  end
+  if type(made) == 'table' then
+    error(made)
+  end
+  -- For this window and the next.
+  redis.call('PEXPIRE', hash, 2 * length)
+  return window
+end
+
+-- keys: log
 -- args: length of a window in ms, how many ears of the bell are the caller's, then for each message: key, '1' if nobody
 -- can have used that before, from, type and data
 -- Returns an id for each message, with '=' before it where its key was known.
 local function append(keys, args)
-  local log, head, known, bell = keys[1], keys[2], keys[3], keys[4]
+  local log = keys[1]
+  local head, known, bell = of(log, 'head'), of(log, 'keys:'), of(log, 'bell')
   local length, time = tonumber(args[1]), now()
-  local ms, seq, last = newest(log, head)
+  local ms, seq, last, older = newest(log, head)
   local window = window_at(time, length, last)
-  local current = known .. whole(window)
+  -- Where keys are looked up: in hashes that are there, since a missing one cannot be told from one that was moved away.
+  local look = {}
+  for _, at in pairs({ last, older }) do
+    if at == window or at == window - 1 then
+      look[#look + 1] = known .. whole(at)
+    end
+  end
   local stamp = whole(math.max(ms, time))
-  local ids, remember, here = {}, {}, {}
+  local ids, fresh, here = {}, {}, {}
   local rung = is_heard(bell, tonumber(args[2])) and { 'm' }
   for i = 3, #args, 5 do
     local key, first = args[i], nil
     if args[i + 1] ~= '1' then
-      first = here[key] or redis.call('HGET', current, key)
-        or redis.call('HGET', known .. whole(window - 1), key)
+      first = here[key]
+      for _, hash in ipairs(look) do
+        first = first or redis.call('HGET', hash, key)
+      end
     end
     if first then
       ids[#ids + 1] = '=' .. first
     else
       seq = seq + 1
       local this = stamp .. '-' .. whole(seq)
-      redis.call('XADD', log, this, 'key', key, 'from', args[i + 2], 'type', args[i + 3], 'data', args[i + 4])
       ids[#ids + 1], here[key] = this, this
-      remember[#remember + 1] = key
-      remember[#remember + 1] = this
+      fresh[#fresh + 1] = key
+      fresh[#fresh + 1] = this
       if rung then
         local n = #rung
         rung[n + 1], rung[n + 2], rung[n + 3], rung[n + 4], rung[n + 5] = this, key, args[i + 2], args[i + 3], args[i + 4]
       end
     end
   end
-  if #remember > 0 then
-    redis.call('HSET', current, unpack(remember))
-    if last == whole(window) then
+  if #fresh > 0 then
+    -- Written first: if it has moved to another server already, nothing is done here.
+    local used = remember(known, window, last, length, fresh)
+    for n = 1, #ids do
+      local this, i = ids[n], 5 * n - 2
+      if string.byte(this) ~= 61 then
+        redis.call('XADD', log, this, 'key', args[i], 'from', args[i + 2], 'type', args[i + 3], 'data', args[i + 4])
+      end
+    end
+    if used == last then
       redis.call('HSET', head, 'ms', stamp, 'seq', whole(seq))
     else
-      -- From the first append in a window on, for that one and the next.
-      redis.call('PEXPIRE', current, 2 * length)
-      redis.call('HSET', head, 'ms', stamp, 'seq', whole(seq), 'window', whole(window))
+      local before = last == used - 1 and whole(last) or ''
+      redis.call('HSET', head, 'ms', stamp, 'seq', whole(seq), 'window', whole(used), 'older', before)
     end
     if rung then
       redis.call('SPUBLISH', bell, cmsgpack.pack(rung))

@@ -1,16 +1,20 @@
 -- Taking messages out of rooms, and rooms away.
 
--- keys: log, head, subs, bell, prefix of the keys' windows
+-- keys: log
 -- args: length of a window in ms
 -- Returns the room's newest id, if there was such a room.
 local function delete(keys, args)
-  local ms, seq, last = newest(keys[1], keys[2])
-  local head = id(ms, seq)
+  local log = keys[1]
+  local ms, seq, last = newest(log, of(log, 'head'))
   local window = window_at(now(), tonumber(args[1]), last)
-  local gone = redis.call('UNLINK', keys[1], keys[2], keys[3])
-  redis.call('UNLINK', keys[5] .. whole(window), keys[5] .. whole(window - 1))
-  redis.call('SPUBLISH', keys[4], cmsgpack.pack({ 'd', head }))
-  return gone > 0 and head or nil
+  local names = { log, of(log, 'head'), of(log, 'subs') }
+  for at = window - 1, window do
+    names[#names + 1] = of(log, 'keys:') .. whole(at)
+  end
+  -- In one command: while a slot is moved, either all of a room is here or nothing is deleted.
+  local gone = redis.call('UNLINK', unpack(names))
+  redis.call('SPUBLISH', of(log, 'bell'), cmsgpack.pack({ 'd', id(ms, seq) }))
+  return gone > 0 and id(ms, seq) or nil
 end
 
 -- Tells nodes that what they keep in memory before this id is not to be read any more.
@@ -18,23 +22,23 @@ local function forget_before(bell, before)
   redis.call('SPUBLISH', bell, cmsgpack.pack({ 'x', before }))
 end
 
--- keys: log, bell
+-- keys: log
 -- args: id
 -- Returns 1 if there was such a message.
 local function delete_message(keys, args)
   local gone = redis.call('XDEL', keys[1], args[1])
   if gone == 1 then
     local ms, seq = parts(args[1])
-    forget_before(keys[2], id(ms, seq + 1))
+    forget_before(of(keys[1], 'bell'), id(ms, seq + 1))
   end
   return gone
 end
 
--- keys: log, head, bell
+-- keys: log
 -- args: how many entries to keep up to the head that the plan knew (or ''), that head's seq, the id before which all go (or '')
 -- Returns how many went, and the oldest that is left.
 local function trim(keys, args)
-  local ms, seq = newest(keys[1], keys[2])
+  local ms, seq = newest(keys[1], of(keys[1], 'head'))
   local gone = 0
   if args[1] ~= '' then
     -- What was appended since the plan was made comes on top: it must not push out what the plan keeps.
@@ -47,18 +51,19 @@ local function trim(keys, args)
   local first = redis.call('XRANGE', keys[1], '-', '+', 'COUNT', 1)
   first = first[1] and first[1][1] or ''
   if gone > 0 then
-    forget_before(keys[3], first ~= '' and first or id(ms, seq + 1))
+    forget_before(of(keys[1], 'bell'), first ~= '' and first or id(ms, seq + 1))
   end
   return { gone, first }
 end
 
--- keys: log, head, subs
+-- keys: log
 -- args: the newest id that the room must still have
 -- Returns 1 if the room is gone.
 local function delete_if_empty(keys, args)
-  local untouched = id(newest(keys[1], keys[2])) == args[1]
-  if untouched and redis.call('XLEN', keys[1]) == 0 and redis.call('HLEN', keys[3]) == 0 then
-    redis.call('UNLINK', keys[1], keys[2], keys[3])
+  local log, head, subs = keys[1], of(keys[1], 'head'), of(keys[1], 'subs')
+  local untouched = id(newest(log, head)) == args[1]
+  if untouched and redis.call('XLEN', log) == 0 and redis.call('HLEN', subs) == 0 then
+    redis.call('UNLINK', log, head, subs)
     return 1
   end
   return 0

@@ -1,11 +1,20 @@
--- What all functions use: ids, the clock, and where a room's newest id is.
+-- What all functions use: names, ids, the clock, and where a room's newest id is.
 
--- The newest id of a room: from its head, or, where that is missing, from the stream itself. And the window of keys that its
--- last append remembered them in.
+-- The name of another key or channel of the room whose log is named. A function declares one key, its first: while a cluster
+-- moves a slot, a call with several keys of which one is missing is refused for as long as the slot is on its way. What
+-- has moved already makes a command within the function fail, so what may fail comes before the first write.
+local function of(log, kind)
+  return string.sub(log, 1, -4) .. kind
+end
+
+-- The newest id of a room: from its head, or, where that is missing, from the stream itself. And the windows of
+-- deduplication whose hashes were made last, if there are such.
 local function newest(log, head)
-  local known = redis.call('HMGET', head, 'ms', 'seq', 'window')
+  local known = redis.call('HMGET', head, 'ms', 'seq', 'window', 'older')
   if known[1] then
-    return tonumber(known[1]), tonumber(known[2]), known[3]
+    local window, older = tonumber(known[3]), tonumber(known[4])
+    -- Where no older one was ever noted, as by a version before this one, there may be one.
+    return tonumber(known[1]), tonumber(known[2]), window, window and not known[4] and window - 1 or older
   end
   if redis.call('EXISTS', log) == 1 then
     local info = redis.call('XINFO', 'STREAM', log)
