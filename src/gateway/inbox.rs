@@ -96,7 +96,7 @@ impl Inbox {
     /// Takes the first frame, if it is whole, and says how many bytes it is.
     fn frame(&mut self, bytes: &mut [u8]) -> Result<Option<usize>, CloseCode> {
         let mut cursor = Cursor::new(&*bytes);
-        let header = FrameHeader::parse(&mut cursor).map_err(|_| CloseCode::Undecodable)?;
+        let header = FrameHeader::parse(&mut cursor).map_err(|_| CloseCode::ProtocolError)?;
         let Some((header, length)) = header else { return Ok(None) };
         let start = cursor.position() as usize;
         let length = usize::try_from(length).map_err(|_| CloseCode::TooLarge)?;
@@ -111,8 +111,8 @@ impl Inbox {
                 self.ready.push_back(Received::Ping(Bytes::copy_from_slice(payload)))
             }
             OpCode::Control(Control::Close) => {
+                let code = close_code(payload)?;
                 self.over = true;
-                let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
                 self.ready.push_back(Received::Close(code));
             }
             OpCode::Control(_) => self.ready.push_back(Received::Pong),
@@ -129,7 +129,7 @@ impl Inbox {
         let short =
             !matches!(header.opcode, OpCode::Control(_)) || (header.is_final && length <= MAX_CONTROL);
         if !known || !plain || !short || header.mask.is_none() {
-            return Err(CloseCode::Undecodable);
+            return Err(CloseCode::ProtocolError);
         }
         let before = self.fragments.as_ref().map_or(0, |(_, fragments)| fragments.len());
         if length > self.limit.saturating_sub(before) && matches!(header.opcode, OpCode::Data(_)) {
@@ -140,7 +140,7 @@ impl Inbox {
 
     fn data(&mut self, kind: Data, payload: &[u8], last: bool) -> Result<(), CloseCode> {
         let (kind, message) = match (self.fragments.take(), kind) {
-            (None, Data::Continue) => return Err(CloseCode::Undecodable),
+            (None, Data::Continue) => return Err(CloseCode::ProtocolError),
             (None, kind) if last => (kind, Bytes::copy_from_slice(payload)),
             (None, kind) => {
                 self.fragments = Some((kind, payload.to_vec()));
@@ -154,7 +154,7 @@ impl Inbox {
                 }
                 (kind, message.into())
             }
-            (Some(_), _) => return Err(CloseCode::Undecodable),
+            (Some(_), _) => return Err(CloseCode::ProtocolError),
         };
         self.ready.push_back(match kind {
             Data::Text => Received::Text(message),
@@ -162,6 +162,19 @@ impl Inbox {
         });
         Ok(())
     }
+}
+
+/// The code in the payload of a close frame. Behind it stands a reason, which is text.
+fn close_code(payload: &[u8]) -> Result<Option<u16>, CloseCode> {
+    let Some((code, reason)) = payload.split_first_chunk() else {
+        return if payload.is_empty() { Ok(None) } else { Err(CloseCode::ProtocolError) };
+    };
+    let code = u16::from_be_bytes(*code);
+    // Those between are reserved, or stand for ends without a close frame.
+    if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+        return Err(CloseCode::ProtocolError);
+    }
+    std::str::from_utf8(reason).map(|_| Some(code)).map_err(|_| CloseCode::Undecodable)
 }
 
 #[cfg(test)]
@@ -229,7 +242,7 @@ mod tests {
 
     #[test]
     fn what_is_against_the_rules_is_bad() {
-        let bad = [Received::Bad(CloseCode::Undecodable)];
+        let bad = [Received::Bad(CloseCode::ProtocolError)];
         assert_eq!(take(&sent(&[fragment("a", Data::Continue, true)])), bad, "a fragment of nothing");
         let two = [fragment("a", Data::Text, false), fragment("b", Data::Text, true)];
         assert_eq!(take(&sent(&two)), bad, "a message within another");
@@ -238,6 +251,10 @@ mod tests {
         assert_eq!(take(&[0x83, 0x81, 0, 0, 0, 0, b'a']), bad, "an unknown opcode");
         assert_eq!(take(&[0x09, 0x81, 0, 0, 0, 0, b'a']), bad, "a ping in fragments");
         assert_eq!(take(&[0x89, 0xfe, 0, 126, 0, 0, 0, 0]), bad, "a long ping");
+        assert_eq!(take(&[0x88, 0x81, 0, 0, 0, 0, 3]), bad, "half a close code");
+        assert_eq!(take(&[0x88, 0x82, 0, 0, 0, 0, 3, 0xed]), bad, "a reserved close code");
+        let no_text = [Received::Bad(CloseCode::Undecodable)];
+        assert_eq!(take(&[0x88, 0x83, 0, 0, 0, 0, 3, 0xe8, 0xff]), no_text, "a reason that is no text");
     }
 
     #[test]

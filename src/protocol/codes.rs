@@ -167,6 +167,8 @@ impl From<super::ids::InvalidId> for Failure {
 pub enum CloseCode {
     /// The client closed; all is well.
     Normal,
+    /// A WebSocket frame against RFC 6455.
+    ProtocolError,
     /// A payload that cannot be decoded.
     Undecodable,
     /// A WebSocket message above the limit.
@@ -191,8 +193,9 @@ pub enum CloseCode {
 
 impl CloseCode {
     /// All closes, for documents and metrics.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Normal,
+        Self::ProtocolError,
         Self::Undecodable,
         Self::TooLarge,
         Self::Restarting,
@@ -223,6 +226,7 @@ impl CloseCode {
     const fn row(self) -> (u16, &'static str, &'static str) {
         match self {
             Self::Normal => (1000, "normal", "closed"),
+            Self::ProtocolError => (1002, "protocol_error", "a WebSocket frame is against RFC 6455"),
             Self::Undecodable => (1007, "bad_frame", "the payload cannot be decoded"),
             Self::TooLarge => (1009, "too_large", "the message is above the limit"),
             Self::Restarting => (1012, "restarting", "the server restarts; connect again"),

@@ -12,6 +12,7 @@ mod chaos;
 mod cli;
 mod clocks;
 mod cluster;
+mod conformance;
 mod connect;
 mod durability;
 mod durable;

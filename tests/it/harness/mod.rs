@@ -14,6 +14,7 @@ mod resp;
 mod rest;
 mod server;
 mod token;
+pub mod wire;
 
 use std::time::Duration;
 

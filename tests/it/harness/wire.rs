@@ -1,0 +1,176 @@
+//! A WebSocket below the level of messages: frames as they are given, right or wrong, in pieces of any size, and what comes
+//! back.
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{Client, Server, Upgrade, everything, from_msgpack, soon};
+
+/// The last frame of a message, and one of each opcode.
+pub const FIN: u8 = 0x80;
+pub const CONTINUE: u8 = 0x0;
+pub const TEXT: u8 = 0x1;
+pub const BINARY: u8 = 0x2;
+pub const CLOSE: u8 = 0x8;
+pub const PING: u8 = 0x9;
+pub const PONG: u8 = 0xa;
+
+/// A frame of a client, with these first eight bits.
+pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+    let mut bytes = vec![first];
+    match payload.len() {
+        length @ 0..=125 => bytes.push(0x80 | length as u8),
+        length @ 126..=0xffff => {
+            bytes.push(0x80 | 126);
+            bytes.extend((length as u16).to_be_bytes());
+        }
+        length => {
+            bytes.push(0x80 | 127);
+            bytes.extend((length as u64).to_be_bytes());
+        }
+    }
+    bytes.extend(MASK);
+    bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    bytes
+}
+
+/// A message in fragments of these payloads.
+pub fn fragments<'a>(opcode: u8, payloads: impl IntoIterator<Item = &'a [u8]>) -> Vec<Vec<u8>> {
+    let payloads: Vec<_> = payloads.into_iter().collect();
+    let last = payloads.len() - 1;
+    let first = |index| if index == 0 { opcode } else { CONTINUE } | if index == last { FIN } else { 0 };
+    payloads.iter().enumerate().map(|(index, payload)| frame(first(index), payload)).collect()
+}
+
+/// A close frame with this code and reason.
+pub fn close(code: u16, reason: &[u8]) -> Vec<u8> {
+    frame(FIN | CLOSE, &[&code.to_be_bytes(), reason].concat())
+}
+
+/// What the server sent. Pings and frames that only explain an end (`error`, `goodbye`) are left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// The answer to the `ping` with this `ref`.
+    Answer(u64),
+    /// A pong frame.
+    Pong(Vec<u8>),
+    /// A close frame.
+    Close(Option<u16>),
+    /// The end of the connection.
+    End,
+}
+
+/// A connection whose client has said who it is.
+#[derive(Debug)]
+pub struct Wire {
+    client: Client,
+    msgpack: bool,
+    read: Vec<u8>,
+}
+
+impl Wire {
+    /// Connects, with JSON or MessagePack.
+    pub async fn connect(server: &Server, msgpack: bool) -> Self {
+        let protocols = msgpack.then_some("roomlog.v1.msgpack");
+        let upgrade = Upgrade { protocols, ..Upgrade::default() };
+        let mut client = Client::connect_with(server, &everything("ann"), upgrade).await;
+        client.stream().set_nodelay(true).unwrap();
+        Self { client, msgpack, read: Vec::new() }
+    }
+
+    /// Sends bytes as they are. A server that has closed already need not take them.
+    pub async fn send(&mut self, bytes: &[u8]) {
+        let _closed_already = soon("bytes are sent", self.client.stream().write_all(bytes)).await;
+    }
+
+    /// What comes next.
+    pub async fn next(&mut self) -> Seen {
+        loop {
+            let Some((opcode, payload)) = self.frame().await else { return Seen::End };
+            match opcode {
+                TEXT | BINARY => {
+                    if let Some(answer) = self.answer(opcode, &payload) {
+                        return Seen::Answer(answer);
+                    }
+                }
+                CLOSE => return Seen::Close(payload.first_chunk().map(|code| u16::from_be_bytes(*code))),
+                PONG => return Seen::Pong(payload),
+                PING => {}
+                other => panic!("a frame with the opcode {other}"),
+            }
+        }
+    }
+
+    fn answer(&self, opcode: u8, payload: &[u8]) -> Option<u64> {
+        assert_eq!(opcode, if self.msgpack { BINARY } else { TEXT });
+        let value =
+            if self.msgpack { from_msgpack(payload) } else { serde_json::from_slice(payload).unwrap() };
+        match &value["op"] {
+            op if op == "pong" => value["ref"].as_u64(),
+            op if op == "error" || op == "goodbye" => None,
+            _ => panic!("{value}"),
+        }
+    }
+
+    /// The next frame: its opcode and payload. None at the end.
+    async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
+        loop {
+            if let Some((start, length)) = header(&self.read)
+                && self.read.len() >= start + length
+            {
+                assert_eq!(
+                    self.read[0] & 0xf0,
+                    FIN,
+                    "the server's frames are whole messages without extensions"
+                );
+                let rest = self.read.split_off(start + length);
+                let whole = std::mem::replace(&mut self.read, rest);
+                return Some((whole[0] & 0xf, whole[start..].to_vec()));
+            }
+            let read = soon("the server says something", self.client.stream().read_buf(&mut self.read)).await;
+            if !matches!(read, Ok(1..)) {
+                assert!(self.read.is_empty(), "an end within a frame: {:?}", self.read);
+                return None;
+            }
+        }
+    }
+}
+
+/// The length of a server's header, and of the payload behind it.
+fn header(bytes: &[u8]) -> Option<(usize, usize)> {
+    let length = *bytes.get(1)?;
+    assert_eq!(length & 0x80, 0, "servers do not mask");
+    match length {
+        126 => Some((4, u16::from_be_bytes(bytes.get(2..4)?.try_into().unwrap()).into())),
+        127 => Some((10, u64::from_be_bytes(bytes.get(2..10)?.try_into().unwrap()) as usize)),
+        length => Some((2, length.into())),
+    }
+}
+
+/// A `ping` with this `ref` as text, with further bytes of a field that nobody knows.
+pub fn ping_text(reference: u64, more: &[u8]) -> Vec<u8> {
+    [format!(r#"{{"op":"ping","ref":{reference},"x":""#).as_bytes(), more, b"\"}"].concat()
+}
+
+/// A `ping` in this encoding whose message has so many bytes, if it can be so short.
+pub fn ping_of(msgpack: bool, reference: u64, bytes: usize) -> Vec<u8> {
+    let ping = |padding: usize| {
+        let padding = "*".repeat(padding);
+        match msgpack {
+            true => super::to_msgpack(&json!({ "op": "ping", "ref": reference, "x": padding })),
+            false => ping_text(reference, padding.as_bytes()),
+        }
+    };
+    // The padding's own header has one to five bytes.
+    let least = ping(0).len();
+    (0..=4)
+        .map(|header| ping(bytes.saturating_sub(least + header)))
+        .find(|ping| ping.len() <= bytes)
+        .unwrap_or_else(|| ping(0))
+}
+
+/// Shows a value in the text of a failure.
+pub fn shown(bytes: &[u8]) -> Value {
+    Value::from(String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned())
+}
