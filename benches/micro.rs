@@ -15,7 +15,7 @@ use roomlog::hub::outbox::{Outbox, Part, Sink, Writes};
 use roomlog::hub::ring::RingLimits;
 use roomlog::hub::tail::Tail;
 use roomlog::log::{Entry, Page};
-use roomlog::protocol::decode::decode;
+use roomlog::protocol::decode::Frames;
 use roomlog::protocol::frame::Message;
 use roomlog::protocol::{Data, Encoding, MessageId, RoomName, UserId, encode};
 use roomlog::telemetry::Timed;
@@ -91,7 +91,7 @@ fn publish(encoding: Encoding) -> Bytes {
 #[divan::bench(args = Encoding::ALL)]
 fn decode_publish(bencher: Bencher<'_, '_>, encoding: Encoding) {
     let payload = publish(encoding);
-    bencher.bench(|| decode(encoding, black_box(&payload)));
+    bencher.bench(|| Frames::of(encoding, black_box(&payload).clone()).map(|mut frames| frames.next()));
 }
 
 #[divan::bench(args = Encoding::ALL)]
@@ -112,6 +112,8 @@ impl Sink for Nowhere {
         Box::pin(async { Ok(()) })
     }
 
+    fn shut(&self) {}
+
     fn delivered(&self, _message: Timed) {}
 }
 
@@ -119,7 +121,7 @@ impl Sink for Nowhere {
 #[divan::bench(args = [1, 10, 100])]
 fn fan_out(bencher: Bencher<'_, '_>, members: usize) {
     let outboxes: Vec<Arc<Outbox>> =
-        (0..members).map(|_| Arc::new(Outbox::to(Nowhere, 256 * 1024))).collect();
+        (0..members).map(|_| Arc::new(Outbox::to(Nowhere, 256 * 1024, 1))).collect();
     bencher.counter(ItemsCount::new(members)).with_inputs(|| entry(1)).bench_refs(|entry| {
         let mut writes = Writes::default();
         for outbox in &outboxes {

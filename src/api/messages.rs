@@ -16,7 +16,7 @@ use super::problem::{Problem, ProblemBody};
 use crate::auth::Permission;
 use crate::history;
 use crate::node::Node;
-use crate::protocol::decode;
+use crate::protocol::decode::{self, Drafts};
 use crate::protocol::frame::{HistoryPage, as_text};
 use crate::protocol::request::{Draft, Range};
 use crate::protocol::{ErrorCode, Failure, RoomName};
@@ -141,13 +141,8 @@ pub async fn publish_batch(
     accept: Accept,
     Body(encoding, body): Body,
 ) -> Result<Response, Problem> {
-    let drafts = decode::drafts(encoding, &body)?;
-    if drafts.len() > BATCH {
-        return Err(Failure::bad_request(format!("a batch has at most {BATCH} messages")).into());
-    }
     // All are handed over, in order, before the first is waited for.
-    let storing: Vec<_> = drafts
-        .into_iter()
+    let storing: Vec<_> = Drafts::of(encoding, body, BATCH)?
         .map(|draft| {
             let (room, draft) = draft?;
             store(&node, &bearer, room, draft)

@@ -114,7 +114,7 @@ pub async fn stream(
     let subscription = Arc::new(Subscription::new(room, id, user, form, outbox.clone(), holding));
     stream.subscription = Some(subscription.clone());
     // Shows at once that the stream is open, also to proxies that wait for a first byte.
-    outbox.push(COMMENT);
+    outbox.notice(COMMENT);
     node.hub.enter(&hold, &subscription)?;
     if let Some(holding) = &subscription.durable {
         // Asked after it is known here: whoever takes it over the moment after is heard.

@@ -1,7 +1,7 @@
 //! What comes over a WebSocket (RFC 6455, section 5): bytes in, as they come, and whole messages out. Pure.
 //!
-//! It keeps memory only while something is half received, since most connections are silent most of the time. Headers are
-//! read by tungstenite.
+//! It keeps memory only while something is half received, since most connections are silent most of the time, and little of
+//! it before the client has said who it is. Headers are read by tungstenite.
 
 use std::collections::VecDeque;
 use std::io::Cursor;
@@ -30,6 +30,31 @@ pub(super) enum Received {
     Close(Option<u16>),
     /// What came is against the rules, and the connection must end.
     Bad(CloseCode),
+    /// The connection broke, or the client closed its side without a word.
+    Gone,
+}
+
+impl Received {
+    /// Whether nothing can come after it.
+    pub fn is_last(&self) -> bool {
+        matches!(self, Self::Close(_) | Self::Bad(_) | Self::Gone)
+    }
+}
+
+/// How much a client may send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Allowance {
+    /// One message, of at most so many bytes; what comes behind it waits until [`Inbox::allow`].
+    One(usize),
+    /// Any number, of at most so many bytes each.
+    Many(usize),
+}
+
+impl Allowance {
+    fn bytes(self) -> usize {
+        let (Self::One(bytes) | Self::Many(bytes)) = self;
+        bytes
+    }
 }
 
 /// What has been received of one connection.
@@ -40,16 +65,26 @@ pub(super) struct Inbox {
     /// A message of which fragments are still to come.
     fragments: Option<(Data, Vec<u8>)>,
     ready: VecDeque<Received>,
-    /// Most bytes of a message.
-    limit: usize,
+    allowance: Allowance,
+    /// The one message that is allowed has come.
+    spent: bool,
     /// After a close, or something bad, nothing more is read.
     over: bool,
 }
 
 impl Inbox {
-    /// Of messages of at most so many bytes.
-    pub fn new(limit: usize) -> Self {
-        Self { partial: Vec::new(), fragments: None, ready: VecDeque::new(), limit, over: false }
+    /// An empty inbox.
+    pub fn new(allowance: Allowance) -> Self {
+        let (partial, ready) = (Vec::new(), VecDeque::new());
+        Self { partial, fragments: None, ready, allowance, spent: false, over: false }
+    }
+
+    /// What may come from now on. Goes on with what waited for it.
+    pub fn allow(&mut self, allowance: Allowance) {
+        self.allowance = allowance;
+        self.spent = false;
+        let mut waiting = std::mem::take(&mut self.partial);
+        self.take(&mut waiting);
     }
 
     /// The next that was received as a whole.
@@ -81,6 +116,9 @@ impl Inbox {
     fn frames(&mut self, bytes: &mut [u8]) -> usize {
         let mut used = 0;
         while !self.over {
+            if self.spent {
+                return used;
+            }
             match self.frame(&mut bytes[used..]) {
                 Ok(Some(length)) => used += length,
                 Ok(None) => return used,
@@ -132,7 +170,8 @@ impl Inbox {
             return Err(CloseCode::ProtocolError);
         }
         let before = self.fragments.as_ref().map_or(0, |(_, fragments)| fragments.len());
-        if length > self.limit.saturating_sub(before) && matches!(header.opcode, OpCode::Data(_)) {
+        if length > self.allowance.bytes().saturating_sub(before) && matches!(header.opcode, OpCode::Data(_))
+        {
             return Err(CloseCode::TooLarge);
         }
         Ok(())
@@ -156,6 +195,7 @@ impl Inbox {
             }
             (Some(_), _) => return Err(CloseCode::ProtocolError),
         };
+        self.spent = matches!(self.allowance, Allowance::One(_));
         self.ready.push_back(match kind {
             Data::Text => Received::Text(message),
             _ => Received::Binary(message),
@@ -202,7 +242,7 @@ mod tests {
     }
 
     fn take(bytes: &[u8]) -> Vec<Received> {
-        let mut inbox = Inbox::new(1000);
+        let mut inbox = Inbox::new(Allowance::Many(1000));
         inbox.take(&mut bytes.to_vec());
         received(&mut inbox)
     }
@@ -268,8 +308,30 @@ mod tests {
     }
 
     #[test]
+    fn one_message_is_taken_where_one_is_allowed() {
+        let mut inbox = Inbox::new(Allowance::One(10));
+        let ping = Message::Ping("now".into());
+        inbox.take(&mut sent(&[
+            ping,
+            Message::text("a"),
+            Message::text("b".repeat(500)),
+            Message::text("c"),
+        ]));
+        assert_eq!(received(&mut inbox), [Received::Ping("now".into()), Received::Text("a".into())]);
+        inbox.allow(Allowance::Many(1000));
+        assert_eq!(
+            received(&mut inbox),
+            [Received::Text("b".repeat(500).into()), Received::Text("c".into())]
+        );
+
+        let mut inbox = Inbox::new(Allowance::One(10));
+        inbox.take(&mut sent(&[Message::text("a".repeat(11))])[..6]);
+        assert_eq!(received(&mut inbox), [Received::Bad(CloseCode::TooLarge)]);
+    }
+
+    #[test]
     fn nothing_is_kept_while_nothing_is_half_received() {
-        let mut inbox = Inbox::new(1000);
+        let mut inbox = Inbox::new(Allowance::Many(1000));
         inbox.take(&mut sent(&[Message::text("a"), Message::text("b")]));
         received(&mut inbox);
         assert_eq!((inbox.partial.capacity(), inbox.ready.capacity()), (0, 0));
@@ -291,7 +353,7 @@ mod tests {
             pieces in prop::collection::vec(1..200usize, 1..20),
         ) {
             let bytes = sent(&messages);
-            let (mut inbox, mut had, mut left) = (Inbox::new(1000), Vec::new(), &bytes[..]);
+            let (mut inbox, mut had, mut left) = (Inbox::new(Allowance::Many(1000)), Vec::new(), &bytes[..]);
             for piece in pieces.iter().cycle() {
                 if left.is_empty() {
                     break;
@@ -306,7 +368,7 @@ mod tests {
 
         #[test]
         fn any_bytes_may_come(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..50), 0..20)) {
-            let mut inbox = Inbox::new(1000);
+            let mut inbox = Inbox::new(Allowance::Many(1000));
             for mut piece in pieces {
                 inbox.take(&mut piece);
                 while inbox.next().is_some() {}

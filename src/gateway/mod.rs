@@ -1,5 +1,7 @@
 //! The edge: the listener, and the connections that stay open (WebSocket, Server-Sent Events).
 
+mod backlog;
+mod connection;
 pub mod events;
 mod inbox;
 pub mod listener;

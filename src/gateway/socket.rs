@@ -6,6 +6,7 @@ use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
@@ -13,58 +14,69 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-use super::inbox::{Inbox, Received};
+use super::inbox::{Allowance, Inbox, Received};
 use crate::hub::outbox::Sink;
 use crate::telemetry::{Metrics, Timed};
 
 /// Bytes of one read.
 const READ: usize = 64 * 1024;
 
+/// Bytes of a message, and of one read, before the client has said who it is: a token has at most 8 KiB.
+const STRANGER: usize = 16 * 1024;
+
 thread_local! {
     /// Where bytes are read to, for all connections of a thread: none has a buffer of its own while it is silent.
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into());
 }
 
-/// Splits a connection. `early` is what came behind the upgrade request; messages have at most so many bytes.
+/// Splits a connection. `early` is what came behind the upgrade request. One message may come until [`Reader::allow`].
 ///
 /// Takes `early` for good: it keeps the whole buffer that the request was read to.
-pub(super) fn split(
-    stream: TcpStream,
-    early: Bytes,
-    max_message: usize,
-    metrics: Arc<Metrics>,
-) -> (Reader, Writer) {
+pub(super) fn split(stream: TcpStream, early: Bytes, metrics: Arc<Metrics>) -> (Reader, Writer) {
     let (read, write) = stream.into_split();
-    let mut inbox = Inbox::new(max_message);
+    let mut inbox = Inbox::new(Allowance::One(STRANGER));
     inbox.take(&mut early.to_vec());
-    (Reader { stream: read, inbox }, Writer { stream: write, metrics })
+    (Reader { stream: read, inbox, at_once: STRANGER }, Writer { stream: write, metrics })
 }
 
 /// The reading side.
 pub(super) struct Reader {
     stream: OwnedReadHalf,
     inbox: Inbox,
+    /// Bytes of one read.
+    at_once: usize,
 }
 
 impl Reader {
-    /// What the client sends next; `None` once the connection broke.
-    pub async fn next(&mut self) -> Option<Received> {
+    /// Lets the client, which is known now, send messages of at most so many bytes.
+    pub fn allow(&mut self, max_message: usize) {
+        self.at_once = READ;
+        self.inbox.allow(Allowance::Many(max_message));
+    }
+
+    /// Lets a client that is not known yet send one more message.
+    pub fn allow_another(&mut self) {
+        self.inbox.allow(Allowance::One(STRANGER));
+    }
+
+    /// What the client sends next. Nothing is lost if it is dropped.
+    pub async fn next(&mut self) -> Received {
         std::future::poll_fn(|context| self.poll_next(context)).await
     }
 
-    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Received>> {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Received> {
         loop {
             if let Some(received) = self.inbox.next() {
-                return Poll::Ready(Some(received));
+                return Poll::Ready(received);
             }
             let read = SCRATCH.with_borrow_mut(|scratch| {
-                let mut bytes = ReadBuf::new(scratch);
+                let mut bytes = ReadBuf::new(&mut scratch[..self.at_once]);
                 ready!(Pin::new(&mut self.stream).poll_read(context, &mut bytes))?;
                 self.inbox.take(bytes.filled_mut());
                 Poll::Ready(io::Result::Ok(bytes.filled().len()))
             });
             if !matches!(ready!(read), Ok(1..)) {
-                return Poll::Ready(None);
+                return Poll::Ready(Received::Gone);
             }
         }
     }
@@ -103,6 +115,13 @@ impl Sink for Writer {
 
     fn writable(&self) -> BoxFuture<'_, io::Result<()>> {
         self.stream.writable().boxed()
+    }
+
+    fn shut(&self) {
+        let socket = socket2::SockRef::from(self.stream.as_ref());
+        // Without a lingering close, the system would keep what the client did not take for as long as the client lives.
+        let _as_long_as_it_takes_then = socket.set_linger(Some(Duration::ZERO));
+        let _broken_already = socket.shutdown(Shutdown::Both);
     }
 
     fn delivered(&self, message: Timed) {

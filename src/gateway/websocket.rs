@@ -1,7 +1,6 @@
-//! `GET /v1/ws`: the upgrade, and the life of a connection after it.
+//! `GET /v1/ws`: the upgrade. The life of a connection after it is in `connection`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::header::{
@@ -18,19 +17,10 @@ use tokio::net::TcpStream;
 use tracing::Instrument;
 use tungstenite::handshake::derive_accept_key;
 
-use super::inbox::Received;
-use super::socket::{self, Reader};
+use super::connection;
 use crate::api::problem::Problem;
-use crate::hub::outbox::Outbox;
 use crate::node::Node;
-use crate::protocol::frame::Frame;
-use crate::protocol::{CloseCode, Encoding, ErrorCode, Failure, decode, encode, wire};
-use crate::session::Session;
-use crate::session::registry::{Connection, Registry};
-use crate::telemetry::{Transport, logs};
-
-/// Time in which a client takes what is left for it, and closes too, after the connection was ended.
-const CLOSE_WITHIN: Duration = Duration::from_secs(3);
+use crate::protocol::{Encoding, ErrorCode, Failure};
 
 /// Answers the upgrade request.
 #[utoipa::path(
@@ -65,7 +55,7 @@ pub async fn upgrade(State(node): State<Arc<Node>>, mut request: Request) -> Res
     let upgraded = Box::pin(upgraded);
     tokio::spawn(async move {
         if let Some((stream, early)) = upgraded.await.ok().and_then(socket_of) {
-            serve(node, stream, early, encoding, token).await;
+            connection::serve(node, stream, early, encoding, token).await;
         }
     });
     (StatusCode::SWITCHING_PROTOCOLS, axum::response::AppendHeaders(headers)).into_response()
@@ -117,97 +107,4 @@ fn handshake(headers: &HeaderMap) -> Result<(Encoding, String), Failure> {
 fn socket_of(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
     let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
     Some((parts.io.into_inner(), parts.read_buf))
-}
-
-async fn serve(node: Arc<Node>, stream: TcpStream, early: Bytes, encoding: Encoding, token: Option<String>) {
-    let max_message = node.config.limits.max_payload();
-    let (mut reader, writer) = socket::split(stream, early, max_message, node.metrics.clone());
-    let outbox = Arc::new(Outbox::to(writer, node.config.limits.outbox));
-    let entered = Registry::enter(&node.registry, Transport::WebSocket, encoding, outbox.clone(), None);
-    if let Some(connection) = &entered {
-        let mut session = Session::new(node.clone(), Arc::clone(connection), encoding, token);
-        listen(&node, connection, &mut session, &mut reader, encoding).await;
-        if connection.farewell() == Some(CloseCode::Restarting) {
-            // There is time to answer what is under way.
-            Box::pin(session.end().instrument(logs::session(connection.id))).await;
-            connection.say_goodbye();
-        } else {
-            connection.say_goodbye();
-            Box::pin(session.end().instrument(logs::session(connection.id))).await;
-        }
-    } else {
-        node.metrics.closed(CloseCode::Overloaded);
-        outbox.push(encode::frame(encoding, &Frame::goodbye(CloseCode::Overloaded, Some(5_000))));
-        outbox.push(wire::close(CloseCode::Overloaded.number()));
-        outbox.close();
-    }
-    let closing = Box::pin(async {
-        outbox.written().await;
-        reader.finish().await;
-    });
-    let _time_is_up = tokio::time::timeout(CLOSE_WITHIN, closing).await;
-    outbox.abandon();
-}
-
-/// Reads and handles until the client closes or breaks a rule, or the connection is ended. A request that is being handled
-/// is handled to its end, so that nothing it took is left behind.
-async fn listen(
-    node: &Node,
-    connection: &Connection,
-    session: &mut Session,
-    reader: &mut Reader,
-    encoding: Encoding,
-) {
-    loop {
-        let received = tokio::select! {
-            () = connection.ending.cancelled() => return,
-            received = reader.next() => received,
-        };
-        let payload = match (received, encoding) {
-            (Some(Received::Text(payload)), Encoding::Json) => payload,
-            (Some(Received::Binary(payload)), Encoding::MessagePack) => payload,
-            (Some(Received::Ping(payload)), _) => {
-                connection.outbox.push(wire::pong(&payload));
-                connection.heard();
-                continue;
-            }
-            (Some(Received::Pong), _) => {
-                connection.heard();
-                continue;
-            }
-            (Some(Received::Close(code)), _) => {
-                connection.outbox.push(code.map_or_else(wire::close_without_code, wire::close));
-                node.metrics.closed(CloseCode::Normal);
-                return;
-            }
-            (None, _) => {
-                node.metrics.closed(CloseCode::Normal);
-                return;
-            }
-            (Some(Received::Bad(code)), _) => return connection.close(code, None, &node.metrics),
-            (Some(Received::Text(_) | Received::Binary(_)), _) => {
-                return undecodable(connection, encoding, "text is for JSON, binary for MessagePack", node);
-            }
-        };
-        connection.heard();
-        node.metrics.received_bytes.increment(payload.len() as u64);
-        let Ok(frames) = decode::decode(encoding, &payload) else {
-            return undecodable(connection, encoding, "the payload cannot be decoded", node);
-        };
-        for frame in frames {
-            if let Some(frame) = session.try_handle(frame) {
-                // In a box of its own: what waits for a frame most of the time stays small.
-                Box::pin(session.handle(frame).instrument(logs::session(connection.id))).await;
-            }
-            if connection.ending.is_cancelled() {
-                return;
-            }
-        }
-    }
-}
-
-fn undecodable(connection: &Connection, encoding: Encoding, message: &str, node: &Node) {
-    let failure = Failure::new(ErrorCode::BadFrame, message);
-    connection.outbox.push(encode::frame(encoding, &Frame::error(None, &failure)));
-    connection.close(CloseCode::Undecodable, None, &node.metrics);
 }

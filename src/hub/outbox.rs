@@ -1,6 +1,10 @@
 //! What waits to be written to one client, and the writing. Bounded: when it is over its limit, what is live falls back to
 //! catching up, and the client's own requests wait.
 //!
+//! Each way in has its bound. Live messages are offered, and refused above the limit. An answer needs a [`Permit`], a page a
+//! [`Turn`]: they are given out while there is room, and one pushes one. Of pongs, the newest waits alone. Notices, which cannot
+//! wait (`unsubscribed`, `goodbye`, a close), have a reserve above the limit; a client that lets it fill up is cut off.
+//!
 //! Whoever queues something writes it too, as far as the socket takes it: to wake a task for that costs more than the system
 //! call. Only what the socket does not take is left to a task, which ends when all is written.
 
@@ -19,6 +23,10 @@ use crate::telemetry::Timed;
 /// Parts in one write. Linux takes 1024; so many fill a socket's buffer in most cases.
 const PARTS_AT_ONCE: usize = 64;
 
+/// Bytes of notices above the limit: 256 for each of the most subscriptions that a connection has by default, which may all end
+/// at once.
+const NOTICES: usize = 4 * 1024 * 1024;
+
 /// Outboxes that one task writes to in turn, some 6 µs each; more are shared among tasks, so that nothing else waits for long.
 const WRITES_AT_ONCE: usize = 128;
 
@@ -32,6 +40,9 @@ pub trait Sink: Send + Sync {
 
     /// Waits until it may take something.
     fn writable(&self) -> BoxFuture<'_, io::Result<()>>;
+
+    /// Ends both directions at once, and forgets what it took and has not sent.
+    fn shut(&self);
 
     /// A message was written whose delivery is timed.
     fn delivered(&self, message: Timed);
@@ -61,21 +72,61 @@ enum Added {
 struct Queue {
     parts: VecDeque<Part>,
     bytes: usize,
+    /// Whether some of the first part was written: nothing may come before the rest of it.
+    started: bool,
+    /// Where the answer to the newest ping waits.
+    pong: Option<usize>,
+    /// Permits that are out.
+    permits: usize,
     /// Whether a task writes, or what was taken last may still be on its way.
     writing: bool,
     closed: bool,
+    /// Whether it ended because notices filled their reserve.
+    overrun: bool,
 }
 
 impl Queue {
+    fn add(&mut self, part: Part) -> Added {
+        self.bytes += part.bytes.len();
+        self.parts.push_back(part);
+        self.added()
+    }
+
+    fn added(&self) -> Added {
+        if self.parts.len() == 1 && !self.writing { Added::First } else { Added::Later }
+    }
+
+    /// Puts a pong before all that has not begun to be written, in place of one that is there already.
+    fn pong(&mut self, bytes: Bytes) -> Added {
+        self.bytes += bytes.len();
+        let part = Part { bytes, timed: None };
+        match self.pong.filter(|at| *at > 0 || !self.started) {
+            Some(at) => {
+                self.bytes -= self.parts[at].bytes.len();
+                self.parts[at] = part;
+                return Added::Later;
+            }
+            None => {
+                let at = usize::from(self.started);
+                self.parts.insert(at, part);
+                self.pong = Some(at);
+            }
+        }
+        self.added()
+    }
+
     /// So many bytes were written.
     fn written(&mut self, mut count: usize, sink: &dyn Sink) {
         self.bytes -= count;
         while let Some(first) = self.parts.front_mut().filter(|_| count > 0) {
             if count < first.bytes.len() {
                 first.bytes.advance(count);
+                self.started = true;
                 return;
             }
             count -= first.bytes.len();
+            self.started = false;
+            self.pong = self.pong.and_then(|at| at.checked_sub(1));
             if let Some(timed) = self.parts.pop_front().and_then(|part| part.timed) {
                 sink.delivered(timed);
             }
@@ -84,8 +135,10 @@ impl Queue {
 
     /// There is nobody to write to.
     fn abandon(&mut self) {
-        self.parts.clear();
+        self.parts = VecDeque::new();
         self.bytes = 0;
+        self.started = false;
+        self.pong = None;
         self.closed = true;
     }
 }
@@ -94,6 +147,8 @@ impl Queue {
 pub struct Outbox {
     queue: Mutex<Queue>,
     limit: usize,
+    /// Most permits that are out at once.
+    answers: usize,
     /// Where it writes; without it, somebody takes.
     sink: Option<Box<dyn Sink>>,
     /// Something can be taken, or the end was reached.
@@ -105,20 +160,21 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// A queue from which somebody takes. It accepts what is live while it holds at most so many bytes.
+    /// A queue from which somebody takes. It accepts what is live while it holds at most so many bytes, and no answers.
     pub fn new(limit: usize) -> Self {
-        Self::with(limit, None)
+        Self::with(limit, 0, None)
     }
 
-    /// A queue that writes by itself.
-    pub fn to(sink: impl Sink + 'static, limit: usize) -> Self {
-        Self::with(limit, Some(Box::new(sink)))
+    /// A queue that writes by itself, and has at most so many answers under way.
+    pub fn to(sink: impl Sink + 'static, limit: usize, answers: usize) -> Self {
+        Self::with(limit, answers, Some(Box::new(sink)))
     }
 
-    fn with(limit: usize, sink: Option<Box<dyn Sink>>) -> Self {
+    fn with(limit: usize, answers: usize, sink: Option<Box<dyn Sink>>) -> Self {
         Self {
             queue: Mutex::default(),
             limit,
+            answers,
             sink,
             ready: Notify::new(),
             room: Notify::new(),
@@ -126,25 +182,72 @@ impl Outbox {
         }
     }
 
-    /// Sends an answer or a page. Whoever calls this waits for room first, so the limit holds but for one part of each.
-    pub fn push(self: &Arc<Self>, bytes: Bytes) {
-        if self.add(Part { bytes, timed: None }, usize::MAX) == Added::First {
+    /// Sends what cannot wait for room. See [`Writes::notice`].
+    pub fn notice(self: &Arc<Self>, bytes: Bytes) {
+        if self.add_notice(bytes) == Added::First {
             self.flush();
         }
     }
 
-    fn add(&self, part: Part, limit: usize) -> Added {
+    /// Answers a ping. Where the answer to an older one still waits, this one goes out instead of it (RFC 6455, section 5.5.3).
+    pub fn pong(self: &Arc<Self>, bytes: Bytes) {
+        let added = {
+            let mut queue = self.queue.lock();
+            if queue.closed { Added::Later } else { queue.pong(bytes) }
+        };
+        if added == Added::First {
+            self.flush();
+        }
+    }
+
+    fn offer(&self, part: Part) -> Added {
         let mut queue = self.queue.lock();
         if queue.closed {
             // The reader finds out by itself; to the one that delivers, a closed connection is as good as any.
             return Added::Later;
         }
-        if queue.bytes > limit {
-            return Added::Full;
+        if queue.bytes > self.limit { Added::Full } else { queue.add(part) }
+    }
+
+    /// Queues an answer, and takes its permit back.
+    fn answer(&self, bytes: Bytes) -> Added {
+        let mut queue = self.queue.lock();
+        self.return_permit(&mut queue);
+        if queue.closed { Added::Later } else { queue.add(Part { bytes, timed: None }) }
+    }
+
+    fn page(&self, parts: Vec<Bytes>) -> Added {
+        let mut queue = self.queue.lock();
+        let mut added = Added::Later;
+        if !queue.closed {
+            for bytes in parts {
+                if queue.add(Part { bytes, timed: None }) == Added::First {
+                    added = Added::First;
+                }
+            }
         }
-        queue.bytes += part.bytes.len();
-        queue.parts.push_back(part);
-        if queue.parts.len() == 1 && !queue.writing { Added::First } else { Added::Later }
+        added
+    }
+
+    fn add_notice(&self, bytes: Bytes) -> Added {
+        let mut queue = self.queue.lock();
+        if queue.closed {
+            return Added::Later;
+        }
+        if queue.bytes <= self.limit.saturating_add(NOTICES) {
+            return queue.add(Part { bytes, timed: None });
+        }
+        queue.overrun = true;
+        drop(queue);
+        self.abandon();
+        Added::Later
+    }
+
+    fn return_permit(&self, queue: &mut Queue) {
+        if queue.permits == self.answers {
+            self.room.notify_waiters();
+        }
+        queue.permits -= 1;
     }
 
     /// Writes what is queued, as far as the socket takes it; a task writes the rest.
@@ -182,7 +285,11 @@ impl Outbox {
     async fn write_rest(self: Arc<Self>) {
         let Some(sink) = &self.sink else { return };
         loop {
-            let broken = sink.writable().await.is_err();
+            let broken = tokio::select! {
+                writable = sink.writable() => writable.is_err(),
+                // Perhaps there is nobody to write to any more.
+                () = self.ready.notified() => false,
+            };
             let mut queue = self.queue.lock();
             if broken {
                 queue.abandon();
@@ -232,10 +339,18 @@ impl Outbox {
         self.room.notify_waiters();
     }
 
-    /// Takes nothing more, and forgets what is queued: there is nobody to write it to.
+    /// Takes nothing more, forgets what is queued, and ends the connection: there is nobody to write to.
     pub fn abandon(&self) {
         self.queue.lock().abandon();
+        if let Some(sink) = &self.sink {
+            sink.shut();
+        }
         self.close();
+    }
+
+    /// Whether it was abandoned because its client left too many notices unread.
+    pub fn is_overrun(&self) -> bool {
+        self.queue.lock().overrun
     }
 
     /// Waits until all that is queued has been written.
@@ -254,29 +369,35 @@ impl Outbox {
         self.queue.lock().bytes
     }
 
-    /// Whether [`Outbox::has_room`] would not wait.
-    pub fn has_room_now(&self) -> bool {
-        let queue = self.queue.lock();
-        !queue.closed && queue.bytes <= self.limit
+    /// A permit for an answer, if [`Outbox::has_room`] would not wait.
+    pub fn has_room_now(self: &Arc<Self>) -> Option<Permit> {
+        self.permit(&mut self.queue.lock()).flatten()
     }
 
-    /// Waits while more is queued than the limit. `false` if the outbox is closed. For answers: a client that catches up has
-    /// pages queued, below the limit, and is still to be answered.
-    pub async fn has_room(&self) -> bool {
-        self.at_most(self.limit).await
+    /// Waits while more is queued than the limit, or as many permits are out as there are. `None` if the outbox is closed. For
+    /// answers: a client that catches up has pages queued, below the limit, and is still to be answered.
+    pub async fn has_room(self: &Arc<Self>) -> Option<Permit> {
+        self.until(|queue| self.permit(queue)).await
     }
 
-    async fn at_most(&self, bytes: usize) -> bool {
-        self.until(|queue| if queue.closed { Some(false) } else { (queue.bytes <= bytes).then_some(true) })
-            .await
+    /// A permit, or that there is none any more; nothing while there is no room.
+    fn permit(self: &Arc<Self>, queue: &mut Queue) -> Option<Option<Permit>> {
+        if queue.closed {
+            return Some(None);
+        }
+        if queue.bytes > self.limit || queue.permits >= self.answers {
+            return None;
+        }
+        queue.permits += 1;
+        Some(Some(Permit(Some(self.clone()))))
     }
 
     /// Waits for a state of the queue.
-    async fn until<T>(&self, state: impl Fn(&Queue) -> Option<T>) -> T {
+    async fn until<T>(&self, state: impl Fn(&mut Queue) -> Option<T>) -> T {
         loop {
             let mut changed = std::pin::pin!(self.room.notified());
             changed.as_mut().enable();
-            if let Some(reached) = state(&self.queue.lock()) {
+            if let Some(reached) = state(&mut self.queue.lock()) {
                 return reached;
             }
             changed.await;
@@ -284,11 +405,42 @@ impl Outbox {
     }
 
     /// Waits for the right to read a page for this client, and until little is queued. `None` if the outbox is closed.
-    pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+    pub async fn turn(&self) -> Option<Turn<'_>> {
         let turn = self.turn.acquire().await.ok()?;
-        self.at_most(self.limit / 4).await.then_some(turn)
+        let little = self.limit / 4;
+        let open = |queue: &mut Queue| {
+            if queue.closed { Some(false) } else { (queue.bytes <= little).then_some(true) }
+        };
+        self.until(open).await.then_some(Turn(turn))
     }
 }
+
+/// The right to queue one answer: there was room for it when it was given. Dropping it gives the place back.
+#[derive(Debug)]
+pub struct Permit(Option<Arc<Outbox>>);
+
+impl Permit {
+    /// Sends the answer.
+    pub fn push(mut self, bytes: Bytes) {
+        if let Some(outbox) = self.0.take()
+            && outbox.answer(bytes) == Added::First
+        {
+            outbox.flush();
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(outbox) = &self.0 {
+            outbox.return_permit(&mut outbox.queue.lock());
+        }
+    }
+}
+
+/// The right to read a page for a client, and to queue it. One reader of a connection has it at a time.
+#[derive(Debug)]
+pub struct Turn<'a>(#[expect(dead_code, reason = "held until it is dropped")] SemaphorePermit<'a>);
 
 impl fmt::Debug for Outbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -308,25 +460,39 @@ impl Writes {
     /// Queues something live, if there is room.
     #[must_use]
     pub fn offer(&mut self, outbox: &Arc<Outbox>, part: Part) -> bool {
-        self.add(outbox, part, outbox.limit)
+        let added = outbox.offer(part);
+        if added == Added::First {
+            self.0.push(outbox.clone());
+        }
+        added != Added::Full
     }
 
-    /// Queues an answer or a page, as [`Outbox::push`].
-    pub fn push(&mut self, outbox: &Arc<Outbox>, bytes: Bytes) {
-        self.add(outbox, Part { bytes, timed: None }, usize::MAX);
+    /// Queues an answer.
+    pub fn push(&mut self, mut permit: Permit, bytes: Bytes) {
+        if let Some(outbox) = permit.0.take()
+            && outbox.answer(bytes) == Added::First
+        {
+            self.0.push(outbox);
+        }
+    }
+
+    /// Queues a page for the client whose turn it is.
+    pub fn page(&mut self, _turn: Turn<'_>, outbox: &Arc<Outbox>, parts: Vec<Bytes>) {
+        if outbox.page(parts) == Added::First {
+            self.0.push(outbox.clone());
+        }
+    }
+
+    /// Queues what can neither wait nor be left out. A client that leaves so much of it unread that the reserve is full is cut off.
+    pub fn notice(&mut self, outbox: &Arc<Outbox>, bytes: Bytes) {
+        if outbox.add_notice(bytes) == Added::First {
+            self.0.push(outbox.clone());
+        }
     }
 
     /// Writes those of the others too.
     pub fn join(&mut self, mut others: Self) {
         self.0.append(&mut others.0);
-    }
-
-    fn add(&mut self, outbox: &Arc<Outbox>, part: Part, limit: usize) -> bool {
-        let added = outbox.add(part, limit);
-        if added == Added::First {
-            self.0.push(outbox.clone());
-        }
-        added != Added::Full
     }
 }
 

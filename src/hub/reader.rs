@@ -7,6 +7,7 @@ use std::time::Duration;
 use tracing::Instrument;
 
 use super::Hub;
+use super::outbox::Turn;
 use super::room::{Join, Room};
 use super::subscription::Subscription;
 use crate::log::{Event, Page, Unavailable, follow};
@@ -48,11 +49,11 @@ impl Hub {
         announce: bool,
     ) {
         loop {
-            let Some(_turn) = subscription.outbox.turn().await else { return };
+            let Some(turn) = subscription.outbox.turn().await else { return };
             let page = match room.join(subscription, position, announce) {
                 Join::Live | Join::Ended => return,
                 Join::Behind(Some(page)) => {
-                    position = self.tell(room, subscription, &page, Path::Ring);
+                    position = self.tell(turn, room, subscription, &page, Path::Ring);
                     continue;
                 }
                 Join::Behind(None) | Join::Ahead => {
@@ -62,7 +63,7 @@ impl Hub {
             };
             match page {
                 Ok(page) => {
-                    let reached = self.tell(room, subscription, &page, Path::Redis);
+                    let reached = self.tell(turn, room, subscription, &page, Path::Redis);
                     if reached == position && reached > room.position() {
                         self.let_tail_follow(room, reached).await;
                     }
@@ -74,10 +75,17 @@ impl Hub {
     }
 
     /// Hands a page to a subscription, and returns the position after it.
-    fn tell(&self, room: &Room, subscription: &Subscription, page: &Page, path: Path) -> MessageId {
+    fn tell(
+        &self,
+        turn: Turn<'_>,
+        room: &Room,
+        subscription: &Subscription,
+        page: &Page,
+        path: Path,
+    ) -> MessageId {
         let (events, reached) = follow(page);
         let parts = subscription.form.page(&room.name, &events);
-        if room.hand(subscription, parts) {
+        if room.hand(turn, subscription, parts) {
             let mut messages = events.len();
             for event in &events {
                 if let Event::Gap(gap) = event {

@@ -1,14 +1,15 @@
 //! From the bytes of a WebSocket message to requests, in either encoding.
 //!
-//! Decoding has two steps: an encoding finds the fields of each frame, without looking into them; then
-//! one piece of code, for both encodings, checks them. So a frame with a bad field can still be answered by its `ref`.
+//! Decoding has two steps: an encoding finds the fields of a frame, without looking into them; then one piece of code, for
+//! both encodings, checks them. So a frame with a bad field can still be answered by its `ref`. Frames are decoded one at a
+//! time, as they are handled: however many a message has, one of them is in memory.
 
 mod fields;
 
 use bytes::Bytes;
 use uuid::Uuid;
 
-use self::fields::{Field, Fields, Maps, maps};
+use self::fields::{Elements, Field, Fields, Refused};
 use super::Encoding;
 use super::codes::{ErrorCode, Failure};
 use super::data::Data;
@@ -34,16 +35,48 @@ pub struct Undecodable;
 /// Most frames in one WebSocket message: a megabyte of tiny malformed frames would otherwise ask for a hundred of answers.
 pub const MAX_FRAMES: usize = 4096;
 
-/// Decodes a WebSocket message, which holds one frame or an array of frames.
-///
-/// # Errors
-/// [`Undecodable`] if the payload as a whole is malformed.
-pub fn decode(encoding: Encoding, payload: &Bytes) -> Result<Vec<Incoming>, Undecodable> {
-    let Maps { maps, .. } = maps(encoding, payload)?;
-    if maps.len() > MAX_FRAMES {
-        return Ok(vec![too_many_frames()]);
+/// The frames of a WebSocket message, decoded one at a time.
+#[derive(Debug)]
+pub struct Frames(Result<Elements, Option<Failure>>);
+
+impl Frames {
+    /// The frames of a payload, which is one or an array of them. An array is checked as a whole before its first frame; one of
+    /// more than [`MAX_FRAMES`] is a single frame that fails.
+    ///
+    /// # Errors
+    /// [`Undecodable`] if the payload is malformed; for a single frame, [`Frames::next`] says it.
+    pub fn of(encoding: Encoding, payload: Bytes) -> Result<Self, Undecodable> {
+        match Elements::of(encoding, payload, MAX_FRAMES) {
+            Ok(elements) => Ok(Self(Ok(elements))),
+            Err(Refused::TooMany) => Ok(Self(Err(Some(too_many_frames())))),
+            Err(Refused::Undecodable) => Err(Undecodable),
+        }
     }
-    Ok(maps.iter().map(|fields| fields.as_ref().map_or_else(not_a_frame, Fields::check)).collect())
+
+    /// The next frame, where only `connect` may come: of any other, nothing but `op` and `ref` is looked at.
+    pub fn greeting(&mut self) -> Option<Result<Incoming, Undecodable>> {
+        self.read(|fields| fields.greeting())
+    }
+
+    fn read(&mut self, check: impl Fn(&Fields<'_>) -> Incoming) -> Option<Result<Incoming, Undecodable>> {
+        match &mut self.0 {
+            Ok(elements) => {
+                let fields = elements.next()?;
+                Some(fields.map(|fields| fields.as_ref().map_or_else(not_a_frame, check)))
+            }
+            Err(failure) => {
+                failure.take().map(|failure| Ok(Incoming { reference: None, request: Err(failure) }))
+            }
+        }
+    }
+}
+
+impl Iterator for Frames {
+    type Item = Result<Incoming, Undecodable>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.read(|fields| fields.check())
+    }
 }
 
 /// Decodes a message to publish: a map with the fields of a `publish` frame.
@@ -67,10 +100,11 @@ fn one<T>(
     body: &Bytes,
     read: impl FnOnce(&Fields<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    if let Ok(Maps { array: false, maps }) = maps(encoding, body)
-        && let [Some(fields)] = &maps[..]
+    if let Ok(mut elements) = Elements::of(encoding, body.clone(), 1)
+        && !elements.is_array()
+        && let Some(Ok(Some(fields))) = elements.next()
     {
-        return read(fields);
+        return read(&fields);
     }
     Err(Failure::bad_request("the body must be one map with a field `data`"))
 }
@@ -78,20 +112,40 @@ fn one<T>(
 /// A message to publish, and in which room.
 pub type Addressed = (RoomName, Draft);
 
-/// Decodes an array of messages to publish, each with its room.
-///
-/// # Errors
-/// `bad_request` if the body as a whole is malformed.
-pub fn drafts(encoding: Encoding, body: &Bytes) -> Result<Vec<Result<Addressed, Failure>>, Failure> {
-    match maps(encoding, body) {
-        Ok(Maps { array: true, maps }) => Ok(maps
-            .iter()
-            .map(|fields| match fields {
-                Some(fields) => Ok((fields.room()?, fields.draft()?)),
-                None => Err(Failure::bad_request("each message must be a map")),
-            })
-            .collect()),
-        _ => Err(Failure::bad_request("the body must be an array of maps with `room` and `data`")),
+/// The messages of an array to publish, each with its room, decoded one at a time.
+#[derive(Debug)]
+pub struct Drafts(Elements);
+
+impl Drafts {
+    /// The messages of a body.
+    ///
+    /// # Errors
+    /// `bad_request` if the body as a whole is malformed, or has more than `most` messages.
+    pub fn of(encoding: Encoding, body: Bytes, most: usize) -> Result<Self, Failure> {
+        match Elements::of(encoding, body, most) {
+            Ok(elements) if elements.is_array() => Ok(Self(elements)),
+            Err(Refused::TooMany) => {
+                Err(Failure::bad_request(format!("a batch has at most {most} messages")))
+            }
+            Ok(_) | Err(Refused::Undecodable) => {
+                Err(Failure::bad_request("the body must be an array of maps with `room` and `data`"))
+            }
+        }
+    }
+}
+
+impl Iterator for Drafts {
+    type Item = Result<Addressed, Failure>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(match self.0.next()? {
+            Ok(Some(fields)) => fields.room().and_then(|room| Ok((room, fields.draft()?))),
+            Ok(None) | Err(Undecodable) => Err(Failure::bad_request("each message must be a map")),
+        })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.0.left(), Some(self.0.left()))
     }
 }
 
@@ -100,13 +154,24 @@ fn not_a_frame() -> Incoming {
     Incoming { reference: None, request: Err(Failure::new(ErrorCode::BadFrame, message)) }
 }
 
-fn too_many_frames() -> Incoming {
+fn too_many_frames() -> Failure {
     let message = format!("a WebSocket message holds at most {MAX_FRAMES} frames; none of these took effect");
-    Incoming { reference: None, request: Err(Failure::new(ErrorCode::BadFrame, message)) }
+    Failure::new(ErrorCode::BadFrame, message)
 }
 
 impl Fields<'_> {
     fn check(&self) -> Incoming {
+        self.incoming(|op| self.request(op))
+    }
+
+    fn greeting(&self) -> Incoming {
+        self.incoming(|op| match op {
+            "connect" => self.request(op),
+            _ => Err(Failure::new(ErrorCode::Unauthenticated, "the first frame must be `connect`")),
+        })
+    }
+
+    fn incoming(&self, request: impl FnOnce(&str) -> Result<Request, Failure>) -> Incoming {
         let reference = match self.reference.as_ref().map(Field::unsigned) {
             None => None,
             Some(Some(number)) => Some(number),
@@ -118,7 +183,7 @@ impl Fields<'_> {
         let Some(op) = self.op.as_ref().and_then(Field::text) else {
             return Incoming { reference, ..not_a_frame() };
         };
-        Incoming { reference, request: self.request(&op) }
+        Incoming { reference, request: request(&op) }
     }
 
     fn request(&self, op: &str) -> Result<Request, Failure> {

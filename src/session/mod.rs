@@ -23,7 +23,7 @@ use self::rate::Rate;
 use self::registry::{Connection, PING_INTERVAL};
 use crate::auth::{Claims, Permission};
 use crate::history;
-use crate::hub::outbox::Writes;
+use crate::hub::outbox::{Permit, Writes};
 use crate::hub::{Holding, Subscription};
 use crate::log::{Appended, Unavailable};
 use crate::node::Node;
@@ -51,6 +51,8 @@ pub struct Session {
     holdings: u64,
     in_flight: Arc<InFlight>,
     rate: Rate,
+    /// For the answer to the frame that is being handled.
+    permit: Option<Permit>,
 }
 
 /// How a request ended: an answer, or a failure, or with it the whole connection.
@@ -89,6 +91,7 @@ impl Session {
             offered,
             subscriptions: HashMap::new(),
             holdings: 0,
+            permit: None,
         }
     }
 
@@ -103,7 +106,11 @@ impl Session {
             }
             _ => false,
         };
-        if !ready || !self.connection.outbox.has_room_now() {
+        if !ready {
+            return Some(incoming);
+        }
+        self.permit = self.connection.outbox.has_room_now();
+        if self.permit.is_none() {
             return Some(incoming);
         }
         let outcome = match incoming.request {
@@ -114,15 +121,13 @@ impl Session {
             request => return Some(Incoming { request, ..incoming }),
         };
         self.conclude(incoming.reference, outcome);
+        self.permit = None;
         None
     }
 
-    /// Handles one frame, and answers it. Returns when the next one may be read.
-    pub async fn handle(&mut self, incoming: Incoming) {
-        // A client that asks and does not read the answers waits.
-        if !self.connection.outbox.has_room().await {
-            return;
-        }
+    /// Handles one frame, and answers it with `permit`. Returns when the next one may be handled.
+    pub async fn handle(&mut self, incoming: Incoming, permit: Permit) {
+        self.permit = Some(permit);
         let reference = incoming.reference;
         let outcome = match incoming.request {
             Ok(request) => self.request(reference, request).await,
@@ -132,9 +137,10 @@ impl Session {
             Err(failure) => Err(failure.into()),
         };
         self.conclude(reference, outcome);
+        self.permit = None;
     }
 
-    fn conclude(&self, reference: Option<u64>, outcome: Result<(), Refusal>) {
+    fn conclude(&mut self, reference: Option<u64>, outcome: Result<(), Refusal>) {
         match outcome {
             Ok(()) => {}
             Err(Refusal::Failed(failure)) => self.send(&Frame::error(reference, &failure)),
@@ -199,7 +205,7 @@ impl Session {
                 self.answer(reference, Answer::Done {});
             }
             Request::Ack { room, id } => {
-                self.holding(&room)?;
+                held_by(self.subscribed(&room)?)?;
                 durable::check(&self.node, &room, id).await?;
                 self.ack(reference, &room, id)?;
             }
@@ -283,18 +289,19 @@ impl Session {
         self.node.fits(message.data.as_bytes().len())?;
         let landing = self.in_flight.take_off();
         let (session, encoding) = (self.connection.id, self.encoding);
-        let outbox = self.connection.outbox.clone();
+        let permit = self.permit.take();
         let confirm = Box::new(move |outcome: Result<Appended, Unavailable>, writes: &mut Writes| {
-            match outcome {
-                Ok(appended) if reference.is_some() => {
+            match (outcome, permit) {
+                (_, None) => {}
+                (Ok(appended), Some(permit)) if reference.is_some() => {
                     let answer = Answer::Published { id: appended.id, duplicate: appended.duplicate };
-                    writes.push(&outbox, encode::frame(encoding, &Frame::Ok { reference, answer }));
+                    writes.push(permit, encode::frame(encoding, &Frame::Ok { reference, answer }));
                 }
-                Ok(_) => {}
-                Err(Unavailable) => {
+                (Ok(_), _) => {}
+                (Err(Unavailable), Some(permit)) => {
                     logs::session(session).in_scope(|| tracing::debug!("a publish was not confirmed"));
                     let failure = Failure::unavailable();
-                    writes.push(&outbox, encode::frame(encoding, &Frame::error(reference, &failure)));
+                    writes.push(permit, encode::frame(encoding, &Frame::error(reference, &failure)));
                 }
             }
             drop(landing);
@@ -304,11 +311,12 @@ impl Session {
     }
 
     /// Takes an acknowledgement of a message that there was.
-    fn ack(&self, reference: Option<u64>, room: &RoomName, id: MessageId) -> Result<(), Refusal> {
-        let (subscription, holding) = self.holding(room)?;
+    fn ack(&mut self, reference: Option<u64>, room: &RoomName, id: MessageId) -> Result<(), Refusal> {
+        let subscription = self.subscribed(room)?.clone();
+        let holding = held_by(&subscription)?;
         let (session, encoding) = (self.connection.id, self.encoding);
-        let outbox = self.connection.outbox.clone();
-        let written = reference.map(|reference| -> acks::Written {
+        let awaited = reference.and_then(|reference| Some((reference, self.permit.take()?)));
+        let written = awaited.map(|(reference, permit)| -> acks::Written {
             Box::new(move |outcome| {
                 let failure = Failure::unavailable();
                 let frame = match outcome {
@@ -319,20 +327,11 @@ impl Session {
                         Frame::error(Some(reference), &failure)
                     }
                 };
-                outbox.push(encode::frame(encoding, &frame));
+                permit.push(encode::frame(encoding, &frame));
             })
         });
-        self.node.acks.note(room, holding, Some(subscription), id, written);
+        self.node.acks.note(room, holding, Some(&subscription), id, written);
         Ok(())
-    }
-
-    /// The subscription to a room that can be acknowledged.
-    fn holding(&self, room: &RoomName) -> Result<(&Arc<Subscription>, &Holding), Failure> {
-        let subscription = self.subscribed(room)?;
-        let holding = subscription.durable.as_ref().ok_or_else(|| {
-            Failure::new(ErrorCode::NotDurable, "only durable subscriptions are acknowledged")
-        })?;
-        Ok((subscription, holding))
     }
 
     fn subscribed(&self, room: &RoomName) -> Result<&Arc<Subscription>, Failure> {
@@ -367,13 +366,22 @@ impl Session {
         Err(failure.into())
     }
 
-    fn answer(&self, reference: Option<u64>, answer: Answer) {
+    fn answer(&mut self, reference: Option<u64>, answer: Answer) {
         if reference.is_some() {
             self.send(&Frame::Ok { reference, answer });
         }
     }
 
-    fn send(&self, frame: &Frame<'_>) {
-        self.connection.outbox.push(encode::frame(self.encoding, frame));
+    /// Answers the frame that is being handled.
+    fn send(&mut self, frame: &Frame<'_>) {
+        if let Some(permit) = self.permit.take() {
+            permit.push(encode::frame(self.encoding, frame));
+        }
     }
+}
+
+/// What can be acknowledged of a subscription.
+fn held_by(subscription: &Subscription) -> Result<&Holding, Failure> {
+    let refused = || Failure::new(ErrorCode::NotDurable, "only durable subscriptions are acknowledged");
+    subscription.durable.as_ref().ok_or_else(refused)
 }

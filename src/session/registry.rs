@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +26,9 @@ pub const PONG_WITHIN: Duration = Duration::from_secs(10);
 /// Time in which a client must say `connect`.
 pub const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
+/// Time in which a client takes what is left for it, and closes too, after its connection was ended. Then it is cut.
+pub const CUT_AFTER: Duration = Duration::from_secs(3);
+
 /// After how long the first of many clients that are sent away is asked to come back.
 const SOONEST_RETURN: Duration = Duration::from_millis(250);
 
@@ -42,8 +45,10 @@ pub struct Connection {
     /// Where its bytes go.
     pub outbox: Arc<Outbox>,
     claims: RwLock<Option<Arc<Claims>>>,
-    opened: u64,
+    opened: Instant,
+    /// Milliseconds after it was opened.
     heard: AtomicU64,
+    /// As `heard`.
     pinged: AtomicU64,
     /// Set when it is to end.
     pub ending: CancellationToken,
@@ -58,29 +63,29 @@ enum Due {
     Close(CloseCode),
 }
 
-/// What [`due`] looks at; all times in Unix ms.
+/// What [`due`] looks at. Times are milliseconds since the connection was opened, by a clock that is never set: the time of
+/// day is for the token alone.
 #[derive(Debug, Clone, Copy)]
 struct Clock {
     now: u64,
-    opened: u64,
     heard: u64,
     pinged: u64,
-    /// When the token ends; `None` before `connect`.
-    expires: Option<u64>,
+    /// Whether the token has expired; `None` before `connect`.
+    expired: Option<bool>,
     /// Whether something waits to be written: then a ping would wait behind it, and its pong says nothing.
     blocked: bool,
 }
 
 /// Pure: what is due on a WebSocket.
 fn due(clock: Clock) -> Due {
-    let Clock { now, opened, heard, pinged, expires, blocked } = clock;
+    let Clock { now, heard, pinged, expired, blocked } = clock;
     let after = |since: u64, wait: Duration| now.saturating_sub(since) >= wait.as_millis() as u64;
-    match expires {
-        None if after(opened, CONNECT_WITHIN) => Due::Close(CloseCode::NoConnect),
-        Some(expires) if now > expires => Due::Close(CloseCode::TokenExpired),
+    match expired {
+        None if after(0, CONNECT_WITHIN) => Due::Close(CloseCode::NoConnect),
+        Some(true) => Due::Close(CloseCode::TokenExpired),
         _ if blocked => Due::Nothing,
         _ if pinged > heard && after(pinged, PONG_WITHIN) => Due::Close(CloseCode::NoPong),
-        _ if pinged <= heard && after(pinged.max(opened), PING_INTERVAL) => Due::Ping,
+        _ if pinged <= heard && after(pinged, PING_INTERVAL) => Due::Ping,
         _ => Due::Nothing,
     }
 }
@@ -98,7 +103,11 @@ impl Connection {
 
     /// Something came from the client.
     pub fn heard(&self) {
-        self.heard.store(now_ms(), Ordering::Relaxed);
+        self.heard.store(self.age_ms(Instant::now()), Ordering::Relaxed);
+    }
+
+    fn age_ms(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.opened).as_millis() as u64
     }
 
     /// Asks the connection to end. Its own task does, with [`Connection::say_goodbye`].
@@ -118,27 +127,27 @@ impl Connection {
     pub fn say_goodbye(&self) {
         if let Some((code, retry_after)) = self.farewell.get() {
             let retry_after_ms = retry_after.map(|after| after.as_millis() as u64);
-            self.outbox.push(encode::frame(self.encoding, &Frame::goodbye(*code, retry_after_ms)));
-            self.outbox.push(wire::close(code.number()));
+            self.outbox.notice(encode::frame(self.encoding, &Frame::goodbye(*code, retry_after_ms)));
+            self.outbox.notice(wire::close(code.number()));
         }
         self.outbox.close();
     }
 
-    fn sweep(&self, now: u64, metrics: &Metrics, writes: &mut Writes) {
+    fn sweep(&self, now: Instant, now_ms: u64, metrics: &Metrics, writes: &mut Writes) {
         let expires = self.claims.read().as_ref().map(|claims| claims.expires.saturating_mul(1000));
+        let now = self.age_ms(now);
         let clock = Clock {
             now,
-            opened: self.opened,
             heard: self.heard.load(Ordering::Relaxed),
             pinged: self.pinged.load(Ordering::Relaxed),
-            expires,
+            expired: expires.map(|expires| now_ms > expires),
             blocked: self.transport != Transport::WebSocket || self.outbox.is_waiting(),
         };
         match due(clock) {
             Due::Nothing => {}
             Due::Ping => {
                 self.pinged.store(now, Ordering::Relaxed);
-                writes.push(&self.outbox, wire::ping());
+                writes.notice(&self.outbox, wire::ping());
             }
             Due::Close(code) => self.close(code, None, metrics),
         }
@@ -190,15 +199,14 @@ impl Registry {
         outbox: Arc<Outbox>,
         claims: Option<Arc<Claims>>,
     ) -> Option<Entered> {
-        let now = now_ms();
         let connection = Arc::new(Connection {
             id: Uuid::new_v4(),
             transport,
             encoding,
             outbox,
             claims: RwLock::new(claims),
-            opened: now,
-            heard: AtomicU64::new(now),
+            opened: Instant::now(),
+            heard: AtomicU64::new(0),
             pinged: AtomicU64::new(0),
             ending: CancellationToken::new(),
             farewell: OnceLock::new(),
@@ -258,10 +266,12 @@ impl Registry {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            let now = now_ms();
+            let (now, now_ms) = (Instant::now(), now_ms());
             // Many may be due at once, after a storm: their pings are shared among tasks.
             let mut writes = Writes::default();
-            self.all().iter().for_each(|connection| connection.sweep(now, &self.metrics, &mut writes));
+            for connection in self.all() {
+                connection.sweep(now, now_ms, &self.metrics, &mut writes);
+            }
         }
     }
 
@@ -274,13 +284,12 @@ impl Registry {
 mod tests {
     use super::*;
 
-    const QUIET: Clock =
-        Clock { now: 0, opened: 0, heard: 0, pinged: 0, expires: Some(10_000_000), blocked: false };
+    const QUIET: Clock = Clock { now: 0, heard: 0, pinged: 0, expired: Some(false), blocked: false };
 
     #[test]
     fn a_client_must_connect_in_time() {
-        assert_eq!(due(Clock { now: 9_999, expires: None, ..QUIET }), Due::Nothing);
-        assert_eq!(due(Clock { now: 10_000, expires: None, ..QUIET }), Due::Close(CloseCode::NoConnect));
+        assert_eq!(due(Clock { now: 9_999, expired: None, ..QUIET }), Due::Nothing);
+        assert_eq!(due(Clock { now: 10_000, expired: None, ..QUIET }), Due::Close(CloseCode::NoConnect));
     }
 
     #[test]
@@ -300,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_token_ends_even_while_the_client_reads_slowly() {
-        let late = Clock { now: 60_001, expires: Some(60_000), blocked: true, ..QUIET };
+        let late = Clock { now: 60_001, expired: Some(true), blocked: true, ..QUIET };
         assert_eq!(due(late), Due::Close(CloseCode::TokenExpired));
     }
 }

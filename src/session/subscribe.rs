@@ -30,7 +30,7 @@ impl Session {
             let message = format!("a connection has at most {limit} subscriptions");
             return Err(Failure::new(ErrorCode::TooMany, message).into());
         }
-        let hub = &self.node.hub;
+        let hub = self.node.hub.clone();
         // The room is active before the position is read: what comes in between is heard.
         let hold = hub.hold(&room).await?;
         let holding = durable.map(|name| Holding {

@@ -19,6 +19,7 @@ mod durable;
 mod embedded;
 mod faults;
 mod history;
+mod hostile;
 mod keys;
 mod malformed;
 mod observability;

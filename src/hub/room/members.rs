@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{Member, Room, State};
-use crate::hub::outbox::Writes;
+use crate::hub::outbox::{Turn, Writes};
 use crate::hub::subscription::Subscription;
 use crate::log::Page;
 use crate::protocol::MessageId;
@@ -74,7 +74,7 @@ impl Room {
         }
         member.live = true;
         if announce {
-            writes.push(&subscription.outbox, subscription.form.live(&self.name, position));
+            writes.notice(&subscription.outbox, subscription.form.live(&self.name, position));
         }
         Join::Live
     }
@@ -112,7 +112,7 @@ impl Room {
                 continue;
             }
             if subscription.has_begun() {
-                writes.push(&subscription.outbox, subscription.form.unsubscribed(&self.name, code));
+                writes.notice(&subscription.outbox, subscription.form.unsubscribed(&self.name, code));
             } else {
                 subscription.tell_later(code);
             }
@@ -125,7 +125,7 @@ impl Room {
         // Subscriptions end under this lock.
         let _state = self.state.lock();
         if let Some(code) = subscription.begin() {
-            writes.push(&subscription.outbox, subscription.form.unsubscribed(&self.name, code));
+            writes.notice(&subscription.outbox, subscription.form.unsubscribed(&self.name, code));
         }
     }
 
@@ -139,14 +139,19 @@ impl Room {
 
     /// Hands a reader's bytes to a subscription, unless it has ended: its client has been told so, and nothing may come after
     /// that. Whether it has not.
-    pub(in crate::hub) fn hand(&self, subscription: &Subscription, parts: Vec<Bytes>) -> bool {
+    pub(in crate::hub) fn hand(
+        &self,
+        turn: Turn<'_>,
+        subscription: &Subscription,
+        parts: Vec<Bytes>,
+    ) -> bool {
         let mut writes = Writes::default();
         // Subscriptions end under this lock.
         let _state = self.state.lock();
         if subscription.has_ended() {
             return false;
         }
-        parts.into_iter().for_each(|part| writes.push(&subscription.outbox, part));
+        writes.page(turn, &subscription.outbox, parts);
         true
     }
 

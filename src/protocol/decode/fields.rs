@@ -4,75 +4,176 @@
 use std::fmt;
 
 use bytes::Bytes;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::Undecodable;
 use crate::protocol::Encoding;
 use crate::protocol::data::{self, Data, DataError, Head};
 
-/// The maps of a payload; `None` stands for a value that is none.
-pub struct Maps<'a> {
-    /// Whether the payload was an array.
-    pub array: bool,
-    /// What was in it.
-    pub maps: Vec<Option<Fields<'a>>>,
+/// The elements of a payload, which is one map or an array of them: found one at a time, and never collected.
+#[derive(Debug)]
+pub struct Elements {
+    encoding: Encoding,
+    payload: Bytes,
+    /// Where the next element begins.
+    at: usize,
+    left: usize,
+    array: bool,
 }
 
-/// Finds the maps of a payload, which is one or an array of them.
-pub fn maps(encoding: Encoding, payload: &Bytes) -> Result<Maps<'_>, Undecodable> {
-    match encoding {
-        Encoding::Json => json_maps(payload),
-        Encoding::MessagePack => msgpack_maps(payload),
+/// Why a payload has no elements to look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// It is malformed.
+    Undecodable,
+    /// It is an array of more elements than allowed.
+    TooMany,
+}
+
+impl From<Undecodable> for Refused {
+    fn from(Undecodable: Undecodable) -> Self {
+        Self::Undecodable
     }
 }
 
-fn json_maps(payload: &[u8]) -> Result<Maps<'_>, Undecodable> {
-    let array = payload.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
-    let values: Vec<&RawValue> = if array {
-        serde_json::from_slice(payload).map_err(|_| Undecodable)?
-    } else {
-        vec![serde_json::from_slice(payload).map_err(|_| Undecodable)?]
-    };
-    let maps = values.into_iter().map(|value| serde_json::from_str(value.get()).ok()).collect();
-    Ok(Maps { array, maps })
-}
+impl Elements {
+    /// The elements of a payload of at most so many. An array is walked through once to count and check them, so that a
+    /// payload that is malformed at its end is refused before its first element is used; nothing of it is kept.
+    ///
+    /// # Errors
+    /// As [`Refused`] says. A payload that is no array is looked at by [`Elements::next`] alone.
+    pub fn of(encoding: Encoding, payload: Bytes, most: usize) -> Result<Self, Refused> {
+        let (array, at, left) = match encoding {
+            Encoding::Json => match payload.iter().position(|byte| !byte.is_ascii_whitespace()) {
+                Some(at) if payload[at] == b'[' => (true, at + 1, json_count(&payload, most)?),
+                _ => (false, 0, 1),
+            },
+            Encoding::MessagePack => {
+                let mut input = &payload[..];
+                match data::read_head(&mut input).map_err(|_| Undecodable)? {
+                    Head::Array(count) => {
+                        let at = payload.len() - input.len();
+                        msgpack_check(input, count, most)?;
+                        (true, at, count)
+                    }
+                    _ => (false, 0, 1),
+                }
+            }
+        };
+        Ok(Self { encoding, payload, at, left, array })
+    }
 
-fn msgpack_maps(payload: &Bytes) -> Result<Maps<'_>, Undecodable> {
-    let mut input = &payload[..];
-    let (array, count) = match data::read_head(&mut &payload[..]).map_err(|_| Undecodable)? {
-        Head::Array(count) => {
-            data::read_head(&mut input).map_err(|_| Undecodable)?;
-            (true, count)
+    /// Whether the payload is an array.
+    pub fn is_array(&self) -> bool {
+        self.array
+    }
+
+    /// How many are left.
+    pub fn left(&self) -> usize {
+        self.left
+    }
+
+    /// The fields of the next element, or `None` within if that is no map.
+    pub fn next(&mut self) -> Option<Result<Option<Fields<'_>>, Undecodable>> {
+        self.left = self.left.checked_sub(1)?;
+        Some(match self.encoding {
+            Encoding::Json => self.next_json(),
+            Encoding::MessagePack => self.next_msgpack(),
+        })
+    }
+
+    fn next_json(&mut self) -> Result<Option<Fields<'_>>, Undecodable> {
+        if !self.array {
+            let value: &RawValue = serde_json::from_slice(&self.payload).map_err(|_| Undecodable)?;
+            return Ok(serde_json::from_str(value.get()).ok());
         }
-        _ => (false, 1),
-    };
-    // Each value takes a byte at least: what claims more is malformed, and must not reserve memory for it.
-    if count > input.len() {
-        return Err(Undecodable);
+        let rest = &self.payload[self.at..];
+        let skipped = rest.iter().take_while(|byte| byte.is_ascii_whitespace() || **byte == b',').count();
+        let mut values = serde_json::Deserializer::from_slice(&rest[skipped..]).into_iter::<&RawValue>();
+        let value = values.next().ok_or(Undecodable)?.map_err(|_| Undecodable)?;
+        self.at += skipped + values.byte_offset();
+        Ok(serde_json::from_str(value.get()).ok())
     }
-    let mut maps = Vec::with_capacity(count);
-    for _ in 0..count {
-        maps.push(msgpack_map(payload, &mut input)?);
+
+    fn next_msgpack(&mut self) -> Result<Option<Fields<'_>>, Undecodable> {
+        let mut input = &self.payload[self.at..];
+        let mut fields = Fields::default();
+        let is_map = msgpack_map(&mut input, |name, value| {
+            fields.set(name, Field::MessagePack(value));
+        })?;
+        self.at = self.payload.len() - input.len();
+        if !self.array && !input.is_empty() {
+            return Err(Undecodable);
+        }
+        Ok(is_map.then_some(fields))
     }
-    if input.is_empty() { Ok(Maps { array, maps }) } else { Err(Undecodable) }
 }
 
-/// The map at the start of `input`, which lies within `payload`; `None` if it is no map.
-fn msgpack_map<'a>(payload: &Bytes, input: &mut &[u8]) -> Result<Option<Fields<'a>>, Undecodable> {
+/// Checks an array, and counts its elements.
+fn json_count(payload: &[u8], most: usize) -> Result<usize, Refused> {
+    struct Counted {
+        most: usize,
+        too_many: bool,
+    }
+
+    impl<'de> Visitor<'de> for &mut Counted {
+        type Value = usize;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an array")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<usize, A::Error> {
+            let mut count = 0;
+            while array.next_element::<&RawValue>()?.is_some() {
+                count += 1;
+                if count > self.most {
+                    self.too_many = true;
+                    return Err(A::Error::custom("too many"));
+                }
+            }
+            Ok(count)
+        }
+    }
+
+    let mut counted = Counted { most, too_many: false };
+    let mut input = serde_json::Deserializer::from_slice(payload);
+    let count = input.deserialize_seq(&mut counted).and_then(|count| input.end().map(|()| count));
+    count.map_err(|_| if counted.too_many { Refused::TooMany } else { Refused::Undecodable })
+}
+
+/// Checks the elements of an array, of which so many are claimed.
+fn msgpack_check(mut input: &[u8], count: usize, most: usize) -> Result<(), Refused> {
+    // Each takes a byte at least.
+    if count > input.len() {
+        return Err(Refused::Undecodable);
+    }
+    if count > most {
+        return Err(Refused::TooMany);
+    }
+    for _ in 0..count {
+        msgpack_map(&mut input, |_, _| {})?;
+    }
+    if input.is_empty() { Ok(()) } else { Err(Refused::Undecodable) }
+}
+
+/// Moves `input` behind the value at its start, and hands over the fields if it is a map; whether it is.
+fn msgpack_map<'a>(
+    input: &mut &'a [u8],
+    mut field: impl FnMut(&'a str, &'a [u8]),
+) -> Result<bool, Undecodable> {
     let mut ahead = *input;
     let Head::Map(count) = data::read_head(&mut ahead).map_err(|_| Undecodable)? else {
         measure(input)?;
-        return Ok(None);
+        return Ok(false);
     };
     *input = ahead;
-    let mut fields = Fields::default();
     for _ in 0..count {
         let name = data::read_text(input).map_err(|_| Undecodable)?;
-        let value = payload.slice_ref(measure(input)?);
-        fields.set(name, Field::MessagePack(value));
+        field(name, measure(input)?);
     }
-    Ok(Some(fields))
+    Ok(true)
 }
 
 /// Moves `input` behind the value at its start, and returns that value's bytes. Only the shape is looked at: what the
@@ -121,7 +222,7 @@ pub struct Fields<'a> {
 /// A field's value, not yet looked into.
 pub enum Field<'a> {
     Json(&'a RawValue),
-    MessagePack(Bytes),
+    MessagePack(&'a [u8]),
 }
 
 /// The fields of a JSON object.
@@ -154,14 +255,14 @@ impl Field<'_> {
     pub fn text(&self) -> Option<String> {
         match self {
             Self::Json(value) => serde_json::from_str(value.get()).ok(),
-            Self::MessagePack(value) => data::read_text(&mut &value[..]).ok().map(str::to_owned),
+            Self::MessagePack(value) => data::read_text(&mut &**value).ok().map(str::to_owned),
         }
     }
 
     pub fn unsigned(&self) -> Option<u64> {
         match self {
             Self::Json(value) => serde_json::from_str(value.get()).ok(),
-            Self::MessagePack(value) => match data::read_head(&mut &value[..]) {
+            Self::MessagePack(value) => match data::read_head(&mut &**value) {
                 Ok(Head::Unsigned(number)) => Some(number),
                 _ => None,
             },
@@ -171,7 +272,7 @@ impl Field<'_> {
     pub fn boolean(&self) -> Option<bool> {
         match self {
             Self::Json(value) => serde_json::from_str(value.get()).ok(),
-            Self::MessagePack(value) => match data::read_head(&mut &value[..]) {
+            Self::MessagePack(value) => match data::read_head(&mut &**value) {
                 Ok(Head::Bool(value)) => Some(value),
                 _ => None,
             },
@@ -181,7 +282,7 @@ impl Field<'_> {
     pub fn is_null(&self) -> bool {
         match self {
             Self::Json(value) => value.get() == "null",
-            Self::MessagePack(value) => data::read_head(&mut &value[..]) == Ok(Head::Nil),
+            Self::MessagePack(value) => data::read_head(&mut &**value) == Ok(Head::Nil),
         }
     }
 

@@ -5,6 +5,11 @@ use serde_json::json;
 
 use super::*;
 
+/// All frames of a payload.
+fn decode(encoding: Encoding, payload: &Bytes) -> Result<Vec<Incoming>, Undecodable> {
+    Frames::of(encoding, payload.clone())?.collect()
+}
+
 /// Decodes one frame in both encodings, which must agree, but for keys that the server makes.
 fn check(frame: serde_json::Value) -> Incoming {
     let json = one(Encoding::Json, frame.to_string().into());
@@ -148,6 +153,58 @@ fn an_array_has_a_bound() {
     }
     let claimed = Bytes::from_static(&[0xdd, 0, 1, 0, 0]);
     assert_eq!(decode(Encoding::MessagePack, &claimed), Err(Undecodable));
+}
+
+/// What a claimed or a real array of many elements makes the decoder keep, before anything of it is used: nothing.
+#[test]
+fn an_array_is_never_collected() {
+    assert!(size_of::<Frames>() <= 128, "{}", size_of::<Frames>());
+    let nils = Bytes::from([&[0xdd, 0, 0x0f, 0xff, 0xf0][..], &vec![0xc0; 0xf_fff0]].concat());
+    let ones = Bytes::from(format!("[{}1]", "1,".repeat(500_000)));
+    for (encoding, payload) in [(Encoding::MessagePack, nils), (Encoding::Json, ones)] {
+        let mut frames = Frames::of(encoding, payload.clone()).unwrap();
+        let refused = frames.next().unwrap().unwrap().request.unwrap_err();
+        assert_eq!((refused.code, frames.next()), (ErrorCode::BadFrame, None));
+        let refused = Drafts::of(encoding, payload, 1000).unwrap_err();
+        assert_eq!(refused.message, "a batch has at most 1000 messages");
+    }
+}
+
+#[test]
+fn a_malformed_end_is_found_before_the_first_frame_is_used() {
+    let json = Bytes::from_static(b"[{\"op\":\"ping\"},{]");
+    assert_eq!(Frames::of(Encoding::Json, json).unwrap_err(), Undecodable);
+    let after = Bytes::from_static(b"[{\"op\":\"ping\"}] x");
+    assert_eq!(Frames::of(Encoding::Json, after).unwrap_err(), Undecodable);
+    let key_is_no_text = Bytes::from_static(&[0x92, 0x81, 0xa2, b'o', b'p', 0xc0, 0x81, 1, 1]);
+    assert_eq!(Frames::of(Encoding::MessagePack, key_is_no_text).unwrap_err(), Undecodable);
+}
+
+#[test]
+fn elements_of_any_kind_and_spacing_are_told_apart() {
+    let payload =
+        Bytes::from_static(b" [ 1 ,\"a,]\",[{}],{ \"op\" : \"ping\",\"ref\":3 }\n,true,null , -1.5e3] ");
+    let references: Vec<_> =
+        decode(Encoding::Json, &payload).unwrap().iter().map(|one| one.reference).collect();
+    assert_eq!(references, [None, None, None, Some(3), None, None, None]);
+    for encoding in Encoding::ALL {
+        let empty: &'static [u8] = if encoding == Encoding::Json { b"[ ]" } else { &[0x90] };
+        assert_eq!(decode(encoding, &Bytes::from_static(empty)), Ok(Vec::new()));
+    }
+}
+
+#[test]
+fn before_connect_nothing_else_is_looked_into() {
+    let deep =
+        format!(r#"{{"op":"publish","room":"?","ref":7,"data":{}}}"#, "[".repeat(50) + &"]".repeat(50));
+    let payload = Bytes::from(format!(r#"[{{"op":"connect","token":"t"}},{deep},5]"#));
+    let mut frames = Frames::of(Encoding::Json, payload).unwrap();
+    let mut greeting = || frames.greeting().map(Result::unwrap);
+    assert_eq!(greeting().unwrap().request, Ok(Request::Connect { token: Some("t".into()) }));
+    let publish = greeting().unwrap();
+    assert_eq!((publish.reference, publish.request.unwrap_err().code), (Some(7), ErrorCode::Unauthenticated));
+    assert_eq!(greeting().unwrap().request.unwrap_err().code, ErrorCode::BadFrame);
+    assert_eq!(greeting(), None);
 }
 
 #[test]

@@ -117,6 +117,14 @@ impl Rest {
         line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
     }
 
+    /// The value of a metric, by its name and its labels as `/metrics` writes them.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let metrics = self.get("/metrics").await.with(200);
+        let value =
+            metrics.as_str().unwrap().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no metric {name}")).parse().unwrap()
+    }
+
     /// Server-Sent Events.
     ///
     /// # Errors

@@ -1,0 +1,81 @@
+//! What a client sent while the session handles an earlier frame. Bounded: while it is full, the connection is not read from.
+
+use std::collections::VecDeque;
+
+use super::inbox::Received;
+
+/// Bytes from which on nothing more is taken. The last message taken may go beyond.
+const LIMIT: usize = 64 * 1024;
+
+/// What a message counts beside its bytes, so that empty ones count too.
+const EACH: usize = 64;
+
+/// Messages in the order in which they came.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    waiting: VecDeque<Received>,
+    bytes: usize,
+    over: bool,
+}
+
+impl Backlog {
+    /// Whether to read on.
+    pub fn has_room(&self) -> bool {
+        !self.over && self.bytes < LIMIT
+    }
+
+    /// Adds what came last.
+    pub fn push(&mut self, received: Received) {
+        self.over |= received.is_last();
+        self.bytes += size(&received);
+        self.waiting.push_back(received);
+    }
+
+    /// Takes what came first.
+    pub fn pop(&mut self) -> Option<Received> {
+        let first = self.waiting.pop_front()?;
+        self.bytes -= size(&first);
+        if self.waiting.is_empty() {
+            // A connection that is idle keeps no memory for what once waited.
+            self.waiting = VecDeque::new();
+        }
+        Some(first)
+    }
+}
+
+fn size(received: &Received) -> usize {
+    EACH + match received {
+        Received::Text(bytes) | Received::Binary(bytes) | Received::Ping(bytes) => bytes.len(),
+        Received::Pong | Received::Close(_) | Received::Bad(_) | Received::Gone => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_bounded_and_keeps_the_order() {
+        let mut backlog = Backlog::default();
+        let text = |length: usize| Received::Text(vec![b'x'; length].into());
+        let mut count = 0;
+        while backlog.has_room() {
+            backlog.push(text(count));
+            count += 1;
+        }
+        assert!((200..1024).contains(&count), "{count}");
+        for length in 0..count {
+            assert_eq!(backlog.pop(), Some(text(length)));
+        }
+        assert_eq!((backlog.pop(), backlog.bytes, backlog.waiting.capacity()), (None, 0, 0));
+    }
+
+    #[test]
+    fn nothing_is_read_after_the_last() {
+        let mut backlog = Backlog::default();
+        backlog.push(Received::Close(None));
+        assert!(!backlog.has_room());
+        assert_eq!(backlog.pop(), Some(Received::Close(None)));
+        assert!(!backlog.has_room());
+    }
+}

@@ -1,0 +1,238 @@
+//! The life of a WebSocket after its upgrade. One task reads what the client sends, has the session handle it, and sees to the
+//! end. It reads on while a frame is handled, so pings are answered whatever a request waits for, and it can end the
+//! connection at any moment: a request that is under way then comes to its end behind the closed socket, so that nothing it
+//! took is left behind.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, FutureExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tracing::Instrument;
+
+use super::backlog::Backlog;
+use super::inbox::Received;
+use super::socket::{self, Reader};
+use crate::hub::outbox::Outbox;
+use crate::node::Node;
+use crate::protocol::decode::{Frames, Incoming, Undecodable};
+use crate::protocol::frame::Frame;
+use crate::protocol::{CloseCode, Encoding, ErrorCode, Failure, encode, wire};
+use crate::session::Session;
+use crate::session::registry::{CUT_AFTER, Connection, Registry};
+use crate::telemetry::{Transport, logs};
+
+/// Time in which what is under way is answered before a client is told that the server restarts: longer than a publish waits
+/// for Redis.
+const ANSWER_WITHIN: Duration = Duration::from_secs(4);
+
+/// Serves one client until its connection is over, and its session too.
+pub(super) async fn serve(
+    node: Arc<Node>,
+    stream: TcpStream,
+    early: Bytes,
+    encoding: Encoding,
+    token: Option<String>,
+) {
+    let (reader, writer) = socket::split(stream, early, node.metrics.clone());
+    let limits = &node.config.limits;
+    // One more than publishes may wait: the frame that is being handled is answered too.
+    let outbox = Arc::new(Outbox::to(writer, limits.outbox, limits.publishes_in_flight + 1));
+    let entered = Registry::enter(&node.registry, Transport::WebSocket, encoding, outbox.clone(), None);
+    let Some(connection) = entered else {
+        node.metrics.closed(CloseCode::Overloaded);
+        outbox.notice(encode::frame(encoding, &Frame::goodbye(CloseCode::Overloaded, Some(5_000))));
+        outbox.notice(wire::close(CloseCode::Overloaded.number()));
+        outbox.close();
+        return Box::pin(close(&outbox, reader)).await;
+    };
+    let session = Session::new(node.clone(), Arc::clone(&connection), encoding, token);
+    let mut listener = Listener {
+        node: &node,
+        connection: &connection,
+        encoding,
+        reader,
+        backlog: Backlog::default(),
+        is_known: false,
+        work: Work::Idle(session),
+    };
+    listener.listen().await;
+    let Listener { reader, work, .. } = listener;
+    Box::pin(end(&connection, reader, work)).await;
+}
+
+/// Says goodbye, closes the socket, and ends the session.
+async fn end(connection: &Connection, reader: Reader, work: Work) {
+    let ended = async {
+        let session = match work {
+            Work::Idle(session) => session,
+            Work::Busy(handled) => handled.await,
+            Work::Moved => return,
+        };
+        session.end().await;
+    };
+    let mut ended = std::pin::pin!(ended.instrument(logs::session(connection.id)));
+    let restarts = connection.farewell() == Some(CloseCode::Restarting);
+    // There is time to answer what is under way.
+    let has_ended = restarts && timeout(ANSWER_WITHIN, &mut ended).await.is_ok();
+    connection.say_goodbye();
+    let closed = close(&connection.outbox, reader);
+    if has_ended {
+        closed.await;
+    } else {
+        tokio::join!(closed, ended);
+    }
+}
+
+/// Closes a socket after what is queued for it, unless its client does not take that in time.
+async fn close(outbox: &Outbox, reader: Reader) {
+    let closed = async {
+        outbox.written().await;
+        reader.finish().await;
+    };
+    if timeout(CUT_AFTER, closed).await.is_err() {
+        outbox.abandon();
+    }
+}
+
+/// What the session does.
+enum Work {
+    Idle(Session),
+    /// It handled a frame when the connection was ended.
+    Busy(BoxFuture<'static, Session>),
+    /// It is on its way from the one to the other.
+    Moved,
+}
+
+struct Listener<'a> {
+    node: &'a Node,
+    connection: &'a Arc<Connection>,
+    encoding: Encoding,
+    reader: Reader,
+    /// What came while an earlier frame was handled.
+    backlog: Backlog,
+    /// Whether the client has said who it is.
+    is_known: bool,
+    work: Work,
+}
+
+impl Listener<'_> {
+    /// Reads and handles until the client closes or breaks a rule, or the connection is ended.
+    async fn listen(&mut self) {
+        loop {
+            let received = match self.backlog.pop() {
+                Some(received) => received,
+                None => tokio::select! {
+                    () = self.connection.ending.cancelled() => return,
+                    received = self.reader.next() => received,
+                },
+            };
+            let payload = match (received, self.encoding) {
+                (Received::Text(payload), Encoding::Json) => payload,
+                (Received::Binary(payload), Encoding::MessagePack) => payload,
+                (Received::Ping(payload), _) => {
+                    self.pong(&payload);
+                    continue;
+                }
+                (Received::Pong, _) => {
+                    self.connection.heard();
+                    continue;
+                }
+                (Received::Close(code), _) => {
+                    let close = code.map_or_else(wire::close_without_code, wire::close);
+                    self.connection.outbox.notice(close);
+                    return self.node.metrics.closed(CloseCode::Normal);
+                }
+                (Received::Gone, _) => {
+                    let overrun = self.connection.outbox.is_overrun();
+                    let code = if overrun { CloseCode::Overloaded } else { CloseCode::Normal };
+                    return self.node.metrics.closed(code);
+                }
+                (Received::Bad(code), _) => return self.connection.close(code, None, &self.node.metrics),
+                (Received::Text(_) | Received::Binary(_), _) => {
+                    return self.undecodable("text is for JSON, binary for MessagePack");
+                }
+            };
+            self.connection.heard();
+            self.node.metrics.received_bytes.increment(payload.len() as u64);
+            if self.message(payload).await == Err(Undecodable) {
+                return self.undecodable("the payload cannot be decoded");
+            }
+            if self.connection.ending.is_cancelled() {
+                return;
+            }
+        }
+    }
+
+    /// Handles the frames of a message, each before the next is decoded.
+    async fn message(&mut self, payload: Bytes) -> Result<(), Undecodable> {
+        let mut frames = Frames::of(self.encoding, payload)?;
+        while let Some(frame) = if self.is_known { frames.next() } else { frames.greeting() } {
+            let Work::Idle(session) = &mut self.work else { return Ok(()) };
+            if let Some(frame) = session.try_handle(frame?) {
+                // In a box of its own: what waits for a frame most of the time stays small.
+                Box::pin(self.handle(frame)).await;
+            }
+            if self.connection.ending.is_cancelled() {
+                return Ok(());
+            }
+            if !self.is_known && self.connection.claims().is_some() {
+                self.is_known = true;
+                self.reader.allow(self.node.config.limits.max_payload());
+            }
+        }
+        if !self.is_known {
+            self.reader.allow_another();
+        }
+        Ok(())
+    }
+
+    /// Handles a frame that takes its time, as soon as there is room for its answer: a client that asks and does not read the
+    /// answers waits.
+    async fn handle(&mut self, frame: Incoming) {
+        let outbox = self.connection.outbox.clone();
+        let Some(Some(permit)) = self.read_while(outbox.has_room()).await else { return };
+        let Work::Idle(mut session) = std::mem::replace(&mut self.work, Work::Moved) else { return };
+        let handled = async move {
+            session.handle(frame, permit).await;
+            session
+        };
+        let mut handled = handled.instrument(logs::session(self.connection.id)).boxed();
+        self.work = match self.read_while(&mut handled).await {
+            Some(session) => Work::Idle(session),
+            None => Work::Busy(handled),
+        };
+    }
+
+    /// Waits for something, and reads on meanwhile. `None` if the connection is ended before.
+    async fn read_while<T>(&mut self, awaited: impl Future<Output = T>) -> Option<T> {
+        let mut awaited = std::pin::pin!(awaited);
+        loop {
+            let received = tokio::select! {
+                biased;
+                outcome = &mut awaited => return Some(outcome),
+                () = self.connection.ending.cancelled() => return None,
+                // Of a client that is not known yet nothing more is taken.
+                received = self.reader.next(), if self.is_known && self.backlog.has_room() => received,
+            };
+            match received {
+                Received::Ping(payload) => self.pong(&payload),
+                Received::Pong => self.connection.heard(),
+                later => self.backlog.push(later),
+            }
+        }
+    }
+
+    fn pong(&self, payload: &[u8]) {
+        self.connection.outbox.pong(wire::pong(payload));
+        self.connection.heard();
+    }
+
+    fn undecodable(&self, message: &str) {
+        let failure = Failure::new(ErrorCode::BadFrame, message);
+        self.connection.outbox.notice(encode::frame(self.encoding, &Frame::error(None, &failure)));
+        self.connection.close(CloseCode::Undecodable, None, &self.node.metrics);
+    }
+}
