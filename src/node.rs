@@ -108,7 +108,7 @@ impl Node {
         metrics.traces = Traces::start(&config.traces, &id).map_err(StartError::Traces)?;
         let metrics = Arc::new(metrics);
         let verifier = Arc::new(Verifier::new(&config.auth, metrics.clone()).await?);
-        let stop = CancellationToken::new();
+        let (draining, stop) = (CancellationToken::new(), CancellationToken::new());
         let (embedded, url) = match &config.redis.url {
             Some(url) => (None, url.expose().to_owned()),
             None => {
@@ -154,7 +154,7 @@ impl Node {
         // Half a second beyond a command's time: what waited behind a command that was lost is answered soon after it.
         let patience = config.redis.command_timeout + Duration::from_millis(500);
         let appender = Appender::new(store.clone(), hub.clone(), patience, metrics.clone());
-        let acks = Acks::start(store.clone(), hub.clone(), metrics.clone(), stop.clone());
+        let acks = Acks::start(store.clone(), hub.clone(), metrics.clone(), draining.clone(), stop.clone());
         let registry = Arc::new(Registry::new(config.limits.connections, metrics.clone()));
         let canary = Canary::new(&id, echo, bell, appender.clone(), store.clone(), metrics.clone());
         let node = Arc::new(Self {
@@ -173,7 +173,7 @@ impl Node {
             durability: RwLock::default(),
             revocations: RwLock::default(),
             embedded: Mutex::new(embedded),
-            draining: CancellationToken::new(),
+            draining,
             stop,
             tasks: Mutex::default(),
         });
@@ -377,7 +377,7 @@ impl Node {
             while !self.registry.is_empty() || self.appender.waiting() > 0 {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
-            self.acks.answered().await;
+            self.acks.settled().await;
         };
         if tokio::time::timeout(self.config.server.shutdown_grace, ended).await.is_err() {
             let (connections, messages) = (self.registry.len(), self.appender.waiting());

@@ -159,12 +159,23 @@ impl Store {
         outcomes
     }
 
-    /// Gives a durable subscription up, if this connection still holds it. Its position stays.
+    /// Gives a durable subscription up, if this holder still has it, and moves its position to the last acknowledged id in the
+    /// same step. Whether it had it; where an id is given, also if it was given up at that id before.
     ///
     /// # Errors
     /// If Redis cannot be reached.
-    pub async fn detach(&self, room: &RoomName, group: &Group, holder: &str) -> Result<(), Unavailable> {
-        self.touch(room, group, holder, "detach").await.map(drop)
+    pub async fn detach(
+        &self,
+        room: &RoomName,
+        group: &Group,
+        holder: &str,
+        acked: Option<MessageId>,
+    ) -> Result<bool, Unavailable> {
+        let acked = acked.map_or(String::new(), |id| id.to_string());
+        let args = [group.as_str(), holder, &acked].map(Value::from);
+        let command = self.function(RedisCall::Attach, "detach", self.keys.log(room), args);
+        let reply = self.run_one(room, command).await?;
+        Ok(reply.as_u64() == Some(1))
     }
 
     /// Notes that a durable subscription is in use, if this holder still has it. Whether it has.
@@ -172,18 +183,8 @@ impl Store {
     /// # Errors
     /// If Redis cannot be reached.
     pub async fn renew(&self, room: &RoomName, group: &Group, holder: &str) -> Result<bool, Unavailable> {
-        self.touch(room, group, holder, "renew").await
-    }
-
-    async fn touch(
-        &self,
-        room: &RoomName,
-        group: &Group,
-        holder: &str,
-        function: &str,
-    ) -> Result<bool, Unavailable> {
         let args = [group.as_str(), holder].map(Value::from);
-        let command = self.function(RedisCall::Attach, function, self.keys.subs(room), args);
+        let command = self.function(RedisCall::Attach, "renew", self.keys.subs(room), args);
         Ok(self.run_one(room, command).await?.as_u64() == Some(1))
     }
 

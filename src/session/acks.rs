@@ -1,6 +1,8 @@
 //! Acknowledgements of this node, gathered: however often clients acknowledge, the positions of a room are written together,
 //! once a second, or four times where somebody waits for it; and at the end of a subscription.
 
+mod slots;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +12,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::slots::{Acked, Batch, By, Slots, Taken};
+use crate::hub::outbox::Writes;
 use crate::hub::{Holding, Hub, Subscription};
 use crate::log::Unavailable;
 use crate::protocol::frame::Ended;
@@ -17,52 +21,20 @@ use crate::protocol::{MessageId, RoomName};
 use crate::redis::{Ack, Store};
 use crate::telemetry::Metrics;
 
-/// Least time between two writes of a room's positions.
-const INTERVAL: Duration = Duration::from_secs(1);
-
-/// The same where a client waits for its position to be written.
-const INTERVAL_AWAITED: Duration = Duration::from_millis(250);
-
-/// How often what has become due is looked for.
+/// Time in which rooms that become due are gathered into one write.
 const TICK: Duration = Duration::from_millis(25);
 
+/// How often it is looked whether all is written, when the server ends.
+const LOOK: Duration = Duration::from_millis(10);
+
 /// Told whether the position is written, or `false` if another client holds the subscription. Must not block.
-pub type Written = Box<dyn FnOnce(Result<bool, Unavailable>) + Send>;
-
-/// What waits to be written of one holder of a subscription.
-struct Pending {
-    room: RoomName,
-    /// Of the connection that is told if another client holds it. Over HTTP there is none.
-    subscription: Option<Arc<Subscription>>,
-    id: MessageId,
-    waiting: Vec<Written>,
-}
-
-/// A room.
-#[derive(Default)]
-struct Slot {
-    /// By holder: what one says who has lost the subscription must not stand in for the word of who has it.
-    pending: HashMap<Holding, Pending>,
-    written: Option<Instant>,
-}
-
-impl Slot {
-    fn is_due(&self) -> bool {
-        let awaited = self.pending.values().any(|pending| !pending.waiting.is_empty());
-        let interval = if awaited { INTERVAL_AWAITED } else { INTERVAL };
-        !self.pending.is_empty() && !self.was_written_within(interval)
-    }
-
-    fn was_written_within(&self, interval: Duration) -> bool {
-        self.written.is_some_and(|written| written.elapsed() < interval)
-    }
-}
+pub type Written = Box<dyn FnOnce(Result<bool, Unavailable>, &mut Writes) + Send>;
 
 /// Gathers acknowledgements.
 pub struct Acks {
     store: Arc<Store>,
     hub: Arc<Hub>,
-    slots: Mutex<HashMap<RoomName, Slot>>,
+    slots: Mutex<Slots<Written>>,
     wake: Notify,
     /// Clients without a connection that wait for an answer.
     pub waiting: TaskTracker,
@@ -70,16 +42,18 @@ pub struct Acks {
 }
 
 impl Acks {
-    /// Starts to write, until `stop`.
+    /// Starts to write, until `stop`; and without waiting for more from `draining` on.
     pub fn start(
         store: Arc<Store>,
         hub: Arc<Hub>,
         metrics: Arc<Metrics>,
+        draining: CancellationToken,
         stop: CancellationToken,
     ) -> Arc<Self> {
+        let slots = Mutex::new(Slots::new());
         let (wake, waiting) = (Notify::new(), TaskTracker::new());
-        let acks = Arc::new(Self { store, hub, slots: Mutex::default(), wake, waiting, metrics });
-        tokio::spawn(acks.clone().drive(stop));
+        let acks = Arc::new(Self { store, hub, slots, wake, waiting, metrics });
+        tokio::spawn(acks.clone().drive(draining, stop));
         acks
     }
 
@@ -93,111 +67,140 @@ impl Acks {
         written: Option<Written>,
     ) {
         self.metrics.acks.increment(1);
-        self.remember(room, holding, subscription, id, written);
-        self.wake.notify_one();
+        let by = subscription.map_or(By::Request, |subscription| By::Connection(subscription.clone()));
+        self.remember(room, holding, by, Acked { id, waiting: written.into_iter().collect() });
     }
 
-    fn remember(
-        &self,
-        room: &RoomName,
-        holding: &Holding,
-        subscription: Option<&Arc<Subscription>>,
-        id: MessageId,
-        written: Option<Written>,
-    ) {
-        let mut slots = self.slots.lock();
-        let slot = slots.entry(room.clone()).or_default();
-        match slot.pending.get_mut(holding) {
-            Some(pending) => {
-                pending.id = pending.id.max(id);
-                pending.waiting.extend(written);
-            }
-            None => {
-                let pending = Pending {
-                    room: room.clone(),
-                    subscription: subscription.cloned(),
-                    id,
-                    waiting: written.into_iter().collect(),
-                };
-                slot.pending.insert(holding.clone(), pending);
-            }
+    fn remember(&self, room: &RoomName, holding: &Holding, by: By, acked: Acked<Written>) {
+        if self.slots.lock().note(room, holding, by, acked, Instant::now()) {
+            self.wake.notify_one();
         }
     }
 
-    /// Writes now what is noted of a subscription.
-    pub async fn flush(&self, room: &RoomName, holding: &Holding) {
-        let pending = {
-            let mut slots = self.slots.lock();
-            slots.get_mut(room).and_then(|slot| slot.pending.remove_entry(holding))
+    /// Gives a durable subscription up: its last acknowledgement is written in the same step.
+    ///
+    /// # Errors
+    /// If there was an acknowledgement, and Redis did not confirm it. It is tried again then, until Redis answers.
+    pub async fn leave(&self, room: &RoomName, holding: &Holding) -> Result<(), Unavailable> {
+        let acked = self.take(room, holding).await;
+        let Holding { group, holder } = holding;
+        let outcome = self.store.detach(room, group, holder, acked.as_ref().map(|acked| acked.id)).await;
+        let Some(acked) = acked else {
+            // Nothing is lost if that failed: the subscription is only shown as connected for longer.
+            return Ok(());
         };
-        if let Some(pending) = pending {
-            self.write(vec![pending]).await;
+        let id = acked.id;
+        self.answer(outcome, acked, &mut Writes::default());
+        if outcome == Err(Unavailable) {
+            self.remember(room, holding, By::Gone, Acked { id, waiting: Vec::new() });
+        }
+        outcome.map(drop)
+    }
+
+    /// Takes what waits to be written of a holder, once no write of it is under way.
+    async fn take(&self, room: &RoomName, holding: &Holding) -> Option<Acked<Written>> {
+        let taken = self.slots.lock().take(room, holding);
+        match taken {
+            Taken::Now(acked) => acked,
+            Taken::Later(left) => left.await.ok().flatten(),
         }
     }
 
-    /// Returns when no client without a connection waits for an answer.
-    pub async fn answered(&self) {
+    /// Returns when no client without a connection waits for an answer, and all is written.
+    pub async fn settled(&self) {
         self.waiting.close();
         self.waiting.wait().await;
-    }
-
-    async fn drive(self: Arc<Self>, stop: CancellationToken) {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = self.wake.notified() => {}
-            }
-            while !self.slots.lock().is_empty() {
-                let due = self.take_due();
-                if !due.is_empty() {
-                    self.write(due).await;
-                }
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = tokio::time::sleep(TICK) => {}
-                }
-            }
+        while !self.slots.lock().is_idle() {
+            tokio::time::sleep(LOOK).await;
         }
     }
 
-    fn take_due(&self) -> Vec<(Holding, Pending)> {
-        let mut due = Vec::new();
-        self.slots.lock().retain(|_, slot| {
-            if slot.is_due() {
-                due.extend(slot.pending.drain());
-                slot.written = Some(Instant::now());
+    async fn drive(self: Arc<Self>, draining: CancellationToken, stop: CancellationToken) {
+        let mut hurries = false;
+        loop {
+            let due = self.slots.lock().next_due();
+            let wait = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = draining.cancelled(), if !hurries => {
+                    hurries = true;
+                    self.slots.lock().hurry(Instant::now());
+                }
+                () = self.wake.notified() => {}
+                () = wait => {}
             }
-            !slot.pending.is_empty() || slot.was_written_within(INTERVAL)
-        });
-        due
+            let due = self.slots.lock().take_due(Instant::now());
+            if due.is_empty() {
+                continue;
+            }
+            // A link that does not answer holds up its own rooms only.
+            let mut links: HashMap<usize, Vec<Batch<Written>>> = HashMap::new();
+            for batch in due {
+                links.entry(self.store.link_of(&batch.room)).or_default().push(batch);
+            }
+            for batches in links.into_values() {
+                tokio::spawn(self.clone().write(batches));
+            }
+            tokio::time::sleep(TICK).await;
+        }
     }
 
-    async fn write(&self, pending: Vec<(Holding, Pending)>) {
-        let acks: Vec<Ack> = pending
+    async fn write(self: Arc<Self>, batches: Vec<Batch<Written>>) {
+        let ack = |room: &RoomName, holding: &Holding, id| {
+            let Holding { group, holder } = holding.clone();
+            Ack { room: room.clone(), group, holder, id }
+        };
+        let acks: Vec<Ack> = batches
             .iter()
-            .map(|(holding, pending)| Ack {
-                room: pending.room.clone(),
-                group: holding.group.clone(),
-                holder: holding.holder.clone(),
-                id: pending.id,
+            .flat_map(|batch| {
+                batch.acks.iter().map(|(holding, _, acked)| ack(&batch.room, holding, acked.id))
             })
             .collect();
-        let outcomes = self.store.acknowledge(&acks).await;
-        for ((holding, pending), outcome) in pending.into_iter().zip(outcomes) {
-            let Pending { room, subscription, id, waiting } = pending;
-            match (outcome, subscription) {
-                (Ok(true), _) => self.metrics.ack_writes.increment(1),
-                // Another client has it, and the bell's word of that has not come.
-                (Ok(false), Some(subscription)) => self.hub.dismiss(&subscription, Ended::Replaced),
-                (Err(Unavailable), Some(subscription)) if !subscription.has_ended() => {
+        let mut outcomes = self.store.acknowledge(&acks).await.into_iter();
+        let (mut writes, mut given_up) = (Writes::default(), Vec::new());
+        for Batch { room, acks } in batches {
+            let mut ended = Vec::with_capacity(acks.len());
+            for ((holding, by, acked), outcome) in acks.into_iter().zip(outcomes.by_ref()) {
+                let id = acked.id;
+                self.answer(outcome, acked, &mut writes);
+                let again = match (outcome, by) {
+                    // Another client has it, and the bell's word of that has not come.
+                    (Ok(false), By::Connection(subscription)) => {
+                        self.hub.dismiss(&subscription, Ended::Replaced);
+                        None
+                    }
                     // Whoever asked is told; the position is tried again all the same.
-                    self.remember(&room, &holding, Some(&subscription), id, None);
-                }
-                (Ok(false) | Err(Unavailable), _) => {}
+                    (Err(Unavailable), By::Connection(_) | By::Gone) => {
+                        Some(Acked { id, waiting: Vec::new() })
+                    }
+                    (Ok(true), By::Gone) => {
+                        given_up.push((room.clone(), holding.clone()));
+                        None
+                    }
+                    _ => None,
+                };
+                ended.push((holding, again));
             }
-            for written in waiting {
-                written(outcome);
-            }
+            self.slots.lock().written(&room, ended, Instant::now());
+        }
+        self.wake.notify_one();
+        drop(writes);
+        for (room, Holding { group, holder }) in given_up {
+            let _shown_as_connected_for_longer = self.store.detach(&room, &group, &holder, None).await;
+        }
+    }
+
+    fn answer(&self, outcome: Result<bool, Unavailable>, acked: Acked<Written>, writes: &mut Writes) {
+        if outcome == Ok(true) {
+            self.metrics.ack_writes.increment(1);
+        }
+        for written in acked.waiting {
+            written(outcome, writes);
         }
     }
 }

@@ -3,6 +3,7 @@
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use crate::hub::outbox::Writes;
 use crate::hub::{Holding, Room};
 use crate::log::Unavailable;
 use crate::node::Node;
@@ -83,19 +84,12 @@ pub async fn acknowledge(
 ) -> Result<(), Failure> {
     let _waits = node.acks.waiting.token();
     check(node, room, id).await?;
-    let (written, mut outcome) = oneshot::channel();
-    let written = Box::new(move |outcome| {
+    let (written, outcome) = oneshot::channel();
+    let written = Box::new(move |outcome, _: &mut Writes| {
         let _the_client_may_have_gone = written.send(outcome);
     });
     node.acks.note(room, holding, None, id, Some(written));
-    let outcome = tokio::select! {
-        outcome = &mut outcome => outcome,
-        () = node.draining.cancelled() => {
-            node.acks.flush(room, holding).await;
-            outcome.await
-        }
-    };
-    match outcome {
+    match outcome.await {
         Ok(Ok(true)) => Ok(()),
         Ok(Ok(false)) => Err(lost()),
         Ok(Err(Unavailable)) | Err(_) => Err(Failure::unavailable()),

@@ -156,7 +156,9 @@ impl Session {
     pub async fn end(mut self) {
         self.in_flight.drained().await;
         let subscriptions = std::mem::take(&mut self.subscriptions);
-        let release = async |subscription: Arc<Subscription>| self.release(&subscription).await;
+        let release = async |subscription: Arc<Subscription>| {
+            let _there_is_nobody_to_tell = self.release(&subscription).await;
+        };
         stream::iter(subscriptions.into_values()).for_each_concurrent(RELEASES_AT_ONCE, release).await;
     }
 
@@ -317,17 +319,20 @@ impl Session {
         let (session, encoding) = (self.connection.id, self.encoding);
         let awaited = reference.and_then(|reference| Some((reference, self.permit.take()?)));
         let written = awaited.map(|(reference, permit)| -> acks::Written {
-            Box::new(move |outcome| {
-                let failure = Failure::unavailable();
-                let frame = match outcome {
-                    // One that is held by another by now has been told so, and asks for nothing more.
-                    Ok(_) => Frame::Ok { reference: Some(reference), answer: Answer::Done {} },
+            Box::new(move |outcome, writes| {
+                let failure = match outcome {
+                    Ok(true) => None,
+                    Ok(false) => Some(durable::lost()),
                     Err(Unavailable) => {
                         logs::session(session).in_scope(|| tracing::debug!("an ack was not written"));
-                        Frame::error(Some(reference), &failure)
+                        Some(Failure::unavailable())
                     }
                 };
-                permit.push(encode::frame(encoding, &frame));
+                let frame = match &failure {
+                    None => Frame::Ok { reference: Some(reference), answer: Answer::Done {} },
+                    Some(failure) => Frame::error(Some(reference), failure),
+                };
+                writes.push(permit, encode::frame(encoding, &frame));
             })
         });
         self.node.acks.note(room, holding, Some(&subscription), id, written);
@@ -352,7 +357,7 @@ impl Session {
         for room in forbidden {
             if let Some(subscription) = self.subscriptions.remove(&room) {
                 self.node.hub.dismiss(&subscription, Ended::Forbidden);
-                self.release(&subscription).await;
+                let _it_has_ended_all_the_same = self.release(&subscription).await;
             }
         }
     }

@@ -22,7 +22,7 @@ impl Session {
         durable: Option<SubscriptionName>,
     ) -> Result<(), Refusal> {
         if let Some(old) = self.subscriptions.remove(&room) {
-            self.release(&old).await;
+            self.release(&old).await?;
         }
         self.forget_ended();
         if self.subscriptions.len() >= self.node.config.limits.subscriptions {
@@ -75,28 +75,30 @@ impl Session {
     pub(super) async fn unsubscribe(&mut self, room: &RoomName, forget: bool) -> Result<(), Refusal> {
         self.subscribed(room)?;
         let Some(subscription) = self.subscriptions.remove(room) else { return Ok(()) };
-        match &subscription.durable {
-            Some(holding) if forget => {
-                self.node.hub.unsubscribe(&subscription);
-                self.node.held.remove(room, holding);
-                self.node.store.forget(room, &holding.group).await?;
-            }
-            _ => self.release(&subscription).await,
+        let released = self.release(&subscription).await;
+        if let Some(holding) = subscription.durable.as_ref().filter(|_| forget) {
+            self.node.store.forget(room, &holding.group).await?;
+            return Ok(());
         }
-        Ok(())
+        released.map_err(|Unavailable| {
+            let message = "the subscription has ended, but Redis did not confirm its last acknowledgement";
+            Failure { message: message.into(), ..Failure::unavailable() }.into()
+        })
     }
 
     /// Ends a subscription on this node. The position of a durable one is written and stays, free for the next.
-    pub(super) async fn release(&self, subscription: &Subscription) {
+    ///
+    /// # Errors
+    /// If the last acknowledgement could not be written.
+    pub(super) async fn release(&self, subscription: &Subscription) -> Result<(), Unavailable> {
         self.node.hub.unsubscribe(subscription);
-        if let Some(holding) = &subscription.durable {
-            self.node.held.remove(&subscription.room, holding);
-            self.node.acks.flush(&subscription.room, holding).await;
-            let detached = self.node.store.detach(&subscription.room, &holding.group, &holding.holder).await;
-            if detached == Err(Unavailable) {
-                tracing::debug!(room = %subscription.room, "a durable subscription could not be given up");
-            }
+        let Some(holding) = &subscription.durable else { return Ok(()) };
+        self.node.held.remove(&subscription.room, holding);
+        let left = self.node.acks.leave(&subscription.room, holding).await;
+        if left == Err(Unavailable) {
+            tracing::debug!(room = %subscription.room, "the last acknowledgement could not be written; trying again");
         }
+        left
     }
 
     /// Subscriptions that the server ended need no place any more.

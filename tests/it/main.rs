@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod acks;
 mod acl;
 mod alerts;
 mod bench;

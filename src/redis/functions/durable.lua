@@ -64,6 +64,15 @@ local function attach(keys, args)
   return { position, id(ms, seq) }
 end
 
+-- Whether an acknowledgement moves a position. One beyond the head is of writes that Redis lost: it may go back.
+local function moves(position, acked, head_ms, head_seq)
+  local ms, seq = parts(acked)
+  local had_ms, had_seq = parts(position)
+  local newer = ms > had_ms or (ms == had_ms and seq > had_seq)
+  local lost = had_ms > head_ms or (had_ms == head_ms and had_seq > head_seq)
+  return newer or lost
+end
+
 -- keys: log
 -- args: group, holder and id of each acknowledgement
 -- Returns for each 1 if the position is now at or behind the id, 0 if another connection holds the subscription.
@@ -80,16 +89,9 @@ local function ack(keys, args)
     local holder, acked = args[3 * n - 1], args[3 * n]
     local position, current = read(values[n])
     held[n] = current == holder and 1 or 0
-    if current == holder then
-      local ms, seq = parts(acked)
-      local had_ms, had_seq = parts(position)
-      local newer = ms > had_ms or (ms == had_ms and seq > had_seq)
-      -- A position beyond the head is of writes that Redis lost: it may go back.
-      local lost = had_ms > head_ms or (had_ms == head_ms and had_seq > head_seq)
-      if newer or lost then
-        moved[#moved + 1], moved[#moved + 2] = group, subscription(acked, holder)
-        mirror(log, group, acked)
-      end
+    if current == holder and moves(position, acked, head_ms, head_seq) then
+      moved[#moved + 1], moved[#moved + 2] = group, subscription(acked, holder)
+      mirror(log, group, acked)
     end
   end
   if #moved > 0 then
@@ -98,25 +100,38 @@ local function ack(keys, args)
   return held
 end
 
+-- keys: log
+-- args: group, holder, and the last id that it acknowledged, or ''
+-- Gives the subscription up, if this holder still has it. Returns 1 if it had, or has given it up at this id before.
+local function detach(keys, args)
+  local log = keys[1]
+  local head, subs = of(log, 'head'), of(log, 'subs')
+  local group, holder, acked = args[1], args[2], args[3]
+  local position, current = stored(subs, group)
+  if current == '-' and acked ~= '' then
+    return not moves(position, acked, newest(log, head)) and 1 or 0
+  end
+  if current ~= holder then
+    return 0
+  end
+  if acked ~= '' and moves(position, acked, newest(log, head)) then
+    position = acked
+    mirror(log, group, acked)
+  end
+  redis.call('HSET', subs, group, subscription(position, '-'))
+  return 1
+end
+
 -- keys: subs
 -- args: group, holder
--- Gives the subscription up, if this holder still has it; with a holder that has it, notes that it is in use.
-local function touch(keys, args, left)
-  local position, current = stored(keys[1], args[1])
-  if current == args[2] then
-    local holder = left and '-' or current
-    redis.call('HSET', keys[1], args[1], subscription(position, holder))
-    return 1
-  end
-  return 0
-end
-
-local function detach(keys, args)
-  return touch(keys, args, true)
-end
-
+-- Notes that the subscription is in use, if this holder still has it. Returns 1 if it has.
 local function renew(keys, args)
-  return touch(keys, args, false)
+  local position, current = stored(keys[1], args[1])
+  if current ~= args[2] then
+    return 0
+  end
+  redis.call('HSET', keys[1], args[1], subscription(position, current))
+  return 1
 end
 
 -- keys: log

@@ -1,0 +1,226 @@
+//! Acknowledgements are exact: `ok` only for what Redis holds, nothing lost at the end of a subscription, and bounded while
+//! Redis is silent.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::harness::{Client, Redis, Reply, Rest, Server, eventually, everything};
+
+/// So many that both of a node's connections to Redis serve some.
+const ROOMS: usize = 8;
+
+/// A stall as one slow sync of a disk makes it: shorter than the time in which a node takes Redis for dead.
+const STALL: Duration = Duration::from_millis(400);
+
+fn stored(redis: &Redis, room: &str, name: &str) -> Vec<String> {
+    let value = redis.ask(&["HGET", &format!("rl:{{{room}}}:subs"), &format!("bob/{name}")]).text();
+    value.split(' ').map(str::to_owned).collect()
+}
+
+fn position(redis: &Redis, room: &str) -> String {
+    stored(redis, room, "phone").swap_remove(0)
+}
+
+/// A server, its Redis, rooms with a message each and its id, and a client that has subscribed to all of them.
+async fn subscribed() -> (Redis, Server, Vec<(String, String)>, Client) {
+    subscribed_on(Redis::start().await).await
+}
+
+async fn subscribed_on(redis: Redis) -> (Redis, Server, Vec<(String, String)>, Client) {
+    let server = Server::on(&redis.url()).await;
+    let mut writer = Client::connect(&server, &everything("ann")).await;
+    let mut client = Client::connect(&server, &everything("bob")).await;
+    let mut rooms = Vec::new();
+    for n in 0..ROOMS {
+        let room = format!("room{n}");
+        let id = writer.publish(&room, json!(n)).await;
+        client.subscribe(&room, json!({ "durable": "phone", "since": "0" })).await;
+        client.until("live").await;
+        rooms.push((room, id));
+    }
+    (redis, server, rooms, client)
+}
+
+/// Acknowledges in all rooms while Redis is frozen; the writes are under way then.
+async fn acknowledge_frozen(redis: &Redis, client: &mut Client, rooms: &[(String, String)]) {
+    let ack = |(room, id): &(String, String)| json!({ "op": "ack", "room": room, "id": id });
+    // After a write, those that come within a moment are written together.
+    client.ok(json!({ "op": "ack", "room": rooms[0].0, "id": "1-0" })).await;
+    redis.pause();
+    client.send(rooms[1..].iter().map(ack).collect()).await;
+    client.send(ack(&rooms[0])).await;
+    client.settled().await;
+    sleep(STALL / 4).await;
+}
+
+#[tokio::test]
+async fn an_ack_of_one_that_was_replaced_is_not_answered_ok() {
+    let (redis, _server, rooms, mut client) = subscribed().await;
+    let (room, id) = &rooms[0];
+    // As another node's attach leaves it, whose bell has not come.
+    let before = stored(&redis, room, "phone");
+    let taken = format!("{} {} other/session/1", before[0], before[1]);
+    redis.ask(&["HSET", &format!("rl:{{{room}}}:subs"), "bob/phone", &taken]);
+
+    let ack = json!({ "op": "ack", "room": room, "id": id });
+    assert_eq!(client.error(ack.clone()).await, "not_subscribed");
+    assert_eq!(client.expect("unsubscribed").await["code"], "replaced");
+    assert_eq!(position(&redis, room), before[0]);
+    assert_eq!(client.error(ack).await, "not_subscribed");
+}
+
+#[tokio::test]
+async fn what_is_being_written_is_not_overtaken_by_unsubscribing() {
+    let (redis, _server, rooms, mut client) = subscribed().await;
+    acknowledge_frozen(&redis, &mut client, &rooms).await;
+    let mut asked = Vec::new();
+    for (room, _) in &rooms {
+        asked.push(client.ask(json!({ "op": "unsubscribe", "room": room })).await);
+    }
+    sleep(STALL).await;
+    redis.resume();
+    for reference in asked {
+        assert_eq!(client.answer(reference).await["op"], "ok");
+    }
+    for (room, id) in &rooms {
+        assert_eq!(stored(&redis, room, "phone")[2], "-");
+        assert_eq!(position(&redis, room), *id);
+        // Nor does the next one get it again.
+        let answer = client.subscribe(room, json!({ "durable": "phone" })).await;
+        assert_eq!(answer["position"], json!(id));
+        assert_eq!(client.until("live").await, Vec::<Value>::new());
+    }
+}
+
+#[tokio::test]
+async fn what_waits_to_be_written_is_written_when_the_connection_breaks() {
+    let (redis, _server, rooms, mut client) = subscribed().await;
+    acknowledge_frozen(&redis, &mut client, &rooms).await;
+    drop(client);
+    sleep(STALL).await;
+    redis.resume();
+    for (room, id) in &rooms {
+        eventually("it is given up", async || stored(&redis, room, "phone")[2] == "-").await;
+        assert_eq!(position(&redis, room), *id, "{room}");
+    }
+}
+
+#[tokio::test]
+async fn what_waits_to_be_written_is_written_when_the_server_ends() {
+    let (redis, mut server, rooms, mut client) = subscribed().await;
+    acknowledge_frozen(&redis, &mut client, &rooms).await;
+    let resumed = async {
+        sleep(STALL).await;
+        redis.resume();
+    };
+    let (status, (), closed) = tokio::join!(server.terminate(), resumed, client.closed());
+    assert!(status.success(), "{status}");
+    assert_eq!(closed, 1012);
+    for (room, id) in &rooms {
+        assert_eq!((position(&redis, room), &*stored(&redis, room, "phone")[2]), (id.clone(), "-"));
+    }
+}
+
+#[tokio::test]
+async fn it_is_written_even_if_redis_was_away_when_the_connection_ended() {
+    let (mut redis, server, rooms, mut client) = subscribed_on(Redis::durable().await).await;
+    redis.stop();
+    let ack = |(room, id): &(String, String)| json!({ "op": "ack", "room": room, "id": id });
+    client.send(rooms.iter().map(ack).collect()).await;
+    client.settled().await;
+    drop(client);
+    let rest = Rest::anonymous(&server);
+    eventually("the connection has ended", async || rest.connections("websocket").await == 0).await;
+    redis.start_again().await;
+    for (room, id) in &rooms {
+        eventually("it is given up", async || stored(&redis, room, "phone")[2] == "-").await;
+        assert_eq!(position(&redis, room), *id, "{room}");
+    }
+}
+
+#[tokio::test]
+async fn unsubscribing_says_if_the_last_ack_may_not_be_stored() {
+    let (redis, _server, rooms, mut client) = subscribed().await;
+    let (room, id) = &rooms[0];
+    redis.pause();
+    client.send(json!({ "op": "ack", "room": room, "id": id })).await;
+    assert_eq!(client.error(json!({ "op": "unsubscribe", "room": room })).await, "unavailable");
+    // It has ended; and where nothing was acknowledged, there is nothing to tell.
+    assert_eq!(client.error(json!({ "op": "unsubscribe", "room": room })).await, "not_subscribed");
+    client.ok(json!({ "op": "unsubscribe", "room": rooms[1].0 })).await;
+    redis.resume();
+}
+
+#[tokio::test]
+async fn an_ack_before_forgetting_is_answered_first() {
+    let (redis, _server, rooms, mut client) = subscribed().await;
+    let (room, id) = &rooms[0];
+    let ack = client.ask(json!({ "op": "ack", "room": room, "id": id })).await;
+    let forget = client.ask(json!({ "op": "unsubscribe", "room": room, "forget": true })).await;
+    assert_eq!(client.answer(ack).await["op"], "ok");
+    assert_eq!(client.answer(forget).await["op"], "ok");
+    assert_eq!(redis.ask(&["HGET", &format!("rl:{{{room}}}:subs"), "bob/phone"]), Reply::Nil);
+}
+
+/// How many acknowledgements the server has taken.
+async fn taken(rest: &Rest) -> u64 {
+    let metrics = rest.get("/metrics").await.with(200);
+    let line = metrics.as_str().unwrap().lines().find(|line| line.starts_with("roomlog_acks_total"));
+    line.unwrap().rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn acks_that_wait_for_an_answer_are_bounded_while_redis_is_silent() {
+    const LIMIT: u64 = 16;
+    let redis = Redis::start().await;
+    let limit = [("ROOMLOG_LIMITS__PUBLISHES_IN_FLIGHT", &*LIMIT.to_string())];
+    let server = Server::with(&redis.url(), &limit).await;
+    let mut client = Client::connect(&server, &everything("bob")).await;
+    let id = client.publish("room", json!(1)).await;
+    client.subscribe("room", json!({ "durable": "phone", "since": "0" })).await;
+    client.until("live").await;
+    let rest = Rest::anonymous(&server);
+
+    redis.pause();
+    let mut asked = Vec::new();
+    for _ in 0..200 {
+        asked.push(client.ask(json!({ "op": "ack", "room": "room", "id": id })).await);
+    }
+    eventually("as many are taken as may wait", async || taken(&rest).await >= LIMIT).await;
+    sleep(STALL).await;
+    assert!(taken(&rest).await <= LIMIT + 1);
+    redis.resume();
+    for reference in asked {
+        let answer = client.answer(reference).await;
+        assert!(answer["op"] == "ok" || answer["code"] == "unavailable", "{answer}");
+    }
+    client.ok(json!({ "op": "ack", "room": "room", "id": id })).await;
+    assert_eq!(position(&redis, "room"), id);
+}
+
+#[tokio::test]
+async fn over_http_one_that_was_replaced_in_the_meantime_is_told() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let id = Client::connect(&server, &everything("ann")).await.publish("room", json!(1)).await;
+    let bob = Rest::new(&server, &everything("bob"));
+    let take = json!({ "durable": "phone", "since": "0" });
+    let take = async || bob.post("/v1/rooms/room/subscriptions", &take).await.with(200);
+    let ack = async |taken: &Value| {
+        let ack = json!({ "durable": "phone", "holder": taken["holder"], "id": id });
+        bob.post("/v1/rooms/room/acks", &ack).await
+    };
+    let (first, second) = (take().await, take().await);
+    let before = position(&redis, "room");
+    ack(&first).await.problem(409, "not_subscribed");
+    assert_eq!(position(&redis, "room"), before);
+    redis.pause();
+    let (answer, ()) = tokio::join!(ack(&second), async {
+        sleep(STALL).await;
+        redis.resume();
+    });
+    answer.with(204);
+    assert_eq!(position(&redis, "room"), id);
+}
