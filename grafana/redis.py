@@ -12,22 +12,27 @@ def build():
     page.with_panel(number(
         "Durability as asked for",
         "1 while Redis is set up for redis.durability, as the nodes see it. If it is 0, `roomlog doctor` says what to set.",
-        [(f"min(roomlog_durability_as_wanted{{{NODE}}})", "")], thresholds=below(1)))
+        [(f"min(roomlog_durability_as_wanted{{{NODE}}})", "")], thresholds=below(1), width=3))
     page.with_panel(number(
         "Redis answers", "As the exporter sees it. If it is 0 while nodes are ready, the exporter has the wrong address.",
-        [("min(redis_up)", "")], thresholds=below(1)))
+        [("min(redis_up)", "")], thresholds=below(1), width=3))
     page.with_panel(number(
         "Append-only file", "1 while every write goes to the file. `CONFIG SET appendonly yes` turns it on.",
         [("min(redis_aof_enabled)", "on"), ("min(redis_aof_last_write_status)", "last write went well"),
          ("min(redis_aof_last_bgrewrite_status)", "last rewrite went well")], thresholds=below(1)))
     page.with_panel(zero(
         "Evicted keys", "Redis deleted rooms, or parts of them, to save memory. Set `maxmemory-policy noeviction` at once.",
-        "sum(increase(redis_evicted_keys_total[$__range]))"))
+        "sum(increase(redis_evicted_keys_total[$__range]))", width=3))
     page.with_panel(number(
         "Memory left",
         "What remains until maxmemory; then Redis refuses publishes. Raise maxmemory, or let rooms keep less.",
         [("min((redis_memory_max_bytes > 0) - redis_memory_used_bytes)", "")], "bytes",
         [(None, "red"), (256e6, "orange"), (1e9, "green")], none="no limit is set"))
+    page.with_panel(zero(
+        "Full",
+        "1 while nodes refuse messages and new durable subscriptions, since a Redis uses more than 95 % of maxmemory. Raise it, or "
+        "let rooms keep less.",
+        f"max(roomlog_redis_full{{{NODE}}})", width=3))
     page.with_panel(number(
         "Replicas", "Replicas that follow. `durability = \"replica\"` needs at least one.",
         [("sum(redis_connected_slaves)", "")]))

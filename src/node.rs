@@ -15,7 +15,7 @@ use crate::hub::appender::Appender;
 use crate::hub::{Hub, HubOptions};
 use crate::janitor;
 use crate::log::Unavailable;
-use crate::protocol::{CloseCode, ErrorCode, Failure};
+use crate::protocol::{CloseCode, ErrorCode, Failure, RoomName};
 use crate::redis::durability::{self, Finding, Severity};
 use crate::redis::embedded::{Embedded, EmbeddedError, EmbeddedOptions};
 use crate::redis::{Bell, BellEvent, ConnectError, Ear, Ring, Store, StoreOptions};
@@ -37,6 +37,9 @@ const RENEWAL: Duration = Duration::from_secs(3600);
 
 /// How often metrics are folded, and figures that must be asked for are asked for.
 const UPKEEP: Duration = Duration::from_secs(5);
+
+/// How often Redis is asked how full it is.
+const MEMORY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often the wait of tasks for their turn is measured.
 const DELAY_SAMPLES: Duration = Duration::from_millis(250);
@@ -199,6 +202,7 @@ impl Node {
         tasks.push(tokio::spawn(self.clone().keep_up()));
         tasks.push(tokio::spawn(self.canary.clone().run(stop.clone())));
         tasks.push(tokio::spawn(self.clone().measure_delay()));
+        tasks.push(tokio::spawn(self.clone().watch_memory()));
         tasks.push(tokio::spawn(janitor::run(self.clone(), stop.clone())));
     }
 
@@ -235,6 +239,15 @@ impl Node {
         }
         let message = format!("`data` takes {bytes} bytes as stored, and the limit is {limit}");
         Err(Failure::new(ErrorCode::TooLarge, message))
+    }
+
+    /// Checks that a new message of this size can be stored.
+    ///
+    /// # Errors
+    /// `too_large`, or `unavailable` if the room's Redis is nearly full.
+    pub fn takes(&self, room: &RoomName, bytes: usize) -> Result<(), Failure> {
+        self.fits(bytes)?;
+        if self.store.is_full(room) { Err(Failure::full()) } else { Ok(()) }
     }
 
     /// Revokes a token, or a user's tokens, on all nodes.
@@ -312,6 +325,16 @@ impl Node {
                 self.inspect_redis(false).await;
             }
             self.pause(UPKEEP).await;
+        }
+    }
+
+    /// Looks how full Redis is.
+    async fn watch_memory(self: Arc<Self>) {
+        while !self.stop.is_cancelled() {
+            if let Ok(full) = self.store.measure_memory().await {
+                self.metrics.redis_full.set(f64::from(u8::from(full)));
+            }
+            self.pause(MEMORY_INTERVAL).await;
         }
     }
 

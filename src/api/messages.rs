@@ -172,7 +172,7 @@ fn store(
     draft: Draft,
 ) -> Result<impl Future<Output = Result<Published, Problem>> + use<>, Problem> {
     bearer.require(&room, Permission::Write)?;
-    node.fits(draft.data.as_bytes().len())?;
+    node.takes(&room, draft.data.as_bytes().len())?;
     let key = draft.key;
     let appending = node.appender.append(&room, bearer.0.user.clone(), draft);
     Ok(async move {

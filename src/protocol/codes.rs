@@ -154,6 +154,16 @@ impl Failure {
             retry_after_ms: Some(1000),
         }
     }
+
+    /// [`ErrorCode::Unavailable`]: Redis is nearly full and takes nothing new.
+    pub fn full() -> Self {
+        Self {
+            code: ErrorCode::Unavailable,
+            message: "Redis is nearly full, so nothing new is stored; try again later with the same key"
+                .into(),
+            retry_after_ms: Some(5000),
+        }
+    }
 }
 
 impl From<super::ids::InvalidId> for Failure {

@@ -10,6 +10,7 @@ const SOURCE: &str = concat!(
     include_str!("functions/log.lua"),
     include_str!("functions/durable.lua"),
     include_str!("functions/rooms.lua"),
+    include_str!("functions/nodes.lua"),
 );
 
 /// The library as Redis gets it, and the names to call it by.

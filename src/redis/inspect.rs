@@ -55,7 +55,7 @@ pub async fn inspect(
 }
 
 /// The primaries of a cluster; none if it is not one.
-fn primaries(client: &Client) -> Vec<Server> {
+pub(super) fn primaries(client: &Client) -> Vec<Server> {
     client.cached_cluster_state().map(|state| state.unique_primary_nodes()).unwrap_or_default()
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use fred::interfaces::StreamsInterface;
 use fred::types::Value;
 
+use super::nodes::ms;
 use super::store::Store;
 use crate::log::Unavailable;
 
@@ -20,18 +21,9 @@ impl Store {
     /// # Errors
     /// If Redis cannot be reached.
     pub async fn revoke(&self, record: Record, keep: Duration) -> Result<(), Unavailable> {
-        let client = self.any_client()?;
-        let oldest = crate::time::now_ms().saturating_sub(keep.as_millis() as u64);
-        let trim = ("MINID", "~", oldest.to_string());
-        let cap: fred::types::streams::XCap = trim.try_into().map_err(|_| Unavailable)?;
-        client
-            .xadd::<Value, _, _, _, _>(self.keys.revocations(), false, cap, "*", record)
-            .await
-            .map(drop)
-            .map_err(|error| {
-                tracing::warn!(%error, "a revocation cannot be stored");
-                Unavailable
-            })
+        let fields = record.into_iter().flat_map(|(name, value)| [name, value]).map(Value::from);
+        let args = std::iter::once(ms(keep)).chain(fields);
+        self.agree("revoke", self.keys.revocations(), args).await.map(drop)
     }
 
     /// Revocations stored after a position (`0-0` for all), and the position after them.

@@ -1,11 +1,7 @@
-//! Rooms as things to manage: what there is to know of one, listing, deleting, trimming; and what the nodes agree on
-//! through Redis (who is alive, who is the janitor).
+//! Rooms as things to manage: what there is to know of one, listing, deleting, trimming.
 
-use std::time::Duration;
-
-use fred::interfaces::ClientLike;
-use fred::interfaces::{ClusterInterface, KeysInterface};
-use fred::types::{ClusterHash, CustomCommand, Expiration, SetOptions, Value};
+use fred::interfaces::{ClientLike, ClusterInterface};
+use fred::types::{ClusterHash, CustomCommand, Value};
 
 use super::store::{Command, Store};
 use crate::log::Unavailable;
@@ -154,49 +150,5 @@ impl Store {
             None
         };
         Ok((rooms, next))
-    }
-
-    /// Says that a node lives, until `expiry` has passed.
-    ///
-    /// # Errors
-    /// If Redis cannot be reached.
-    pub async fn node_lives(&self, node: &str, expiry: Duration) -> Result<(), Unavailable> {
-        let expiry = Expiration::PX(expiry.as_millis() as i64);
-        let client = self.any_client()?;
-        let key = self.keys.node(node);
-        client.set::<(), _, _>(key, 1, Some(expiry), None, false).await.map_err(|_| Unavailable)
-    }
-
-    /// Whether a node has said lately that it lives.
-    ///
-    /// # Errors
-    /// If Redis cannot be reached.
-    pub async fn is_alive(&self, node: &str) -> Result<bool, Unavailable> {
-        self.any_client()?.exists(self.keys.node(node)).await.map_err(|_| Unavailable)
-    }
-
-    /// Takes or keeps the janitor's lease for so long. Whether this node has it.
-    ///
-    /// # Errors
-    /// If Redis cannot be reached.
-    pub async fn lease(&self, node: &str, expiry: Duration) -> Result<bool, Unavailable> {
-        let client = self.any_client()?;
-        let key = self.keys.janitor();
-        let expiry = expiry.as_millis() as i64;
-        let taken: Option<String> = client
-            .set(&key, node, Some(Expiration::PX(expiry)), Some(SetOptions::NX), false)
-            .await
-            .map_err(|_| Unavailable)?;
-        if taken.is_some() {
-            return Ok(true);
-        }
-        let holder: Option<String> = client.get(&key).await.map_err(|_| Unavailable)?;
-        if holder.as_deref() != Some(node) {
-            return Ok(false);
-        }
-        // Between these two commands the lease may pass to another; two janitors for a moment do no harm, since a plan
-        // is carried out by commands that remove nothing that is not in the plan.
-        client.pexpire::<(), _>(&key, expiry, None).await.map_err(|_| Unavailable)?;
-        Ok(true)
     }
 }

@@ -15,6 +15,7 @@ use super::functions::Functions;
 use super::keys::Keys;
 use super::link::Link;
 use super::refusal::ConnectError;
+use super::reserve::Reserve;
 use crate::log::Unavailable;
 use crate::protocol::RoomName;
 use crate::telemetry::{Metrics, RedisCall};
@@ -43,6 +44,7 @@ pub struct Store {
     pub(super) keys: Keys,
     functions: Functions,
     pub(super) options: StoreOptions,
+    pub(super) reserve: Reserve,
     metrics: Arc<Metrics>,
 }
 
@@ -81,6 +83,7 @@ impl Store {
             keys: Keys::new(&options.prefix),
             functions: Functions::default(),
             options,
+            reserve: Reserve::default(),
             metrics,
         };
         let client = store.links[0].client();
@@ -180,9 +183,7 @@ impl Store {
         let started = Instant::now();
         // fred's futures have several KB, which would be part of every future that asks Redis for something: a connection's too.
         let mut replies = Box::pin(send(&client, &commands)).await;
-        let lost = |reply: &Result<Value, Error>| {
-            reply.as_ref().is_err_and(|error| error.details().starts_with("ERR Function not found"))
-        };
+        let lost = |reply: &Result<Value, Error>| reply.as_ref().is_err_and(are_functions_lost);
         if replies.iter().any(lost) {
             tracing::info!("Redis lost the functions; loading them again");
             if let Err(error) = Box::pin(self.load_functions(&client)).await {
@@ -209,9 +210,38 @@ impl Store {
             .collect()
     }
 
+    /// Runs one call of a function on a key that belongs to no room.
+    ///
+    /// # Errors
+    /// As [`Store::run`].
+    pub(super) async fn run_on(&self, key: &str, command: Command) -> Result<Value, Unavailable> {
+        let client = self.any_client()?;
+        let slot = ClusterHash::Custom(redis_keyslot(key.as_bytes()));
+        let started = Instant::now();
+        let call = async || -> Result<Value, Error> {
+            let custom = CustomCommand::new_static(command.name, slot.clone(), command.blocks);
+            client.custom(custom, command.args.clone()).await
+        };
+        let mut reply = Box::pin(call()).await;
+        if reply.as_ref().is_err_and(are_functions_lost)
+            && Box::pin(self.load_functions(&client)).await.is_ok()
+        {
+            reply = Box::pin(call()).await;
+        }
+        self.metrics.redis_call(command.call, started.elapsed(), reply.is_ok());
+        reply.map_err(|error| {
+            tracing::warn!(command = command.call.as_str(), %error, "Redis failed a command");
+            Unavailable
+        })
+    }
+
     async fn load_functions(&self, client: &Client) -> Result<(), Error> {
         client.function_load_cluster::<(), _>(true, self.functions.code.as_str()).await
     }
+}
+
+fn are_functions_lost(error: &Error) -> bool {
+    error.details().starts_with("ERR Function not found")
 }
 
 /// Sends commands as one pipeline. `custom`, not fred's own FCALL, which it holds for blocking and flushes singly.

@@ -51,6 +51,21 @@ pub enum AttachAt {
     Oldest,
 }
 
+/// Why a durable subscription was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotAttached {
+    /// Redis cannot be reached.
+    Unavailable,
+    /// It is new, and Redis is nearly full.
+    Full,
+}
+
+impl From<Unavailable> for NotAttached {
+    fn from(_: Unavailable) -> Self {
+        Self::Unavailable
+    }
+}
+
 /// A durable subscription as Redis has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
@@ -99,14 +114,14 @@ impl Store {
     /// through the bell. Returns its position and the room's newest id.
     ///
     /// # Errors
-    /// If Redis cannot be reached.
+    /// If Redis cannot be reached, or has no room for a new one.
     pub async fn attach(
         &self,
         room: &RoomName,
         group: &Group,
         holder: &str,
         at: AttachAt,
-    ) -> Result<(MessageId, MessageId), Unavailable> {
+    ) -> Result<(MessageId, MessageId), NotAttached> {
         let (start, replaces) = match at {
             AttachAt::Stored => ("$".to_owned(), "0"),
             AttachAt::StoredOr(id) => (id.to_string(), "0"),
@@ -114,12 +129,16 @@ impl Store {
             AttachAt::New => ("$".to_owned(), "1"),
             AttachAt::Oldest => ("0".to_owned(), "1"),
         };
-        let args = [group.as_str(), holder, &start, replaces].map(Value::from);
+        let full = if self.is_full(room) { "1" } else { "0" };
+        let args = [group.as_str(), holder, &start, replaces, full].map(Value::from);
         let reply =
             self.run_one(room, self.function(RedisCall::Attach, "attach", self.keys.log(room), args)).await?;
+        if reply.as_str().as_deref() == Some("full") {
+            return Err(NotAttached::Full);
+        }
         let ids: Vec<MessageId> =
             reply.into_array().iter().filter_map(|id| id.as_str()?.parse().ok()).collect();
-        let [position, head] = ids[..] else { return Err(Unavailable) };
+        let [position, head] = ids[..] else { return Err(NotAttached::Unavailable) };
         Ok((position, head))
     }
 

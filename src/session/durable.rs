@@ -9,7 +9,7 @@ use crate::log::Unavailable;
 use crate::node::Node;
 use crate::protocol::request::Start;
 use crate::protocol::{ErrorCode, Failure, MessageId, RoomName, SubscriptionName, UserId};
-use crate::redis::{AttachAt, Group};
+use crate::redis::{AttachAt, Group, NotAttached};
 
 /// The subscription of a client without a connection, as one that takes it now holds it.
 pub fn holding(user: &UserId, name: &SubscriptionName) -> Holding {
@@ -35,22 +35,29 @@ fn held_as(user: &UserId, name: &SubscriptionName, holder: Uuid) -> Holding {
 /// Takes a durable subscription, creating it where it is new. Its position, and the room's head.
 ///
 /// # Errors
-/// If Redis cannot be reached.
+/// `unavailable` if Redis cannot be reached, or has no room for a new one.
 pub async fn take(
     node: &Node,
     room: &Room,
     holding: &Holding,
     start: Option<Start>,
-) -> Result<(MessageId, MessageId), Unavailable> {
+) -> Result<(MessageId, MessageId), Failure> {
     let at = match start {
         None => AttachAt::Stored,
         Some(Start::After(id)) => AttachAt::Id(id),
         Some(Start::New) => AttachAt::New,
         Some(Start::Oldest) => AttachAt::Oldest,
         // `last` is for the first use only; later ones go on at the stored position.
-        Some(Start::Last(_)) => AttachAt::StoredOr(node.hub.position(room, start).await?),
+        Some(Start::Last(_)) => {
+            let position = node.hub.position(room, start).await;
+            AttachAt::StoredOr(position.map_err(|Unavailable| Failure::unavailable())?)
+        }
     };
-    node.store.attach(&room.name, &holding.group, &holding.holder, at).await
+    let attached = node.store.attach(&room.name, &holding.group, &holding.holder, at).await;
+    attached.map_err(|refused| match refused {
+        NotAttached::Unavailable => Failure::unavailable(),
+        NotAttached::Full => Failure::full(),
+    })
 }
 
 /// Whether this node has seen as much of the room.

@@ -288,7 +288,7 @@ impl Session {
     ) -> Result<(), Refusal> {
         claims.require(&room, Permission::Write)?;
         self.spend_rate()?;
-        self.node.fits(message.data.as_bytes().len())?;
+        self.node.takes(&room, message.data.as_bytes().len())?;
         let landing = self.in_flight.take_off();
         let (session, encoding) = (self.connection.id, self.encoding);
         let permit = self.permit.take();

@@ -50,14 +50,19 @@ impl Session {
         // Known before it is taken: whoever takes it over the moment after is heard.
         hub.enter(&hold, &subscription)?;
         let attached = match &subscription.durable {
-            None => hub.position(&hold, start).await.map(|position| (position, hold.position())),
+            None => {
+                let position = hub.position(&hold, start).await;
+                position
+                    .map(|position| (position, hold.position()))
+                    .map_err(|Unavailable| Failure::unavailable())
+            }
             Some(holding) => durable::take(&self.node, &hold, holding, start).await,
         };
         let (position, head) = match attached {
             Ok(attached) => attached,
-            Err(unavailable) => {
+            Err(failure) => {
                 hub.unsubscribe(&subscription);
-                return Err(unavailable.into());
+                return Err(failure.into());
             }
         };
         if let Some(holding) = &subscription.durable {

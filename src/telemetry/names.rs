@@ -78,6 +78,7 @@ names! {
     Overrun = "roomlog_trimmed_unacknowledged_total", Counter, "Messages that retention removed before a durable subscription had acknowledged them, by room class, counted for each subscription";
     Janitor = "roomlog_janitor", Gauge, "1 while this node is the janitor";
     RedisUp = "roomlog_redis_up", Gauge, "1 while Redis answers";
+    RedisFull = "roomlog_redis_full", Gauge, "1 while a Redis is so near its memory limit that this node refuses messages and new durable subscriptions there";
     Durability = "roomlog_durability_as_wanted", Gauge, "1 if Redis is configured for the durability asked for";
     EmbeddedUp = "roomlog_embedded_redis_up", Gauge, "1 while the embedded Redis runs";
     EmbeddedRestarts = "roomlog_embedded_redis_restarts_total", Counter, "Times the embedded Redis was started again";

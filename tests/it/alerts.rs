@@ -243,6 +243,16 @@ async fn each_alert_of_roomlog_fires_for_its_cause_and_not_before() {
         })
         .await;
 
+    prometheus
+        .fires("RoomlogRedisFull", async || {
+            let used = redis.ask(&["INFO", "memory"]).text();
+            let used = used.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
+            let used: u64 = used.trim().parse().unwrap();
+            redis.ask(&["CONFIG", "SET", "maxmemory", &(used * 103 / 100).to_string()]);
+        })
+        .await;
+    redis.ask(&["CONFIG", "SET", "maxmemory", "0"]);
+
     let address = two.address.to_string();
     prometheus.fires("RoomlogNodeDown", async || two.kill()).await;
     redis.ask(&["CONFIG", "SET", "appendonly", "no"]);

@@ -19,6 +19,7 @@ mod durability;
 mod durable;
 mod embedded;
 mod faults;
+mod full;
 mod history;
 mod hostile;
 mod keys;

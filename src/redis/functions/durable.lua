@@ -37,14 +37,18 @@ local function oldest(log, ms, seq)
 end
 
 -- keys: log
--- args: group, holder, where to start ('$', '0' or an id), whether that replaces a stored position
--- Returns the position and the head.
+-- args: group, holder, where to start ('$', '0' or an id), whether that replaces a stored position, whether Redis is nearly
+-- full, so that no new subscription is made
+-- Returns the position and the head, or 'full'.
 local function attach(keys, args)
   local log = keys[1]
   local head, subs, bell = of(log, 'head'), of(log, 'subs'), of(log, 'bell')
   local group, holder, start, replace = args[1], args[2], args[3], args[4] == '1'
   local ms, seq = newest(log, head)
   local position, before = stored(subs, group)
+  if not position and args[5] == '1' then
+    return 'full'
+  end
   if not position or replace then
     if start == '$' then
       position = id(ms, seq)
@@ -151,8 +155,8 @@ local function forget(keys, args)
   return 1
 end
 
-redis.register_function('@LIBRARY@_attach', attach)
-redis.register_function('@LIBRARY@_ack', ack)
-redis.register_function('@LIBRARY@_detach', detach)
-redis.register_function('@LIBRARY@_renew', renew)
-redis.register_function('@LIBRARY@_forget', forget)
+register_for_full('attach', attach)
+register_for_full('ack', ack)
+register_for_full('detach', detach)
+register_for_full('renew', renew)
+register_for_full('forget', forget)

@@ -69,7 +69,7 @@ local function delete_if_empty(keys, args)
   return 0
 end
 
-redis.register_function('@LIBRARY@_delete', delete)
-redis.register_function('@LIBRARY@_delete_message', delete_message)
-redis.register_function('@LIBRARY@_trim', trim)
-redis.register_function('@LIBRARY@_delete_if_empty', delete_if_empty)
+register_for_full('delete', delete)
+register_for_full('delete_message', delete_message)
+register_for_full('trim', trim)
+register_for_full('delete_if_empty', delete_if_empty)

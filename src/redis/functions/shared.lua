@@ -44,6 +44,12 @@ local function parts(text)
   return tonumber(ms), tonumber(seq)
 end
 
+-- Registers a function that works while Redis is at its memory limit: one that frees memory, or without which nothing does.
+-- Not in a loop: while a library is loaded, Lua has no `pairs`.
+local function register_for_full(name, callback)
+  redis.register_function({ function_name = '@LIBRARY@_' .. name, callback = callback, flags = { 'allow-oom' } })
+end
+
 local function now()
   local time = redis.call('TIME')
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)

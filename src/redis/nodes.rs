@@ -1,0 +1,52 @@
+//! What the nodes agree on through Redis: who is alive, and who is the janitor. By functions that work while Redis is full.
+
+use std::time::Duration;
+
+use fred::interfaces::KeysInterface;
+use fred::types::Value;
+
+use super::store::Store;
+use crate::log::Unavailable;
+use crate::telemetry::RedisCall;
+
+impl Store {
+    /// Says that a node lives, until `expiry` has passed.
+    ///
+    /// # Errors
+    /// If Redis cannot be reached.
+    pub async fn node_lives(&self, node: &str, expiry: Duration) -> Result<(), Unavailable> {
+        self.agree("live", self.keys.node(node), [ms(expiry)]).await.map(drop)
+    }
+
+    /// Whether a node has said lately that it lives.
+    ///
+    /// # Errors
+    /// If Redis cannot be reached.
+    pub async fn is_alive(&self, node: &str) -> Result<bool, Unavailable> {
+        self.any_client()?.exists(self.keys.node(node)).await.map_err(|_| Unavailable)
+    }
+
+    /// Takes or keeps the janitor's lease for so long. Whether this node has it.
+    ///
+    /// # Errors
+    /// If Redis cannot be reached.
+    pub async fn lease(&self, node: &str, expiry: Duration) -> Result<bool, Unavailable> {
+        let reply = self.agree("lease", self.keys.janitor(), [Value::from(node), ms(expiry)]).await?;
+        Ok(reply.as_u64() == Some(1))
+    }
+
+    /// Calls a function on a key that belongs to no room.
+    pub(super) async fn agree(
+        &self,
+        function: &str,
+        key: String,
+        args: impl IntoIterator<Item = Value>,
+    ) -> Result<Value, Unavailable> {
+        let command = self.function(RedisCall::Manage, function, key.clone(), args);
+        self.run_on(&key, command).await
+    }
+}
+
+pub(super) fn ms(duration: Duration) -> Value {
+    Value::from(duration.as_millis() as i64)
+}
