@@ -11,7 +11,7 @@ ARGS ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-js test-python test-demo bench bench-quick check build deploy dashboards deny deps cargo
+.PHONY: help run demo test test-js test-python test-demo bench bench-quick check build deploy dashboards deny deps fuzz cargo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -64,6 +64,19 @@ bench: cargo deps ## Measure beside other servers, some 30 minutes, for docs/ben
 check: cargo ## Check formatting and lints
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
+
+# With a nightly compiler and cargo-fuzz, guided by coverage; else the same bodies, with inputs made by chance.
+FUZZ ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
+FUZZ_SECONDS ?= 600
+fuzz: cargo ## Try what strangers can send with random input (FUZZ="json …" FUZZ_SECONDS=600)
+	ROOMLOG_FUZZ_CORPUS="$(abspath fuzz/corpus)" cargo test --locked --lib fuzz::
+	@if cargo +nightly fuzz --version >/dev/null 2>&1; then \
+	    for body in $(FUZZ); do \
+	        cargo +nightly fuzz run --sanitizer none "$$body" -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	    done; \
+	else \
+	    ROOMLOG_FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test --release --locked --lib fuzz:: -- --nocapture; \
+	fi
 
 deny: cargo ## Check licences and sources of all dependencies, and that none is there which must not be
 	@scripts/install-deps.sh cargo-deny

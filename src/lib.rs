@@ -8,6 +8,8 @@ mod children;
 pub mod cli;
 pub mod client;
 pub mod config;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod gateway;
 pub mod history;
 pub mod hub;

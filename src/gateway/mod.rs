@@ -3,6 +3,8 @@
 mod backlog;
 mod connection;
 pub mod events;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod inbox;
 pub mod listener;
 pub mod origin;

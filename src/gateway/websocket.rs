@@ -69,7 +69,7 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Checks the request, and chooses the encoding: the first that the client asks for and the server has.
-fn handshake(headers: &HeaderMap) -> Result<(Encoding, String), Failure> {
+pub(super) fn handshake(headers: &HeaderMap) -> Result<(Encoding, String), Failure> {
     let has = |name: HeaderName, token: &str| {
         let values = headers.get_all(name);
         values

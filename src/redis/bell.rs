@@ -322,7 +322,7 @@ fn encode_signal(signal: &Signal) -> Bytes {
 }
 
 /// Reads what rang: a MessagePack array of texts or binaries, the first of which says what it is.
-fn ring(room: &RoomName, payload: &Bytes) -> Option<Ring> {
+pub(crate) fn ring(room: &RoomName, payload: &Bytes) -> Option<Ring> {
     let parts = parts(payload)?;
     let (kind, parts) = parts.split_first()?;
     let text = |part: &[u8]| String::from_utf8(part.to_vec()).ok();

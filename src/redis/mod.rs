@@ -20,6 +20,8 @@ pub mod rooms;
 pub mod store;
 pub mod subscriptions;
 
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use bell::ring;
 pub use bell::{Bell, BellEvent, Ear, Ring, Signal};
 pub use inspect::inspect;
 pub use log::Batch;
