@@ -3,11 +3,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, warn};
 
@@ -16,15 +15,13 @@ use crate::telemetry::{Metrics, Success};
 use crate::tls;
 
 use super::jwk::{Key, Source, read_set};
+use super::lookups::{Lookups, Step};
 
 /// Longest time to wait for the JWK set.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Most bytes of a JWK set.
 const MAX_SET: usize = 1 << 20;
-
-/// At most one early refresh in this time, whatever key ids tokens name.
-const EARLY_REFRESH: Duration = Duration::from_secs(10);
 
 /// Keys that cannot be had, when the server starts.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +65,15 @@ pub enum AuthError {
     Mint(String),
 }
 
+/// Whether a key id that no key had is that of a key by now.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Yes,
+    No,
+    /// The set cannot be read, or was read too often: it may be known after this time.
+    Unknown(Duration),
+}
+
 /// All keys. Those of the URL change while the server runs; [`refresh_loop`](Self::refresh_loop) sees to it.
 pub struct KeySet {
     fixed: Vec<Key>,
@@ -81,8 +87,8 @@ struct Remote {
     config: AuthConfig,
     /// The keys of the last good answer. All of them hold, so that a new key can be published before it is used.
     keys: RwLock<Arc<[Key]>>,
-    /// When the last early refresh began. Held while one is under way, so that there is one at a time.
-    early: Arc<Mutex<Option<Instant>>>,
+    /// Early refreshes. Held while one is under way, so that there is one at a time.
+    lookups: Arc<Mutex<Lookups>>,
     metrics: Arc<Metrics>,
 }
 
@@ -138,11 +144,11 @@ impl KeySet {
         fixed || self.remote.as_ref().is_some_and(|remote| remote.has(id))
     }
 
-    /// Looks for a key id that no key had, by an early refresh. Whether the JWK set has it now.
-    pub(super) async fn find(&self, id: &str) -> bool {
+    /// Looks for a key id that no key had, by an early refresh of the JWK set.
+    pub(super) async fn find(&self, id: &str) -> Found {
         match &self.remote {
-            Some(remote) => remote.refresh_early(id).await,
-            None => false,
+            Some(remote) => remote.find(id).await,
+            None => Found::No,
         }
     }
 }
@@ -154,8 +160,9 @@ impl Remote {
         let https = url.expose().starts_with("https:");
         let client = reqwest::Client::builder().timeout(FETCH_TIMEOUT).https_only(https).build();
         let client = client.map_err(|error| unreachable(&url, &error))?;
-        let (config, keys, early) = (config.clone(), RwLock::new([].into()), Arc::default());
-        let remote = Self { url, client, config, keys, early, metrics };
+        let (config, keys) = (config.clone(), RwLock::new([].into()));
+        let lookups = Arc::new(Mutex::new(Lookups::new()));
+        let remote = Self { url, client, config, keys, lookups, metrics };
         *remote.keys.write() = remote.fetch().await?;
         Ok(remote)
     }
@@ -164,35 +171,44 @@ impl Remote {
         self.keys.read().iter().any(|key| key.id.as_deref() == Some(id))
     }
 
-    /// Refreshes, unless that brought the key or was tried a moment ago. Whether the key is there now.
-    async fn refresh_early(self: &Arc<Self>, id: &str) -> bool {
-        let mut last = Arc::clone(&self.early).lock_owned().await;
-        if !self.has(id) && last.is_none_or(|last| last.elapsed() >= EARLY_REFRESH) {
-            *last = Some(Instant::now());
+    async fn find(self: &Arc<Self>, id: &str) -> Found {
+        let asked = Instant::now();
+        loop {
+            let mut lookups = Arc::clone(&self.lookups).lock_owned().await;
+            if self.has(id) {
+                return Found::Yes;
+            }
+            match lookups.step(id, asked, Instant::now()) {
+                Step::Absent => return Found::No,
+                Step::Unknown(wait) => return Found::Unknown(wait),
+                Step::Refresh => {}
+            }
             let remote = Arc::clone(self);
             // A task, which the time limit ends: a client that goes away must not take the refresh from the others.
             let refresh = async move {
-                remote.refresh().await;
-                drop(last);
+                let began = Instant::now();
+                let succeeded = remote.refresh().await;
+                lookups.refreshed(began, Instant::now(), succeeded);
             };
-            let refresh = tokio::spawn(refresh.in_current_span());
-            if let Err(error) = refresh.await {
+            if let Err(error) = tokio::spawn(refresh.in_current_span()).await {
                 warn!(%error, "the early refresh of the JWK set ended");
             }
         }
-        self.has(id)
     }
 
-    async fn refresh(&self) {
+    /// Whether the set was read.
+    async fn refresh(&self) -> bool {
         match self.fetch().await {
             Ok(keys) => {
                 info!(keys = keys.len(), "read the JWK set");
                 *self.keys.write() = keys;
                 self.metrics.key_set(Success::Ok);
+                true
             }
             Err(error) => {
                 self.metrics.key_set(Success::Failed);
                 warn!(%error, "the JWK set stays as it was");
+                false
             }
         }
     }

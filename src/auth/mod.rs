@@ -4,6 +4,7 @@ mod jwk;
 
 pub mod grants;
 pub mod keys;
+mod lookups;
 pub mod revocation;
 pub mod token;
 

@@ -299,10 +299,29 @@ async fn an_unknown_key_id_refreshes_the_set_early_but_seldom() {
     check(&verifier, &a, ANN).await;
     assert_eq!(served.lock().1, 2);
 
-    for kid in ["x", "y", "rsa_a"] {
+    // Strangers make the set be read a few times. An id that it was found to lack is not looked for again.
+    for kid in ["x", "y", "z", "x", "y", "rsa_a"] {
         check(&verifier, &rs256(RSA_B, Some(kid)), Err(ErrorCode::Unauthenticated)).await;
     }
-    assert_eq!(served.lock().1, 2);
+    assert_eq!(served.lock().1, 5);
+    check(&verifier, &rs256(RSA_B, Some("other")), Err(ErrorCode::Unavailable)).await;
+    assert_eq!(served.lock().1, 5);
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_looked_up_now_is_not_taken_for_a_wrong_one() {
+    let (url, served) = serve().await;
+    served.lock().0 = jwks(&["rsa_a"]);
+    let verifier = verifier(&[("jwks_url", &url)]).await.unwrap();
+    served.lock().0 = String::new();
+    let failure = verifier.verify(&rs256(RSA_B, Some("rsa_b"))).await.unwrap_err();
+    assert_eq!(failure.code, ErrorCode::Unavailable);
+    assert!(failure.retry_after_ms.is_some());
+    // Known keys, and tokens without an id, need no lookup.
+    check(&verifier, &rs256(RSA_A, Some("rsa_a")), ANN).await;
+    check(&verifier, &rs256(RSA_B, None), Err(ErrorCode::Unauthenticated)).await;
+    served.lock().0 = jwks(&["rsa_b"]);
+    check(&verifier, &rs256(RSA_B, Some("rsa_b")), ANN).await;
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use crate::telemetry::Metrics;
 
 use super::grants::{Grants, Permission, RoomGrants};
 use super::jwk::{Key, jwt_algorithm};
-use super::keys::{AuthError, KeySet};
+use super::keys::{AuthError, Found, KeySet};
 
 /// Seconds by which clocks may differ: `exp` and `nbf` hold to within these.
 pub const LEEWAY: u64 = 5;
@@ -102,7 +102,8 @@ impl Verifier {
     /// Verifies a token. It waits only if the token names a key that a JWK set at a URL may have got meanwhile.
     ///
     /// # Errors
-    /// [`ErrorCode::TokenExpired`] where its time is over, [`ErrorCode::Unauthenticated`] for anything else.
+    /// [`ErrorCode::TokenExpired`] where its time is over, [`ErrorCode::Unavailable`] where its key cannot be looked up now,
+    /// [`ErrorCode::Unauthenticated`] for anything else.
     pub async fn verify(&self, token: &str) -> Result<Claims, Failure> {
         self.verify_at(token, jsonwebtoken::get_current_timestamp()).await
     }
@@ -123,10 +124,12 @@ impl Verifier {
         let id = header.kid.as_deref();
         let known = id.is_none_or(|id| self.keys.has(id));
         let mut claims = self.decode(token, self.keys.candidates(algorithm, id));
-        if let (Err(_), false, Some(id)) = (&claims, known, id)
-            && self.keys.find(id).await
-        {
-            claims = self.decode(token, self.keys.candidates(algorithm, Some(id)));
+        if let (Err(_), false, Some(id)) = (&claims, known, id) {
+            match self.keys.find(id).await {
+                Found::Yes => claims = self.decode(token, self.keys.candidates(algorithm, Some(id))),
+                Found::No => {}
+                Found::Unknown(wait) => return Err(not_now(wait)),
+            }
         }
         claims?.check(now)
     }
@@ -192,6 +195,14 @@ fn accepted(algorithm: jsonwebtoken::Algorithm) -> Option<Algorithm> {
 
 fn refused(message: impl Into<String>) -> Failure {
     Failure::new(ErrorCode::Unauthenticated, message)
+}
+
+fn not_now(wait: Duration) -> Failure {
+    Failure {
+        code: ErrorCode::Unavailable,
+        message: "the token cannot be verified now: its key cannot be looked up; try again".into(),
+        retry_after_ms: Some(wait.as_millis() as u64),
+    }
 }
 
 /// The claims as they stand in the token.

@@ -193,6 +193,8 @@ pub enum CloseCode {
     NoConnect,
     /// More connections than this node takes.
     Overloaded,
+    /// The token cannot be verified now; connect again.
+    Unavailable,
     /// The token does not verify.
     Unauthenticated,
     /// The token was revoked.
@@ -203,7 +205,7 @@ pub enum CloseCode {
 
 impl CloseCode {
     /// All closes, for documents and metrics.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Normal,
         Self::ProtocolError,
         Self::Undecodable,
@@ -213,6 +215,7 @@ impl CloseCode {
         Self::NoPong,
         Self::NoConnect,
         Self::Overloaded,
+        Self::Unavailable,
         Self::Unauthenticated,
         Self::TokenRevoked,
         Self::LimitsIgnored,
@@ -244,6 +247,9 @@ impl CloseCode {
             Self::NoPong => (4002, "no_pong", "no pong came in time"),
             Self::NoConnect => (4003, "no_connect", "no connect frame came in time"),
             Self::Overloaded => (4004, "overloaded", "this node is full; connect again later"),
+            Self::Unavailable => {
+                (4005, "unavailable", "the token cannot be verified now; connect again later")
+            }
             Self::Unauthenticated => {
                 (4501, "unauthenticated", "not authenticated; the error before says why")
             }

@@ -14,7 +14,7 @@ mod subscribe;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
 
@@ -146,7 +146,8 @@ impl Session {
             Err(Refusal::Failed(failure)) => self.send(&Frame::error(reference, &failure)),
             Err(Refusal::Closes(failure, code)) => {
                 self.send(&Frame::error(reference, &failure));
-                self.connection.close(code, None, &self.node.metrics);
+                let retry_after = failure.retry_after_ms.filter(|_| code == CloseCode::Unavailable);
+                self.connection.close(code, retry_after.map(Duration::from_millis), &self.node.metrics);
             }
         }
     }
@@ -268,6 +269,7 @@ impl Session {
             let code = match failure.code {
                 ErrorCode::TokenExpired => CloseCode::TokenExpired,
                 ErrorCode::TokenRevoked => CloseCode::TokenRevoked,
+                ErrorCode::Unavailable => CloseCode::Unavailable,
                 _ => CloseCode::Unauthenticated,
             };
             if self.connection.claims().is_some() {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::harness::{Client, Redis, Rest, Server, eventually, now, sign};
+use crate::harness::{Client, Redis, Rest, Server, Upgrade, eventually, now, sign};
 
 /// Where a file of keys is.
 pub(crate) fn fixture(name: &str) -> String {
@@ -138,4 +138,56 @@ async fn keys_at_an_address_are_rotated_without_a_restart() {
     eventually("the old key is gone", async || !accepts(&server, &by_a).await).await;
     *text.lock() = "nonsense".into();
     assert!(accepts(&server, &by_b).await, "a set that cannot be read changes nothing");
+}
+
+/// A server that takes its keys from an address, what that serves, and tokens of two keys. It serves the first.
+async fn with_keys_at_an_address(redis: &Redis) -> (Server, Arc<Mutex<String>>, [String; 2], String) {
+    let all: Value = serde_json::from_str(&std::fs::read_to_string(fixture("jwks.json")).unwrap()).unwrap();
+    let rsa: Vec<&Value> = all["keys"].as_array().unwrap().iter().filter(|key| key["kty"] == "RSA").collect();
+    let token = |key: &Value, file| signed(Algorithm::RS256, file, key["kid"].as_str(), &json!({}));
+    let tokens = [token(rsa[0], "rsa_a.private.pem"), token(rsa[1], "rsa_b.private.pem")];
+    let text = Arc::new(Mutex::new(json!({ "keys": [rsa[0]] }).to_string()));
+    let url = serve(text.clone()).await;
+    let env = [("ROOMLOG_AUTH__JWKS_URL", &*url), ("ROOMLOG_AUTH__HS256_SECRET", "")];
+    (Server::with(&redis.url(), &env).await, text, tokens, json!({ "keys": rsa }).to_string())
+}
+
+/// How the server answers `connect` with this token, and closes: the codes of both, and the goodbye.
+async fn refused(server: &Server, token: &str) -> (Value, u16, Value) {
+    let mut client = Client::open(server, Upgrade::default()).await.unwrap();
+    let answer = client.request(json!({ "op": "connect", "token": token })).await;
+    let goodbye = client.expect("goodbye").await;
+    (answer["code"].clone(), client.closed().await, goodbye)
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_looked_up_now_does_not_send_clients_away_for_good() {
+    let redis = Redis::start().await;
+    let (server, text, [by_a, by_b], both) = with_keys_at_an_address(&redis).await;
+    // The issuer rotates its keys, and cannot be read for a moment.
+    *text.lock() = "nonsense".into();
+    let (code, closed, goodbye) = refused(&server, &by_b).await;
+    assert_eq!((code, closed, &goodbye["code"]), (json!("unavailable"), 4005, &json!("unavailable")));
+    assert!(goodbye["retry_after_ms"].as_u64().is_some_and(|after| after >= 1000), "{goodbye}");
+    let rest = Rest::new(&server, &by_b);
+    let answer = rest.get("/v1/rooms/room/messages").await;
+    assert!(answer.body["retry_after_ms"].is_u64(), "{answer:?}");
+    answer.problem(503, "unavailable");
+    // A connection that renews with it keeps its old token.
+    let mut client = Client::connect(&server, &by_a).await;
+    assert_eq!(client.error(json!({ "op": "auth", "token": by_b })).await, "unavailable");
+    client.publish("room", json!(1)).await;
+    *text.lock() = both;
+    eventually("the key is looked up", async || accepts(&server, &by_b).await).await;
+}
+
+#[tokio::test]
+async fn strangers_do_not_keep_a_new_key_from_being_found() {
+    let redis = Redis::start().await;
+    let (server, text, [_, by_b], both) = with_keys_at_an_address(&redis).await;
+    let strange = |kid: &str| signed(Algorithm::RS256, "rsa_b.private.pem", Some(kid), &json!({}));
+    let (code, closed, _) = refused(&server, &strange("x")).await;
+    assert_eq!((code, closed), (json!("unauthenticated"), 4501), "the issuer has no such key");
+    *text.lock() = both;
+    Client::connect(&server, &by_b).await.settled().await;
 }
