@@ -15,6 +15,7 @@ pub mod history;
 pub mod hub;
 pub mod janitor;
 pub mod log;
+mod memory;
 pub mod node;
 pub mod protocol;
 pub mod redis;

@@ -118,6 +118,7 @@ impl Node {
                 let options = EmbeddedOptions {
                     data_dir: config.embedded.data_dir.clone(),
                     server: config.embedded.server.clone(),
+                    max_memory: config.embedded.max_memory,
                 };
                 let embedded = Embedded::start(&options).await?;
                 let url = embedded.url();
@@ -372,8 +373,7 @@ impl Node {
         let mut as_wanted = true;
         for Finding { severity, what, consequence, mend } in durability::findings(&facts, wanted) {
             as_wanted &= severity < Severity::Danger;
-            // The embedded Redis is configured by this program, and by nobody else.
-            if say && severity > Severity::Fine && !self.config.is_embedded() {
+            if say && severity > Severity::Fine {
                 tracing::warn!("{what}: {consequence}. Mend it with: {mend}");
             }
         }

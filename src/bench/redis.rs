@@ -53,7 +53,7 @@ impl Redis {
     pub async fn start(fsync: Fsync) -> Result<Self, BenchError> {
         let directory = Directory::make()?;
         let failed = |error| BenchError::Io("Redis cannot be started".into(), error);
-        let options = EmbeddedOptions { data_dir: directory.0.clone(), server: None };
+        let options = EmbeddedOptions { data_dir: directory.0.clone(), server: None, max_memory: None };
         let found = Embedded::find(&options).await.map_err(|error| BenchError::Refused(error.to_string()))?;
         let Found::Idle { program, .. } = found else {
             return Err(failed(io::ErrorKind::AddrInUse.into()));

@@ -115,18 +115,19 @@ async fn examine(config: &Config) -> Result<Vec<Report>, Failed> {
     }
     let data_dir = config.embedded.data_dir.clone();
     let place = data_dir.display().to_string();
-    let options = EmbeddedOptions { data_dir, server: config.embedded.server.clone() };
+    let options = EmbeddedOptions {
+        data_dir,
+        server: config.embedded.server.clone(),
+        max_memory: config.embedded.max_memory,
+    };
     let report = match Embedded::find(&options).await? {
         Found::Running { url } => {
             let facts = inspect(&url, PATIENCE).await?.pop().map(|(_, facts)| facts).unwrap_or_default();
-            // What is only a warning is how the server starts it, and nobody else sets it.
-            let findings = findings(&facts, durability);
-            let findings = findings.into_iter().filter(|finding| finding.severity != Severity::Warning);
             Report {
                 redis: format!("the server's own, in {place}"),
                 durability,
                 in_force: in_force(&facts),
-                findings: findings.collect(),
+                findings: findings(&facts, durability),
             }
         }
         Found::Idle { program, version } => Report {

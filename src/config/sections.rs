@@ -58,6 +58,9 @@ pub struct EmbeddedConfig {
     /// Path of `redis-server` or `valkey-server`; `None`, the default, takes the first of them on the `PATH`.
     #[serde(with = "values::or_empty")]
     pub server: Option<PathBuf>,
+    /// Its `maxmemory` in bytes; `None`, the default, is half of what the machine or the container has.
+    #[serde(with = "values::bytes_or_empty")]
+    pub max_memory: Option<u64>,
 }
 
 /// `[limits]`: what one message, one connection and one node may take.

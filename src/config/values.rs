@@ -153,6 +153,20 @@ pub(super) mod bytes_or_zero {
     }
 }
 
+/// A number of bytes above zero, empty for none.
+pub(super) mod bytes_or_empty {
+    use super::*;
+
+    pub use super::or_empty::serialize;
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+        read(deserializer, |value| match value.as_str() {
+            Some("") => Ok(None),
+            _ => parse_bytes(value).and_then(positive).map(Some),
+        })
+    }
+}
+
 /// Anything that is written as text, empty for none.
 pub(super) mod or_empty {
     use super::*;

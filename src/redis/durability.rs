@@ -303,8 +303,8 @@ fn memory(facts: &ServerFacts) -> Option<Finding> {
         Finding::new(
             Severity::Warning,
             format!("{percent} % of maxmemory is in use"),
-            "at 100 % Redis refuses publishes",
-            "give it more memory with CONFIG SET maxmemory, or keep less in the rooms",
+            "from 95 % on publishes are refused",
+            "give it more memory with CONFIG SET maxmemory (the server's own: embedded.max_memory), or keep less in the rooms",
         )
     })
 }

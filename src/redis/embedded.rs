@@ -31,6 +31,7 @@ use self::home::Home;
 use self::program::Program;
 use self::resp::Reply;
 use crate::children::Spawner;
+use crate::memory;
 
 /// How long a Redis that shall end may take before the next, harder step.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -56,7 +57,12 @@ pub struct EmbeddedOptions {
     pub data_dir: PathBuf,
     /// The program to run; without it, the first `redis-server` or `valkey-server` on `PATH` that is new enough.
     pub server: Option<PathBuf>,
+    /// Bytes of memory that it may take; without it, half of what the machine or the container has.
+    pub max_memory: Option<u64>,
 }
+
+/// The memory of a Redis for which none is set, where the system does not say how much there is.
+const UNKNOWN_MEMORY: u64 = 1 << 30;
 
 /// Whether the embedded Redis is up, for metrics and readiness. A cheap handle.
 #[derive(Debug, Clone, Default)]
@@ -140,7 +146,9 @@ impl Embedded {
         let url = url_of(&home.socket);
         let version = program.version.clone();
         let state = EmbeddedState::default();
-        let keeper = Keeper { program, home, spawner, state: state.clone() };
+        let half = || memory::limit().map_or(UNKNOWN_MEMORY, |limit| limit / 2);
+        let max_memory = options.max_memory.unwrap_or_else(half);
+        let keeper = Keeper { program, max_memory, home, spawner, state: state.clone() };
         let server = keeper.launch().await?;
         tracing::info!(
             program = %keeper.program.path.display(), version, dir = %keeper.home.dir.display(), url,
@@ -182,6 +190,7 @@ impl Embedded {
 #[derive(Debug)]
 struct Keeper {
     program: Program,
+    max_memory: u64,
     state: EmbeddedState,
     spawner: Spawner,
     home: Home,
@@ -224,7 +233,7 @@ impl Keeper {
 
     /// Starts the process and waits until it is ready.
     async fn launch(&self) -> Result<Server, EmbeddedError> {
-        let mut server = Server::start(&self.spawner, &self.program.path, &self.home)
+        let mut server = Server::start(&self.spawner, &self.program.path, &self.home, self.max_memory)
             .await
             .map_err(|source| EmbeddedError::Spawn { path: self.program.path.clone(), source })?;
         let problem = tokio::select! {

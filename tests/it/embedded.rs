@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::harness::{Client, Rest, Server, eventually, everything, id_of, run, seqs, within};
+use crate::harness::{Client, Rest, Server, admin, eventually, everything, id_of, run, seqs, within};
 
 async fn start(dir: &Path) -> Server {
     Server::serve(&["--data-dir", dir.to_str().unwrap()], &[]).await
@@ -21,6 +21,37 @@ fn redis_of(dir: &Path) -> Pid {
 fn runs(pid: Pid) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(") ").next().is_some_and(|state| !state.is_empty() && !state.starts_with('Z'))
+}
+
+/// Without a limit the embedded Redis would grow until the system ends it.
+#[tokio::test]
+async fn its_memory_is_limited_and_the_doctor_says_when_it_is_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await;
+    let limit = async |server: &Server| {
+        let ready = Rest::anonymous(server).get("/readyz").await.with(200);
+        let (_, limit) = ready.as_str().unwrap().split_once("memory limit ").unwrap();
+        limit.split_once(" MiB").unwrap().0.parse::<u64>().unwrap()
+    };
+    let machine = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let machine = machine.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap();
+    let machine: u64 = machine.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024;
+    assert!((64..=machine / 2).contains(&limit(&server).await));
+    drop(server);
+
+    let args = ["--data-dir", dir.path().to_str().unwrap()];
+    let env = [("ROOMLOG_EMBEDDED__MAX_MEMORY", "10MiB")];
+    let server = Server::serve(&args, &env).await;
+    assert_eq!(limit(&server).await, 10);
+    let rest = Rest::new(&server, &admin());
+    let publish = json!({ "data": "x".repeat(60_000) });
+    eventually("it is full", async || {
+        let answer = rest.post("/v1/rooms/room/messages", &publish).await;
+        answer.status == 503 && answer.body["detail"].as_str().unwrap().contains("nearly full")
+    })
+    .await;
+    let found = run(&[&["doctor"], &args[..]].concat(), &env).await.success();
+    assert!(found.contains("% of maxmemory is in use"), "{found}");
 }
 
 #[tokio::test]

@@ -27,10 +27,11 @@ const KEPT_LINES: usize = 20;
 /// How long its last words may take after it ended: a process that it forked may still hold the pipe.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
-/// What Redis is started with. Everything that decides durability is said, so that no default can change it.
-pub(super) fn arguments(home: &Home) -> Vec<OsString> {
-    let pid_file = home.pid_file();
-    let settings: [(&str, &Path); 17] = [
+/// What Redis is started with. Everything that decides durability is said, so that no default can change it. Its memory is limited: without a limit the
+/// system would end it, or the server, for taking too much.
+pub(super) fn arguments(home: &Home, max_memory: u64) -> Vec<OsString> {
+    let (pid_file, max_memory) = (home.pid_file(), max_memory.to_string());
+    let settings: [(&str, &Path); 18] = [
         ("--port", "0".as_ref()),
         ("--unixsocket", &home.socket),
         ("--unixsocketperm", "700".as_ref()),
@@ -48,6 +49,7 @@ pub(super) fn arguments(home: &Home) -> Vec<OsString> {
         ("--aof-use-rdb-preamble", "yes".as_ref()),
         ("--aof-load-truncated", "yes".as_ref()),
         ("--save", "".as_ref()),
+        ("--maxmemory", max_memory.as_ref()),
         ("--maxmemory-policy", "noeviction".as_ref()),
     ];
     settings.iter().flat_map(|(name, value)| [OsString::from(name), OsString::from(value)]).collect()
@@ -62,15 +64,20 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts `program` on `home`.
+    /// Starts `program` on `home`, with so many bytes of memory.
     ///
     /// # Errors
     /// If the system refuses.
-    pub(super) async fn start(spawner: &Spawner, program: &Path, home: &Home) -> io::Result<Self> {
+    pub(super) async fn start(
+        spawner: &Spawner,
+        program: &Path,
+        home: &Home,
+        max_memory: u64,
+    ) -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
         let mut command = Command::new(program);
         command
-            .args(arguments(home))
+            .args(arguments(home, max_memory))
             .stdin(Stdio::null())
             .stdout(writer.try_clone()?)
             .stderr(writer)

@@ -19,7 +19,7 @@ use super::*;
 const HELPER: &str = "ROOMLOG_TEST_EMBEDDED_HELPER";
 
 fn options(dir: &Path) -> EmbeddedOptions {
-    EmbeddedOptions { data_dir: dir.to_owned(), server: None }
+    EmbeddedOptions { data_dir: dir.to_owned(), server: None, max_memory: None }
 }
 
 async fn start(dir: &Path) -> Embedded {
@@ -72,7 +72,11 @@ async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
 fn leave_over(dir: &Path) -> std::process::Child {
     let home = Home::open(dir).unwrap();
     let mut command = Command::new("redis-server");
-    command.args(child::arguments(&home)).stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
+    command
+        .args(child::arguments(&home, 1 << 30))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .process_group(0);
     command.spawn().unwrap()
 }
 

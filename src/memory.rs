@@ -1,0 +1,75 @@
+//! How much memory this process may take: of the machine, and of the control groups (containers) that it is in.
+
+use std::fs;
+
+/// The least of the machine's memory and the limits of the control groups, in bytes; `None` where the system does not say.
+pub fn limit() -> Option<u64> {
+    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let limits = limit_files(&groups).into_iter().filter_map(|path| fs::read_to_string(path).ok());
+    // Without a limit, version 2 says `max`, and version 1 a number that no machine has.
+    let limits = limits.filter_map(|text| text.trim().parse().ok());
+    machine.into_iter().chain(limits).min()
+}
+
+/// `MemTotal` of `/proc/meminfo`.
+fn total(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+}
+
+/// The files that may hold a limit, by `/proc/self/cgroup`: those of the process's own group and of each above it, in
+/// versions 1 and 2. In a container the groups seen may begin at its own.
+fn limit_files(groups: &str) -> Vec<String> {
+    let mut files = Vec::new();
+    for line in groups.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
+        let (root, file) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max"),
+            _ if controllers.split(',').any(|controller| controller == "memory") => {
+                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            }
+            _ => continue,
+        };
+        let mut group = path.trim_end_matches('/');
+        loop {
+            files.push(format!("{root}{group}/{file}"));
+            let Some((above, _)) = group.rsplit_once('/') else { break };
+            group = above;
+        }
+    }
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_known_and_no_more_than_the_machine_has() {
+        assert!(limit().is_some_and(|limit| (1 << 20..1 << 50).contains(&limit)));
+        assert_eq!(total("MemFree: 1 kB\nMemTotal:  5 kB\n"), Some(5120));
+    }
+
+    #[test]
+    fn limits_are_looked_for_in_each_group_of_both_versions() {
+        assert_eq!(
+            limit_files("0::/system.slice/roomlog.service\n"),
+            [
+                "/sys/fs/cgroup/system.slice/roomlog.service/memory.max",
+                "/sys/fs/cgroup/system.slice/memory.max",
+                "/sys/fs/cgroup/memory.max",
+            ]
+        );
+        assert_eq!(limit_files("0::/\n"), ["/sys/fs/cgroup/memory.max"]);
+        assert_eq!(
+            limit_files("5:cpu,cpuacct:/a\n4:memory:/docker/c1\n"),
+            [
+                "/sys/fs/cgroup/memory/docker/c1/memory.limit_in_bytes",
+                "/sys/fs/cgroup/memory/docker/memory.limit_in_bytes",
+                "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+            ]
+        );
+    }
+}
