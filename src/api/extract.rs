@@ -1,6 +1,7 @@
 //! What handlers take from a request and give back, in either encoding.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
@@ -10,9 +11,11 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use super::problem::Problem;
 use crate::auth::Claims;
+use crate::gateway::admission::Place;
 use crate::gateway::websocket::bearer;
 use crate::node::Node;
 use crate::protocol::{Encoding, ErrorCode, Failure, RoomName};
@@ -21,6 +24,12 @@ const MSGPACK: &str = "application/msgpack";
 
 /// Bytes beyond the limit that are read for the sake of the answer.
 const DISCARDED: usize = 16 * 1024 * 1024;
+
+/// Time that a body has beside what its bytes have.
+const BODY_STARTS_WITHIN: Duration = Duration::from_secs(10);
+
+/// Bytes a second at which a body must come.
+const SLOWEST: f64 = 16_384.0;
 
 /// Who asks: the claims of the `Authorization: Bearer` token.
 pub struct Bearer(pub Arc<Claims>);
@@ -40,7 +49,11 @@ impl FromRequestParts<Arc<Node>> for Bearer {
         let token = bearer(&parts.headers).ok_or_else(|| {
             Failure::new(ErrorCode::Unauthenticated, "the header `Authorization: Bearer <token>` is missing")
         })?;
-        Ok(Self(node.authenticate(token).await?))
+        let claims = node.authenticate(token).await?;
+        if let Some(place) = parts.extensions.get::<Arc<Place>>() {
+            place.known();
+        }
+        Ok(Self(claims))
     }
 }
 
@@ -139,8 +152,14 @@ impl FromRequest<Arc<Node>> for Body {
 /// Reads a body of at most so many bytes. What comes beyond is read too, within reason, and forgotten: a client that is
 /// still sending when the connection is closed would not see the answer.
 async fn read(mut body: axum::body::Body, limit: usize) -> Result<Bytes, Failure> {
+    let started = Instant::now();
     let (mut taken, mut beyond) = (Vec::new(), 0);
-    while let Some(frame) = body.frame().await {
+    loop {
+        let had = taken.len() + beyond;
+        let due = started + BODY_STARTS_WITHIN + Duration::from_secs_f64(had as f64 / SLOWEST);
+        let frame = tokio::time::timeout_at(due, body.frame()).await;
+        let frame = frame.map_err(|_| Failure::bad_request("the body comes too slowly"))?;
+        let Some(frame) = frame else { break };
         let frame = frame.map_err(|_| Failure::bad_request("the body cannot be read"))?;
         let Ok(data) = frame.into_data() else { continue };
         if beyond == 0 && taken.len() + data.len() <= limit {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
@@ -14,12 +15,15 @@ use uuid::Uuid;
 use super::extract::{Accept, Bearer, Body, Id, Query, Room};
 use super::problem::{Problem, ProblemBody};
 use crate::auth::Permission;
+use crate::gateway::admission::Place;
 use crate::history;
+use crate::hub::outbox::Outbox;
 use crate::node::Node;
 use crate::protocol::decode::{self, Drafts};
 use crate::protocol::frame::{HistoryPage, as_text};
 use crate::protocol::request::{Draft, Range};
-use crate::protocol::{ErrorCode, Failure, RoomName};
+use crate::protocol::{CloseCode, ErrorCode, Failure, RoomName};
+use crate::session::registry::{Connection, Registry};
 use crate::telemetry::Transport;
 use crate::time::parse_ms;
 
@@ -237,6 +241,7 @@ pub async fn history(
     Room(room): Room,
     accept: Accept,
     Query(query): Query<HistoryQuery>,
+    Extension(place): Extension<Arc<Place>>,
 ) -> Result<Response, Problem> {
     bearer.require(&room, Permission::Read)?;
     let (range, limit) = (query.range()?, decode::limit(query.limit)?);
@@ -247,7 +252,10 @@ pub async fn history(
     let mut page = if wait == 0 {
         history::page(&node.store, &room, range, limit).await?
     } else {
-        wait_for_page(&node, &room, range, limit, Duration::from_secs(wait)).await?
+        let outbox = Arc::new(Outbox::taken(0, move || place.cut()));
+        let connection = Registry::enter_request(&node.registry, Transport::Poll, outbox, &bearer.0)?;
+        node.not_revoked(&bearer)?;
+        wait_for_page(&node, &connection, &room, range, limit, Duration::from_secs(wait)).await?
     };
     if query.order == Some(Order::Desc) {
         page.messages.reverse();
@@ -255,17 +263,16 @@ pub async fn history(
     Ok(accept.reply(StatusCode::OK, &page))
 }
 
-/// A page that is not empty, or what there is when the time is over or the server ends.
+/// A page that is not empty, or what there is when the time is over or the server ends. Fails when the token does.
 async fn wait_for_page(
     node: &Node,
+    connection: &Connection,
     room: &RoomName,
     range: Range,
     limit: usize,
     wait: Duration,
 ) -> Result<HistoryPage, Problem> {
     let deadline = Instant::now() + wait;
-    node.metrics.opened(Transport::Poll);
-    let _counted = Counted(node.metrics.connections(Transport::Poll));
     let hold = node.hub.hold(room).await?;
     loop {
         let page = history::page(&node.store, room, range, limit).await?;
@@ -275,17 +282,18 @@ async fn wait_for_page(
         tokio::select! {
             () = hold.beyond(page.head) => {}
             () = tokio::time::sleep_until(deadline) => return Ok(page),
-            () = node.draining.cancelled() => return Ok(page),
+            () = connection.ending.cancelled() => {
+                return match connection.farewell() {
+                    Some(CloseCode::TokenExpired) => {
+                        Err(Failure::new(ErrorCode::TokenExpired, "the token has expired").into())
+                    }
+                    Some(CloseCode::TokenRevoked) => {
+                        Err(Failure::new(ErrorCode::TokenRevoked, "the token was revoked").into())
+                    }
+                    _ => Ok(page),
+                };
+            }
         }
-    }
-}
-
-/// A poll that is counted, for as long as this lives.
-struct Counted<'a>(&'a metrics::Gauge);
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.decrement(1);
     }
 }
 

@@ -43,6 +43,7 @@ pub use self::report::{Findings, Outcome, Report};
 pub use self::spawn::{Server, SpawnOptions, Started};
 pub use self::sweep::Sweep;
 use self::tally::Tally;
+use crate::gateway::admission::Places;
 use crate::protocol::Encoding;
 
 /// What can be measured.
@@ -283,10 +284,8 @@ async fn measure(plan: &Plan, server: &Server, tally: &Rc<Tally>) -> Result<Figu
 
 /// Connections for which open files are enough, of this process and of each that it starts.
 fn connections_at_most() -> usize {
-    /// What else a server has open.
-    const OTHERS: u64 = 100;
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(now, _)| now);
-    usize::try_from(limit.saturating_sub(OTHERS)).unwrap_or(usize::MAX)
+    Places::new(usize::MAX, usize::try_from(limit).unwrap_or(usize::MAX)).clients
 }
 
 /// A line each second, where somebody watches.

@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use reqwest::Url;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
-use super::Failed;
+use super::{Failed, files};
 use crate::bench::{
     self, Dialect, Findings, Fsync, Node, Plan, Quick, Server, SpawnOptions, Sweep, Target, Workload,
 };
@@ -144,7 +143,7 @@ pub struct Floor {}
 
 impl Bench {
     pub fn run(self) -> Result<(), Failed> {
-        raise_open_files();
+        files::raise();
         let report = local(self.measure())?;
         if let Some(path) = &self.plot {
             report.plot(path)?;
@@ -248,7 +247,7 @@ impl Bench {
 
 impl Floor {
     pub fn run(self) -> Result<(), Failed> {
-        raise_open_files();
+        files::raise();
         Ok(local(bench::floor::serve())?)
     }
 }
@@ -257,13 +256,6 @@ impl Floor {
 fn local<T, E: From<std::io::Error>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, work)
-}
-
-/// As many connections as this process may have.
-fn raise_open_files() {
-    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _as_many_as_there_are = setrlimit(Resource::RLIMIT_NOFILE, most, most);
-    }
 }
 
 /// Where that is, in a URL of this scheme.

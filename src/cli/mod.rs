@@ -3,6 +3,7 @@
 mod bench;
 mod config;
 mod doctor;
+mod files;
 mod history;
 mod output;
 mod publish;

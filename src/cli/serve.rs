@@ -5,14 +5,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
+use metrics::Gauge;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{ConfigArgs, Failed, RedisArgs};
+use super::{ConfigArgs, Failed, RedisArgs, files};
 use crate::api;
 use crate::auth::{Permission, RoomGrants, mint};
 use crate::config::Config;
+use crate::gateway::admission::{Admission, Places};
 use crate::gateway::listener;
 use crate::node::Node;
 use crate::telemetry::logs;
@@ -80,7 +82,17 @@ impl Serve {
     }
 }
 
-async fn serve(config: Config, dev: bool) -> Result<(), Failed> {
+async fn serve(mut config: Config, dev: bool) -> Result<(), Failed> {
+    let files = files::raise();
+    let places = Places::new(config.limits.connections, files);
+    if places.clients < config.limits.connections {
+        tracing::warn!(
+            "limits.connections is {}, and {files} open files are enough for {}; raise the limit with LimitNOFILE= or ulimit -n",
+            config.limits.connections,
+            places.clients
+        );
+        config.limits.connections = places.clients;
+    }
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     // Before Redis is started: a taken port is the commoner mistake.
     let listener = listener::bind(config.server.listen)?;
@@ -97,10 +109,14 @@ async fn serve(config: Config, dev: bool) -> Result<(), Failed> {
     let stop = CancellationToken::new();
     let grace = node.config.server.shutdown_grace;
     let draining = node.draining.clone();
-    let serving = tokio::spawn(listener::serve(listener, api::router(node.clone(), dev), draining, grace));
+    let admission = Admission::new(places, node.metrics.sockets.clone(), node.metrics.clone());
+    let router = api::router(node.clone(), dev);
+    let serving = tokio::spawn(listener::serve(listener, router, admission, draining, grace));
     if let Some(listener) = metrics_listener {
         tracing::info!("metrics on http://{}/metrics", listener.local_addr()?);
-        tokio::spawn(listener::serve(listener, api::metrics_router(node.clone()), stop.clone(), grace));
+        let few = Admission::new(Places::FEW, Gauge::noop(), node.metrics.clone());
+        let router = api::metrics_router(node.clone());
+        tokio::spawn(listener::serve(listener, router, few, stop.clone(), grace));
     }
     tracing::info!("listening on http://{address}");
     if dev {

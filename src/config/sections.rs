@@ -69,7 +69,7 @@ pub struct LimitsConfig {
     /// Bytes of one message's data, as stored. Default 65,536.
     #[serde(deserialize_with = "values::bytes")]
     pub max_message: usize,
-    /// Connections of one node. Default 100,000.
+    /// Connections of one node that stay. Default 100,000.
     #[serde(deserialize_with = "values::count")]
     pub connections: usize,
     /// Subscriptions of one connection. Default 16,384.

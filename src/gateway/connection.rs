@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::Instrument;
 
+use super::admission::Place;
 use super::backlog::Backlog;
 use super::inbox::Received;
 use super::socket::{self, Reader};
@@ -32,6 +33,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(4);
 pub(super) async fn serve(
     node: Arc<Node>,
     stream: TcpStream,
+    place: Arc<Place>,
     early: Bytes,
     encoding: Encoding,
     token: Option<String>,
@@ -52,6 +54,7 @@ pub(super) async fn serve(
     let mut listener = Listener {
         node: &node,
         connection: &connection,
+        place: &place,
         encoding,
         reader,
         backlog: Backlog::default(),
@@ -109,6 +112,7 @@ enum Work {
 struct Listener<'a> {
     node: &'a Node,
     connection: &'a Arc<Connection>,
+    place: &'a Place,
     encoding: Encoding,
     reader: Reader,
     /// What came while an earlier frame was handled.
@@ -126,6 +130,7 @@ impl Listener<'_> {
                 Some(received) => received,
                 None => tokio::select! {
                     () = self.connection.ending.cancelled() => return,
+                    () = self.place.was_cut() => return self.make_way(),
                     received = self.reader.next() => received,
                 },
             };
@@ -180,6 +185,7 @@ impl Listener<'_> {
             }
             if !self.is_known && self.connection.claims().is_some() {
                 self.is_known = true;
+                self.place.known();
                 self.reader.allow(self.node.config.limits.max_payload());
             }
         }
@@ -214,6 +220,10 @@ impl Listener<'_> {
                 biased;
                 outcome = &mut awaited => return Some(outcome),
                 () = self.connection.ending.cancelled() => return None,
+                () = self.place.was_cut() => {
+                    self.make_way();
+                    return None;
+                }
                 // Of a client that is not known yet nothing more is taken.
                 received = self.reader.next(), if self.is_known && self.backlog.has_room() => received,
             };
@@ -228,6 +238,11 @@ impl Listener<'_> {
     fn pong(&self, payload: &[u8]) {
         self.connection.outbox.pong(wire::pong(payload));
         self.connection.heard();
+    }
+
+    /// Ends the connection because it has been a stranger's for too long, and others wait.
+    fn make_way(&self) {
+        self.connection.close(CloseCode::Overloaded, None, &self.node.metrics);
     }
 
     fn undecodable(&self, message: &str) {

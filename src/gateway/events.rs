@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
@@ -12,6 +13,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
+use super::admission::Place;
 use crate::api::extract::{Bearer, Query, Room};
 use crate::api::problem::{Problem, ProblemBody};
 use crate::auth::Permission;
@@ -19,7 +21,7 @@ use crate::hub::outbox::Outbox;
 use crate::hub::{Form, Holding, Subscription};
 use crate::node::Node;
 use crate::protocol::decode;
-use crate::protocol::{Encoding, ErrorCode, Failure, UserId};
+use crate::protocol::{ErrorCode, Failure, UserId};
 use crate::session::durable;
 use crate::session::registry::{Entered, Registry};
 use crate::telemetry::{Transport, logs};
@@ -84,6 +86,7 @@ pub async fn stream(
     Room(room): Room,
     Query(query): Query<StartQuery>,
     Query(live): Query<LiveQuery>,
+    Extension(place): Extension<Arc<Place>>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     claims.require(&room, Permission::Read)?;
@@ -96,14 +99,9 @@ pub async fn stream(
     if node.draining.is_cancelled() {
         return Err(Failure::new(ErrorCode::Unavailable, "the server ends").into());
     }
-    let outbox = Arc::new(Outbox::new(node.config.limits.outbox));
+    let outbox = Arc::new(Outbox::taken(node.config.limits.outbox, move || place.cut()));
     let user = claims.user.clone();
-    let registry = &node.registry;
-    let entered =
-        Registry::enter(registry, Transport::Events, Encoding::Json, outbox.clone(), Some(claims.clone()));
-    let Some(connection) = entered else {
-        return Err(Failure::new(ErrorCode::TooMany, "this node is full; try again later").into());
-    };
+    let connection = Registry::enter_request(&node.registry, Transport::Events, outbox.clone(), &claims)?;
     logs::opens(connection.id);
     node.not_revoked(&claims)?;
     let mut stream = Stream { node: node.clone(), connection, subscription: None };
@@ -183,6 +181,6 @@ impl Drop for Stream {
                 self.node.held.remove(&subscription.room, holding);
             }
         }
-        self.connection.outbox.abandon();
+        self.connection.outbox.close();
     }
 }

@@ -1,5 +1,6 @@
 //! The edge: the listener, and the connections that stay open (WebSocket, Server-Sent Events).
 
+pub mod admission;
 mod backlog;
 mod connection;
 pub mod events;
@@ -10,4 +11,5 @@ pub mod listener;
 pub mod origin;
 pub mod page;
 mod socket;
+mod stream;
 pub mod websocket;

@@ -17,7 +17,9 @@ use tokio::net::TcpStream;
 use tracing::Instrument;
 use tungstenite::handshake::derive_accept_key;
 
+use super::admission::Place;
 use super::connection;
+use super::stream::Stream;
 use crate::api::problem::Problem;
 use crate::node::Node;
 use crate::protocol::{Encoding, ErrorCode, Failure};
@@ -54,8 +56,8 @@ pub async fn upgrade(State(node): State<Arc<Node>>, mut request: Request) -> Res
     // In a box, which goes when it is done: the connection lives much longer, and shall not carry it along.
     let upgraded = Box::pin(upgraded);
     tokio::spawn(async move {
-        if let Some((stream, early)) = upgraded.await.ok().and_then(socket_of) {
-            connection::serve(node, stream, early, encoding, token).await;
+        if let Some((socket, place, early)) = upgraded.await.ok().and_then(socket_of) {
+            connection::serve(node, socket, place, early, encoding, token).await;
         }
     });
     (StatusCode::SWITCHING_PROTOCOLS, axum::response::AppendHeaders(headers)).into_response()
@@ -104,7 +106,8 @@ pub(super) fn handshake(headers: &HeaderMap) -> Result<(Encoding, String), Failu
     Ok((encoding, key.to_owned()))
 }
 
-fn socket_of(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
-    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
-    Some((parts.io.into_inner(), parts.read_buf))
+fn socket_of(upgraded: Upgraded) -> Option<(TcpStream, Arc<Place>, Bytes)> {
+    let parts = upgraded.downcast::<TokioIo<Stream>>().ok()?;
+    let (socket, place) = parts.io.into_inner().into_parts()?;
+    Some((socket, place, parts.read_buf))
 }

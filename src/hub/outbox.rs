@@ -143,14 +143,21 @@ impl Queue {
     }
 }
 
+/// Where what is queued goes.
+enum To {
+    /// It is written.
+    Sink(Box<dyn Sink>),
+    /// Somebody takes it. What ends the connection is kept here.
+    Taker(Box<dyn Fn() + Send + Sync>),
+}
+
 /// The queue of one client's connection.
 pub struct Outbox {
     queue: Mutex<Queue>,
     limit: usize,
     /// Most permits that are out at once.
     answers: usize,
-    /// Where it writes; without it, somebody takes.
-    sink: Option<Box<dyn Sink>>,
+    to: To,
     /// Something can be taken, or the end was reached.
     ready: Notify,
     /// There is room again.
@@ -160,22 +167,23 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// A queue from which somebody takes. It accepts what is live while it holds at most so many bytes, and no answers.
-    pub fn new(limit: usize) -> Self {
-        Self::with(limit, 0, None)
+    /// A queue from which somebody takes. It accepts what is live while it holds at most so many bytes, and no answers. `cut` ends
+    /// the connection at once.
+    pub fn taken(limit: usize, cut: impl Fn() + Send + Sync + 'static) -> Self {
+        Self::with(limit, 0, To::Taker(Box::new(cut)))
     }
 
     /// A queue that writes by itself, and has at most so many answers under way.
     pub fn to(sink: impl Sink + 'static, limit: usize, answers: usize) -> Self {
-        Self::with(limit, answers, Some(Box::new(sink)))
+        Self::with(limit, answers, To::Sink(Box::new(sink)))
     }
 
-    fn with(limit: usize, answers: usize, sink: Option<Box<dyn Sink>>) -> Self {
+    fn with(limit: usize, answers: usize, to: To) -> Self {
         Self {
             queue: Mutex::default(),
             limit,
             answers,
-            sink,
+            to,
             ready: Notify::new(),
             room: Notify::new(),
             turn: Semaphore::new(1),
@@ -252,7 +260,7 @@ impl Outbox {
 
     /// Writes what is queued, as far as the socket takes it; a task writes the rest.
     fn flush(self: &Arc<Self>) {
-        let Some(sink) = &self.sink else { return self.ready.notify_one() };
+        let To::Sink(sink) = &self.to else { return self.ready.notify_one() };
         let mut queue = self.queue.lock();
         if !queue.writing && !self.write(sink.as_ref(), &mut queue) {
             queue.writing = true;
@@ -283,7 +291,7 @@ impl Outbox {
     }
 
     async fn write_rest(self: Arc<Self>) {
-        let Some(sink) = &self.sink else { return };
+        let To::Sink(sink) = &self.to else { return };
         loop {
             let broken = tokio::select! {
                 writable = sink.writable() => writable.is_err(),
@@ -342,8 +350,9 @@ impl Outbox {
     /// Takes nothing more, forgets what is queued, and ends the connection: there is nobody to write to.
     pub fn abandon(&self) {
         self.queue.lock().abandon();
-        if let Some(sink) = &self.sink {
-            sink.shut();
+        match &self.to {
+            To::Sink(sink) => sink.shut(),
+            To::Taker(cut) => cut(),
         }
         self.close();
     }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::auth::{Claims, Revocations};
 use crate::hub::outbox::{Outbox, Writes};
 use crate::protocol::frame::Frame;
-use crate::protocol::{CloseCode, Encoding, encode, wire};
+use crate::protocol::{CloseCode, Encoding, ErrorCode, Failure, encode, wire};
 use crate::telemetry::{Metrics, Transport};
 use crate::time::now_ms;
 
@@ -52,7 +52,15 @@ pub struct Connection {
     pinged: AtomicU64,
     /// Set when it is to end.
     pub ending: CancellationToken,
-    farewell: OnceLock<(CloseCode, Option<Duration>)>,
+    farewell: OnceLock<Farewell>,
+}
+
+/// How a connection was asked to end.
+#[derive(Debug, Clone, Copy)]
+struct Farewell {
+    code: CloseCode,
+    retry_after: Option<Duration>,
+    since: Instant,
 }
 
 /// What the clock asks for.
@@ -112,7 +120,7 @@ impl Connection {
 
     /// Asks the connection to end. Its own task does, with [`Connection::say_goodbye`].
     pub fn close(&self, code: CloseCode, retry_after: Option<Duration>, metrics: &Metrics) {
-        if self.farewell.set((code, retry_after)).is_ok() {
+        if self.farewell.set(Farewell { code, retry_after, since: Instant::now() }).is_ok() {
             metrics.closed(code);
             self.ending.cancel();
         }
@@ -120,12 +128,12 @@ impl Connection {
 
     /// Why the connection was asked to end.
     pub fn farewell(&self) -> Option<CloseCode> {
-        self.farewell.get().map(|(code, _)| *code)
+        self.farewell.get().map(|farewell| farewell.code)
     }
 
     /// Queues what is to be said at the end, if the connection was asked to, and takes nothing more.
     pub fn say_goodbye(&self) {
-        if let Some((code, retry_after)) = self.farewell.get() {
+        if let Some(Farewell { code, retry_after, .. }) = self.farewell.get() {
             let retry_after_ms = retry_after.map(|after| after.as_millis() as u64);
             self.outbox.notice(encode::frame(self.encoding, &Frame::goodbye(*code, retry_after_ms)));
             self.outbox.notice(wire::close(code.number()));
@@ -134,6 +142,13 @@ impl Connection {
     }
 
     fn sweep(&self, now: Instant, now_ms: u64, metrics: &Metrics, writes: &mut Writes) {
+        if let Some(farewell) = self.farewell.get() {
+            // The task of a WebSocket sees to it itself. That of a request may wait for a client that does not read.
+            if self.transport != Transport::WebSocket && now > farewell.since + CUT_AFTER {
+                self.outbox.abandon();
+            }
+            return;
+        }
         let expires = self.claims.read().as_ref().map(|claims| claims.expires.saturating_mul(1000));
         let now = self.age_ms(now);
         let clock = Clock {
@@ -221,6 +236,20 @@ impl Registry {
             connection.close(*code, Some(SOONEST_RETURN), &this.metrics);
         }
         Some(Entered { registry: this.clone(), connection })
+    }
+
+    /// Enters a request that waits: an event stream, a long poll.
+    ///
+    /// # Errors
+    /// `too_many` if the node is full.
+    pub fn enter_request(
+        this: &Arc<Self>,
+        transport: Transport,
+        outbox: Arc<Outbox>,
+        claims: &Arc<Claims>,
+    ) -> Result<Entered, Failure> {
+        let full = || Failure::new(ErrorCode::TooMany, "this node is full; try again later");
+        Self::enter(this, transport, Encoding::Json, outbox, Some(claims.clone())).ok_or_else(full)
     }
 
     /// How many there are.

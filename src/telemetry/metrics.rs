@@ -49,6 +49,7 @@ pub struct Metrics {
     pub canary_seconds: Histogram,
     connections: Vec<Gauge>,
     pub connection_limit: Gauge,
+    pub sockets: Gauge,
     opened: Vec<Counter>,
     closed: Vec<Counter>,
     pub signals: Counter,
@@ -168,6 +169,7 @@ impl Metrics {
                 .map(|transport| make.gauge(Name::Connections, &[("transport", transport.as_str())]))
                 .collect(),
             connection_limit: make.gauge(Name::ConnectionLimit, &[]),
+            sockets: make.gauge(Name::Sockets, &[]),
             opened: each!(Opened, "transport", Transport),
             closed: each!(Closed, "code", CloseCode),
             signals: make.counter(Name::Signals, &[]),

@@ -48,6 +48,7 @@ names! {
     CanarySeconds = "roomlog_canary_seconds", Histogram, "From a probe's publish until it came back by the bell and was read from the log";
     Connections = "roomlog_connections", Gauge, "Connections open now, by transport";
     ConnectionLimit = "roomlog_connections_limit", Gauge, "Connections that the node takes (limits.connections)";
+    Sockets = "roomlog_sockets", Gauge, "Connections that the node has accepted, of any kind, also those that have shown no token";
     Opened = "roomlog_connections_opened_total", Counter, "Connections that clients opened, by transport";
     Closed = "roomlog_connections_closed_total", Counter, "Connections that the server closed, by code";
     Publishes = "roomlog_publishes_total", Counter, "Messages that clients published, by room class and outcome";
@@ -216,6 +217,8 @@ label!(
         Append = "append",
         /// A connection's outgoing bytes: its subscriptions catch up.
         Outbox = "outbox",
+        /// Connections that may be open.
+        Connections = "connections",
         /// A connection's publishes under way: it is not read from.
         InFlight = "in_flight",
     }

@@ -1,8 +1,10 @@
 //! Wall clocks that step, of Redis and of nodes.
 
+use std::time::Duration;
+
 use serde_json::json;
 
-use crate::harness::{Client, Clock, Redis, Server, everything};
+use crate::harness::{Client, Clock, Redis, Server, Upgrade, everything, token_for};
 
 const HOUR: u64 = 3_600_000;
 
@@ -24,4 +26,22 @@ async fn a_key_is_known_after_the_clock_of_redis_stepped_back() {
         let again = client.ok(publish.clone()).await;
         assert_eq!((&again["id"], &again["duplicate"]), (&first["id"], &json!(true)), "{again}");
     }
+}
+
+/// The time of day ends tokens; all else that a connection is bound by is elapsed time.
+#[tokio::test]
+async fn a_step_of_a_nodes_clock_ends_tokens_and_nothing_else() {
+    let (clock, redis) = (Clock::new(), Redis::start().await);
+    let env = clock.env();
+    let env: Vec<_> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let server = Server::with(&redis.url(), &env).await;
+    let mut says_nothing_yet = Client::open(&server, Upgrade::default()).await.unwrap();
+    let mut short = Client::connect(&server, &token_for("bob", json!({}), Duration::from_secs(30))).await;
+    let mut long = Client::connect(&server, &everything("cia")).await;
+    clock.shift(60_000);
+    // By the same look at all connections the others would be closed too.
+    assert_eq!(short.closed().await, 4001);
+    says_nothing_yet.ok(json!({ "op": "connect", "token": everything("ann") })).await;
+    clock.shift(-60_000);
+    long.settled().await;
 }

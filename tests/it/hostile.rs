@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::{
-    Client, Redis, Rest, Server, Upgrade, admin, eventually, everything, now, sign, token_with_id, within,
+    Client, Redis, Rest, Server, Upgrade, admin, eventually, everything, now, sign, soon, token_with_id,
+    within,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -66,6 +67,19 @@ async fn stuck(rest: &Rest, bytes: f64) {
         waiting > bytes && waiting == before
     })
     .await;
+}
+
+/// A bare connection that takes little at a time, with something written to it.
+async fn raw(server: &Server, bytes: &[u8]) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = soon("a connection", socket.connect(server.address)).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    stream
+}
+
+fn get(path: &str, token: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n").into_bytes()
 }
 
 /// A masked WebSocket frame, with a mask of zeros.
@@ -246,19 +260,20 @@ async fn clients_that_half_close_and_do_not_read_leave_nothing_behind() {
     drop(clients);
 }
 
-/// Clients of each kind that ask for much and read nothing: a subscription, pages of history.
-async fn deaf_clients(server: &Server, token: &str) -> Vec<Client> {
+/// Clients of each kind that ask for much and read nothing: a subscription, pages of history, events.
+async fn deaf_clients(server: &Server, token: &str) -> (Vec<Client>, Vec<TcpStream>) {
     let mut subscriber = Client::connect_with(server, token, DEAF).await;
     subscriber.send(json!({ "op": "subscribe", "room": "room", "since": "0" })).await;
     let mut asks = Client::connect_with(server, token, DEAF).await;
     for _ in 0..50 {
         asks.send(json!({ "op": "history", "ref": 9, "room": "room", "after": "0", "limit": 1000 })).await;
     }
-    vec![subscriber, asks]
+    let events = raw(server, &get("/v1/rooms/room/events?since=0", token)).await;
+    (vec![subscriber, asks], vec![events])
 }
 
 async fn counted(rest: &Rest) -> usize {
-    rest.connections("websocket").await
+    rest.connections("websocket").await + rest.connections("sse").await
 }
 
 #[tokio::test]
@@ -271,12 +286,12 @@ async fn the_end_of_a_token_ends_clients_that_do_not_read() {
     let revoked = token_with_id("mallory", json!({ "*": ["read"] }), "their-token");
     let one = deaf_clients(&server, &expiring).await;
     let two = deaf_clients(&server, &revoked).await;
-    eventually("all are there", async || counted(&rest).await == 4).await;
+    eventually("all are there", async || counted(&rest).await == 6).await;
     stuck(&rest, 600_000.0).await;
     let revoke = Rest::new(&server, &admin()).post("/v1/revocations", &json!({ "jti": "their-token" })).await;
     assert_eq!(revoke.status, 204);
     let started = Instant::now();
-    within(GONE_WITHIN, "revoked", async || counted(&rest).await <= 2).await;
+    within(GONE_WITHIN, "revoked", async || counted(&rest).await <= 3).await;
     eventually("expired", async || now() > expires).await;
     before.again(GONE_WITHIN, &server, &rest).await;
     assert_eq!(counted(&rest).await, 0);
@@ -292,10 +307,11 @@ async fn clients_that_do_not_read_hold_no_shutdown_up() {
     fill(&server, "room").await;
     let rest = Rest::new(&server, &everything("ann"));
     let clients = deaf_clients(&server, &everything("eve")).await;
-    eventually("all are there", async || counted(&rest).await == 2).await;
+    let page = raw(&server, &get("/v1/rooms/room/messages?limit=1000", &everything("eve"))).await;
+    eventually("all are there", async || counted(&rest).await == 3).await;
     stuck(&rest, 300_000.0).await;
     let started = Instant::now();
     server.terminate().await;
     assert!(started.elapsed() < Duration::from_secs(12), "{:?}", started.elapsed());
-    drop(clients);
+    drop((clients, page));
 }

@@ -23,6 +23,7 @@ mod full;
 mod history;
 mod hostile;
 mod keys;
+mod limits;
 mod malformed;
 mod observability;
 mod page;

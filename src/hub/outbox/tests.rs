@@ -13,7 +13,7 @@ use crate::telemetry::Class;
 const TIMED: Timed = Timed { key: uuid::Uuid::nil(), appended: 1, class: Class::FIRST };
 
 fn with_limit(limit: usize) -> Arc<Outbox> {
-    Arc::new(Outbox::with(limit, 2, None))
+    Arc::new(Outbox::with(limit, 2, To::Taker(Box::new(|| ()))))
 }
 
 /// Whether an answer would find room now.

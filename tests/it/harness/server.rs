@@ -62,8 +62,21 @@ impl Server {
     /// Starts it at this address.
     pub async fn listen(address: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
         let args: Vec<_> = ["serve", "--listen", address].iter().chain(args).copied().collect();
-        let mut child =
-            command(&args, env).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary");
+        Self::started(command(&args, env)).await
+    }
+
+    /// Starts a server on the Redis at `url` that may have so many files open, and at first only `soft` of them.
+    pub async fn with_open_files(url: &str, soft: usize, hard: usize) -> Self {
+        let serve = command(&["serve", "--listen", "127.0.0.1:0"], &[("ROOMLOG_REDIS__URL", url)]);
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\""));
+        shell.arg(serve.get_program()).args(serve.get_args()).env_clear();
+        shell.envs(serve.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Self::started(shell).await
+    }
+
+    async fn started(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary");
         let log = follow(child.stderr.take().unwrap());
         let address = "127.0.0.1:0".parse().unwrap();
         let mut server = Self { child, log, address };

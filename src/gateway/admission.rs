@@ -1,0 +1,247 @@
+//! Who gets in: a bound on all connections of a node, of whatever kind, with a smaller share for strangers, who have not shown a
+//! token yet. So nobody without a token can use up the node's files or memory.
+//!
+//! A full share makes the next connection wait; it does so in the system's queue, as it must when all clients of a node come
+//! back at once. A stranger that has been one for too long makes way for it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use metrics::Gauge;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::telemetry::{Metrics, Queue};
+
+/// Files that are left for what is no client: Redis, the listeners, reading metrics.
+const RESERVE: usize = 64;
+
+/// Time for which a stranger keeps its place though others wait.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How many connections a node takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Places {
+    /// Clients that stay: WebSockets, event streams, long polls.
+    pub clients: usize,
+    /// Of all connections, those that have shown no token.
+    pub strangers: usize,
+    /// All.
+    pub all: usize,
+}
+
+impl Places {
+    /// So many clients, and a share for strangers beside them, as far as the process may open so many files.
+    pub fn new(clients: usize, files: usize) -> Self {
+        let files = files.saturating_sub(RESERVE).max(2);
+        let strangers = (clients / 8).clamp(32, 4096).min(files / 8).max(1);
+        let clients = clients.min(files - strangers);
+        Self { clients, strangers, all: clients + strangers }
+    }
+
+    /// For a listener that none but an operator reaches: within the reserve.
+    pub const FEW: Self = Self { clients: 0, strangers: 16, all: 16 };
+}
+
+/// The places of a listener, and who has them.
+pub struct Admission {
+    places: Places,
+    taken: Mutex<Taken>,
+    /// A place is free again.
+    freed: Notify,
+    /// How many are taken.
+    sockets: Gauge,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Default)]
+struct Taken {
+    all: usize,
+    /// In the order in which they came.
+    strangers: BTreeMap<u64, Weak<Place>>,
+    next: u64,
+}
+
+impl Admission {
+    /// Places that are all free.
+    pub fn new(places: Places, sockets: Gauge, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { places, taken: Mutex::default(), freed: Notify::new(), sockets, metrics })
+    }
+
+    /// Waits until one more connection may be accepted. Strangers that have kept their places for too long are cut meanwhile.
+    pub async fn room(&self) {
+        let Err(mut wait) = self.make_room(Instant::now()) else { return };
+        self.metrics.full(Queue::Connections);
+        loop {
+            let mut freed = std::pin::pin!(self.freed.notified());
+            freed.as_mut().enable();
+            let _looked_at_again_anyway = tokio::time::timeout(wait, freed).await;
+            match self.make_room(Instant::now()) {
+                Ok(()) => return,
+                Err(longer) => wait = longer,
+            }
+        }
+    }
+
+    /// Whether there is room; otherwise cuts a stranger that has been one for too long, or says after what time to look again.
+    fn make_room(&self, now: Instant) -> Result<(), Duration> {
+        // Let go of after the lock is: it may be the last who has it.
+        let oldest = {
+            let taken = self.taken.lock();
+            if taken.all < self.places.all && taken.strangers.len() < self.places.strangers {
+                return Ok(());
+            }
+            taken.strangers.values().next().and_then(Weak::upgrade)
+        };
+        let Some(oldest) = oldest else { return Err(PATIENCE) };
+        let age = now.saturating_duration_since(oldest.came);
+        if age >= PATIENCE {
+            oldest.cut();
+        }
+        // One that is cut is gone in a moment.
+        Err(PATIENCE.saturating_sub(age).max(Duration::from_millis(1)))
+    }
+
+    /// Takes a place for a connection that was accepted.
+    pub fn enter(self: &Arc<Self>) -> Arc<Place> {
+        let mut taken = self.taken.lock();
+        let place = Arc::new(Place {
+            admission: self.clone(),
+            number: taken.next,
+            came: Instant::now(),
+            is_known: AtomicBool::new(false),
+            is_cut: AtomicBool::new(false),
+            cut: Notify::new(),
+        });
+        taken.next += 1;
+        taken.all += 1;
+        taken.strangers.insert(place.number, Arc::downgrade(&place));
+        self.sockets.set(taken.all as f64);
+        place
+    }
+
+    fn free(&self, number: u64, leaves: bool) {
+        let mut taken = self.taken.lock();
+        taken.strangers.remove(&number);
+        if leaves {
+            taken.all -= 1;
+            self.sockets.set(taken.all as f64);
+        }
+        drop(taken);
+        self.freed.notify_one();
+    }
+}
+
+/// The place of one connection, for as long as its socket is open.
+pub struct Place {
+    admission: Arc<Admission>,
+    number: u64,
+    came: Instant,
+    is_known: AtomicBool,
+    is_cut: AtomicBool,
+    cut: Notify,
+}
+
+impl Place {
+    /// Its client has shown a token that holds: it is a stranger no more.
+    pub fn known(&self) {
+        if !self.is_known.swap(true, Ordering::Relaxed) {
+            self.admission.free(self.number, false);
+        }
+    }
+
+    /// Ends the connection at once, whatever it does.
+    pub fn cut(&self) {
+        self.is_cut.store(true, Ordering::Release);
+        self.cut.notify_one();
+    }
+
+    /// Whether it was.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut.load(Ordering::Acquire)
+    }
+
+    /// Waits until it is. One waits at a time.
+    pub async fn was_cut(&self) {
+        while !self.is_cut() {
+            self.cut.notified().await;
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.admission.free(self.number, true);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn admission(strangers: usize, all: usize) -> Arc<Admission> {
+        let config = Config::load(None, std::iter::empty(), Vec::new()).unwrap();
+        let metrics = Arc::new(Metrics::new(&config.rooms));
+        Admission::new(Places { clients: all - strangers, strangers, all }, Gauge::noop(), metrics)
+    }
+
+    #[test]
+    fn places_fit_the_files_that_there_are() {
+        assert_eq!(Places::new(100_000, 1 << 20), Places { clients: 100_000, strangers: 4096, all: 104_096 });
+        assert_eq!(Places::new(10, 1 << 20), Places { clients: 10, strangers: 32, all: 42 });
+        assert_eq!(Places::new(100_000, 1024), Places { clients: 840, strangers: 120, all: 960 });
+        for files in 0..200 {
+            let Places { clients, strangers, all } = Places::new(1000, files);
+            assert!(clients > 0 && strangers > 0 && all <= files.saturating_sub(RESERVE).max(2), "{files}");
+        }
+    }
+
+    /// What is found after so long.
+    fn after(admission: &Admission, time: Duration) -> Result<(), Duration> {
+        admission.make_room(Instant::now() + time)
+    }
+
+    #[test]
+    fn strangers_have_a_share_and_leave_it_by_showing_a_token() {
+        let admission = admission(2, 4);
+        let (first, _second) = (admission.enter(), admission.enter());
+        assert!(after(&admission, Duration::ZERO).is_err());
+        first.known();
+        first.known();
+        assert_eq!(after(&admission, Duration::ZERO), Ok(()));
+        let third = admission.enter();
+        assert!(after(&admission, Duration::ZERO).is_err());
+        drop(third);
+        assert_eq!(after(&admission, Duration::ZERO), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn who_stays_a_stranger_makes_way_for_the_next_and_nobody_else_does() {
+        let admission = admission(2, 3);
+        let known = admission.enter();
+        known.known();
+        let (first, second) = (admission.enter(), admission.enter());
+        let wait = after(&admission, PATIENCE / 2).unwrap_err();
+        assert!(wait <= PATIENCE / 2 && !first.is_cut(), "{wait:?}");
+        assert!(after(&admission, PATIENCE).is_err(), "there is no room before it is gone");
+        first.was_cut().await;
+        assert!(!second.is_cut() && !known.is_cut());
+        let room = admission.room();
+        drop(first);
+        room.await;
+    }
+
+    #[test]
+    fn known_clients_fill_all_places_and_are_not_cut() {
+        let admission = admission(1, 2);
+        let known = [admission.enter(), admission.enter()];
+        known.iter().for_each(|place| place.known());
+        assert_eq!(after(&admission, PATIENCE * 3), Err(PATIENCE));
+        assert!(!known.iter().any(|place| place.is_cut()));
+    }
+}

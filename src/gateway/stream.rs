@@ -1,0 +1,84 @@
+//! A client's socket, as hyper reads and writes it. It knows its place, and is reset where that was cut.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::admission::Place;
+
+/// A socket and its place.
+pub(super) struct Stream {
+    /// Until it is taken for an upgrade.
+    socket: Option<TcpStream>,
+    place: Arc<Place>,
+}
+
+impl Stream {
+    /// The socket of a connection that has this place.
+    pub fn new(socket: TcpStream, place: Arc<Place>) -> Self {
+        Self { socket: Some(socket), place }
+    }
+
+    /// The socket itself, after an upgrade.
+    pub fn into_parts(mut self) -> Option<(TcpStream, Arc<Place>)> {
+        Some((self.socket.take()?, self.place.clone()))
+    }
+
+    fn socket(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        self.socket.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.socket()?.poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.socket()?.poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket()?.poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket()?.poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.socket()?.poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Some(socket) = self.socket.as_ref().filter(|_| self.place.is_cut()) {
+            // Otherwise the system would keep what the client did not take for as long as the client lives.
+            let _as_long_as_it_takes_then = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
