@@ -34,6 +34,11 @@ def build():
         "let rooms keep less.",
         f"max(roomlog_redis_full{{{NODE}}})", width=3))
     page.with_panel(number(
+        "Primaries that answer", "The share of Redis primaries whose probes come back, as the worst node sees it. Rooms of the others are "
+        "unavailable there.",
+        [(f"min(roomlog_redis_primaries_well{{{NODE}}} / roomlog_redis_primaries{{{NODE}}})", "")], "percentunit",
+        below(1), width=3))
+    page.with_panel(number(
         "Replicas", "Replicas that follow. `durability = \"replica\"` needs at least one.",
         [("sum(redis_connected_slaves)", "")]))
 

@@ -1,12 +1,15 @@
-//! The canary: every few seconds the node publishes a probe to itself, and waits until it comes back by the bell and can be
-//! read from the log. Readiness hangs on it: that messages get through is proven by one that does.
+//! The canary: every few seconds the node publishes a probe to itself, on each primary, and waits until it comes back by the
+//! bell and can be read from the log. Readiness hangs on it: that messages get through is proven by one that does. The node
+//! is ready while any primary's probe comes back: a dead one costs its own rooms, wherever clients go.
 //!
-//! Each node has a room of its own for it, which no client can name, which holds a few probes, and which expires when the
-//! node is gone.
+//! Each node has rooms of its own for it, one on each primary, which no client can name, which hold a few probes, and which
+//! expire when the node is gone.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{OnceCell, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -28,42 +31,64 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// The node is not ready after so long without a probe that came back. Two may be lost: readiness shall not flap.
 const READY_FOR: Duration = Duration::from_secs(10);
 
+/// Names that are tried for a room in a slot of each primary. More are needed only where one has next to no slots.
+const NAMES: usize = 100_000;
+
 /// What the canary hears of the bell.
 #[derive(Default)]
 pub struct Echo {
-    awaited: Mutex<Option<(Uuid, oneshot::Sender<()>)>>,
+    awaited: Mutex<HashMap<Uuid, oneshot::Sender<()>>>,
 }
 
 impl Echo {
     /// The bell rang in the canary's room. Does not block.
     pub fn hear(&self, entries: &[Arc<Entry>]) {
         let mut awaited = self.awaited.lock();
-        let is_it = |key: &Uuid| entries.iter().any(|entry| entry.message.key == *key);
-        if awaited.as_ref().is_some_and(|(key, _)| is_it(key))
-            && let Some((_, back)) = awaited.take()
-        {
-            let _nobody_waits_any_more = back.send(());
+        for entry in entries {
+            if let Some(back) = awaited.remove(&entry.message.key) {
+                let _nobody_waits_any_more = back.send(());
+            }
         }
     }
 
     fn expect(&self, key: Uuid) -> oneshot::Receiver<()> {
         let (back, came_back) = oneshot::channel();
-        *self.awaited.lock() = Some((key, back));
+        let mut awaited = self.awaited.lock();
+        // Those that nobody waits for any more are lost.
+        awaited.retain(|_, back| !back.is_closed());
+        awaited.insert(key, back);
         came_back
+    }
+}
+
+/// A room of probes.
+struct Probe {
+    room: RoomName,
+    listening: OnceCell<()>,
+    came_back: RwLock<Option<Instant>>,
+}
+
+impl Probe {
+    fn new(room: RoomName) -> Self {
+        Self { room, listening: OnceCell::new(), came_back: RwLock::default() }
+    }
+
+    fn is_well(&self) -> bool {
+        self.came_back.read().is_some_and(|at| at.elapsed() < READY_FOR)
     }
 }
 
 /// A node's canary.
 pub struct Canary {
-    room: RoomName,
+    node: String,
     user: UserId,
     echo: Arc<Echo>,
     bell: Arc<Bell>,
-    listening: OnceCell<()>,
     appender: Arc<Appender>,
     store: Arc<Store>,
     metrics: Arc<Metrics>,
-    came_back: RwLock<Option<Instant>>,
+    /// By the address of the primary.
+    probes: Mutex<HashMap<String, Arc<Probe>>>,
 }
 
 impl Canary {
@@ -76,22 +101,13 @@ impl Canary {
         store: Arc<Store>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self {
-            room: RoomName::canary(node),
-            user: UserId::canary(),
-            echo,
-            bell,
-            listening: OnceCell::new(),
-            appender,
-            store,
-            metrics,
-            came_back: RwLock::default(),
-        }
+        let (node, user, probes) = (node.to_owned(), UserId::canary(), Mutex::default());
+        Self { node, user, echo, bell, appender, store, metrics, probes }
     }
 
-    /// Whether a probe came back a moment ago.
+    /// Whether a probe of any primary came back a moment ago.
     pub fn is_well(&self) -> bool {
-        self.came_back.read().is_some_and(|at| at.elapsed() < READY_FOR)
+        self.probes.lock().values().any(|probe| probe.is_well())
     }
 
     /// Probes until `stop`.
@@ -108,35 +124,71 @@ impl Canary {
         }
     }
 
-    /// Sends one probe, and notes whether it came back.
+    /// Sends a probe to each primary, and notes which came back.
     pub async fn probe(&self) {
-        let (was_well, started) = (self.is_well(), Instant::now());
-        match tokio::time::timeout(PATIENCE, self.round()).await {
+        let was_well = self.is_well();
+        let probes = self.probes();
+        join_all(probes.iter().map(|probe| self.send(probe))).await;
+        let well = probes.iter().filter(|probe| probe.is_well()).count();
+        self.metrics.primaries.set(probes.len() as f64);
+        self.metrics.primaries_well.set(well as f64);
+        match (was_well, self.is_well()) {
+            (false, true) => tracing::info!("ready: a probe went through append, bell and log"),
+            (true, false) => tracing::warn!("not ready: no probe came back for {READY_FOR:?}"),
+            _ => {}
+        }
+    }
+
+    /// A room of probes for each primary, in a slot that it has now.
+    fn probes(&self) -> Vec<Arc<Probe>> {
+        let mut probes = self.probes.lock();
+        let shards = self.store.shards().map().serving();
+        let servers: Vec<String> = shards.iter().map(|shard| shard.server.to_string()).collect();
+        let is_there = |server: &str, room: &RoomName| {
+            self.store.shard_of(room).is_ok_and(|shard| shard.server.to_string() == server)
+        };
+        let gone: Vec<String> = probes
+            .iter()
+            .filter(|(server, probe)| !is_there(server, &probe.room))
+            .map(|(server, _)| server.clone())
+            .collect();
+        let gone: Vec<Arc<Probe>> = gone.iter().filter_map(|server| probes.remove(server)).collect();
+        let missing: Vec<String> =
+            servers.into_iter().filter(|server| !probes.contains_key(server)).collect();
+        for server in missing {
+            let mut names = (0..NAMES).map(|number| RoomName::canary(&format!("{}.{number}", self.node)));
+            if let Some(room) = names.find(|room| is_there(&server, room)) {
+                probes.insert(server, Arc::new(Probe::new(room)));
+            }
+        }
+        let left = gone.iter().filter(|probe| probe.listening.initialized());
+        let left: Vec<RoomName> = left.map(|probe| probe.room.clone()).collect();
+        self.bell.unlisten(&left);
+        probes.values().cloned().collect()
+    }
+
+    async fn send(&self, probe: &Probe) {
+        let started = Instant::now();
+        match tokio::time::timeout(PATIENCE, self.round(probe)).await {
             Ok(Ok(())) => {
-                *self.came_back.write() = Some(Instant::now());
+                *probe.came_back.write() = Some(Instant::now());
                 self.metrics.canary(CanaryOutcome::Returned);
                 self.metrics.canary_seconds.record(started.elapsed());
-                if !was_well {
-                    tracing::info!("ready: a probe went through append, bell and log");
-                }
             }
             lost => {
                 tracing::debug!(unavailable = lost.is_ok(), "a probe was lost");
                 self.metrics.canary(CanaryOutcome::Lost);
-                if was_well && !self.is_well() {
-                    tracing::warn!("not ready: no probe came back for {READY_FOR:?}");
-                }
             }
         }
     }
 
-    async fn round(&self) -> Result<(), Unavailable> {
-        self.listening.get_or_try_init(|| self.bell.listen(&self.room)).await?;
+    async fn round(&self, probe: &Probe) -> Result<(), Unavailable> {
+        probe.listening.get_or_try_init(|| async { self.bell.listen(&probe.room).await.map(drop) }).await?;
         let key = Uuid::new_v4();
         let came_back = self.echo.expect(key);
         let draft = Draft { key, new_key: true, kind: "probe".into(), data: Data::NIL };
-        let appended = self.appender.append(&self.room, self.user.clone(), draft).await?;
+        let appended = self.appender.append(&probe.room, self.user.clone(), draft).await?;
         came_back.await.map_err(|_| Unavailable)?;
-        self.store.read_probe(&self.room, appended.id).await
+        self.store.read_probe(&probe.room, appended.id).await
     }
 }

@@ -77,9 +77,11 @@ async fn pass(node: &Node, seen: &mut HashMap<RoomName, Seen>) -> Result<(), Una
     let mut found = HashMap::new();
     while let Some(from) = cursor {
         let (rooms, next) = node.store.rooms(&from).await?;
-        let heads = node.store.heads(&rooms).await?;
+        let heads = node.store.heads(&rooms).await;
         let now = now_ms();
-        let looks = rooms.into_iter().zip(heads).map(|(room, head)| {
+        let heads: Vec<_> =
+            rooms.into_iter().zip(heads).filter_map(|(room, head)| Some((room, head.ok()?))).collect();
+        let looks = heads.into_iter().map(|(room, head)| {
             let known = seen.get(&room).copied();
             async move {
                 let looked = match known.filter(|known| known.is_current(head, now)) {

@@ -44,7 +44,7 @@ const MEMORY_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the wait of tasks for their turn is measured.
 const DELAY_SAMPLES: Duration = Duration::from_millis(250);
 
-/// In how many of these rounds Redis's configuration is read again: once a minute.
+/// In how many of these rounds Redis's configuration is read again: once a minute, and after a reconnect.
 const INSPECTION_ROUNDS: u32 = 12;
 
 /// Over how long clients are asked to spread when they reconnect after a shutdown.
@@ -135,7 +135,7 @@ impl Node {
         };
         let shown = config.redis.url.as_ref().map_or(options.url.clone(), ToString::to_string);
         let refused = |error| StartError::Redis(shown.clone(), error);
-        let store = Store::connect(options.clone(), metrics.clone(), stop.clone()).await.map_err(refused)?;
+        let store = Store::connect(options, metrics.clone(), stop.clone()).await.map_err(refused)?;
         let hub = Hub::new(
             store.clone(),
             HubOptions {
@@ -153,7 +153,7 @@ impl Node {
             BellEvent::Ring(room, Ring::Messages(entries)) if room.is_canary() => probes.hear(&entries),
             event => listening.hear(event),
         });
-        let bell = Bell::connect(&options, ear, stop.clone()).await.map_err(refused)?;
+        let bell = Bell::connect(&store, ear, stop.clone()).await.map_err(refused)?;
         hub.listen(bell.clone(), stop.clone());
         // Half a second beyond a command's time: what waited behind a command that was lost is answered soon after it.
         let patience = config.redis.command_timeout + Duration::from_millis(500);
@@ -312,17 +312,20 @@ impl Node {
     }
 
     async fn keep_up(self: Arc<Self>) {
-        let (mut restarts, mut rounds) = (0, 0u32);
+        let (mut restarts, mut rounds, mut connections) = (0, 0u32, 0);
         while !self.stop.is_cancelled() {
             self.metrics.upkeep();
-            self.metrics.redis_up.set(f64::from(u8::from(self.store.ping().await.is_ok())));
+            self.metrics.redis_up.set(f64::from(u8::from(self.store.ping().await)));
             if let Some(state) = self.embedded.lock().as_ref().map(Embedded::state) {
                 self.metrics.embedded_up.set(f64::from(u8::from(state.is_up())));
                 self.metrics.embedded_restarts.increment(state.restarts() - restarts);
                 restarts = state.restarts();
             }
             rounds += 1;
-            if rounds.is_multiple_of(INSPECTION_ROUNDS) {
+            // At once after a reconnect: it may be another server, as after a failover, or one with other settings.
+            let made = self.store.shards().connections_made();
+            if made != connections || rounds.is_multiple_of(INSPECTION_ROUNDS) {
+                connections = made;
                 self.inspect_redis(false).await;
             }
             self.pause(UPKEEP).await;
@@ -367,11 +370,15 @@ impl Node {
 
     /// Reads Redis's configuration, and says where it is less than was asked for.
     async fn inspect_redis(&self, say: bool) {
-        let Ok(facts) = self.store.server_facts().await else { return };
+        let Ok(servers) = self.store.server_facts().await else { return };
         let wanted = self.config.durability();
-        let in_force = durability::in_force(&facts);
+        let findings = servers.iter().map(|facts| (durability::findings(facts, wanted), facts));
+        let gravest = |findings: &[Finding]| findings.iter().map(|finding| finding.severity).max();
+        // A message is as safe as on the worst of the primaries.
+        let Some((findings, facts)) = findings.max_by_key(|(findings, _)| gravest(findings)) else { return };
+        let in_force = durability::in_force(facts);
         let mut as_wanted = true;
-        for Finding { severity, what, consequence, mend } in durability::findings(&facts, wanted) {
+        for Finding { severity, what, consequence, mend } in findings {
             as_wanted &= severity < Severity::Danger;
             if say && severity > Severity::Fine {
                 tracing::warn!("{what}: {consequence}. Mend it with: {mend}");

@@ -1,6 +1,6 @@
 //! The appender: gathers what is published into batches. While one append to a room is under way, the next messages of the
-//! room gather; what is ready for several rooms of a link goes to Redis in one pipeline. A pipeline is a task, which begins
-//! with the first message and ends when nothing is ready any more.
+//! room gather; what is ready for several rooms of a shard goes to Redis in one pipeline. A pipeline is a task, which begins
+//! with the first message and ends when nothing is ready any more. A shard that is dead or silent holds up its own rooms alone.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::log::{Appended, Entry, Unavailable};
 use crate::protocol::frame::Message;
 use crate::protocol::request::Draft;
 use crate::protocol::{RoomName, UserId};
-use crate::redis::{Batch, Store};
+use crate::redis::{Batch, Failure, Shard, Store};
 use crate::telemetry::{Class, Metrics, Outcome, Queue};
 
 /// Most messages of one room in one append. Redis runs an append as a whole; this many take about 2 ms of it.
@@ -29,11 +29,17 @@ const BATCH_BYTES: usize = 512 * 1024;
 /// Most messages in one pipeline.
 const PIPELINE_MESSAGES: usize = 1024;
 
-/// Pipelines under way on one link. More would be smaller ones: what waits gathers.
+/// Pipelines under way on one connection. More would be smaller ones: what waits gathers.
 const PIPELINES: usize = 4;
 
-/// Bytes that may wait for Redis on this node. Beyond it, publishes fail at once.
+/// Bytes that may wait for Redis on this node. Beyond it, publishes fail at once. Shards have equal shares.
 const QUEUE_BYTES: usize = 64 * 1024 * 1024;
+
+/// The least share of a shard.
+const SHARE_BYTES: usize = 2 * 1024 * 1024;
+
+/// Before a batch is sent again that its shard could not take: the slot is on its way to another, or a failover is.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Told what became of a message, and where to put what its sender is to be told. Must not block.
 pub type Confirm = Box<dyn FnOnce(Result<Appended, Unavailable>, &mut Writes) + Send>;
@@ -43,24 +49,49 @@ struct Waiting {
     draft: Draft,
     submitted: Instant,
     confirm: Confirm,
+    space: Space,
 }
 
-impl Waiting {
-    fn bytes(&self) -> usize {
-        self.draft.data.as_bytes().len() + self.draft.kind.len() + 128
+/// A part of a shard's queue, for as long as it is held.
+struct Space {
+    shard: Option<Arc<Shard>>,
+    bytes: usize,
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        if let Some(shard) = &self.shard {
+            shard.queued.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
     }
 }
 
-/// The rooms of one link.
+/// The rooms of one connection of each shard.
 #[derive(Default)]
 struct Lane {
     /// Messages that wait, of each room that has an append under way or is ready.
     rooms: HashMap<RoomName, VecDeque<Waiting>>,
+    /// By the number of the shard.
+    shards: Vec<Ready>,
+}
+
+/// What is ready for a shard.
+#[derive(Default)]
+struct Ready {
     /// Rooms that have messages and no append under way.
-    ready: VecDeque<RoomName>,
+    rooms: VecDeque<RoomName>,
     pipelines: usize,
     /// Whether one of the pipelines is about to gather.
     gathering: bool,
+}
+
+impl Lane {
+    fn of(&mut self, shard: usize) -> &mut Ready {
+        if self.shards.len() <= shard {
+            self.shards.resize_with(shard + 1, Ready::default);
+        }
+        &mut self.shards[shard]
+    }
 }
 
 /// Takes messages and sees them into the log.
@@ -69,7 +100,6 @@ pub struct Appender {
     hub: Arc<Hub>,
     lanes: Vec<Mutex<Lane>>,
     waiting: AtomicUsize,
-    waiting_bytes: AtomicUsize,
     patience: Duration,
     metrics: Arc<Metrics>,
 }
@@ -83,40 +113,45 @@ struct Sending {
 impl Appender {
     /// An appender with nothing to do yet. A message that is not confirmed within `patience` is answered [`Unavailable`].
     pub fn new(store: Arc<Store>, hub: Arc<Hub>, patience: Duration, metrics: Arc<Metrics>) -> Arc<Self> {
-        let lanes = (0..store.links()).map(|_| Mutex::default()).collect();
-        Arc::new(Self {
-            store,
-            hub,
-            lanes,
-            waiting: AtomicUsize::new(0),
-            waiting_bytes: AtomicUsize::new(0),
-            patience,
-            metrics,
-        })
+        let lanes = (0..store.lanes()).map(|_| Mutex::default()).collect();
+        Arc::new(Self { store, hub, lanes, waiting: AtomicUsize::new(0), patience, metrics })
     }
 
     /// Hands a message over; `confirm` is called once, after Redis has it or when it will not be tried any more. Messages
     /// of one caller to one room keep their order.
     pub fn submit(self: &Arc<Self>, room: &RoomName, from: UserId, draft: Draft, confirm: Confirm) {
-        let waiting = Waiting { from, draft, submitted: Instant::now(), confirm };
-        let bytes = waiting.bytes();
-        if self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) > QUEUE_BYTES {
-            self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            self.metrics.full(Queue::Append);
+        let submitted = Instant::now();
+        let bytes = draft.data.as_bytes().len() + draft.kind.len() + 128;
+        let Ok(space) = self.space(room, bytes) else {
             let class = self.metrics.class(room);
-            self.confirm(class, waiting.submitted, waiting.confirm, Err(Unavailable), &mut Writes::default());
+            self.confirm(class, submitted, confirm, Err(Unavailable), &mut Writes::default());
             return;
-        }
+        };
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        let link = self.store.link_of(room);
-        let mut lane = self.lanes[link].lock();
+        let waiting = Waiting { from, draft, submitted, confirm, space };
+        let number = self.store.lane_of(room);
+        let mut lane = self.lanes[number].lock();
         if let Some(queue) = lane.rooms.get_mut(room) {
             queue.push_back(waiting);
             return;
         }
+        let shard = waiting.space.shard.as_ref().map_or(0, |shard| shard.number);
         lane.rooms.insert(room.clone(), VecDeque::from([waiting]));
-        lane.ready.push_back(room.clone());
-        self.start(link, &mut lane);
+        lane.of(shard).rooms.push_back(room.clone());
+        self.start(number, shard, &mut lane);
+    }
+
+    /// Space in the queue of the room's shard.
+    fn space(&self, room: &RoomName, bytes: usize) -> Result<Space, Unavailable> {
+        let shard = self.store.shard_of(room)?;
+        let share = (QUEUE_BYTES / self.store.shards().map().count().max(1)).max(SHARE_BYTES);
+        let taken = shard.queued.fetch_add(bytes, Ordering::Relaxed);
+        let space = Space { shard: Some(shard), bytes };
+        if taken > share {
+            self.metrics.full(Queue::Append);
+            return Err(Unavailable);
+        }
+        Ok(space)
     }
 
     /// Hands a message over at once, and returns what waits until Redis has it, which fails if it does not confirm in time.
@@ -140,68 +175,89 @@ impl Appender {
     }
 
     /// Starts a pipeline for what is ready, unless one is about to gather, or enough are under way.
-    fn start(self: &Arc<Self>, link: usize, lane: &mut Lane) {
-        if !lane.ready.is_empty() && !lane.gathering && lane.pipelines < PIPELINES {
-            lane.gathering = true;
-            lane.pipelines += 1;
-            tokio::spawn(self.clone().pipeline(link));
+    fn start(self: &Arc<Self>, number: usize, shard: usize, lane: &mut Lane) {
+        let ready = lane.of(shard);
+        if !ready.rooms.is_empty() && !ready.gathering && ready.pipelines < PIPELINES {
+            ready.gathering = true;
+            ready.pipelines += 1;
+            tokio::spawn(self.clone().pipeline(number, shard));
         }
     }
 
-    async fn pipeline(self: Arc<Self>, link: usize) {
+    async fn pipeline(self: Arc<Self>, number: usize, shard: usize) {
         go_behind().await;
-        while let Some(sending) = self.gather(link) {
-            self.send(link, sending).await;
+        loop {
+            let its = self.store.shards().map().numbered(shard).cloned();
+            let Some(sending) = self.gather(number, shard, its.as_ref()) else { break };
+            self.send(number, its.as_ref(), sending).await;
         }
     }
 
     /// Takes what is ready, if anything is. Its rooms stay in `rooms` while their append is under way.
-    fn gather(self: &Arc<Self>, link: usize) -> Option<Vec<Sending>> {
-        let mut lane = self.lanes[link].lock();
-        let Lane { rooms, ready, pipelines, gathering } = &mut *lane;
-        *gathering = false;
-        if ready.is_empty() {
-            *pipelines -= 1;
+    fn gather(
+        self: &Arc<Self>,
+        number: usize,
+        shard: usize,
+        its: Option<&Arc<Shard>>,
+    ) -> Option<Vec<Sending>> {
+        let mut lane = self.lanes[number].lock();
+        let Lane { rooms, shards } = &mut *lane;
+        let ready = &mut shards[shard];
+        ready.gathering = false;
+        if ready.rooms.is_empty() {
+            ready.pipelines -= 1;
             return None;
         }
         let (mut sending, mut messages) = (Vec::new(), 0);
         while messages < PIPELINE_MESSAGES
-            && let Some(room) = ready.pop_front()
+            && let Some(room) = ready.rooms.pop_front()
         {
             let Some(queue) = rooms.get_mut(&room) else { continue };
-            let mut batch = Batch { heard: self.hub.hears(&room), room, messages: Vec::new() };
+            let heard = its.is_some_and(|its| self.hub.hears(&room, its));
+            let mut batch = Batch { heard, room, messages: Vec::new() };
             let mut waiting = Vec::new();
             let mut bytes = 0;
             while waiting.len() < BATCH_MESSAGES
                 && bytes < BATCH_BYTES
                 && let Some(next) = queue.pop_front()
             {
-                bytes += next.bytes();
+                bytes += next.space.bytes;
                 batch.messages.push((next.from, next.draft));
                 waiting.push((next.submitted, next.confirm));
             }
-            self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
             messages += waiting.len();
             sending.push(Sending { batch, waiting });
         }
-        self.start(link, &mut lane);
+        self.start(number, shard, &mut lane);
         self.measure();
         Some(sending)
     }
 
-    async fn send(self: &Arc<Self>, link: usize, sending: Vec<Sending>) {
+    async fn send(self: &Arc<Self>, number: usize, shard: Option<&Arc<Shard>>, sending: Vec<Sending>) {
         let (batches, waiting): (Vec<Batch>, Vec<_>) =
             sending.into_iter().map(|sending| (sending.batch, sending.waiting)).unzip();
         let oldest = waiting.iter().flatten().map(|(submitted, _)| *submitted).min();
         let deadline = oldest.unwrap_or_else(Instant::now) + self.patience;
         let sent = Instant::now();
-        let outcomes = tokio::time::timeout_at(deadline.into(), self.store.append(link, &batches))
-            .await
-            .unwrap_or_else(|_elapsed| batches.iter().map(|_| Err(Unavailable)).collect());
-        let mut writes = Writes::default();
+        let outcomes = match shard {
+            Some(shard) => tokio::time::timeout_at(deadline.into(), self.store.append(shard, &batches))
+                .await
+                .unwrap_or_else(|_elapsed| vec![Err(Failure::Unavailable); batches.len()]),
+            // The shard has gone.
+            None => vec![Err(Failure::Again); batches.len()],
+        };
+        let (mut writes, mut again) = (Writes::default(), Vec::new());
         for ((batch, waiting), outcome) in batches.into_iter().zip(waiting).zip(outcomes) {
             let room = batch.room.clone();
             let class = self.metrics.class(&room);
+            let outcome = match outcome {
+                Err(Failure::Again) if Instant::now() + PAUSE < deadline => {
+                    self.put_back(number, batch, waiting);
+                    again.push(room);
+                    continue;
+                }
+                outcome => outcome.map_err(|_| Unavailable),
+            };
             self.trace(&batch, &waiting, sent, &outcome);
             self.waiting.fetch_sub(waiting.len(), Ordering::Relaxed);
             match outcome {
@@ -218,9 +274,27 @@ impl Appender {
                     }
                 }
             }
-            self.go_on(link, room);
+            self.go_on(number, room);
         }
         self.measure();
+        if !again.is_empty() {
+            let appender = self.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(PAUSE).await;
+                again.into_iter().for_each(|room| appender.go_on(number, room));
+            });
+        }
+    }
+
+    /// Puts a batch back to the front of its room's queue.
+    fn put_back(&self, number: usize, batch: Batch, waiting: Vec<(Instant, Confirm)>) {
+        let mut lane = self.lanes[number].lock();
+        let Some(queue) = lane.rooms.get_mut(&batch.room) else { return };
+        for ((from, draft), (submitted, confirm)) in batch.messages.into_iter().zip(waiting).rev() {
+            // It had its share of the queue when it came.
+            let space = Space { shard: None, bytes: draft.data.as_bytes().len() + draft.kind.len() + 128 };
+            queue.push_front(Waiting { from, draft, submitted, confirm, space });
+        }
     }
 
     /// Tells of the messages that are followed.
@@ -248,15 +322,16 @@ impl Appender {
 
     fn measure(&self) {
         self.metrics.queued.set(self.waiting.load(Ordering::Relaxed) as f64);
-        self.metrics.queued_bytes.set(self.waiting_bytes.load(Ordering::Relaxed) as f64);
+        self.metrics.queued_bytes.set(self.store.shards().map().queued() as f64);
     }
 
-    /// The room's append is over: the next may start.
-    fn go_on(self: &Arc<Self>, link: usize, room: RoomName) {
-        let mut lane = self.lanes[link].lock();
+    /// The room's append is over: the next may start, at the shard that has the room now.
+    fn go_on(self: &Arc<Self>, number: usize, room: RoomName) {
+        let shard = self.store.shard_of(&room).map_or(0, |shard| shard.number);
+        let mut lane = self.lanes[number].lock();
         if lane.rooms.get(&room).is_some_and(|queue| !queue.is_empty()) {
-            lane.ready.push_back(room);
-            self.start(link, &mut lane);
+            lane.of(shard).rooms.push_back(room);
+            self.start(number, shard, &mut lane);
         } else {
             lane.rooms.remove(&room);
         }

@@ -36,7 +36,7 @@ use crate::log::{Entry, Page, Unavailable};
 use crate::protocol::frame::Ended;
 use crate::protocol::request::Start;
 use crate::protocol::{MessageId, RoomName};
-use crate::redis::{Bell, BellEvent, Ring, Store};
+use crate::redis::{Bell, BellEvent, Ring, Shard, Store};
 use crate::telemetry::{CatchUpReason, Hole, Metrics};
 
 /// How the hub follows rooms.
@@ -151,11 +151,10 @@ impl Hub {
         self.active(room).map(|room| self.heard(&room, &entries())).unwrap_or_default()
     }
 
-    /// Whether this node hears a room's bell, as far as it knows. Where it errs, for a moment while its connection breaks or a
-    /// room is let go of, other nodes may hear of a message by their position check only.
-    pub fn hears(&self, room: &RoomName) -> bool {
-        self.bell.get().is_some_and(|bell| bell.is_connected())
-            && self.active(room).is_some_and(|room| room.listening.initialized())
+    /// Whether this node hears a room's bell from this shard, as far as it knows. Where it errs, for a moment while its
+    /// connection breaks or a room is let go of, other nodes may hear of a message by their position check only.
+    pub fn hears(&self, room: &RoomName, shard: &Arc<Shard>) -> bool {
+        self.active(room).is_some_and(|room| room.listening.get().is_some_and(|place| place.is_at(shard)))
     }
 
     /// An append's outcome is not known: what is in the log may be more than was heard, since nobody rings for the node that
@@ -201,7 +200,16 @@ impl Hub {
                 tokio::task::yield_now().await;
                 continue;
             };
-            room.opened.get_or_try_init(|| self.open(&room)).await?;
+            if !room.opened.initialized() {
+                // In a task of its own: who goes away meanwhile, as the client of a request may, does not leave it half done.
+                let (hub, room) = (self.clone(), room.clone());
+                let Some(held) = room.hold() else { continue };
+                let opening = tokio::spawn(async move {
+                    let _held = held;
+                    room.opened.get_or_try_init(|| hub.open(&room)).await.map(drop)
+                });
+                opening.await.map_err(|_| Unavailable)??;
+            }
             return Ok(hold);
         }
     }
@@ -210,7 +218,7 @@ impl Hub {
     async fn open(self: &Arc<Self>, room: &Arc<Room>) -> Result<(), Unavailable> {
         let bell = self.bell.get().ok_or(Unavailable)?;
         room.listening.get_or_try_init(|| bell.listen(&room.name)).await?;
-        let head = self.store.heads(std::slice::from_ref(&room.name)).await?[0];
+        let head = self.store.head(&room.name).await?;
         let work = room.step(|tail| tail.open(head));
         self.work(room, work);
         self.metrics.rooms.increment(1);
@@ -343,13 +351,14 @@ impl Hub {
                 () = self.check_now.notified() => {}
                 () = tokio::time::sleep(self.options.check_interval) => {}
             }
-            self.let_go_of_idle_rooms().await;
+            self.let_go_of_idle_rooms();
             let rooms: Vec<Arc<Room>> = self.rooms.read().values().cloned().collect();
             for rooms in rooms.chunks(512) {
                 let names: Vec<RoomName> = rooms.iter().map(|room| room.name.clone()).collect();
                 let asked: Vec<_> = rooms.iter().map(|room| room.asking()).collect();
-                let Ok(heads) = self.store.heads(&names).await else { break };
+                let heads = self.store.heads(&names).await;
                 for ((room, asked), head) in rooms.iter().zip(asked).zip(heads) {
+                    let Ok(head) = head else { continue };
                     if !room.opened.initialized() {
                         continue;
                     }
@@ -364,7 +373,7 @@ impl Hub {
         }
     }
 
-    async fn let_go_of_idle_rooms(&self) {
+    fn let_go_of_idle_rooms(&self) {
         let linger = self.options.linger;
         let idle: Vec<Arc<Room>> =
             self.rooms.read().values().filter(|room| room.close_if_idle(linger)).cloned().collect();
@@ -385,7 +394,7 @@ impl Hub {
         if let Some(bell) = self.bell.get()
             && !names.is_empty()
         {
-            bell.unlisten(&names).await;
+            bell.unlisten(&names);
         }
     }
 }

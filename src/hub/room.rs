@@ -22,7 +22,7 @@ use super::subscription::Subscription;
 use super::tail::{Asked, Step, Tail};
 use crate::log::{Event, Page, PageSize, Unavailable};
 use crate::protocol::{MessageId, RoomName};
-use crate::redis::Signal;
+use crate::redis::{Place, Signal};
 use crate::telemetry::{CatchUpReason, Class, Metrics, Path, Queue, Timed};
 
 /// Somebody who reads the room here.
@@ -53,7 +53,7 @@ pub struct Room {
     /// The class under which it is counted.
     pub class: Class,
     /// Set once its bell is heard.
-    pub(super) listening: OnceCell<()>,
+    pub(super) listening: OnceCell<Arc<Place>>,
     /// Set once its position is known.
     pub(super) opened: OnceCell<()>,
     state: Mutex<State>,

@@ -1,12 +1,12 @@
 //! The rights that a user of Redis needs to run Roomlog: one list of commands, from which `roomlog doctor --acl` makes a
 //! rule.
 
-use super::bell::DUMMY;
+use super::ears::DUMMY;
 use super::keys::Keys;
 
 /// Every command that a node sends, its client library sends for it, or a function runs: Redis checks the rights of the
 /// calling user inside functions too. `|` names a subcommand.
-const COMMANDS: [&str; 44] = [
+const COMMANDS: [&str; 45] = [
     // The connection and its checks.
     "ping",
     "select",
@@ -17,6 +17,7 @@ const COMMANDS: [&str; 44] = [
     "wait",
     // Clusters.
     "asking",
+    "cluster|getkeysinslot",
     "cluster|info",
     "cluster|slots",
     // Functions.

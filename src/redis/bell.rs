@@ -1,41 +1,19 @@
-//! The bell: a shard channel for each room that is active on this node, on which Redis sends live copies of what was
-//! appended, signals and notices. It may lose, repeat or reorder: it is an accelerator, and the log is the truth.
+//! The bell: a shard channel for each room that is active on a node, on which Redis sends live copies of appended messages,
+//! signals and notices. It may lose, repeat or reorder: it is an accelerator, and the log is the truth. `ears` listens.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use fred::interfaces::PubsubInterface;
 use fred::types::Value;
-use fred::util::redis_keyslot;
-use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::keys::Keys;
-use super::link::{Link, LinkEvent};
 use super::log::message;
-use super::refusal::ConnectError;
-use super::store::{Store, StoreOptions};
+use super::store::Store;
 use super::subscriptions::Group;
 use crate::log::{Entry, Unavailable};
 use crate::protocol::data::{self, Head};
 use crate::protocol::{Data, MessageId, RoomName, UserId};
 use crate::telemetry::RedisCall;
-
-/// How often all subscriptions are made again: after a cluster moved a slot, a subscription can be deaf without any event.
-const RESUBSCRIBE_INTERVAL: Duration = Duration::from_secs(30);
-
-/// How long to wait before looking again whether the connection is usable.
-const UNUSABLE_PAUSE: Duration = Duration::from_millis(50);
-
-/// Channels in one command.
-const CHANNELS_AT_ONCE: usize = 256;
-
-/// Kept subscribed so that fred subscribes again after a reconnect: with shard channels only, it forgets some.
-pub(super) const DUMMY: &str = "roomlog:dummy";
 
 /// What the bell says of a room.
 #[derive(Debug)]
@@ -64,7 +42,7 @@ pub enum Ring {
     Deleted(MessageId),
 }
 
-/// What happens on the bell's connection.
+/// What happens on the bell's connections.
 #[derive(Debug)]
 pub enum BellEvent {
     /// A room's bell rang.
@@ -88,208 +66,8 @@ pub struct Signal {
     pub to: Option<UserId>,
 }
 
-/// Gets what happens on the bell's connection. Must not block.
+/// Gets what happens on the bell's connections. Must not block.
 pub type Ear = Arc<dyn Fn(BellEvent) + Send + Sync>;
-
-/// The node's ear: which rooms' bells it listens to.
-pub struct Bell {
-    link: Arc<Link>,
-    keys: Keys,
-    /// How many listen to each channel here.
-    wanted: Mutex<HashMap<String, usize>>,
-    requests: mpsc::Sender<(String, oneshot::Sender<bool>)>,
-    ear: Ear,
-}
-
-impl Bell {
-    /// Connects, and hears until `stop`.
-    ///
-    /// # Errors
-    /// If Redis does not answer, or denies channels.
-    pub async fn connect(
-        options: &StoreOptions,
-        ear: Ear,
-        stop: CancellationToken,
-    ) -> Result<Arc<Self>, ConnectError> {
-        let keys = Keys::new(&options.prefix);
-        let (interrupted, interruptions) = mpsc::channel(1);
-        let (channels, hear) = (keys.clone(), ear.clone());
-        let listener = Arc::new(move |event: LinkEvent| match event {
-            LinkEvent::Message(message) => {
-                if let Some(room) = channels.room_of_bell(&message.channel) {
-                    match message.value.into_bytes().and_then(|payload| ring(&room, &payload)) {
-                        Some(ring) => hear(BellEvent::Ring(room, ring)),
-                        None => tracing::debug!(%room, "the bell rang with something unknown"),
-                    }
-                }
-            }
-            LinkEvent::Reconnected => {
-                let _one_is_waiting_already = interrupted.try_send(());
-                hear(BellEvent::Interrupted);
-            }
-            LinkEvent::Lagged => hear(BellEvent::Interrupted),
-        });
-        let link = Link::connect(&options.url, options.command_timeout, Some(listener), stop.clone()).await?;
-        // Where an ACL denies the channels, publishing fails; of all ways to subscribe the client reports that for one alone.
-        let trial = async {
-            link.client().spublish::<(), _, _>(keys.bell(&RoomName::canary("trial")), "").await?;
-            link.client().publish::<(), _, _>(DUMMY, "").await
-        };
-        ConnectError::unless_allowed(trial.await)?;
-        let (requests, waiting) = mpsc::channel(CHANNELS_AT_ONCE);
-        let bell = Arc::new(Self { link, keys, wanted: Mutex::default(), requests, ear });
-        bell.subscribe_to_dummies().await;
-        tokio::spawn(bell.clone().subscribe(waiting, stop.clone()));
-        tokio::spawn(bell.clone().resubscribe(interruptions, stop));
-        Ok(bell)
-    }
-
-    /// Whether its connection stands, as far as is known.
-    pub fn is_connected(&self) -> bool {
-        self.link.usable()
-    }
-
-    /// Listens to a room's bell, until as many calls of [`Bell::unlisten`]. Subscriptions that are asked for at once go to
-    /// Redis together.
-    ///
-    /// # Errors
-    /// If Redis cannot be reached; then nothing was changed.
-    pub async fn listen(&self, room: &RoomName) -> Result<(), Unavailable> {
-        let channel = self.keys.bell(room);
-        *self.wanted.lock().entry(channel.clone()).or_default() += 1;
-        let (done, heard) = oneshot::channel();
-        let asked = self.requests.send((channel.clone(), done)).await;
-        if asked.is_ok() && heard.await == Ok(true) {
-            return Ok(());
-        }
-        self.no_longer_wanted(&[channel]);
-        Err(Unavailable)
-    }
-
-    /// Stops listening to rooms' bells.
-    pub async fn unlisten(&self, rooms: &[RoomName]) {
-        let channels: Vec<String> = rooms.iter().map(|room| self.keys.bell(room)).collect();
-        let channels = self.no_longer_wanted(&channels);
-        for group in self.by_slot(channels.clone()) {
-            if let Err(error) = self.link.client().sunsubscribe(group).await {
-                tracing::debug!(%error, "a bell could not be left");
-            }
-        }
-        // Somebody may have begun to listen while this was on its way, and have been cut off by it.
-        let wanted_again = {
-            let wanted = self.wanted.lock();
-            channels.into_iter().filter(|channel| wanted.contains_key(channel)).collect()
-        };
-        self.subscribe_to(wanted_again).await;
-    }
-
-    /// Counts listeners down. The channels that are left with none.
-    fn no_longer_wanted(&self, channels: &[String]) -> Vec<String> {
-        let mut wanted = self.wanted.lock();
-        let mut left = Vec::new();
-        for channel in channels {
-            if let Some(count) = wanted.get_mut(channel) {
-                *count -= 1;
-                if *count == 0 {
-                    wanted.remove(channel);
-                    left.push(channel.clone());
-                }
-            }
-        }
-        left
-    }
-
-    async fn subscribe(
-        self: Arc<Self>,
-        mut waiting: mpsc::Receiver<(String, oneshot::Sender<bool>)>,
-        stop: CancellationToken,
-    ) {
-        let mut requests = Vec::new();
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                count = waiting.recv_many(&mut requests, CHANNELS_AT_ONCE) => if count == 0 { return },
-            }
-            let channels = requests.iter().map(|(channel, _)| channel.clone()).collect();
-            let heard = self.subscribe_to(channels).await;
-            for (_, done) in requests.drain(..) {
-                let _gone = done.send(heard);
-            }
-        }
-    }
-
-    /// Subscribes anew: twice after an interruption, since the first try may only learn where a slot is now; and from
-    /// time to time.
-    async fn resubscribe(self: Arc<Self>, mut interruptions: mpsc::Receiver<()>, stop: CancellationToken) {
-        loop {
-            let tries = tokio::select! {
-                () = stop.cancelled() => return,
-                interruption = interruptions.recv() => if interruption.is_some() { 2 } else { return },
-                () = tokio::time::sleep(RESUBSCRIBE_INTERVAL) => 1,
-            };
-            if !self.link.clustered() && tries == 1 {
-                continue;
-            }
-            // The connection is back before its pings are: what is asked for until then is refused, and would be forgotten.
-            while !self.link.usable() {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = tokio::time::sleep(UNUSABLE_PAUSE) => {}
-                }
-            }
-            for _ in 0..tries {
-                self.subscribe_to_dummies().await;
-                let channels: Vec<String> = self.wanted.lock().keys().cloned().collect();
-                for channels in channels.chunks(CHANNELS_AT_ONCE) {
-                    self.subscribe_to(channels.to_vec()).await;
-                }
-            }
-            // What rang while nobody listened is found by comparing positions once more.
-            (self.ear)(BellEvent::Interrupted);
-        }
-    }
-
-    async fn subscribe_to(&self, channels: Vec<String>) -> bool {
-        if !self.link.usable() {
-            return false;
-        }
-        let mut heard = true;
-        for group in self.by_slot(channels) {
-            let client = self.link.client();
-            if client.ssubscribe(group.clone()).await.is_err()
-                && let Err(error) = client.ssubscribe(group).await
-            {
-                tracing::warn!(%error, "a bell cannot be heard");
-                heard = false;
-            }
-        }
-        heard
-    }
-
-    async fn subscribe_to_dummies(&self) {
-        let client = self.link.client();
-        if let Err(error) = async {
-            client.subscribe(DUMMY).await?;
-            client.psubscribe(DUMMY).await
-        }
-        .await
-        {
-            tracing::debug!(%error, "the dummy channels cannot be heard");
-        }
-    }
-
-    /// Channels of one slot together, as a cluster wants them; all together elsewhere.
-    fn by_slot(&self, channels: Vec<String>) -> Vec<Vec<String>> {
-        if !self.link.clustered() {
-            return if channels.is_empty() { Vec::new() } else { vec![channels] };
-        }
-        let mut slots: HashMap<u16, Vec<String>> = HashMap::new();
-        for channel in channels {
-            slots.entry(redis_keyslot(channel.as_bytes())).or_default().push(channel);
-        }
-        slots.into_values().collect()
-    }
-}
 
 impl Store {
     /// Rings a room's bell with a signal.

@@ -3,29 +3,33 @@
 use std::time::Duration;
 
 use fred::clients::Client;
-use fred::interfaces::{ClientLike, ClusterInterface};
-use fred::types::config::Server;
+use fred::interfaces::ClientLike;
 use fred::types::{ClusterHash, CustomCommand, Value};
+use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
+use super::dial::Dial;
 use super::durability::ServerFacts;
-use super::link::Link;
 use super::refusal::ConnectError;
+use super::shards::{ShardOptions, Shards};
 use super::store::Store;
 use crate::log::Unavailable;
 
 impl Store {
-    /// Asks the server (of a cluster, one primary) for its version and configuration.
+    /// Asks each primary for its version and configuration.
     ///
     /// # Errors
-    /// If Redis cannot be reached.
-    pub async fn server_facts(&self) -> Result<ServerFacts, Unavailable> {
-        let client = self.any_client()?;
-        let node = primaries(&client).into_iter().next();
-        facts(&client, node.as_ref()).await.map_err(|error| {
-            tracing::warn!(%error, "INFO cannot be read");
-            Unavailable
-        })
+    /// If none answers. One that does not is left out.
+    pub async fn server_facts(&self) -> Result<Vec<ServerFacts>, Unavailable> {
+        let shards = self.shards.map().serving();
+        let asked = join_all(shards.iter().map(|shard| async {
+            facts(&shard.client().ok()?)
+                .await
+                .inspect_err(|error| tracing::warn!(%error, "INFO cannot be read"))
+                .ok()
+        }));
+        let facts: Vec<_> = asked.await.into_iter().flatten().collect();
+        if facts.is_empty() { Err(Unavailable) } else { Ok(facts) }
     }
 }
 
@@ -39,34 +43,22 @@ pub async fn inspect(
     patience: Duration,
 ) -> Result<Vec<(Option<String>, ServerFacts)>, ConnectError> {
     let stop = CancellationToken::new();
-    let _ends_the_link = stop.clone().drop_guard();
-    let client = Link::connect(url, patience, None, stop).await?.client();
-    let refused = |error: fred::error::Error| ConnectError::new(&error, false);
-    let primaries = primaries(&client);
-    if primaries.is_empty() {
-        return Ok(vec![(None, facts(&client, None).await.map_err(refused)?)]);
-    }
-    let mut all = Vec::with_capacity(primaries.len());
-    for node in primaries {
-        let facts = facts(&client, Some(&node)).await.map_err(refused)?;
-        all.push((Some(format!("{}:{}", node.host, node.port)), facts));
+    let _ends_the_links = stop.clone().drop_guard();
+    let shards =
+        Shards::connect(Dial::new(url, patience)?, ShardOptions { clients: 1, wait: None }, stop).await?;
+    let mut all = Vec::new();
+    for shard in shards.map().serving() {
+        let client = shard.client().map_err(|Unavailable| ConnectError::silent(shards.dial().tls()))?;
+        let facts = facts(&client).await.map_err(|error| ConnectError::new(&error, false))?;
+        all.push((shards.clustered().then(|| shard.server.to_string()), facts));
     }
     Ok(all)
 }
 
-/// The primaries of a cluster; none if it is not one.
-pub(super) fn primaries(client: &Client) -> Vec<Server> {
-    client.cached_cluster_state().map(|state| state.unique_primary_nodes()).unwrap_or_default()
-}
-
 /// Asks one server. Managed services often refuse `CONFIG`; what only that tells is unknown then.
-async fn facts(client: &Client, node: Option<&Server>) -> Result<ServerFacts, fred::error::Error> {
+async fn facts(client: &Client) -> Result<ServerFacts, fred::error::Error> {
     let ask = async |name, args: Vec<Value>| -> Result<Value, fred::error::Error> {
-        let command = CustomCommand::new_static(name, ClusterHash::Random, false);
-        match node {
-            Some(node) => client.with_cluster_node(node).custom(command, args).await,
-            None => client.custom(command, args).await,
-        }
+        client.custom(CustomCommand::new_static(name, ClusterHash::Random, false), args).await
     };
     let info = ask("INFO", Vec::new()).await?;
     let wanted = std::iter::once("GET").chain(ServerFacts::SETTINGS).map(Value::from).collect();

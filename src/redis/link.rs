@@ -1,25 +1,19 @@
-//! A supervised connection to Redis: fred's client, set up so that none of its defaults bites, watched, and built anew
-//! when it cannot recover by itself.
-//!
-//! What is set here, and why, was measured; see "Redis client" in ARCHITECTURE.md.
+//! A supervised connection to one server: watched, and built anew when it cannot recover by itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fred::clients::Client;
 use fred::interfaces::{ClientLike, EventInterface};
-use fred::types::config::{
-    Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, TcpConfig, UnresponsiveConfig,
-};
-use fred::types::{Builder, Message, RespVersion};
+use fred::types::{Builder, Message, Value};
 use parking_lot::{Mutex, RwLock};
-use socket2::TcpKeepalive;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
+use super::dial::{Open, open};
 use super::refusal::ConnectError;
 
 /// How often the watchdog asks.
@@ -28,61 +22,86 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// Misses in a row after which a connection that claims to be up is not believed.
 const MISSES_UNTIL_DOWN: u32 = 2;
 
-/// Misses in a row after which the client is built anew. fred's own Sentinel support can lose all sentinels for good.
-const MISSES_UNTIL_REBUILD: u32 = 10;
+/// Misses in a row after which the client is built anew, and again each time after so many more.
+const MISSES_UNTIL_REBUILD: u32 = 5;
 
-/// What happens on a link that has somebody listening.
+/// An event on a link that has a listener.
 #[derive(Debug)]
 pub enum LinkEvent {
     /// A message on a subscribed channel.
     Message(Message),
-    /// The connection was made again: subscriptions may be gone, and messages were lost.
+    /// The connection was made again: subscriptions are gone, and messages may be lost.
     Reconnected,
     /// More messages came than were taken: some were lost.
     Lagged,
 }
 
-/// Gets what happens on a link. Must not block.
+/// Gets the events of a link. Must not block.
 pub type Listener = Arc<dyn Fn(LinkEvent) + Send + Sync>;
 
-/// One connection (for a cluster, one to each node).
+/// One connection.
 pub struct Link {
     builder: Builder,
     client: RwLock<Client>,
-    clustered: bool,
     misses: AtomicU32,
+    /// When a reply came, or the client was made: a server that answers commands, but not yet the ping behind them, is not
+    /// silent.
+    answered: Mutex<Instant>,
+    /// How long the server may take for a command that makes it wait, as `WAIT` does.
+    longest_wait: Duration,
     listener: Option<Listener>,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
+    forwarding: Mutex<Vec<AbortOnDropHandle<()>>>,
 }
 
 impl Link {
-    /// Connects, and starts to watch the connection until `stop`.
+    /// Connects, and watches the connection until `stop`.
     ///
     /// # Errors
-    /// If the URL is bad or nothing answers within 5 s.
+    /// If the server refuses, or does not answer within 5 s.
     pub async fn connect(
-        url: &str,
-        command_timeout: Duration,
+        builder: Builder,
+        longest_wait: Duration,
         listener: Option<Listener>,
         stop: CancellationToken,
     ) -> Result<Arc<Self>, ConnectError> {
-        // Pushes need RESP3; fred decodes pages of RESP2 in half of the time, which makes replay 1.6 times as fast.
-        let version = if listener.is_some() { RespVersion::RESP3 } else { RespVersion::RESP2 };
-        let config = Config { version, ..config(url)? };
-        let clustered = config.server.is_clustered();
-        let builder = builder(config, command_timeout);
-        let client = open(&builder).await?;
-        let link = Arc::new(Self {
-            builder,
-            client: RwLock::new(client.clone()),
-            clustered,
-            misses: AtomicU32::new(0),
-            listener,
-            tasks: Mutex::default(),
-        });
-        link.listen_to(&client);
-        tokio::spawn(link.clone().watch(stop));
+        let open = open(&builder).await?;
+        let link = Self::new(builder, open.client.clone(), longest_wait, listener);
+        link.listen_to(&open.client);
+        tokio::spawn(link.clone().watch(Some(open), stop));
         Ok(link)
+    }
+
+    /// A link that connects as soon as the server is there, and is not usable until then.
+    ///
+    /// # Errors
+    /// If the configuration is of no use.
+    pub fn start(
+        builder: Builder,
+        longest_wait: Duration,
+        listener: Option<Listener>,
+        stop: CancellationToken,
+    ) -> Result<Arc<Self>, ConnectError> {
+        let client = builder.build().map_err(|error| ConnectError::new(&error, false))?;
+        let link = Self::new(builder, client, longest_wait, listener);
+        tokio::spawn(link.clone().watch(None, stop));
+        Ok(link)
+    }
+
+    fn new(
+        builder: Builder,
+        client: Client,
+        longest_wait: Duration,
+        listener: Option<Listener>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            builder,
+            client: RwLock::new(client),
+            misses: AtomicU32::new(0),
+            answered: Mutex::new(Instant::now()),
+            longest_wait,
+            listener,
+            forwarding: Mutex::default(),
+        })
     }
 
     /// The client to send with.
@@ -90,57 +109,91 @@ impl Link {
         self.client.read().clone()
     }
 
-    /// Whether this is a cluster.
-    pub fn clustered(&self) -> bool {
-        self.clustered
-    }
-
-    /// Whether sending has a chance. Saying no at once keeps what waits for a dead Redis from piling up in the client,
-    /// whose queue has no bound. One dead shard does not make a cluster unusable.
+    /// Whether sending has a chance. Saying no at once keeps commands for a dead server from piling up in the client, whose
+    /// queue has no bound.
     pub fn usable(&self) -> bool {
-        self.clustered
-            || (self.misses.load(Ordering::Relaxed) < MISSES_UNTIL_DOWN && self.client.read().is_connected())
+        self.misses.load(Ordering::Relaxed) < MISSES_UNTIL_DOWN && self.client.read().is_connected()
     }
 
-    async fn watch(self: Arc<Self>, stop: CancellationToken) {
+    /// Notes that a reply came.
+    pub fn answered(&self) {
+        *self.answered.lock() = Instant::now();
+    }
+
+    async fn watch(self: Arc<Self>, mut connection: Option<Open>, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(WATCH_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut number = 0u64;
         loop {
+            let mut ended = false;
             tokio::select! {
                 () = stop.cancelled() => break,
+                () = task_ended(&mut connection) => ended = true,
                 _ = ticks.tick() => {}
             }
-            let client = self.client();
-            let answered = timeout(WATCH_INTERVAL, client.ping::<()>(None)).await;
-            if matches!(answered, Ok(Ok(()))) {
-                self.misses.store(0, Ordering::Relaxed);
+            if ended {
+                tracing::debug!("the Redis client ended; building it anew");
+                connection = None;
+            }
+            if connection.is_none() {
+                connection = self.rebuild().await;
                 continue;
             }
-            let misses = self.misses.fetch_add(1, Ordering::Relaxed) + 1;
-            if misses >= MISSES_UNTIL_REBUILD && misses.is_multiple_of(MISSES_UNTIL_REBUILD / 2) {
-                self.rebuild().await;
-            } else if misses == MISSES_UNTIL_DOWN && client.is_connected() {
-                tracing::warn!("Redis does not answer; reconnecting");
-                let _the_rebuild_comes_if_this_fails =
-                    timeout(WATCH_INTERVAL, client.force_reconnection()).await;
+            number += 1;
+            match self.ping(number).await {
+                Pong::Answered => self.misses.store(0, Ordering::Relaxed),
+                // Replies and commands do not belong together any more, as after a reply that the client did not expect.
+                Pong::OutOfStep => {
+                    tracing::warn!("Redis's replies are out of step; connecting again");
+                    connection = self.rebuild().await;
+                }
+                Pong::Missing => {
+                    let misses = self.misses.fetch_add(1, Ordering::Relaxed) + 1;
+                    let client = self.client();
+                    if misses.is_multiple_of(MISSES_UNTIL_REBUILD) {
+                        connection = self.rebuild().await.or(connection);
+                    } else if misses == MISSES_UNTIL_DOWN && client.is_connected() {
+                        tracing::warn!("Redis does not answer; reconnecting");
+                        let _the_rebuild_comes_if_this_fails =
+                            timeout(WATCH_INTERVAL, client.force_reconnection()).await;
+                    }
+                }
             }
         }
-        self.tasks.lock().drain(..).for_each(|task| task.abort());
-        let _best_effort = timeout(WATCH_INTERVAL, self.client().quit()).await;
+        self.forwarding.lock().clear();
+        if connection.is_some() {
+            let _best_effort = timeout(WATCH_INTERVAL, self.client().quit()).await;
+        }
     }
 
-    async fn rebuild(&self) {
-        match timeout(WATCH_INTERVAL * 5, open(&self.builder)).await {
-            Ok(Ok(client)) => {
-                tracing::info!("the Redis client was built anew");
-                let old = std::mem::replace(&mut *self.client.write(), client.clone());
-                self.misses.store(0, Ordering::Relaxed);
-                self.listen_to(&client);
-                self.notify(LinkEvent::Reconnected);
-                let _best_effort = timeout(WATCH_INTERVAL, old.quit()).await;
+    async fn ping(&self, number: u64) -> Pong {
+        let (client, expected) = (self.client(), number.to_string());
+        match timeout(WATCH_INTERVAL, client.ping::<Value>(Some(expected.clone()))).await {
+            Ok(Ok(echo)) if echo.as_str().as_deref() == Some(&expected) => Pong::Answered,
+            Ok(Ok(_)) => Pong::OutOfStep,
+            // The ping is behind other commands, which are being answered.
+            _ if self.answered.lock().elapsed() < self.longest_wait + WATCH_INTERVAL => {
+                if client.is_connected() { Pong::Answered } else { Pong::Missing }
             }
-            Ok(Err(error)) => tracing::debug!(%error, "Redis is still away"),
-            Err(_elapsed) => tracing::debug!("Redis is still away"),
+            _ => Pong::Missing,
+        }
+    }
+
+    /// Connects anew, if the server is there.
+    async fn rebuild(&self) -> Option<Open> {
+        match open(&self.builder).await {
+            Ok(open) => {
+                *self.client.write() = open.client.clone();
+                self.misses.store(0, Ordering::Relaxed);
+                self.answered();
+                self.listen_to(&open.client);
+                self.notify(LinkEvent::Reconnected);
+                Some(open)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "Redis is away");
+                None
+            }
         }
     }
 
@@ -150,12 +203,11 @@ impl Link {
         }
     }
 
-    /// Forwards what happens on this client, in place of what happens on the one before it.
+    /// Forwards the events of this client, in place of those of the one before it.
     fn listen_to(&self, client: &Client) {
         let Some(listener) = &self.listener else { return };
         let mut messages = client.message_rx();
         let mut reconnects = client.reconnect_rx();
-        let mut changes = client.cluster_change_rx();
         let (on_message, on_reconnect) = (listener.clone(), listener.clone());
         let forward = tokio::spawn(async move {
             loop {
@@ -167,68 +219,26 @@ impl Link {
             }
         });
         let renewed = tokio::spawn(async move {
-            loop {
-                let event = tokio::select! {
-                    event = reconnects.recv() => event.map(|_| ()),
-                    event = changes.recv() => event.map(|_| ()),
-                };
-                match event {
-                    Ok(()) | Err(RecvError::Lagged(_)) => on_reconnect(LinkEvent::Reconnected),
-                    Err(RecvError::Closed) => break,
-                }
+            while !matches!(reconnects.recv().await, Err(RecvError::Closed)) {
+                on_reconnect(LinkEvent::Reconnected);
             }
         });
-        let mut tasks = self.tasks.lock();
-        tasks.drain(..).for_each(|task| task.abort());
-        tasks.extend([forward, renewed]);
+        *self.forwarding.lock() = [forward, renewed].map(AbortOnDropHandle::new).into();
     }
 }
 
-async fn open(builder: &Builder) -> Result<Client, ConnectError> {
-    let tls = builder.get_config().is_some_and(Config::uses_tls);
-    let refused = |error| ConnectError::new(&error, tls);
-    let client = builder.build().map_err(refused)?;
-    match timeout(Duration::from_secs(5), client.init()).await {
-        Ok(Ok(_handle)) => Ok(client),
-        Ok(Err(error)) => Err(refused(error)),
-        Err(_elapsed) => Err(ConnectError::silent(tls)),
+enum Pong {
+    Answered,
+    OutOfStep,
+    Missing,
+}
+
+/// Returns when the client's task has ended.
+async fn task_ended(connection: &mut Option<Open>) {
+    match connection {
+        Some(open) => {
+            let _why = (&mut open.task).await;
+        }
+        None => std::future::pending().await,
     }
-}
-
-fn config(url: &str) -> Result<Config, ConnectError> {
-    Config::from_url(url).map_err(|error| ConnectError::new(&error, true))
-}
-
-fn builder(config: Config, command_timeout: Duration) -> Builder {
-    let mut builder = Builder::from_config(config);
-    builder
-        // The default is none: the client would be dead after the first disconnect.
-        .set_policy(ReconnectPolicy::new_exponential(0, 50, 1000, 2))
-        .set_performance_config(PerformanceConfig {
-            default_command_timeout: command_timeout,
-            // The default of 32 loses messages at once.
-            broadcast_channel_capacity: 16_384,
-            ..PerformanceConfig::default()
-        })
-        .set_connection_config(ConnectionConfig {
-            connection_timeout: Duration::from_secs(2),
-            internal_command_timeout: Duration::from_secs(2),
-            // More would send writes that were under way a second time after a reconnect.
-            max_command_attempts: 1,
-            // With a bound here, a full queue at a disconnect ends the client for good; our own bound stands before it.
-            max_command_buffer_len: 0,
-            unresponsive: UnresponsiveConfig {
-                max_timeout: Some(Duration::from_secs(5)),
-                interval: Duration::from_secs(1),
-            },
-            tcp: TcpConfig {
-                nodelay: Some(true),
-                keepalive: Some(TcpKeepalive::new().with_time(Duration::from_secs(3))),
-                // Without it a full socket buffer towards a silent server wedges the client.
-                user_timeout: Some(Duration::from_secs(3)),
-                ..TcpConfig::default()
-            },
-            ..ConnectionConfig::default()
-        });
-    builder
 }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use fred::types::Value;
 use uuid::Uuid;
 
-use super::durability::Durability;
-use super::store::{Command, Store};
+use super::shards::Shard;
+use super::store::{Command, Failure, Store, slot_of};
 use crate::log::{Appended, Entry, Page, Unavailable};
 use crate::protocol::frame::Message;
 use crate::protocol::request::Draft;
@@ -36,28 +36,19 @@ pub struct Batch {
 }
 
 impl Store {
-    /// Appends batches, all of rooms of this link, in one round trip. For each batch, what became of its messages, in
-    /// order. A batch is appended whole or not at all; one whose outcome is unknown may be sent again, since a known
-    /// key is not appended twice.
-    pub async fn append(&self, link: usize, batches: &[Batch]) -> Vec<Result<Vec<Appended>, Unavailable>> {
-        let waits = self.options.durability == Durability::Replica;
-        let mut commands = Vec::with_capacity(batches.len() * 2);
-        for batch in batches {
-            commands.push((&batch.room, self.append_command(batch)));
-            if waits {
-                commands.push((&batch.room, self.wait()));
-            }
-        }
-        let replies = self.run_many(link, commands).await;
-        let stride = if waits { 2 } else { 1 };
+    /// Appends batches, all of rooms of one shard and one lane, in one round trip. For each batch, what became of its
+    /// messages, in order. A batch is appended whole or not at all; one whose outcome is unknown may be sent again, since a
+    /// known key is not appended twice.
+    pub async fn append(&self, shard: &Arc<Shard>, batches: &[Batch]) -> Vec<Result<Vec<Appended>, Failure>> {
+        let commands: Vec<_> =
+            batches.iter().map(|batch| (slot_of(&batch.room), self.append_command(batch))).collect();
+        let Some((slot, _)) = commands.first() else { return Vec::new() };
+        let replies = self.wire.append(shard, shard.append_link(*slot), &commands).await;
         replies
-            .chunks(stride)
+            .into_iter()
             .zip(batches)
-            .map(|(replies, batch)| {
-                if waits && !matches!(replies[1], Ok(Value::Integer(1..))) {
-                    return Err(Unavailable);
-                }
-                appended(replies[0].clone()?, batch.messages.len())
+            .map(|(reply, batch)| {
+                appended(reply?, batch.messages.len()).map_err(|Unavailable| Failure::Unavailable)
             })
             .collect()
     }
@@ -84,26 +75,31 @@ impl Store {
         )
     }
 
-    /// The newest ids of rooms of any links.
-    ///
-    /// # Errors
-    /// If any of them cannot be had.
-    pub async fn heads(&self, rooms: &[RoomName]) -> Result<Vec<MessageId>, Unavailable> {
-        let mut heads = vec![MessageId::ZERO; rooms.len()];
-        for link in 0..self.links() {
-            let indexes: Vec<usize> =
-                (0..rooms.len()).filter(|index| self.link_of(&rooms[*index]) == link).collect();
-            // Replies stay small, and no other command waits for long behind these.
-            for indexes in indexes.chunks(512) {
-                let commands =
-                    indexes.iter().map(|index| (&rooms[*index], self.head_command(&rooms[*index])));
-                let replies = self.run_many(link, commands.collect()).await;
-                for (index, reply) in indexes.iter().zip(replies) {
-                    heads[*index] = self.head_of(&rooms[*index], reply?).await?;
-                }
+    /// The newest id of each of these rooms, of any shards: what one of them fails to tell, the others do.
+    pub async fn heads(&self, rooms: &[RoomName]) -> Vec<Result<MessageId, Unavailable>> {
+        let commands = rooms.iter().map(|room| (room, self.head_command(room))).collect();
+        let mut heads: Vec<Result<Option<MessageId>, Unavailable>> = self
+            .run_each(commands)
+            .await
+            .into_iter()
+            .map(|reply| reply.map(|reply| known_head(&reply)))
+            .collect();
+        let headless: Vec<usize> = (0..rooms.len()).filter(|index| heads[*index] == Ok(None)).collect();
+        if !headless.is_empty() {
+            let last = self.last_ids(headless.iter().map(|index| &rooms[*index]).collect()).await;
+            for (index, last) in headless.into_iter().zip(last) {
+                heads[index] = last.map(Some);
             }
         }
-        Ok(heads)
+        heads.into_iter().map(|head| head.map(Option::unwrap_or_default)).collect()
+    }
+
+    /// The newest id of a room.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub async fn head(&self, room: &RoomName) -> Result<MessageId, Unavailable> {
+        self.heads(std::slice::from_ref(room)).await.pop().unwrap_or(Err(Unavailable))
     }
 
     /// The entries after a position, oldest first, at most `limit`; with [`Page::head`] read before them.
@@ -162,7 +158,7 @@ impl Store {
             None => {
                 // Asked for after the entries were read, and a first message may have come in between: a head that is newer
                 // than they are would say that they are lost.
-                let head = self.last_id(room).await?;
+                let head = self.last_ids(vec![room]).await.pop().unwrap_or(Err(Unavailable))?;
                 if head != MessageId::ZERO {
                     entries = self.run_one(room, range).await?;
                 }
@@ -196,26 +192,28 @@ impl Store {
         Command::new(RedisCall::Head, "HMGET", args)
     }
 
-    /// The id in a reply to `HMGET ms seq`; where the head is missing, the stream's own last id.
-    async fn head_of(&self, room: &RoomName, reply: Value) -> Result<MessageId, Unavailable> {
-        match known_head(&reply) {
-            Some(head) => Ok(head),
-            None => self.last_id(room).await,
+    /// The last ids of rooms' streams, for rooms without a head: those without messages, or whose head was lost.
+    async fn last_ids(&self, rooms: Vec<&RoomName>) -> Vec<Result<MessageId, Unavailable>> {
+        let ask = |room, name, before: Option<&str>| {
+            let args = before.map(Value::from).into_iter().chain([Value::from(self.keys.log(room))]);
+            (room, Command::new(RedisCall::Head, name, args))
+        };
+        let exist = self.run_each(rooms.iter().map(|room| ask(*room, "EXISTS", None)).collect()).await;
+        let mut last: Vec<_> = exist
+            .iter()
+            .map(|exists| exists.as_ref().map(|_| MessageId::ZERO).map_err(|Unavailable| Unavailable))
+            .collect();
+        let there: Vec<usize> = (0..rooms.len())
+            .filter(|index| exist[*index].as_ref().is_ok_and(|exists| exists.as_u64() == Some(1)))
+            .collect();
+        let infos = there.iter().map(|index| ask(rooms[*index], "XINFO", Some("STREAM"))).collect();
+        for (index, info) in there.into_iter().zip(self.run_each(infos).await) {
+            last[index] = info.and_then(|info| {
+                let id = field(info, "last-generated-id");
+                id.and_then(|id| id.as_str().and_then(|id| id.parse().ok())).ok_or(Unavailable)
+            });
         }
-    }
-
-    /// The last id of a room's stream, for a room without a head: one without messages, or whose head was lost.
-    async fn last_id(&self, room: &RoomName) -> Result<MessageId, Unavailable> {
-        let log = self.keys.log(room);
-        let exists =
-            self.run_one(room, Command::new(RedisCall::Head, "EXISTS", [Value::from(log.as_str())])).await?;
-        if exists.as_u64() != Some(1) {
-            return Ok(MessageId::ZERO);
-        }
-        let args = [Value::from("STREAM"), Value::from(log)];
-        let info = self.run_one(room, Command::new(RedisCall::Head, "XINFO", args)).await?;
-        let last = field(info, "last-generated-id").and_then(|id| id.as_str().and_then(|id| id.parse().ok()));
-        last.ok_or(Unavailable)
+        last
     }
 }
 

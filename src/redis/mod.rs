@@ -1,33 +1,44 @@
 //! Redis: the only place that knows the client library, the keys and the functions.
 //!
-//! `link` is a supervised connection, `store` how commands go over it, and `log`, `subscriptions`, `rooms`, `nodes` and
-//! `revocations` are the operations; `reserve` knows which Redis is full; `bell` hears what happens live; `embedded` runs a Redis of our own.
+//! `topology` finds the primaries, `shards` connects to each, `link` is one supervised connection, `wire` sends pipelines over
+//! it, `store` chooses the shard, and `log`, `subscriptions`, `rooms`, `nodes` and `revocations` are the operations; `reserve`
+//! knows which Redis is full; `bell` is what rings live, `ears` and `line` listen to it; `embedded` runs a Redis of our own.
 
 pub mod acl;
 pub mod bell;
+mod dial;
 pub mod durability;
+mod ears;
 pub mod embedded;
 mod functions;
 mod inspect;
 mod keys;
-pub mod link;
+mod line;
+mod link;
 pub mod log;
 mod nodes;
+mod redirect;
 mod refusal;
 mod reserve;
 pub mod revocations;
 pub mod rooms;
+pub mod shards;
 pub mod store;
 pub mod subscriptions;
+mod topology;
+mod wire;
 
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) use bell::ring;
-pub use bell::{Bell, BellEvent, Ear, Ring, Signal};
+pub use bell::{BellEvent, Ear, Ring, Signal};
+pub use ears::Bell;
 pub use inspect::inspect;
+pub use line::Place;
 pub use log::Batch;
 pub use refusal::ConnectError;
 pub use rooms::RoomCursor;
-pub use store::{Store, StoreOptions};
+pub use shards::Shard;
+pub use store::{Failure, Store, StoreOptions};
 pub use subscriptions::{Ack, AttachAt, Group, NotAttached, Stored};
 
 pub use crate::log::retention::RoomFacts;

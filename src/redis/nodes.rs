@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use fred::interfaces::KeysInterface;
 use fred::types::Value;
 
-use super::store::Store;
+use super::store::{Command, Store};
 use crate::log::Unavailable;
 use crate::telemetry::RedisCall;
 
@@ -23,7 +22,9 @@ impl Store {
     /// # Errors
     /// If Redis cannot be reached.
     pub async fn is_alive(&self, node: &str) -> Result<bool, Unavailable> {
-        self.any_client()?.exists(self.keys.node(node)).await.map_err(|_| Unavailable)
+        let key = self.keys.node(node);
+        let command = Command::new(RedisCall::Manage, "EXISTS", [Value::from(key.as_str())]);
+        Ok(self.run_on(&key, command).await?.as_u64() == Some(1))
     }
 
     /// Takes or keeps the janitor's lease for so long. Whether this node has it.

@@ -63,6 +63,18 @@ impl ConnectError {
         Self::Refused { problem: "no answer in time".into(), advice }
     }
 
+    /// Of sentinels that answer and do not know the primary.
+    pub(super) fn unknown_to_sentinels(name: &str) -> Self {
+        let problem = format!("its sentinels know no primary called {name}");
+        Self::Refused { problem, advice: "is sentinelServiceName in redis.url right?" }
+    }
+
+    /// Of a node that is in no cluster, or in one without slots.
+    pub(super) fn no_cluster() -> Self {
+        let problem = "it does not tell the slots of a cluster".to_owned();
+        Self::Refused { problem, advice: "where Redis is no cluster, redis.url is redis://" }
+    }
+
     /// Of a trial that an ACL denied. What fails otherwise may work later, and is tried again where it is needed.
     pub(super) fn unless_allowed(trial: Result<(), Error>) -> Result<(), Self> {
         match trial {

@@ -1,16 +1,12 @@
 //! The reserve below Redis's memory limit: a node that knows of a nearly full Redis adds no messages and no new durable
 //! subscriptions there, so that acknowledgements, probes, deletions and operators still have room.
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fred::interfaces::{ClientLike, ClusterInterface};
-use fred::types::config::Server;
-use fred::types::{ClusterHash, CustomCommand, Value};
-use fred::util::redis_keyslot;
-use parking_lot::RwLock;
+use fred::interfaces::ClientLike;
+use fred::types::{ClusterHash, CustomCommand};
+use futures_util::future::join_all;
 
-use super::inspect::primaries;
 use super::store::Store;
 use crate::log::Unavailable;
 use crate::protocol::RoomName;
@@ -18,33 +14,17 @@ use crate::protocol::RoomName;
 /// The share of `maxmemory`, in percent, from which Redis counts as full.
 const FULL_PERCENT: u64 = 95;
 
-/// Which primaries are full, as far as is known.
+/// Whether any primary is full: all that a publish looks at, as long as none is.
 #[derive(Debug, Default)]
 pub(super) struct Reserve {
-    /// Whether any is: all that a publish looks at, as long as none is.
     any: AtomicBool,
-    full: RwLock<HashSet<Option<Server>>>,
-}
-
-impl Reserve {
-    fn set(&self, server: Option<Server>, is_full: bool) -> bool {
-        let mut full = self.full.write();
-        let changed = if is_full { full.insert(server) } else { full.remove(&server) };
-        self.any.store(!full.is_empty(), Ordering::Relaxed);
-        changed
-    }
 }
 
 impl Store {
     /// Whether the Redis of a room is nearly full, as [`Store::measure_memory`] found it last.
     pub fn is_full(&self, room: &RoomName) -> bool {
-        if !self.reserve.any.load(Ordering::Relaxed) {
-            return false;
-        }
-        let slot = redis_keyslot(room.as_str().as_bytes());
-        let state = self.any_client().ok().and_then(|client| client.cached_cluster_state());
-        let server = state.and_then(|state| state.get_server(slot).cloned());
-        self.reserve.full.read().contains(&server)
+        self.reserve.any.load(Ordering::Relaxed)
+            && self.shard_of(room).is_ok_and(|shard| shard.full.load(Ordering::Relaxed))
     }
 
     /// Asks each primary how full it is, each for itself: one that does not answer keeps its last state. Whether any is full.
@@ -52,38 +32,25 @@ impl Store {
     /// # Errors
     /// If no Redis can be reached.
     pub async fn measure_memory(&self) -> Result<bool, Unavailable> {
-        let client = self.any_client()?;
-        let mut servers: Vec<Option<Server>> = primaries(&client).into_iter().map(Some).collect();
-        if servers.is_empty() {
-            servers.push(None);
-        } else {
-            self.reserve.full.write().retain(|server| servers.contains(server));
-        }
-        let asked = servers.into_iter().map(|server| {
-            let client = client.clone();
-            async move {
-                let info = CustomCommand::new_static("INFO", ClusterHash::Random, false);
-                let args = vec![Value::from("memory")];
-                let reply: Result<String, _> = match &server {
-                    Some(server) => client.with_cluster_node(server).custom(info, args).await,
-                    None => client.custom(info, args).await,
-                };
-                (server, reply)
-            }
-        });
-        for (server, reply) in futures_util::future::join_all(asked).await {
-            let Ok(info) = reply else { continue };
-            let (name, is_full) = (server.as_ref().map(ToString::to_string), is_nearly_full(&info));
-            if self.reserve.set(server, is_full) && is_full {
+        let shards = self.shards.map().serving();
+        let asked = join_all(shards.iter().map(|shard| async {
+            let info = CustomCommand::new_static("INFO", ClusterHash::Random, false);
+            let reply: Result<String, _> = shard.client()?.custom(info, vec!["memory"]).await;
+            let is_full = is_nearly_full(&reply.map_err(|_| Unavailable)?);
+            if !shard.full.swap(is_full, Ordering::Relaxed) && is_full {
                 tracing::warn!(
-                    server = name,
+                    server = %shard.server,
                     "Redis is nearly full: messages and new durable subscriptions are refused until it has room again"
                 );
-            } else if !is_full {
-                tracing::debug!(server = name, "Redis has room");
             }
+            Ok::<_, Unavailable>(())
+        }));
+        if asked.await.iter().all(Result::is_err) {
+            return Err(Unavailable);
         }
-        Ok(self.reserve.any.load(Ordering::Relaxed))
+        let any = shards.iter().any(|shard| shard.full.load(Ordering::Relaxed));
+        self.reserve.any.store(any, Ordering::Relaxed);
+        Ok(any)
     }
 }
 

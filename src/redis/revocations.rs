@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use fred::interfaces::StreamsInterface;
 use fred::types::Value;
 
 use super::nodes::ms;
-use super::store::Store;
+use super::store::{Command, Store};
 use crate::log::Unavailable;
+use crate::telemetry::RedisCall;
 
 /// One revocation as it is stored: flat pairs of names and values.
 pub type Record = Vec<(String, String)>;
@@ -31,17 +31,11 @@ impl Store {
     /// # Errors
     /// If Redis cannot be reached.
     pub async fn revocations_after(&self, position: &str) -> Result<(Vec<Record>, String), Unavailable> {
-        let start = format!("({position}");
-        let entries: Vec<(String, Record)> = self
-            .any_client()?
-            .xrange_values(self.keys.revocations(), start, "+", Some(PAGE))
-            .await
-            .map_err(|_| Unavailable)?
-            .into_iter()
-            .map(|(id, fields): (String, std::collections::HashMap<String, String>)| {
-                (id, fields.into_iter().collect())
-            })
-            .collect();
+        let key = self.keys.revocations();
+        let range = [key.clone(), format!("({position}"), "+".into(), "COUNT".into(), PAGE.to_string()];
+        let command = Command::new(RedisCall::Manage, "XRANGE", range.map(Value::from));
+        let entries: Vec<(String, Record)> =
+            self.run_on(&key, command).await?.convert().map_err(|_| Unavailable)?;
         let position = entries.last().map_or(position, |(id, _)| id).to_owned();
         Ok((entries.into_iter().map(|(_, record)| record).collect(), position))
     }

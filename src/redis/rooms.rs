@@ -1,6 +1,6 @@
 //! Rooms as things to manage: what there is to know of one, listing, deleting, trimming.
 
-use fred::interfaces::{ClientLike, ClusterInterface};
+use fred::interfaces::ClientLike;
 use fred::types::{ClusterHash, CustomCommand, Value};
 
 use super::store::{Command, Store};
@@ -45,7 +45,7 @@ impl Store {
             command("MEMORY", &["USAGE", &log, "SAMPLES", "16"]),
             command("XRANGE", &[&log, "-", "+", "COUNT", "1"]),
         ];
-        let head = self.heads(std::slice::from_ref(room)).await?[0];
+        let head = self.head(room).await?;
         let replies = self.run(room, commands).await?;
         let [length, bytes, first] = replies.try_into().map_err(|_| Unavailable)?;
         let first = first
@@ -122,19 +122,13 @@ impl Store {
     /// # Errors
     /// If Redis cannot be reached.
     pub async fn rooms(&self, from: &RoomCursor) -> Result<(Vec<RoomName>, Option<RoomCursor>), Unavailable> {
-        let client = self.any_client()?;
-        let mut nodes: Vec<_> =
-            client.cached_cluster_state().map(|state| state.unique_primary_nodes()).unwrap_or_default();
-        nodes.sort_by_key(ToString::to_string);
+        let shards = self.shards.map().serving();
+        let shard = shards.get(from.node).ok_or(Unavailable)?;
         let cursor = if from.cursor.is_empty() { "0" } else { &from.cursor };
         let pattern = self.keys.every_head();
         let args = [cursor, "MATCH", &pattern, "COUNT", "1000"].map(Value::from).to_vec();
         let scan = CustomCommand::new_static("SCAN", ClusterHash::Random, false);
-        let reply: Result<Value, _> = match nodes.get(from.node) {
-            Some(node) => client.with_cluster_node(node).custom(scan, args).await,
-            None => client.custom(scan, args).await,
-        };
-        let reply = reply.map_err(|error| {
+        let reply: Value = shard.client()?.custom(scan, args).await.map_err(|error| {
             tracing::warn!(%error, "rooms cannot be listed");
             Unavailable
         })?;
@@ -144,7 +138,7 @@ impl Store {
         let cursor = cursor.into_string().ok_or(Unavailable)?;
         let next = if cursor != "0" {
             Some(RoomCursor { node: from.node, cursor })
-        } else if from.node + 1 < nodes.len() {
+        } else if from.node + 1 < shards.len() {
             Some(RoomCursor { node: from.node + 1, cursor: "0".into() })
         } else {
             None

@@ -1,25 +1,33 @@
-//! How a command reaches Redis and its reply comes back: which link, which slot, what an error means. The operations
+//! How a command reaches the shard of its room and its reply comes back, and the meaning of an error. The operations
 //! themselves are in the sibling files, each as an `impl Store` of its own.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fred::clients::Client;
-use fred::error::Error;
-use fred::interfaces::{ClientLike, FunctionInterface, KeysInterface};
-use fred::types::{ClusterHash, CustomCommand, Value};
+use fred::interfaces::{ClientLike, KeysInterface};
+use fred::types::Value;
 use fred::util::redis_keyslot;
+use futures_util::future::join_all;
+use tokio_util::sync::CancellationToken;
 
+use super::dial::Dial;
 use super::durability::Durability;
 use super::functions::Functions;
 use super::keys::Keys;
-use super::link::Link;
 use super::refusal::ConnectError;
 use super::reserve::Reserve;
+use super::shards::{Shard, ShardOptions, Shards};
+use super::wire::Wire;
 use crate::log::Unavailable;
 use crate::protocol::RoomName;
 use crate::telemetry::{Metrics, RedisCall};
-use tokio_util::sync::CancellationToken;
+
+/// Commands in one pipeline: replies stay small, and no other command waits for long behind these.
+const PIPELINE: usize = 512;
+
+/// Pauses before a command is tried again that a server could not take just now.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
 /// What [`Store::connect`] needs to know.
 #[derive(Debug, Clone)]
@@ -28,7 +36,7 @@ pub struct StoreOptions {
     pub url: String,
     /// Before the name of every key.
     pub prefix: String,
-    /// Command connections; a room always uses the same one, so that a sender's messages keep their order.
+    /// Command connections to each primary; a room always uses the same one, so that a sender's messages keep their order.
     pub clients: usize,
     /// When a publish counts as stored.
     pub durability: Durability,
@@ -40,28 +48,41 @@ pub struct StoreOptions {
 
 /// The rooms' logs in Redis. All that it does is atomic in Redis, or idempotent.
 pub struct Store {
-    links: Vec<Arc<Link>>,
+    pub(super) shards: Arc<Shards>,
+    pub(super) wire: Wire,
     pub(super) keys: Keys,
-    functions: Functions,
     pub(super) options: StoreOptions,
     pub(super) reserve: Reserve,
-    metrics: Arc<Metrics>,
 }
 
 /// One command of a room: what it is called in the metrics, its name and its arguments.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(super) struct Command {
-    call: RedisCall,
-    name: &'static str,
-    args: Vec<Value>,
-    blocks: bool,
+    pub call: RedisCall,
+    pub name: &'static str,
+    pub args: Vec<Value>,
 }
 
 impl Command {
     /// A command of Redis itself.
     pub fn new(call: RedisCall, name: &'static str, args: impl IntoIterator<Item = Value>) -> Self {
-        Self { call, name, args: args.into_iter().collect(), blocks: false }
+        Self { call, name, args: args.into_iter().collect() }
     }
+
+    /// The key of a call of a function.
+    pub fn function_key(&self) -> Option<String> {
+        if self.name == "FCALL" { self.args.get(2).and_then(Value::as_string) } else { None }
+    }
+}
+
+/// Why a command has no reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// Redis could not be reached in time, or refused. The outcome of a write is unknown.
+    Unavailable,
+    /// The server could not take it just now, and it had no effect: its slot has moved, is being moved, or has no primary at
+    /// the moment.
+    Again,
 }
 
 impl Store {
@@ -74,58 +95,60 @@ impl Store {
         metrics: Arc<Metrics>,
         stop: CancellationToken,
     ) -> Result<Arc<Self>, ConnectError> {
-        let mut links = Vec::new();
-        for _ in 0..options.clients.max(1) {
-            links.push(Link::connect(&options.url, options.command_timeout, None, stop.clone()).await?);
+        let dial = Dial::new(&options.url, options.command_timeout)?;
+        let wait = (options.durability == Durability::Replica).then_some(options.command_timeout / 2);
+        let shards =
+            Shards::connect(dial, ShardOptions { clients: options.clients, wait }, stop.clone()).await?;
+        let wire = Wire::new(shards.clone(), Functions::default(), wait, metrics);
+        let keys = Keys::new(&options.prefix);
+        for shard in shards.map().serving() {
+            let Ok(client) = shard.client() else { continue };
+            wire.load_functions(&client).await.map_err(|error| ConnectError::functions(&error))?;
+            // Where an ACL denies the keys, this fails.
+            let slot = redis_keyslot(keys.janitor().as_bytes());
+            if shards.of_slot(slot).is_ok_and(|its| Arc::ptr_eq(&its, &shard)) {
+                ConnectError::unless_allowed(client.exists::<(), _>(keys.janitor()).await)?;
+            }
         }
-        let store = Self {
-            links,
-            keys: Keys::new(&options.prefix),
-            functions: Functions::default(),
-            options,
-            reserve: Reserve::default(),
-            metrics,
-        };
-        let client = store.links[0].client();
-        store.load_functions(&client).await.map_err(|error| ConnectError::functions(&error))?;
-        // Where an ACL denies the keys, this fails.
-        ConnectError::unless_allowed(client.exists(store.keys.janitor()).await)?;
-        Ok(Arc::new(store))
+        Ok(Arc::new(Self { shards, wire, keys, options, reserve: Reserve::default() }))
     }
 
-    /// How many command connections there are.
-    pub fn links(&self) -> usize {
-        self.links.len()
+    /// The primaries.
+    pub fn shards(&self) -> &Arc<Shards> {
+        &self.shards
     }
 
-    /// Which of the command connections serves a room.
-    pub fn link_of(&self, room: &RoomName) -> usize {
-        usize::from(redis_keyslot(room.as_str().as_bytes())) % self.links.len()
+    /// How many command connections there are to each primary.
+    pub fn lanes(&self) -> usize {
+        self.options.clients.max(1)
     }
 
-    /// Whether Redis answers now.
+    /// Which of a primary's command connections serves a room.
+    pub fn lane_of(&self, room: &RoomName) -> usize {
+        usize::from(slot_of(room)) % self.lanes()
+    }
+
+    /// The primary that has a room.
     ///
     /// # Errors
-    /// If it does not, within a second.
-    pub async fn ping(&self) -> Result<(), Unavailable> {
-        let client = self.links[0].client();
-        if !self.links[0].usable() {
-            return Err(Unavailable);
-        }
-        match tokio::time::timeout(Duration::from_secs(1), client.ping::<()>(None)).await {
-            Ok(Ok(())) => Ok(()),
-            _ => Err(Unavailable),
-        }
-    }
-
-    /// A client for what concerns no room: scans, leases, `INFO`.
-    pub(super) fn any_client(&self) -> Result<Client, Unavailable> {
-        if self.links[0].usable() { Ok(self.links[0].client()) } else { Err(Unavailable) }
+    /// If none has.
+    pub fn shard_of(&self, room: &RoomName) -> Result<Arc<Shard>, Unavailable> {
+        self.shards.of_slot(slot_of(room))
     }
 
     /// Whether Redis is a cluster.
     pub fn clustered(&self) -> bool {
-        self.links[0].clustered()
+        self.shards.clustered()
+    }
+
+    /// Whether any primary answers now.
+    pub async fn ping(&self) -> bool {
+        let shards = self.shards.map().serving();
+        let answers = join_all(shards.iter().map(|shard| async {
+            let Ok(client) = shard.client() else { return false };
+            matches!(tokio::time::timeout(Duration::from_secs(1), client.ping::<()>(None)).await, Ok(Ok(())))
+        }));
+        answers.await.contains(&true)
     }
 
     /// A call of one of the library's functions, which finds the other names of the room by that of this key.
@@ -136,16 +159,9 @@ impl Store {
         key: String,
         args: impl IntoIterator<Item = Value>,
     ) -> Command {
-        let mut all = vec![Value::from(self.functions.name(name)), Value::from(1), Value::from(key)];
+        let mut all = vec![Value::from(self.wire.function(name)), Value::from(1), Value::from(key)];
         all.extend(args);
-        Command { call, name: "FCALL", args: all, blocks: false }
-    }
-
-    /// `WAIT` for one replica, for as long as a command may take.
-    pub(super) fn wait(&self) -> Command {
-        let timeout = self.options.command_timeout.as_millis() as i64 / 2;
-        let args = vec![Value::from(1), Value::from(timeout)];
-        Command { call: RedisCall::Wait, name: "WAIT", args, blocks: true }
+        Command { call, name: "FCALL", args: all }
     }
 
     /// Runs commands of one room, in order, in one round trip; the reply of each.
@@ -157,8 +173,7 @@ impl Store {
         room: &RoomName,
         commands: impl IntoIterator<Item = Command>,
     ) -> Result<Vec<Value>, Unavailable> {
-        let commands = commands.into_iter().map(|command| (room, command)).collect();
-        self.run_many(self.link_of(room), commands).await.into_iter().collect()
+        self.run_in(slot_of(room), commands.into_iter().collect()).await
     }
 
     /// Runs one command of a room.
@@ -169,101 +184,95 @@ impl Store {
         self.run(room, [command]).await?.pop().ok_or(Unavailable)
     }
 
-    /// Runs commands of many rooms of one link in one round trip; the outcome of each.
-    pub(super) async fn run_many(
-        &self,
-        link: usize,
-        commands: Vec<(&RoomName, Command)>,
-    ) -> Vec<Result<Value, Unavailable>> {
-        let link = &self.links[link];
-        if !link.usable() {
-            return commands.iter().map(|_| Err(Unavailable)).collect();
-        }
-        let client = link.client();
-        let started = Instant::now();
-        // fred's futures have several KB, which would be part of every future that asks Redis for something: a connection's too.
-        let mut replies = Box::pin(send(&client, &commands)).await;
-        let lost = |reply: &Result<Value, Error>| reply.as_ref().is_err_and(are_functions_lost);
-        if replies.iter().any(lost) {
-            tracing::info!("Redis lost the functions; loading them again");
-            if let Err(error) = Box::pin(self.load_functions(&client)).await {
-                tracing::warn!(%error, "the functions cannot be loaded");
-            }
-            // In order, since a later command may rely on an earlier one.
-            for (reply, command) in replies.iter_mut().zip(&commands) {
-                if lost(reply) {
-                    *reply = Box::pin(send(&client, std::slice::from_ref(command))).await.remove(0);
-                }
-            }
-        }
-        let elapsed = started.elapsed();
-        replies
-            .into_iter()
-            .zip(&commands)
-            .map(|(reply, (_, command))| {
-                self.metrics.redis_call(command.call, elapsed, reply.is_ok());
-                reply.map_err(|error| {
-                    tracing::warn!(command = command.call.as_str(), %error, "Redis failed a command");
-                    Unavailable
-                })
-            })
-            .collect()
-    }
-
-    /// Runs one call of a function on a key that belongs to no room.
+    /// Runs one command of a key that is no room's.
     ///
     /// # Errors
     /// As [`Store::run`].
     pub(super) async fn run_on(&self, key: &str, command: Command) -> Result<Value, Unavailable> {
-        let client = self.any_client()?;
-        let slot = ClusterHash::Custom(redis_keyslot(key.as_bytes()));
-        let started = Instant::now();
-        let call = async || -> Result<Value, Error> {
-            let custom = CustomCommand::new_static(command.name, slot.clone(), command.blocks);
-            client.custom(custom, command.args.clone()).await
-        };
-        let mut reply = Box::pin(call()).await;
-        if reply.as_ref().is_err_and(are_functions_lost)
-            && Box::pin(self.load_functions(&client)).await.is_ok()
-        {
-            reply = Box::pin(call()).await;
-        }
-        self.metrics.redis_call(command.call, started.elapsed(), reply.is_ok());
-        reply.map_err(|error| {
-            tracing::warn!(command = command.call.as_str(), %error, "Redis failed a command");
-            Unavailable
-        })
+        self.run_in(redis_keyslot(key.as_bytes()), vec![command]).await?.pop().ok_or(Unavailable)
     }
 
-    async fn load_functions(&self, client: &Client) -> Result<(), Error> {
-        client.function_load_cluster::<(), _>(true, self.functions.code.as_str()).await
+    async fn run_in(&self, slot: u16, commands: Vec<Command>) -> Result<Vec<Value>, Unavailable> {
+        let commands: Vec<_> = commands.into_iter().map(|command| (slot, command)).collect();
+        let mut tries = Tries::new(self.options.command_timeout);
+        loop {
+            let replies = match self.shards.of_slot(slot) {
+                Ok(shard) => self.wire.send(&shard, shard.link(slot), &commands).await,
+                Err(Unavailable) => vec![Err(Failure::Again)],
+            };
+            match replies.into_iter().collect::<Result<_, Failure>>() {
+                Ok(values) => return Ok(values),
+                Err(Failure::Again) if tries.pause().await => {}
+                Err(_) => return Err(Unavailable),
+            }
+        }
+    }
+
+    /// Runs commands of many rooms: those of a shard in few round trips, and the shards at the same time. The outcome of
+    /// each.
+    pub(super) async fn run_each(
+        &self,
+        commands: Vec<(&RoomName, Command)>,
+    ) -> Vec<Result<Value, Unavailable>> {
+        let commands: Vec<_> = commands.into_iter().map(|(room, command)| (slot_of(room), command)).collect();
+        let mut outcomes = vec![Err(Failure::Again); commands.len()];
+        let mut tries = Tries::new(self.options.command_timeout);
+        loop {
+            let mut groups: HashMap<(usize, usize), (Arc<Shard>, Vec<usize>)> = HashMap::new();
+            for (index, outcome) in outcomes.iter().enumerate() {
+                let slot = commands[index].0;
+                if *outcome == Err(Failure::Again)
+                    && let Ok(shard) = self.shards.of_slot(slot)
+                {
+                    let group = (shard.number, usize::from(slot) % self.lanes());
+                    groups.entry(group).or_insert_with(|| (shard, Vec::new())).1.push(index);
+                }
+            }
+            let sent = groups.into_values().map(|(shard, indexes)| {
+                let commands = &commands;
+                async move {
+                    let mut replies = Vec::with_capacity(indexes.len());
+                    for indexes in indexes.chunks(PIPELINE) {
+                        let link = shard.link(commands[indexes[0]].0);
+                        let part: Vec<_> = indexes.iter().map(|index| commands[*index].clone()).collect();
+                        replies.extend(self.wire.send(&shard, link, &part).await);
+                    }
+                    indexes.into_iter().zip(replies)
+                }
+            });
+            for (index, reply) in join_all(sent).await.into_iter().flatten() {
+                outcomes[index] = reply;
+            }
+            if !outcomes.contains(&Err(Failure::Again)) || !tries.pause().await {
+                return outcomes.into_iter().map(|outcome| outcome.map_err(|_| Unavailable)).collect();
+            }
+        }
     }
 }
 
-fn are_functions_lost(error: &Error) -> bool {
-    error.details().starts_with("ERR Function not found")
+/// The slot of a room.
+pub(super) fn slot_of(room: &RoomName) -> u16 {
+    redis_keyslot(room.as_str().as_bytes())
 }
 
-/// Sends commands as one pipeline. `custom`, not fred's own FCALL, which it holds for blocking and flushes singly.
-async fn send(client: &Client, commands: &[(&RoomName, Command)]) -> Vec<Result<Value, Error>> {
-    let custom = |room: &RoomName, command: &Command| {
-        let slot = ClusterHash::Custom(redis_keyslot(room.as_str().as_bytes()));
-        CustomCommand::new_static(command.name, slot, command.blocks)
-    };
-    if let [(room, command)] = commands {
-        return vec![client.custom(custom(room, command), command.args.clone()).await];
+/// How often something is tried: for as long as a command may take, with pauses that grow.
+struct Tries {
+    until: Instant,
+    pause: Duration,
+}
+
+impl Tries {
+    fn new(patience: Duration) -> Self {
+        Self { until: Instant::now() + patience, pause: PAUSES.0 }
     }
-    let pipeline = client.pipeline();
-    for (room, command) in commands {
-        if let Err(error) = pipeline.custom::<Value, _>(custom(room, command), command.args.clone()).await {
-            return commands.iter().map(|_| Err(error.clone())).collect();
+
+    /// Waits before the next try. False if it is too late for one.
+    async fn pause(&mut self) -> bool {
+        if Instant::now() + self.pause > self.until {
+            return false;
         }
-    }
-    let replies = pipeline.try_all::<Value>().await;
-    match replies.first() {
-        Some(Err(error)) if replies.len() != commands.len() => {
-            commands.iter().map(|_| Err(error.clone())).collect()
-        }
-        _ => replies,
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(PAUSES.1);
+        true
     }
 }

@@ -142,8 +142,8 @@ impl Store {
         Ok((position, head))
     }
 
-    /// Writes acknowledgements, in as few round trips as there are links, and those of a room together. For each, whether the
-    /// connection still holds the subscription; where it does not, the position has not moved.
+    /// Writes acknowledgements: those of a room together, the rooms of a shard in few round trips, and the shards at the same
+    /// time. For each, whether the connection still holds the subscription; where it does not, the position has not moved.
     pub async fn acknowledge(&self, acks: &[Ack]) -> Vec<Result<bool, Unavailable>> {
         /// Positions in one call: Redis runs it as a whole, some 5 µs each.
         const POSITIONS: usize = 256;
@@ -151,28 +151,25 @@ impl Store {
         for (index, ack) in acks.iter().enumerate() {
             rooms.entry(&ack.room).or_default().push(index);
         }
-        let mut calls: Vec<Vec<(&RoomName, Vec<usize>)>> = vec![Vec::new(); self.links()];
-        for (room, indexes) in rooms {
-            let parts = indexes.chunks(POSITIONS).map(|part| (room, part.to_vec()));
-            calls[self.link_of(room)].extend(parts);
-        }
+        let calls: Vec<(&RoomName, Vec<usize>)> = rooms
+            .into_iter()
+            .flat_map(|(room, indexes)| {
+                indexes.chunks(POSITIONS).map(|part| (room, part.to_vec())).collect::<Vec<_>>()
+            })
+            .collect();
+        let commands = calls.iter().map(|(room, indexes)| {
+            let args = indexes.iter().flat_map(|index| {
+                let Ack { group, holder, id, .. } = &acks[*index];
+                [group.as_str(), holder, &id.to_string()].map(Value::from)
+            });
+            (*room, self.function(RedisCall::Ack, "ack", self.keys.log(room), args))
+        });
+        let replies = self.run_each(commands.collect()).await;
         let mut outcomes = vec![Err(Unavailable); acks.len()];
-        for (link, calls) in calls.iter().enumerate() {
-            for calls in calls.chunks(POSITIONS) {
-                let commands = calls.iter().map(|(room, indexes)| {
-                    let args = indexes.iter().flat_map(|index| {
-                        let Ack { group, holder, id, .. } = &acks[*index];
-                        [group.as_str(), holder, &id.to_string()].map(Value::from)
-                    });
-                    (*room, self.function(RedisCall::Ack, "ack", self.keys.log(room), args))
-                });
-                let replies = self.run_many(link, commands.collect()).await;
-                for ((_, indexes), reply) in calls.iter().zip(replies) {
-                    let Ok(held) = reply else { continue };
-                    for (index, held) in indexes.iter().zip(held.into_array()) {
-                        outcomes[*index] = Ok(held.as_u64() == Some(1));
-                    }
-                }
+        for ((_, indexes), reply) in calls.iter().zip(replies) {
+            let Ok(held) = reply else { continue };
+            for (index, held) in indexes.iter().zip(held.into_array()) {
+                outcomes[*index] = Ok(held.as_u64() == Some(1));
             }
         }
         outcomes

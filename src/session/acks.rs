@@ -138,12 +138,13 @@ impl Acks {
             if due.is_empty() {
                 continue;
             }
-            // A link that does not answer holds up its own rooms only.
-            let mut links: HashMap<usize, Vec<Batch<Written>>> = HashMap::new();
+            // A primary that does not answer holds up its own rooms only.
+            let mut shards: HashMap<usize, Vec<Batch<Written>>> = HashMap::new();
             for batch in due {
-                links.entry(self.store.link_of(&batch.room)).or_default().push(batch);
+                let shard = self.store.shard_of(&batch.room).map_or(0, |shard| shard.number);
+                shards.entry(shard).or_default().push(batch);
             }
-            for batches in links.into_values() {
+            for batches in shards.into_values() {
                 tokio::spawn(self.clone().write(batches));
             }
             tokio::time::sleep(TICK).await;

@@ -70,11 +70,10 @@ pub fn is_known(node: &Node, room: &RoomName, id: MessageId) -> bool {
 /// # Errors
 /// `bad_request` if the id is beyond the newest, `unavailable` if that cannot be known.
 pub async fn check(node: &Node, room: &RoomName, id: MessageId) -> Result<(), Failure> {
-    if !is_known(node, room, id) {
-        let heads = node.store.heads(std::slice::from_ref(room)).await;
-        if id > heads.map_err(|Unavailable| Failure::unavailable())?[0] {
-            return Err(Failure::bad_request("`id` is beyond the newest message of the room"));
-        }
+    if !is_known(node, room, id)
+        && id > node.store.head(room).await.map_err(|Unavailable| Failure::unavailable())?
+    {
+        return Err(Failure::bad_request("`id` is beyond the newest message of the room"));
     }
     Ok(())
 }

@@ -71,6 +71,10 @@ pub struct Metrics {
     redis_seconds: Vec<Histogram>,
     pub janitor: Gauge,
     pub redis_up: Gauge,
+    /// Primaries of Redis.
+    pub primaries: Gauge,
+    /// Of these, those whose probe came back.
+    pub primaries_well: Gauge,
     pub redis_full: Gauge,
     pub durability: Gauge,
     pub embedded_up: Gauge,
@@ -201,6 +205,8 @@ impl Metrics {
                 .collect(),
             janitor: make.gauge(Name::Janitor, &[]),
             redis_up: make.gauge(Name::RedisUp, &[]),
+            primaries: make.gauge(Name::Primaries, &[]),
+            primaries_well: make.gauge(Name::PrimariesWell, &[]),
             redis_full: make.gauge(Name::RedisFull, &[]),
             durability: make.gauge(Name::Durability, &[]),
             embedded_up: make.gauge(Name::EmbeddedUp, &[]),

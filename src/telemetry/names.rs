@@ -78,9 +78,11 @@ names! {
     Trimmed = "roomlog_trimmed_messages_total", Counter, "Messages that retention removed, by room class";
     Overrun = "roomlog_trimmed_unacknowledged_total", Counter, "Messages that retention removed before a durable subscription had acknowledged them, by room class, counted for each subscription";
     Janitor = "roomlog_janitor", Gauge, "1 while this node is the janitor";
-    RedisUp = "roomlog_redis_up", Gauge, "1 while Redis answers";
+    RedisUp = "roomlog_redis_up", Gauge, "1 while Redis answers; of a cluster, while any primary does";
+    Primaries = "roomlog_redis_primaries", Gauge, "Primaries of Redis that the node knows; 1 without a cluster";
+    PrimariesWell = "roomlog_redis_primaries_well", Gauge, "Of these, those whose probe came back a moment ago: rooms of the others are unavailable";
     RedisFull = "roomlog_redis_full", Gauge, "1 while a Redis is so near its memory limit that this node refuses messages and new durable subscriptions there";
-    Durability = "roomlog_durability_as_wanted", Gauge, "1 if Redis is configured for the durability asked for";
+    Durability = "roomlog_durability_as_wanted", Gauge, "1 if Redis, of a cluster each primary, is configured for the durability asked for";
     EmbeddedUp = "roomlog_embedded_redis_up", Gauge, "1 while the embedded Redis runs";
     EmbeddedRestarts = "roomlog_embedded_redis_restarts_total", Counter, "Times the embedded Redis was started again";
     KeySets = "roomlog_jwks_refreshes_total", Counter, "Readings of the JWK set at auth.jwks_url, by outcome; after a failed one the last good set stays in force";

@@ -1,0 +1,230 @@
+//! One primary's line to the ears: subscriptions to its channels, made and ended in the order in which they are asked for. So
+//! nobody who begins to listen is cut off by one who left before.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use fred::interfaces::{ClientLike, PubsubInterface};
+use fred::types::{ClusterHash, CustomCommand, Value};
+use parking_lot::RwLock;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::ears::Bell;
+use super::link::Link;
+use super::redirect::Redirect;
+use super::shards::Shard;
+use crate::log::Unavailable;
+
+/// Channels in one pipeline, and wishes that wait.
+const AT_ONCE: usize = 256;
+
+/// Where a channel is heard: on which line, and on which connection of that.
+#[derive(Default)]
+pub struct Place {
+    heard: RwLock<Option<(Arc<Line>, u64)>>,
+}
+
+impl Place {
+    /// Whether the channel is heard from this shard, as far as is known: what rings there comes to this node.
+    pub fn is_at(&self, shard: &Arc<Shard>) -> bool {
+        self.heard.read().as_ref().is_some_and(|(line, made)| {
+            Arc::ptr_eq(&line.shard, shard) && line.made() == *made && line.link.usable()
+        })
+    }
+
+    /// Whether the channel is heard on this line's connection.
+    pub(super) fn is_on(&self, line: &Arc<Line>) -> bool {
+        self.heard
+            .read()
+            .as_ref()
+            .is_some_and(|(known, made)| Arc::ptr_eq(known, line) && line.made() == *made)
+    }
+}
+
+/// A wish.
+pub(super) enum Ask {
+    /// To hear a channel.
+    Listen(Listen),
+    /// To hear the channel of a slot no more, unless somebody wants it again.
+    Leave(u16, String),
+}
+
+/// A wish to hear a channel.
+pub(super) struct Listen {
+    /// The channel's slot.
+    pub slot: u16,
+    /// Its name.
+    pub channel: String,
+    /// Where to note that it is heard.
+    pub place: Arc<Place>,
+    /// Told whether it is.
+    pub done: Option<oneshot::Sender<bool>>,
+}
+
+/// A line.
+pub struct Line {
+    pub(super) shard: Arc<Shard>,
+    pub(super) link: Arc<Link>,
+    asks: mpsc::Sender<Ask>,
+    /// Which connection this is.
+    made: AtomicU64,
+    repairing: AtomicBool,
+    stop: CancellationToken,
+}
+
+/// Held by the one task that repairs a line.
+pub(super) struct Repairing(Arc<Line>);
+
+impl Drop for Repairing {
+    fn drop(&mut self) {
+        self.0.repairing.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Line {
+    /// Starts to do what is asked of it, until `stop`.
+    pub(super) fn start(
+        bell: &Arc<Bell>,
+        shard: Arc<Shard>,
+        link: Arc<Link>,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
+        let (asks, waiting) = mpsc::channel(AT_ONCE);
+        let (made, repairing) = (AtomicU64::new(0), AtomicBool::new(false));
+        let line = Arc::new(Self { shard, link, asks, made, repairing, stop });
+        tokio::spawn(line.clone().work(bell.clone(), waiting));
+        line
+    }
+
+    /// Ends it, and its connection.
+    pub(super) fn end(&self) {
+        self.stop.cancel();
+    }
+
+    /// The connection was lost, and with it all subscriptions.
+    pub(super) fn lost(&self) {
+        self.made.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn made(&self) -> u64 {
+        self.made.load(Ordering::Relaxed)
+    }
+
+    /// Asks, and waits while there are too many wishes.
+    pub(super) async fn ask(&self, ask: Ask) -> Result<(), Unavailable> {
+        tokio::select! {
+            () = self.stop.cancelled() => Err(Unavailable),
+            asked = self.asks.send(ask) => asked.map_err(|_| Unavailable),
+        }
+    }
+
+    /// Asks, unless there are too many wishes.
+    pub(super) fn try_ask(&self, ask: Ask) -> bool {
+        self.asks.try_send(ask).is_ok()
+    }
+
+    /// The right to repair it, if nobody does.
+    pub(super) fn repairing(self: &Arc<Self>) -> Option<Repairing> {
+        (!self.repairing.swap(true, Ordering::Relaxed)).then(|| Repairing(self.clone()))
+    }
+
+    async fn work(self: Arc<Self>, bell: Arc<Bell>, mut waiting: mpsc::Receiver<Ask>) {
+        let mut asks = Vec::new();
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                _ = waiting.recv_many(&mut asks, AT_ONCE) => {}
+            }
+            let (mut listen, mut leave) = (Vec::new(), Vec::new());
+            for ask in asks.drain(..) {
+                match ask {
+                    Ask::Listen(wish) => {
+                        self.leave(&bell, &mut leave).await;
+                        listen.push(wish);
+                    }
+                    Ask::Leave(slot, channel) => {
+                        self.listen(&bell, &mut listen).await;
+                        leave.push((slot, channel));
+                    }
+                }
+            }
+            self.listen(&bell, &mut listen).await;
+            self.leave(&bell, &mut leave).await;
+        }
+    }
+
+    async fn listen(self: &Arc<Self>, bell: &Arc<Bell>, wishes: &mut Vec<Listen>) {
+        if wishes.is_empty() {
+            return;
+        }
+        let made = self.made();
+        let heard = if self.link.usable() {
+            let channels = wishes.iter().map(|wish| (wish.slot, wish.channel.as_str()));
+            Box::pin(self.subscribe(bell, channels.collect())).await
+        } else {
+            vec![false; wishes.len()]
+        };
+        for (wish, heard) in wishes.drain(..).zip(heard) {
+            if heard {
+                *wish.place.heard.write() = Some((self.clone(), made));
+            }
+            if let Some(done) = wish.done {
+                let _nobody_waits_any_more = done.send(heard);
+            } else if !heard {
+                bell.look_after();
+            }
+        }
+    }
+
+    /// Subscribes to channels, one in a command: so each has one reply, and a pipeline of them keeps in step. For each, whether
+    /// it is heard.
+    async fn subscribe(&self, bell: &Bell, channels: Vec<(u16, &str)>) -> Vec<bool> {
+        let pipeline = self.link.client().pipeline();
+        for (slot, channel) in &channels {
+            let command = CustomCommand::new_static("SSUBSCRIBE", ClusterHash::Custom(*slot), false);
+            if pipeline.custom::<Value, _>(command, vec![*channel]).await.is_err() {
+                return vec![false; channels.len()];
+            }
+        }
+        let replies = pipeline.try_all::<Value>().await;
+        let mut heard = vec![false; channels.len()];
+        let mut said = false;
+        for (index, reply) in replies.into_iter().enumerate().take(channels.len()) {
+            let Err(error) = reply else {
+                heard[index] = true;
+                continue;
+            };
+            match Redirect::read(error.details(), &self.shard.server) {
+                Some(Redirect::Moved(slot, server)) => bell.shards().moved(slot, &server),
+                _ if said => {}
+                _ => {
+                    said = true;
+                    tracing::warn!(%error, "a bell cannot be heard");
+                }
+            }
+        }
+        heard
+    }
+
+    async fn leave(&self, bell: &Bell, channels: &mut Vec<(u16, String)>) {
+        let mut slots: HashMap<u16, Vec<String>> = HashMap::new();
+        for (slot, channel) in channels.drain(..) {
+            // Whoever wants it again has asked, or will ask, behind this. A server refuses those of slots that it does not have,
+            // and the client takes what it says for the reply to the next command.
+            let here = bell.shards().of_slot(slot).is_ok_and(|shard| Arc::ptr_eq(&shard, &self.shard));
+            if here && !bell.wants(slot, &channel) {
+                slots.entry(slot).or_default().push(channel);
+            }
+        }
+        if !self.link.usable() {
+            return;
+        }
+        for channels in slots.into_values() {
+            if let Err(error) = self.link.client().sunsubscribe(channels).await {
+                tracing::debug!(%error, "a bell could not be left");
+            }
+        }
+    }
+}

@@ -1,0 +1,463 @@
+//! The primaries and the connections to each: the unit of batching, queueing, timing out and retrying. One that is dead or
+//! silent costs its own rooms, and no others. A single server is one shard.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use fred::clients::Client;
+use fred::types::config::{Server, ServerConfig};
+use fred::types::{Builder, RespVersion};
+use futures_util::future::{join_all, try_join_all};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::dial::{Dial, one};
+use super::link::{Link, LinkEvent, Listener};
+use super::refusal::ConnectError;
+use super::topology::{SLOTS, Source, Topology};
+use crate::log::Unavailable;
+
+/// How often the primaries are asked for while all is well.
+const CALM: Duration = Duration::from_secs(2);
+
+/// The same while something is wrong, and the least time between two times.
+const TROUBLED: Duration = Duration::from_millis(250);
+
+/// How long a server without slots is kept after it was last sent to: one to which a slot is on its way.
+const KEPT: Duration = Duration::from_secs(60);
+
+/// How the shards are connected to.
+#[derive(Debug, Clone)]
+pub struct ShardOptions {
+    /// Connections for commands; a room always uses the same one, so that a sender's messages keep their order.
+    pub clients: usize,
+    /// How long the server lets an append wait for a replica, if it shall: then appends have connections of their own.
+    pub wait: Option<Duration>,
+}
+
+/// A primary.
+pub struct Shard {
+    /// Its place among the shards. It is used again once the shard is gone.
+    pub number: usize,
+    /// Its address, for a Redis on a socket its path.
+    pub server: Server,
+    /// Bytes that wait to be appended there.
+    pub queued: AtomicUsize,
+    /// Whether its memory is nearly full.
+    pub(super) full: AtomicBool,
+    config: ServerConfig,
+    commands: Vec<Arc<Link>>,
+    appends: Vec<Arc<Link>>,
+    used: Mutex<Instant>,
+    _ends_the_links: DropGuard,
+}
+
+impl Shard {
+    /// The connection for a slot's commands. One that waits for a replica does not delay it.
+    pub fn link(&self, slot: u16) -> &Arc<Link> {
+        of_slot(&self.commands, slot)
+    }
+
+    /// The connection for a slot's appends.
+    pub fn append_link(&self, slot: u16) -> &Arc<Link> {
+        if self.appends.is_empty() { self.link(slot) } else { of_slot(&self.appends, slot) }
+    }
+
+    /// A client for what concerns no room.
+    ///
+    /// # Errors
+    /// If the server does not answer.
+    pub fn client(&self) -> Result<Client, Unavailable> {
+        let link = &self.commands[0];
+        if link.usable() { Ok(link.client()) } else { Err(Unavailable) }
+    }
+
+    /// Whether all its connections stand.
+    pub fn usable(&self) -> bool {
+        self.commands.iter().chain(&self.appends).all(|link| link.usable())
+    }
+
+    /// What makes further connections to it.
+    pub fn config(&self) -> &ServerConfig {
+        &self.config
+    }
+}
+
+fn of_slot(links: &[Arc<Link>], slot: u16) -> &Arc<Link> {
+    &links[usize::from(slot) % links.len()]
+}
+
+/// Which shard has which slot.
+#[derive(Default)]
+pub struct Map {
+    epoch: u64,
+    /// By slot, the place of its shard in `shards`.
+    slots: Vec<Option<u16>>,
+    shards: Vec<Arc<Shard>>,
+}
+
+impl Map {
+    /// The shard of a slot, if it is served.
+    pub fn of_slot(&self, slot: u16) -> Option<&Arc<Shard>> {
+        self.slots.get(usize::from(slot)).copied().flatten().and_then(|at| self.shards.get(usize::from(at)))
+    }
+
+    /// The shards that have slots, in the order of their addresses.
+    pub fn serving(&self) -> Vec<Arc<Shard>> {
+        let mut serves = vec![false; self.shards.len()];
+        for at in self.slots.iter().flatten() {
+            serves[usize::from(*at)] = true;
+        }
+        let mut serving: Vec<_> = self
+            .shards
+            .iter()
+            .zip(serves)
+            .filter(|(_, serves)| *serves)
+            .map(|(shard, _)| shard.clone())
+            .collect();
+        serving.sort_by_key(|shard| shard.server.to_string());
+        serving
+    }
+
+    /// How many shards there are.
+    pub fn count(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// The shard with this number.
+    pub fn numbered(&self, number: usize) -> Option<&Arc<Shard>> {
+        self.shards.iter().find(|shard| shard.number == number)
+    }
+
+    /// Bytes that wait to be appended.
+    pub fn queued(&self) -> usize {
+        self.shards.iter().map(|shard| shard.queued.load(Ordering::Relaxed)).sum()
+    }
+
+    fn at(&self, server: &Server) -> Option<&Arc<Shard>> {
+        self.shards.iter().find(|shard| shard.server == *server)
+    }
+
+    fn free_number(&self) -> usize {
+        let taken = |number| self.shards.iter().any(|shard| shard.number == number);
+        (0..).find(|number| !taken(*number)).unwrap_or_default()
+    }
+
+    /// The map in which a shard, perhaps a new one, has these slots too.
+    fn with(mut self, shard: Arc<Shard>, slots: impl IntoIterator<Item = u16>) -> Self {
+        let at = self.shards.iter().position(|known| Arc::ptr_eq(known, &shard)).unwrap_or_else(|| {
+            self.shards.push(shard);
+            self.shards.len() - 1
+        });
+        for slot in slots {
+            self.slots[usize::from(slot)] = u16::try_from(at).ok();
+        }
+        self
+    }
+
+    fn copy(&self) -> Self {
+        Self { epoch: self.epoch, slots: self.slots.clone(), shards: self.shards.clone() }
+    }
+}
+
+/// All shards, kept up with where the primaries are.
+pub struct Shards {
+    dial: Dial,
+    source: Source,
+    options: ShardOptions,
+    map: RwLock<Arc<Map>>,
+    /// Raised with each new map.
+    changes: watch::Sender<u64>,
+    look: Notify,
+    connections: Arc<AtomicU64>,
+    stop: CancellationToken,
+}
+
+impl Shards {
+    /// Finds the primaries, connects to them, and follows where they go until `stop`.
+    ///
+    /// # Errors
+    /// If nobody knows the primaries, or none can be connected to.
+    pub async fn connect(
+        dial: Dial,
+        options: ShardOptions,
+        stop: CancellationToken,
+    ) -> Result<Arc<Self>, ConnectError> {
+        let source = Source::new(&dial, &stop);
+        let found = source.first(&dial).await?;
+        let shards = Arc::new(Self {
+            dial,
+            source,
+            options,
+            map: RwLock::default(),
+            changes: watch::Sender::new(0),
+            look: Notify::new(),
+            connections: Arc::default(),
+            stop,
+        });
+        let map = match found {
+            None => shards.single().await?,
+            Some(topology) => shards.first_map(&topology).await?,
+        };
+        shards.set(map);
+        if !matches!(shards.source, Source::Fixed(_)) {
+            tokio::spawn(shards.clone().follow());
+        }
+        Ok(shards)
+    }
+
+    /// Whether slots may be in different places.
+    pub fn clustered(&self) -> bool {
+        matches!(self.source, Source::Cluster(_))
+    }
+
+    /// Which shard has which slot, as far as is known.
+    pub fn map(&self) -> Arc<Map> {
+        self.map.read().clone()
+    }
+
+    /// The shard of a slot.
+    ///
+    /// # Errors
+    /// If no primary serves it.
+    pub fn of_slot(&self, slot: u16) -> Result<Arc<Shard>, Unavailable> {
+        self.map.read().of_slot(slot).cloned().ok_or(Unavailable)
+    }
+
+    /// Tells of new maps.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// How many connections were made since the start: what is known of a server may be out of date once it grew.
+    pub fn connections_made(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// What connections are made with.
+    pub fn dial(&self) -> &Dial {
+        &self.dial
+    }
+
+    /// A server said that a slot belongs to another one.
+    pub fn moved(&self, slot: u16, server: &Server) {
+        if slot < SLOTS && self.map.read().of_slot(slot).is_none_or(|shard| shard.server != *server) {
+            self.change(|map, shard| map.with(shard, [slot]), server);
+        }
+        self.look_again();
+    }
+
+    /// The shard at an address, which may have no slots yet.
+    pub fn at(&self, server: &Server) -> Result<Arc<Shard>, Unavailable> {
+        let known = self.map.read().at(server).cloned();
+        let shard = match known {
+            Some(shard) => shard,
+            None => self.change(|map, shard| map.with(shard, []), server).ok_or(Unavailable)?,
+        };
+        *shard.used.lock() = Instant::now();
+        Ok(shard)
+    }
+
+    /// Something failed as it does where a primary has gone.
+    pub fn look_again(&self) {
+        self.look.notify_one();
+    }
+
+    fn change(&self, change: impl FnOnce(Map, Arc<Shard>) -> Map, server: &Server) -> Option<Arc<Shard>> {
+        let mut current = self.map.write();
+        let known = current.at(server).cloned();
+        let shard = match known {
+            Some(shard) => shard,
+            None => self.start(server.clone(), one(server), current.free_number())?,
+        };
+        *current = Arc::new(change(current.copy(), shard.clone()));
+        drop(current);
+        self.changes.send_modify(|count| *count += 1);
+        Some(shard)
+    }
+
+    fn set(&self, map: Map) {
+        // The old map, and with it shards that are gone, is let go of outside of the lock.
+        let _old = std::mem::replace(&mut *self.map.write(), Arc::new(map));
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    async fn single(&self) -> Result<Map, ConnectError> {
+        let Source::Fixed(config) = &self.source else { return Err(ConnectError::silent(self.dial.tls())) };
+        let server = config.hosts().first().cloned().unwrap_or_else(|| match config {
+            ServerConfig::Unix { path } => Server::new(path.display().to_string(), 0),
+            _ => Server::new("", 0),
+        });
+        let shard = self.connect_to(server, config.clone(), 0).await?;
+        Ok(Map { epoch: 0, slots: vec![Some(0); usize::from(SLOTS)], shards: vec![shard] })
+    }
+
+    /// Connects to those that are there, at least one, and starts to connect to the others.
+    async fn first_map(&self, topology: &Topology) -> Result<Map, ConnectError> {
+        let servers = topology.primaries.iter().map(|(server, _)| server).enumerate();
+        let connected =
+            join_all(servers.map(|(number, server)| self.connect_to(server.clone(), one(server), number)))
+                .await;
+        let (mut shards, mut why, mut any) = (Vec::new(), None, false);
+        for (number, (connected, (server, _))) in connected.into_iter().zip(&topology.primaries).enumerate() {
+            match connected {
+                Ok(shard) => {
+                    any = true;
+                    shards.push(shard);
+                }
+                Err(error) => {
+                    tracing::warn!(%server, %error, "a primary cannot be used; the others can");
+                    why = Some(error);
+                    shards.extend(self.start(server.clone(), one(server), number));
+                }
+            }
+        }
+        match why {
+            Some(error) if !any => Err(error),
+            _ => Ok(map_of(topology, shards)),
+        }
+    }
+
+    fn start(&self, server: Server, config: ServerConfig, number: usize) -> Option<Arc<Shard>> {
+        let (stop, make) = self.making(&config);
+        let start = |wait| {
+            let (builder, listener) = make();
+            Link::start(builder, wait, Some(listener), stop.clone())
+                .inspect_err(|error| tracing::warn!(%error))
+        };
+        let links = |count, wait| (0..count).map(|_| start(wait).ok()).collect::<Option<Vec<_>>>();
+        let commands = links(self.options.clients.max(1), Duration::ZERO)?;
+        let appends = match self.options.wait {
+            Some(wait) => links(self.options.clients.max(1), wait)?,
+            None => Vec::new(),
+        };
+        Some(shard(server, config, number, commands, appends, stop))
+    }
+
+    async fn connect_to(
+        &self,
+        server: Server,
+        config: ServerConfig,
+        number: usize,
+    ) -> Result<Arc<Shard>, ConnectError> {
+        let (stop, make) = self.making(&config);
+        let connect = |wait| {
+            let (builder, listener) = make();
+            Link::connect(builder, wait, Some(listener), stop.clone())
+        };
+        let count = self.options.clients.max(1);
+        let commands = try_join_all((0..count).map(|_| connect(Duration::ZERO))).await;
+        let commands = commands.inspect_err(|_| stop.cancel())?;
+        let appends = match self.options.wait {
+            Some(wait) => try_join_all((0..count).map(|_| connect(wait))).await,
+            None => Ok(Vec::new()),
+        };
+        let appends = appends.inspect_err(|_| stop.cancel())?;
+        Ok(shard(server, config, number, commands, appends, stop))
+    }
+
+    /// What connections of one shard have in common.
+    fn making(&self, config: &ServerConfig) -> (CancellationToken, impl Fn() -> (Builder, Listener) + use<>) {
+        let (dial, config, connections) = (self.dial.clone(), config.clone(), self.connections.clone());
+        let make = move || {
+            let connections = connections.clone();
+            let listener: Listener = Arc::new(move |event| {
+                if matches!(event, LinkEvent::Reconnected) {
+                    connections.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            (dial.builder(config.clone(), RespVersion::RESP2), listener)
+        };
+        (self.stop.child_token(), make)
+    }
+
+    async fn follow(self: Arc<Self>) {
+        loop {
+            let pause = if self.map().serving().iter().all(|shard| shard.usable()) { CALM } else { TROUBLED };
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = self.look.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+            self.find().await;
+            // However often it is asked for.
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(TROUBLED) => {}
+            }
+        }
+    }
+
+    async fn find(&self) {
+        let map = self.map();
+        let nodes = map.shards.iter().filter_map(|shard| Some((shard.server.clone(), shard.client().ok()?)));
+        let Some(topology) = self.source.again(&self.dial, nodes.collect()).await else { return };
+        let map = self.map();
+        if topology.epoch < map.epoch || is_described(&map, &topology) {
+            return;
+        }
+        let mut shards: Vec<Arc<Shard>> = Vec::new();
+        let kept = |shard: &&Arc<Shard>| {
+            let serves = topology.primaries.iter().any(|(server, _)| *server == shard.server);
+            serves || (self.clustered() && shard.used.lock().elapsed() < KEPT)
+        };
+        shards.extend(map.shards.iter().filter(kept).cloned());
+        for (server, _) in &topology.primaries {
+            if !shards.iter().any(|shard| shard.server == *server) {
+                let taken = |number| shards.iter().any(|shard| shard.number == number);
+                let number = (0..).find(|number| !taken(*number)).unwrap_or_default();
+                tracing::info!(%server, "a primary was found");
+                shards.extend(self.start(server.clone(), one(server), number));
+            }
+        }
+        self.set(map_of(&topology, shards));
+    }
+}
+
+fn shard(
+    server: Server,
+    config: ServerConfig,
+    number: usize,
+    commands: Vec<Arc<Link>>,
+    appends: Vec<Arc<Link>>,
+    stop: CancellationToken,
+) -> Arc<Shard> {
+    Arc::new(Shard {
+        number,
+        server,
+        queued: AtomicUsize::new(0),
+        full: AtomicBool::new(false),
+        config,
+        commands,
+        appends,
+        used: Mutex::new(Instant::now()),
+        _ends_the_links: stop.drop_guard(),
+    })
+}
+
+fn map_of(topology: &Topology, shards: Vec<Arc<Shard>>) -> Map {
+    let mut map = Map { epoch: topology.epoch, slots: vec![None; usize::from(SLOTS)], shards };
+    for (server, ranges) in &topology.primaries {
+        if let Some(shard) = map.at(server).cloned() {
+            map = map.with(shard, ranges.iter().cloned().flatten().filter(|slot| *slot < SLOTS));
+        }
+    }
+    map
+}
+
+/// Whether a map says what a topology does.
+fn is_described(map: &Map, topology: &Topology) -> bool {
+    let served: usize =
+        topology.primaries.iter().flat_map(|(_, ranges)| ranges).map(ExactSizeIterator::len).sum();
+    map.epoch == topology.epoch
+        && map.slots.iter().flatten().count() == served
+        && topology.primaries.iter().all(|(server, ranges)| {
+            ranges
+                .iter()
+                .cloned()
+                .flatten()
+                .all(|slot| map.of_slot(slot).is_some_and(|s| s.server == *server))
+        })
+}
