@@ -34,6 +34,7 @@ mod rest;
 mod retention;
 mod scale;
 mod secured;
+mod security;
 mod shutdown;
 mod signal;
 mod sse;
