@@ -15,7 +15,7 @@ use crate::hub::appender::Appender;
 use crate::hub::{Hub, HubOptions};
 use crate::janitor;
 use crate::log::Unavailable;
-use crate::protocol::{CloseCode, ErrorCode, Failure, RoomName};
+use crate::protocol::{CloseCode, Data, ErrorCode, Failure, RoomName};
 use crate::redis::durability::{self, Finding, Severity};
 use crate::redis::embedded::{Embedded, EmbeddedError, EmbeddedOptions};
 use crate::redis::{Bell, BellEvent, ConnectError, Ear, Ring, Store, StoreOptions};
@@ -28,6 +28,9 @@ use crate::time::now_s;
 
 /// How often a node asks for new revocations; every node must act on one within 2 s.
 const REVOCATIONS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// New durable subscriptions that a user may make at once: as many as an app has rooms that is used for the first time.
+const CREATED_AT_ONCE: u32 = 1000;
 
 /// How often a node says that it lives, and for how long that holds.
 const LIFE_SIGN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(20));
@@ -83,8 +86,10 @@ pub struct Node {
     pub acks: Arc<Acks>,
     /// The durable subscriptions of this node's connections.
     pub held: Held,
-    /// How fast users may send signals who have no connection.
-    pub rates: Rates,
+    /// How fast users may publish and signal.
+    pub publishing: Rates,
+    /// How fast users may make what stays in Redis without a message: durable subscriptions.
+    pub creating: Rates,
     /// This node's connections.
     pub registry: Arc<Registry>,
     /// What it counts.
@@ -164,7 +169,8 @@ impl Node {
         let node = Arc::new(Self {
             id,
             canary: Arc::new(canary),
-            rates: Rates::new(config.limits.publish_rate),
+            publishing: Rates::new(config.limits.publish_rate, config.limits.publish_rate.unwrap_or(1)),
+            creating: Rates::new(config.limits.create_rate, CREATED_AT_ONCE),
             config,
             store,
             hub,
@@ -229,25 +235,12 @@ impl Node {
         Ok(())
     }
 
-    /// Checks a message's size.
-    ///
-    /// # Errors
-    /// `too_large`.
-    pub fn fits(&self, bytes: usize) -> Result<(), Failure> {
-        let limit = self.config.limits.max_message;
-        if bytes <= limit {
-            return Ok(());
-        }
-        let message = format!("`data` takes {bytes} bytes as stored, and the limit is {limit}");
-        Err(Failure::new(ErrorCode::TooLarge, message))
-    }
-
-    /// Checks that a new message of this size can be stored.
+    /// Checks that a new message can be stored.
     ///
     /// # Errors
     /// `too_large`, or `unavailable` if the room's Redis is nearly full.
-    pub fn takes(&self, room: &RoomName, bytes: usize) -> Result<(), Failure> {
-        self.fits(bytes)?;
+    pub fn takes(&self, room: &RoomName, data: &Data) -> Result<(), Failure> {
+        data.fits(self.config.limits.max_message)?;
         if self.store.is_full(room) { Err(Failure::full()) } else { Ok(()) }
     }
 

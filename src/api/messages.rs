@@ -23,6 +23,7 @@ use crate::protocol::decode::{self, Drafts};
 use crate::protocol::frame::{HistoryPage, as_text};
 use crate::protocol::request::{Draft, Range};
 use crate::protocol::{CloseCode, ErrorCode, Failure, RoomName};
+use crate::session::rate;
 use crate::session::registry::{Connection, Registry};
 use crate::telemetry::Transport;
 use crate::time::parse_ms;
@@ -94,6 +95,9 @@ pub struct BatchError {
     code: ErrorCode,
     /// What is wrong and what to do.
     message: String,
+    /// After how many milliseconds to try again, where that helps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
 }
 
 /// Publishes a message.
@@ -160,8 +164,8 @@ pub async fn publish_batch(
         };
         items.push(match stored {
             Ok(published) => BatchItem::Published(published),
-            Err(Problem(Failure { code, message, .. })) => {
-                BatchItem::Failed { error: BatchError { code, message } }
+            Err(Problem(Failure { code, message, retry_after_ms })) => {
+                BatchItem::Failed { error: BatchError { code, message, retry_after_ms } }
             }
         });
     }
@@ -176,7 +180,9 @@ fn store(
     draft: Draft,
 ) -> Result<impl Future<Output = Result<Published, Problem>> + use<>, Problem> {
     bearer.require(&room, Permission::Write)?;
-    node.takes(&room, draft.data.as_bytes().len())?;
+    let spent = node.publishing.spend(&bearer.user, std::time::Instant::now());
+    spent.map_err(|wait| rate::refusal(rate::PUBLISHES, wait))?;
+    node.takes(&room, &draft.data)?;
     let key = draft.key;
     let appending = node.appender.append(&room, bearer.0.user.clone(), draft);
     Ok(async move {

@@ -55,7 +55,8 @@ pub async fn send(
 ) -> Result<StatusCode, Problem> {
     bearer.require(&room, Permission::Write)?;
     let draft = decode::signal(encoding, &body)?;
-    node.rates.spend(&bearer.user, Instant::now()).map_err(rate::refusal)?;
+    let spent = node.publishing.spend(&bearer.user, Instant::now());
+    spent.map_err(|wait| rate::refusal(rate::PUBLISHES, wait))?;
     let session = sender.session.unwrap_or_else(Uuid::new_v4);
     signal::send(&node, &room, session, &bearer, draft).await?;
     Ok(StatusCode::NO_CONTENT)

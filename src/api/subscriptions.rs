@@ -55,6 +55,9 @@ pub struct Taken {
     /// The room's newest id.
     #[schema(value_type = String)]
     head: MessageId,
+    /// Whether there was no such subscription before.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    created: bool,
 }
 
 /// An acknowledgement.
@@ -157,8 +160,9 @@ pub async fn take(
     let holding = durable::holding(&bearer.user, &durable.parse()?);
     let start = decode::start(since.as_deref(), last)?;
     let hold = node.hub.hold(&room).await?;
-    let (position, head) = durable::take(&node, &hold, &holding, start).await?;
-    let taken = Taken { holder: holding.holder, position, head: head.max(hold.position()) };
+    let taken = durable::take(&node, &hold, &bearer.user, &holding, start).await?;
+    let head = taken.head.max(hold.position());
+    let taken = Taken { holder: holding.holder, position: taken.position, head, created: taken.created };
     Ok(accept.reply(StatusCode::OK, &taken))
 }
 

@@ -75,9 +75,15 @@ pub struct LimitsConfig {
     /// Subscriptions of one connection. Default 16,384.
     #[serde(deserialize_with = "values::count")]
     pub subscriptions: usize,
-    /// Publishes and signals a second and connection, and over HTTP signals a second and user; `None`, the default, for no limit.
+    /// Publishes and signals of one user on one node in a second; `None`, the default, for no limit.
     #[serde(with = "values::count_or_zero")]
     pub publish_rate: Option<u32>,
+    /// New durable subscriptions of one user on one node in a second, above the first 1000; `None` for no limit. Default 1.
+    #[serde(with = "values::count_or_zero")]
+    pub create_rate: Option<u32>,
+    /// Bytes of a signal's data. Default 4096.
+    #[serde(deserialize_with = "values::bytes")]
+    pub max_signal: usize,
     /// Bytes that may wait for one socket. Default 262,144.
     #[serde(deserialize_with = "values::bytes")]
     pub outbox: usize,

@@ -18,7 +18,7 @@ use tokio::sync::{Notify, OnceCell};
 pub(super) use self::members::Join;
 use super::outbox::{Part, Writes};
 use super::ring::RingLimits;
-use super::subscription::Subscription;
+use super::subscription::{Subscription, Told};
 use super::tail::{Asked, Step, Tail};
 use crate::log::{Event, Page, PageSize, Unavailable};
 use crate::protocol::{MessageId, RoomName};
@@ -213,6 +213,7 @@ impl Room {
     /// Hands a signal to those present whom it is for.
     pub(super) fn signal(&self, signal: &Signal) {
         let mut writes = Writes::default();
+        let mut told = Told::new(&self.name, signal);
         let state = self.state.lock();
         for (_, member) in &state.members {
             let subscription = &member.subscription;
@@ -220,8 +221,7 @@ impl Room {
             if subscription.is_of(signal.session) || !meant || !subscription.has_begun() {
                 continue;
             }
-            let frame = subscription.form.signal(&self.name, &signal.from, &signal.kind, &signal.data);
-            if let Some(bytes) = frame
+            if let Some(bytes) = told.to(subscription.form)
                 && writes.offer(&subscription.outbox, Part { bytes, timed: None })
             {
                 self.metrics.signals.increment(1);

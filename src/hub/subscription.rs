@@ -10,8 +10,8 @@ use super::outbox::Outbox;
 use crate::log::{Entry, Event};
 use crate::protocol::encode;
 use crate::protocol::frame::{Ended, Frame, Gap};
-use crate::protocol::{Data, Encoding, MessageId, RoomName, UserId};
-use crate::redis::Group;
+use crate::protocol::{Encoding, MessageId, RoomName, UserId};
+use crate::redis::{Group, Signal};
 
 /// How a client reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,10 +80,14 @@ impl Form {
         }
     }
 
-    /// A signal, where it is wanted.
-    pub fn signal(self, room: &RoomName, from: &UserId, kind: &str, data: &Data) -> Option<Bytes> {
-        let wanted = !matches!(self, Self::Events { signals: false, .. });
-        wanted.then(|| self.frame("signal", &Frame::Signal { room, from: from.as_str(), kind, data }))
+    /// Which of a signal's encodings it takes, if any.
+    fn of_signal(self) -> Option<usize> {
+        match self {
+            Self::Frames(Encoding::Json) => Some(0),
+            Self::Frames(Encoding::MessagePack) => Some(1),
+            Self::Events { signals: true, .. } => Some(2),
+            Self::Events { signals: false, .. } => None,
+        }
     }
 
     /// `unsubscribed`.
@@ -99,6 +103,25 @@ impl Form {
                 format!("event: {event}\ndata: {data}\n\n").into()
             }
         }
+    }
+}
+
+/// A signal as it is told to many: encoded once for each form, and shared.
+pub(super) struct Told<'a> {
+    frame: Frame<'a>,
+    encoded: [Option<Bytes>; 3],
+}
+
+impl<'a> Told<'a> {
+    pub fn new(room: &'a RoomName, signal: &'a Signal) -> Self {
+        let Signal { from, kind, data, .. } = signal;
+        Self { frame: Frame::Signal { room, from: from.as_str(), kind, data }, encoded: Default::default() }
+    }
+
+    /// The signal in this form, where it is wanted.
+    pub fn to(&mut self, form: Form) -> Option<Bytes> {
+        let place = &mut self.encoded[form.of_signal()?];
+        Some(place.get_or_insert_with(|| form.frame("signal", &self.frame)).clone())
     }
 }
 
@@ -190,5 +213,29 @@ impl Subscription {
     /// Ends it. Whether it had not ended before.
     pub(super) fn end(&self) -> bool {
         !self.ended.swap(true, Ordering::AcqRel)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::protocol::Data;
+
+    #[test]
+    fn a_signal_is_encoded_once_for_each_form_and_shared() {
+        let room = "room".parse().unwrap();
+        let data = Data::from_json("\"hello\"").unwrap();
+        let signal =
+            Signal { session: Uuid::nil(), from: "ann".parse().unwrap(), kind: "t".into(), data, to: None };
+        let mut told = Told::new(&room, &signal);
+        let events = |signals, sender| Form::Events { signals, sender };
+        let forms = [Form::Frames(Encoding::Json), Form::Frames(Encoding::MessagePack), events(true, None)];
+        let first = forms.map(|form| told.to(form).unwrap());
+        for (form, first) in forms.into_iter().zip(&first) {
+            assert_eq!(told.to(form).unwrap().as_ptr(), first.as_ptr());
+        }
+        assert_eq!(told.to(events(true, Some(Uuid::nil()))).unwrap().as_ptr(), first[2].as_ptr());
+        assert_eq!(told.to(events(false, None)), None);
     }
 }

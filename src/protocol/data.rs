@@ -12,6 +12,8 @@ use rmp::Marker;
 use serde::ser::{Error as _, SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
+use super::codes::{ErrorCode, Failure};
+
 /// How deep arrays and maps may nest.
 pub const MAX_DEPTH: usize = 32;
 
@@ -78,6 +80,18 @@ impl Data {
     /// The value as MessagePack.
     pub fn as_bytes(&self) -> &Bytes {
         &self.0
+    }
+
+    /// Checks its size, as stored.
+    ///
+    /// # Errors
+    /// `too_large`.
+    pub fn fits(&self, limit: usize) -> Result<(), Failure> {
+        if self.0.len() <= limit {
+            return Ok(());
+        }
+        let message = format!("`data` takes {} bytes as stored, and the limit is {limit}", self.0.len());
+        Err(Failure::new(ErrorCode::TooLarge, message))
     }
 }
 

@@ -220,6 +220,9 @@ pub enum Answer {
         position: MessageId,
         /// The newest id.
         head: MessageId,
+        /// Whether it is a durable subscription that there was not before.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        created: bool,
     },
     /// To `publish`.
     Published {

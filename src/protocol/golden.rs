@@ -133,7 +133,8 @@ fn said<'a>(
         }),
         ["ok", "auth", ..] => ok(Answer::Renewed { expires }),
         ["ok", "subscribe", ..] => {
-            ok(Answer::Subscribed { room: room.clone(), position: id("position"), head: id("head") })
+            let created = frame.get("created").is_some();
+            ok(Answer::Subscribed { room: room.clone(), position: id("position"), head: id("head"), created })
         }
         ["ok", "publish", ..] => {
             ok(Answer::Published { id: id("id"), duplicate: frame.get("duplicate").is_some() })

@@ -39,6 +39,6 @@ pub use refusal::ConnectError;
 pub use rooms::RoomCursor;
 pub use shards::Shard;
 pub use store::{Failure, Store, StoreOptions};
-pub use subscriptions::{Ack, AttachAt, Group, NotAttached, Stored};
+pub use subscriptions::{Ack, AttachAt, Attached, Group, NotAttached, Stored};
 
 pub use crate::log::retention::RoomFacts;

@@ -58,12 +58,25 @@ pub enum NotAttached {
     Unavailable,
     /// It is new, and Redis is nearly full.
     Full,
+    /// It is new, and the user has made too many.
+    TooFast,
 }
 
 impl From<Unavailable> for NotAttached {
     fn from(_: Unavailable) -> Self {
         Self::Unavailable
     }
+}
+
+/// A durable subscription that was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attached {
+    /// All up to here is acknowledged.
+    pub position: MessageId,
+    /// The room's newest id.
+    pub head: MessageId,
+    /// Whether there was none before.
+    pub created: bool,
 }
 
 /// A durable subscription as Redis has it.
@@ -111,17 +124,18 @@ pub struct Ack {
 
 impl Store {
     /// Makes somebody the holder of a durable subscription, which is created where it is new. Whoever held it is told
-    /// through the bell. Returns its position and the room's newest id.
+    /// through the bell.
     ///
     /// # Errors
-    /// If Redis cannot be reached, or has no room for a new one.
+    /// If Redis cannot be reached; or if it is new, and Redis has no room for it or the caller does not want that.
     pub async fn attach(
         &self,
         room: &RoomName,
         group: &Group,
         holder: &str,
         at: AttachAt,
-    ) -> Result<(MessageId, MessageId), NotAttached> {
+        may_create: bool,
+    ) -> Result<Attached, NotAttached> {
         let (start, replaces) = match at {
             AttachAt::Stored => ("$".to_owned(), "0"),
             AttachAt::StoredOr(id) => (id.to_string(), "0"),
@@ -129,17 +143,26 @@ impl Store {
             AttachAt::New => ("$".to_owned(), "1"),
             AttachAt::Oldest => ("0".to_owned(), "1"),
         };
-        let full = if self.is_full(room) { "1" } else { "0" };
-        let args = [group.as_str(), holder, &start, replaces, full].map(Value::from);
+        const FULL: &str = "full";
+        const TOO_FAST: &str = "too fast";
+        let no_new = match may_create {
+            true if self.is_full(room) => FULL,
+            true => "",
+            false => TOO_FAST,
+        };
+        let args = [group.as_str(), holder, &start, replaces, no_new].map(Value::from);
         let reply =
             self.run_one(room, self.function(RedisCall::Attach, "attach", self.keys.log(room), args)).await?;
-        if reply.as_str().as_deref() == Some("full") {
-            return Err(NotAttached::Full);
+        match reply.as_str().as_deref() {
+            Some(FULL) => return Err(NotAttached::Full),
+            Some(TOO_FAST) => return Err(NotAttached::TooFast),
+            _ => {}
         }
-        let ids: Vec<MessageId> =
-            reply.into_array().iter().filter_map(|id| id.as_str()?.parse().ok()).collect();
-        let [position, head] = ids[..] else { return Err(NotAttached::Unavailable) };
-        Ok((position, head))
+        let reply = reply.into_array();
+        let id = |at: usize| reply.get(at)?.as_str()?.parse().ok();
+        let (Some(position), Some(head)) = (id(0), id(1)) else { return Err(NotAttached::Unavailable) };
+        let created = reply.get(2).and_then(Value::as_u64) == Some(1);
+        Ok(Attached { position, head, created })
     }
 
     /// Writes acknowledgements: those of a room together, the rooms of a shard in few round trips, and the shards at the same

@@ -1,5 +1,7 @@
 //! Durable subscriptions, whoever holds them: a connection, or a client that comes over HTTP and has none.
 
+use std::time::Instant;
+
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -9,7 +11,8 @@ use crate::log::Unavailable;
 use crate::node::Node;
 use crate::protocol::request::Start;
 use crate::protocol::{ErrorCode, Failure, MessageId, RoomName, SubscriptionName, UserId};
-use crate::redis::{AttachAt, Group, NotAttached};
+use crate::redis::{AttachAt, Attached, Group, NotAttached};
+use crate::session::rate;
 
 /// The subscription of a client without a connection, as one that takes it now holds it.
 pub fn holding(user: &UserId, name: &SubscriptionName) -> Holding {
@@ -32,16 +35,17 @@ fn held_as(user: &UserId, name: &SubscriptionName, holder: Uuid) -> Holding {
     Holding { group: Group::new(user, name), holder: holder.simple().to_string() }
 }
 
-/// Takes a durable subscription, creating it where it is new. Its position, and the room's head.
+/// Takes a user's durable subscription, creating it where it is new.
 ///
 /// # Errors
-/// `unavailable` if Redis cannot be reached, or has no room for a new one.
+/// `unavailable` if Redis cannot be reached, or has no room for a new one; `rate_limited` if it is new, and one too many.
 pub async fn take(
     node: &Node,
     room: &Room,
+    user: &UserId,
     holding: &Holding,
     start: Option<Start>,
-) -> Result<(MessageId, MessageId), Failure> {
+) -> Result<Attached, Failure> {
     let at = match start {
         None => AttachAt::Stored,
         Some(Start::After(id)) => AttachAt::Id(id),
@@ -53,10 +57,16 @@ pub async fn take(
             AttachAt::StoredOr(position.map_err(|Unavailable| Failure::unavailable())?)
         }
     };
-    let attached = node.store.attach(&room.name, &holding.group, &holding.holder, at).await;
-    attached.map_err(|refused| match refused {
-        NotAttached::Unavailable => Failure::unavailable(),
-        NotAttached::Full => Failure::full(),
+    let Holding { group, holder } = holding;
+    let spent = node.creating.spend(user, Instant::now());
+    let attached = node.store.attach(&room.name, group, holder, at, spent.is_ok()).await;
+    if spent.is_ok() && !attached.is_ok_and(|attached| attached.created) {
+        node.creating.give_back(user);
+    }
+    attached.map_err(|refused| match (refused, spent) {
+        (NotAttached::TooFast, Err(wait)) => rate::refusal(rate::CREATIONS, wait),
+        (NotAttached::Unavailable | NotAttached::TooFast, _) => Failure::unavailable(),
+        (NotAttached::Full, _) => Failure::full(),
     })
 }
 

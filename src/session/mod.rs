@@ -19,7 +19,6 @@ use std::time::{Duration, Instant};
 use futures_util::stream::{self, StreamExt};
 
 use self::in_flight::InFlight;
-use self::rate::Rate;
 use self::registry::{Connection, PING_INTERVAL};
 use crate::auth::{Claims, Permission};
 use crate::history;
@@ -50,7 +49,8 @@ pub struct Session {
     /// How many subscriptions were asked for: it tells those of this connection apart.
     holdings: u64,
     in_flight: Arc<InFlight>,
-    rate: Rate,
+    /// Requests above the rate, in a row.
+    refusals: u32,
     /// For the answer to the frame that is being handled.
     permit: Option<Permit>,
 }
@@ -84,7 +84,7 @@ impl Session {
         let limits = &node.config.limits;
         Self {
             in_flight: Arc::new(InFlight::new(limits.publishes_in_flight)),
-            rate: Rate::new(limits.publish_rate),
+            refusals: 0,
             node,
             connection,
             encoding,
@@ -219,7 +219,7 @@ impl Session {
             }
             Request::Signal { room, signal } => {
                 claims.require(&room, Permission::Write)?;
-                self.spend_rate()?;
+                self.spend_rate(claims)?;
                 signal::send(&self.node, &room, self.connection.id, claims, signal).await?;
                 self.answer(reference, Answer::Done {});
             }
@@ -289,8 +289,8 @@ impl Session {
         message: Draft,
     ) -> Result<(), Refusal> {
         claims.require(&room, Permission::Write)?;
-        self.spend_rate()?;
-        self.node.takes(&room, message.data.as_bytes().len())?;
+        self.spend_rate(claims)?;
+        self.node.takes(&room, &message.data)?;
         let landing = self.in_flight.take_off();
         let (session, encoding) = (self.connection.id, self.encoding);
         let permit = self.permit.take();
@@ -364,10 +364,14 @@ impl Session {
         }
     }
 
-    fn spend_rate(&mut self) -> Result<(), Refusal> {
-        let Err(wait) = self.rate.spend(Instant::now()) else { return Ok(()) };
-        let failure = rate::refusal(wait);
-        if self.rate.refused() >= REFUSALS_UNTIL_CLOSE {
+    fn spend_rate(&mut self, claims: &Claims) -> Result<(), Refusal> {
+        let Err(wait) = self.node.publishing.spend(&claims.user, Instant::now()) else {
+            self.refusals = 0;
+            return Ok(());
+        };
+        self.refusals += 1;
+        let failure = rate::refusal(rate::PUBLISHES, wait);
+        if self.refusals >= REFUSALS_UNTIL_CLOSE {
             return Err(Refusal::Closes(failure, CloseCode::LimitsIgnored));
         }
         Err(failure.into())

@@ -1,4 +1,5 @@
-//! A token bucket: so many a second, and as many at once. Pure.
+//! How fast the users of a node may do something: a token bucket for each, so many a second and so many at once, whatever way
+//! they come. The time is an argument.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -7,63 +8,59 @@ use parking_lot::Mutex;
 
 use crate::protocol::{ErrorCode, Failure, UserId};
 
-/// The rate of one connection.
-#[derive(Debug)]
-pub struct Rate {
-    a_second: Option<f64>,
-    left: f64,
-    filled: Option<Instant>,
-    refused: u32,
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    a_second: f64,
+    at_once: f64,
 }
 
-impl Rate {
-    /// So many a second; `None` for no limit.
-    pub fn new(a_second: Option<u32>) -> Self {
-        let a_second = a_second.map(f64::from);
-        Self { a_second, left: a_second.unwrap_or_default(), filled: None, refused: 0 }
+impl Limit {
+    /// After so long without use, a bucket is as good as new.
+    fn fills_in(self) -> Duration {
+        Duration::from_secs_f64(self.at_once / self.a_second)
     }
+}
 
-    /// Takes one.
-    ///
-    /// # Errors
-    /// How long to wait for one.
-    pub fn spend(&mut self, now: Instant) -> Result<(), Duration> {
-        let Some(a_second) = self.a_second else { return Ok(()) };
-        let since = self.filled.map_or(Duration::ZERO, |filled| now.saturating_duration_since(filled));
-        self.filled = Some(now);
-        self.left = (self.left + since.as_secs_f64() * a_second).min(a_second);
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    left: f64,
+    filled: Instant,
+}
+
+impl Bucket {
+    fn spend(&mut self, limit: Limit, now: Instant) -> Result<(), Duration> {
+        let since = now.saturating_duration_since(self.filled);
+        self.filled = now;
+        self.left = (self.left + since.as_secs_f64() * limit.a_second).min(limit.at_once);
         if self.left < 1.0 {
-            self.refused += 1;
-            return Err(Duration::from_secs_f64((1.0 - self.left) / a_second));
+            return Err(Duration::from_secs_f64((1.0 - self.left) / limit.a_second));
         }
         self.left -= 1.0;
-        self.refused = 0;
         Ok(())
-    }
-
-    /// How often in a row there was none.
-    pub fn refused(&self) -> u32 {
-        self.refused
-    }
-
-    /// Whether nothing was taken for so long that it is as good as new.
-    fn is_full(&self, now: Instant) -> bool {
-        // Whatever the rate is, it fills up in a second.
-        self.filled.is_none_or(|filled| now.saturating_duration_since(filled) >= Duration::from_secs(1))
     }
 }
 
-/// The rates of users who come without a connection.
+/// The buckets, in two generations: those used since the last turn, and before it. Each time in which a bucket fills, the older
+/// ones go as a whole, so that forgetting needs no walk.
+#[derive(Debug, Default)]
+struct Users {
+    young: HashMap<UserId, Bucket>,
+    old: HashMap<UserId, Bucket>,
+    turned: Option<Instant>,
+}
+
+/// The rates of a node's users.
 #[derive(Debug)]
 pub struct Rates {
-    a_second: Option<u32>,
-    users: Mutex<HashMap<UserId, Rate>>,
+    limit: Option<Limit>,
+    users: Mutex<Users>,
 }
 
 impl Rates {
-    /// So many a second for each user; `None` for no limit.
-    pub fn new(a_second: Option<u32>) -> Self {
-        Self { a_second, users: Mutex::default() }
+    /// So many a second for each user, and at once; `None` for no limit.
+    pub fn new(a_second: Option<u32>, at_once: u32) -> Self {
+        let limit = a_second.map(|a_second| Limit { a_second: a_second.into(), at_once: at_once.into() });
+        Self { limit, users: Mutex::default() }
     }
 
     /// Takes one of a user's.
@@ -71,23 +68,42 @@ impl Rates {
     /// # Errors
     /// How long to wait for one.
     pub fn spend(&self, user: &UserId, now: Instant) -> Result<(), Duration> {
-        if self.a_second.is_none() {
-            return Ok(());
-        }
+        let Some(limit) = self.limit else { return Ok(()) };
+        // Dropped behind the lock.
+        let _forgotten;
         let mut users = self.users.lock();
-        if users.len() == users.capacity() && !users.contains_key(user) {
-            // Before it grows: so it holds no more than twice the users of a second.
-            users.retain(|_, rate| !rate.is_full(now));
+        if now.saturating_duration_since(*users.turned.get_or_insert(now)) >= limit.fills_in() {
+            let young = std::mem::take(&mut users.young);
+            _forgotten = std::mem::replace(&mut users.old, young);
+            users.turned = Some(now);
         }
-        users.entry(user.clone()).or_insert_with(|| Rate::new(self.a_second)).spend(now)
+        if let Some(bucket) = users.young.get_mut(user) {
+            return bucket.spend(limit, now);
+        }
+        let full = Bucket { left: limit.at_once, filled: now };
+        let bucket = users.old.remove(user).unwrap_or(full);
+        users.young.entry(user.clone()).or_insert(bucket).spend(limit, now)
+    }
+
+    /// Gives one back that was not needed.
+    pub fn give_back(&self, user: &UserId) {
+        if let (Some(limit), Some(bucket)) = (self.limit, self.users.lock().young.get_mut(user)) {
+            bucket.left = (bucket.left + 1.0).min(limit.at_once);
+        }
     }
 }
 
+/// What is too many where a user publishes or signals too fast.
+pub const PUBLISHES: &str = "publishes and signals";
+
+/// What is too many where a user makes durable subscriptions too fast.
+pub const CREATIONS: &str = "new durable subscriptions";
+
 /// What a client is told that has to wait for so long.
-pub fn refusal(wait: Duration) -> Failure {
+pub fn refusal(of: &str, wait: Duration) -> Failure {
     Failure {
         code: ErrorCode::RateLimited,
-        message: "too many publishes and signals; slow down".into(),
+        message: format!("too many {of}; slow down"),
         retry_after_ms: Some(wait.as_millis().max(1) as u64),
     }
 }
@@ -97,37 +113,47 @@ pub fn refusal(wait: Duration) -> Failure {
 mod tests {
     use super::*;
 
+    fn user(n: usize) -> UserId {
+        format!("user{n}").parse().unwrap()
+    }
+
     #[test]
     fn a_burst_is_followed_by_the_rate() {
-        let start = Instant::now();
-        let mut rate = Rate::new(Some(10));
-        for _ in 0..10 {
-            assert_eq!(rate.spend(start), Ok(()));
+        let (start, rates, ann) = (Instant::now(), Rates::new(Some(10), 30), user(0));
+        for _ in 0..30 {
+            assert_eq!(rates.spend(&ann, start), Ok(()));
         }
-        assert_eq!(rate.spend(start), Err(Duration::from_millis(100)));
-        assert_eq!(rate.refused(), 1);
-        assert_eq!(rate.spend(start + Duration::from_millis(100)), Ok(()));
-        assert_eq!(rate.refused(), 0);
-        assert!(rate.spend(start + Duration::from_millis(150)).is_err());
+        assert_eq!(rates.spend(&ann, start), Err(Duration::from_millis(100)));
+        assert_eq!(rates.spend(&ann, start + Duration::from_millis(100)), Ok(()));
+        assert!(rates.spend(&ann, start + Duration::from_millis(150)).is_err());
+        rates.give_back(&ann);
+        assert_eq!(rates.spend(&ann, start + Duration::from_millis(150)), Ok(()));
     }
 
     #[test]
-    fn each_user_has_a_rate_and_who_is_silent_is_forgotten() {
-        let (start, rates) = (Instant::now(), Rates::new(Some(1)));
-        let user = |n: usize| format!("user{n}").parse().unwrap();
+    fn each_user_has_a_rate_also_over_a_turn_and_who_is_silent_is_forgotten() {
+        let (start, rates) = (Instant::now(), Rates::new(Some(1), 2));
+        let at = |ms: u64| start + Duration::from_millis(ms);
         for n in 0..1000 {
             assert_eq!(rates.spend(&user(n), start), Ok(()));
-            assert!(rates.spend(&user(n), start).is_err());
+            assert_eq!(rates.spend(&user(n), at(1900)), Ok(()));
+            assert!(rates.spend(&user(n), at(1900)).is_ok());
+            assert!(rates.spend(&user(n), at(1900)).is_err());
         }
-        for n in 1000..10_000 {
-            assert_eq!(rates.spend(&user(n), start + Duration::from_secs(n as u64)), Ok(()));
+        // The generation turns, and the bucket is the same.
+        assert!(rates.spend(&user(7), at(2000)).is_err());
+        assert_eq!(rates.users.lock().old.len(), 999);
+        for n in 1..100 {
+            assert_eq!(rates.spend(&user(1000 + n), at(2000 * n as u64)), Ok(()));
+            let users = rates.users.lock();
+            assert!(n < 3 || users.young.len() + users.old.len() <= 2);
         }
-        assert!(rates.users.lock().len() < 2000);
     }
 
     #[test]
-    fn without_a_limit_nothing_is_refused() {
-        let mut rate = Rate::new(None);
-        assert!((0..100_000).all(|_| rate.spend(Instant::now()).is_ok()));
+    fn without_a_limit_nothing_is_refused_and_nobody_is_noted() {
+        let rates = Rates::new(None, 1);
+        assert!((0..1000).all(|n| rates.spend(&user(n), Instant::now()).is_ok()));
+        assert!(rates.users.lock().young.is_empty());
     }
 }

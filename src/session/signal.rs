@@ -21,7 +21,8 @@ pub async fn send(
     signal: SignalDraft,
 ) -> Result<(), Failure> {
     let SignalDraft { kind, data, to } = signal;
-    node.fits(data.as_bytes().len())?;
+    let limit = node.config.limits.max_signal.min(node.config.limits.max_message);
+    data.fits(limit)?;
     let signal = Signal { session, from: claims.user.clone(), kind, data, to };
     node.store.signal(room, &signal).await.map_err(|Unavailable| Failure::unavailable())
 }

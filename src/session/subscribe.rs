@@ -9,7 +9,7 @@ use crate::log::Unavailable;
 use crate::protocol::frame::{Answer, Frame};
 use crate::protocol::request::Start;
 use crate::protocol::{ErrorCode, Failure, RoomName, SubscriptionName};
-use crate::redis::Group;
+use crate::redis::{Attached, Group};
 
 impl Session {
     /// Answers, and delivers from then on. A subscription that this connection has of the room is replaced.
@@ -53,12 +53,12 @@ impl Session {
             None => {
                 let position = hub.position(&hold, start).await;
                 position
-                    .map(|position| (position, hold.position()))
+                    .map(|position| Attached { position, head: hold.position(), created: false })
                     .map_err(|Unavailable| Failure::unavailable())
             }
-            Some(holding) => durable::take(&self.node, &hold, holding, start).await,
+            Some(holding) => durable::take(&self.node, &hold, &claims.user, holding, start).await,
         };
-        let (position, head) = match attached {
+        let Attached { position, head, created } = match attached {
             Ok(attached) => attached,
             Err(failure) => {
                 hub.unsubscribe(&subscription);
@@ -70,7 +70,7 @@ impl Session {
         }
         self.subscriptions.insert(room.clone(), subscription.clone());
         if reference.is_some() {
-            let answer = Answer::Subscribed { room, position, head: head.max(hold.position()) };
+            let answer = Answer::Subscribed { room, position, head: head.max(hold.position()), created };
             self.send(&Frame::Ok { reference, answer });
         }
         hub.begin(&hold, &subscription, position);

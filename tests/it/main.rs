@@ -29,6 +29,7 @@ mod observability;
 mod page;
 mod proxy;
 mod publish;
+mod rates;
 mod readme;
 mod rest;
 mod retention;

@@ -83,6 +83,24 @@ async fn what_is_no_signal_is_refused() {
     }
 }
 
+#[tokio::test]
+async fn a_signal_is_small() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let larger = Server::with(&redis.url(), &[("ROOMLOG_LIMITS__MAX_SIGNAL", "10000")]).await;
+    for (server, limit) in [(&server, 4096), (&larger, 10_000)] {
+        let mut client = Client::connect(server, &everything("ann")).await;
+        let rest = Rest::new(server, &everything("ann"));
+        // As stored: MessagePack has three bytes before so long a text.
+        for (bytes, fits) in [(limit - 3, true), (limit - 2, false)] {
+            let signal = json!({ "op": "signal", "room": "room", "type": "t", "data": "x".repeat(bytes) });
+            let answer = client.request(signal.clone()).await;
+            assert_eq!(answer["code"], if fits { Value::Null } else { json!("too_large") }, "{bytes}");
+            assert_eq!(rest.post(SIGNALS, &signal).await.status, if fits { 204 } else { 413 });
+        }
+    }
+}
+
 const SIGNALS: &str = "/v1/rooms/room/signals";
 
 #[tokio::test]

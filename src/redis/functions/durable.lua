@@ -37,17 +37,18 @@ local function oldest(log, ms, seq)
 end
 
 -- keys: log
--- args: group, holder, where to start ('$', '0' or an id), whether that replaces a stored position, whether Redis is nearly
--- full, so that no new subscription is made
--- Returns the position and the head, or 'full'.
+-- args: group, holder, where to start ('$', '0' or an id), whether that replaces a stored position, and, if no new subscription
+-- may be made, why not
+-- Returns the position, the head, and 1 if the subscription is new; or why it is not made.
 local function attach(keys, args)
   local log = keys[1]
   local head, subs, bell = of(log, 'head'), of(log, 'subs'), of(log, 'bell')
   local group, holder, start, replace = args[1], args[2], args[3], args[4] == '1'
   local ms, seq = newest(log, head)
   local position, before = stored(subs, group)
-  if not position and args[5] == '1' then
-    return 'full'
+  local new = not position
+  if new and args[5] ~= '' then
+    return args[5]
   end
   if not position or replace then
     if start == '$' then
@@ -65,7 +66,7 @@ local function attach(keys, args)
   if before and before ~= '-' and before ~= holder then
     redis.call('SPUBLISH', bell, cmsgpack.pack({ 't', group, before }))
   end
-  return { position, id(ms, seq) }
+  return { position, id(ms, seq), new and 1 or 0 }
 end
 
 -- Whether an acknowledgement moves a position. One beyond the head is of writes that Redis lost: it may go back.
