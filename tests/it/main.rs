@@ -36,6 +36,7 @@ mod retention;
 mod scale;
 mod secured;
 mod security;
+mod shards;
 mod shutdown;
 mod signal;
 mod sse;

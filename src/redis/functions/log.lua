@@ -81,7 +81,10 @@ local function append(keys, args)
       end
     end
   end
-  if #fresh > 0 then
+  if #fresh == 0 then
+    -- A write all the same: the caller may wait until a replica has what was written before, and WAIT counts writes alone.
+    redis.call('HSET', head, 'ms', whole(ms), 'seq', whole(seq))
+  else
     -- Written first: if it has moved to another server already, nothing is done here.
     local used = remember(known, window, last, length, fresh)
     for n = 1, #ids do

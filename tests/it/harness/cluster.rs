@@ -18,7 +18,8 @@ impl Cluster {
     pub async fn start() -> Self {
         let mut nodes = Vec::new();
         for _ in SLOTS {
-            let settings = ["--cluster-enabled", "yes", "--appendonly", "no"];
+            let settings =
+                ["--cluster-enabled", "yes", "--cluster-require-full-coverage", "no", "--appendonly", "no"];
             nodes.push(Redis::start_with(Some(free_port()), &settings).await);
         }
         for (index, (node, (first, last))) in nodes.iter().zip(SLOTS).enumerate() {
@@ -46,22 +47,58 @@ impl Cluster {
         format!("redis-cluster://127.0.0.1:{}?{}", first.port(), others.join("&"))
     }
 
+    /// Which of the primaries had a room's slot at the start.
+    pub fn owner(&self, room: &str) -> usize {
+        let slot = self.slot(room);
+        SLOTS.iter().position(|(first, last)| (*first..=*last).contains(&slot)).unwrap()
+    }
+
+    fn slot(&self, room: &str) -> u16 {
+        self.nodes[0].ask(&["CLUSTER", "KEYSLOT", room]).number() as u16
+    }
+
+    /// The primary of a room's slot, and the next, to which it moves.
+    fn way(&self, room: &str) -> [&Redis; 2] {
+        let owner = self.owner(room);
+        [&self.nodes[owner], &self.nodes[(owner + 1) % SLOTS.len()]]
+    }
+
     /// Moves the slot of a room, with all that is in it, from its primary to the next.
     pub async fn move_slot_of(&self, room: &str) {
-        let slot = self.nodes[0].ask(&["CLUSTER", "KEYSLOT", room]).number();
-        let owner = SLOTS.iter().position(|(first, last)| (*first..=*last).contains(&(slot as u16))).unwrap();
-        let (from, to) = (&self.nodes[owner], &self.nodes[(owner + 1) % SLOTS.len()]);
-        let slot = slot.to_string();
+        self.begin_to_move(room);
+        self.move_keys(room, |_| true);
+        self.end_move(room);
+    }
+
+    /// Says that the slot of a room is on its way from its primary to the next.
+    pub fn begin_to_move(&self, room: &str) {
+        let slot = self.slot(room).to_string();
+        let [from, to] = self.way(room);
         let [from_id, to_id] = [from, to].map(|node| node.ask(&["CLUSTER", "MYID"]).text());
         to.ask(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]);
         from.ask(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]);
-        let keys = from.ask(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]);
+    }
+
+    /// Moves keys of a room's slot.
+    pub fn move_keys(&self, room: &str, which: impl Fn(&str) -> bool) {
+        let slot = self.slot(room).to_string();
+        let [from, to] = self.way(room);
         let port = to.port().to_string();
-        for key in keys.list() {
-            from.ask(&["MIGRATE", "127.0.0.1", &port, &key.text(), "0", "5000"]);
+        for key in from.ask(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]).list() {
+            let key = key.text();
+            if which(&key) {
+                from.ask(&["MIGRATE", "127.0.0.1", &port, &key, "0", "5000"]);
+            }
         }
+    }
+
+    /// Hands the slot of a room over.
+    pub fn end_move(&self, room: &str) {
+        let slot = self.slot(room).to_string();
+        let [from, to] = self.way(room);
+        let id = to.ask(&["CLUSTER", "MYID"]).text();
         for node in [to, from].into_iter().chain(&self.nodes) {
-            node.ask(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]);
+            node.ask(&["CLUSTER", "SETSLOT", &slot, "NODE", &id]);
         }
     }
 
