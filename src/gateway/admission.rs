@@ -19,8 +19,8 @@ use crate::telemetry::{Metrics, Queue};
 /// Files that are left for what is no client: Redis, the listeners, reading metrics.
 const RESERVE: usize = 64;
 
-/// Time for which a stranger keeps its place though others wait.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Time for which a stranger keeps its place though others wait: some round trips, in which a client shows its token.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How many connections a node takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Places {
     /// So many clients, and a share for strangers beside them, as far as the process may open so many files.
     pub fn new(clients: usize, files: usize) -> Self {
         let files = files.saturating_sub(RESERVE).max(2);
-        let strangers = (clients / 8).clamp(32, 4096).min(files / 8).max(1);
+        let strangers = (clients / 8).clamp(32, 4096).min(files / 4).max(1);
         let clients = clients.min(files - strangers);
         Self { clients, strangers, all: clients + strangers }
     }
@@ -194,7 +194,7 @@ mod tests {
     fn places_fit_the_files_that_there_are() {
         assert_eq!(Places::new(100_000, 1 << 20), Places { clients: 100_000, strangers: 4096, all: 104_096 });
         assert_eq!(Places::new(10, 1 << 20), Places { clients: 10, strangers: 32, all: 42 });
-        assert_eq!(Places::new(100_000, 1024), Places { clients: 840, strangers: 120, all: 960 });
+        assert_eq!(Places::new(100_000, 1024), Places { clients: 720, strangers: 240, all: 960 });
         for files in 0..200 {
             let Places { clients, strangers, all } = Places::new(1000, files);
             assert!(clients > 0 && strangers > 0 && all <= files.saturating_sub(RESERVE).max(2), "{files}");

@@ -1,5 +1,5 @@
 //! The newest messages of a room, in memory, so that reconnects and slow readers rarely cost Redis anything. Bounded by
-//! count, by bytes, and by a budget that all rings of a node share. Pure, but for the shared count of bytes.
+//! count, by bytes, and by a budget that all rings of a node share, in which encoded forms count too. Pure, but for the shared count of bytes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -41,30 +41,35 @@ impl Ring {
 
     /// Adds the next entry.
     pub fn push(&mut self, entry: Arc<Entry>) {
-        self.add(entry.size());
+        self.bytes += entry.size();
+        entry.count_in(&self.limits.spent);
         self.entries.push_back(entry);
+        self.shrink();
+    }
+
+    /// Keeps to the limits. What is encoded of entries counts too, so the budget may be spent without a new one.
+    pub fn shrink(&mut self) {
         while self.entries.len() > self.limits.messages
             || self.bytes > self.limits.bytes
             || (self.limits.spent.load(Ordering::Relaxed) > self.limits.budget && self.entries.len() > LEAST)
         {
             let Some(oldest) = self.entries.pop_front() else { break };
-            self.floor = oldest.id();
-            self.remove(oldest.size());
+            self.remove(&oldest);
         }
     }
 
     /// Forgets the entries before an id.
     pub fn forget(&mut self, before: MessageId) {
         while let Some(oldest) = self.entries.pop_front_if(|oldest| oldest.id() < before) {
-            self.floor = oldest.id();
-            self.remove(oldest.size());
+            self.remove(&oldest);
         }
     }
 
     /// Starts anew at a position that does not follow from what was there.
     pub fn restart(&mut self, floor: MessageId) {
-        self.entries.clear();
-        self.remove(self.bytes);
+        while let Some(oldest) = self.entries.pop_front() {
+            self.remove(&oldest);
+        }
         self.floor = floor;
     }
 
@@ -91,20 +96,16 @@ impl Ring {
         Some(if start == 0 { self.floor } else { self.entries[start - 1].id() })
     }
 
-    fn add(&mut self, bytes: usize) {
-        self.bytes += bytes;
-        self.limits.spent.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    fn remove(&mut self, bytes: usize) {
-        self.bytes -= bytes;
-        self.limits.spent.fetch_sub(bytes, Ordering::Relaxed);
+    fn remove(&mut self, oldest: &Entry) {
+        self.floor = oldest.id();
+        self.bytes -= oldest.size();
+        oldest.count_no_more();
     }
 }
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        self.remove(self.bytes);
+        self.entries.iter().for_each(|entry| entry.count_no_more());
     }
 }
 

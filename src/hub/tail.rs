@@ -91,6 +91,11 @@ impl Tail {
         &self.ring
     }
 
+    /// Keeps the ring to its limits after something of it was encoded.
+    pub fn shrink_ring(&mut self) {
+        self.ring.shrink();
+    }
+
     /// Takes entries from an unreliable source.
     pub fn hear(&mut self, entries: &[Arc<Entry>]) -> Step {
         let mut events = Vec::new();

@@ -1,8 +1,10 @@
 //! An entry of a room's log, and the bytes that readers get of it, written once for each form and shared by all.
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use crate::protocol::encode::{self, Encoded};
 use crate::protocol::frame::Message;
@@ -15,12 +17,20 @@ pub struct Entry {
     pub message: Message,
     encoded: [OnceLock<Encoded>; Encoding::ALL.len()],
     event: OnceLock<Bytes>,
+    weight: Mutex<Weight>,
+}
+
+/// What an entry takes beside its message, and who counts it.
+#[derive(Debug, Default)]
+struct Weight {
+    encoded: usize,
+    counted_in: Option<Arc<AtomicUsize>>,
 }
 
 impl Entry {
     /// An entry of which nothing is encoded yet.
     pub fn new(message: Message) -> Self {
-        Self { message, encoded: Default::default(), event: OnceLock::new() }
+        Self { message, encoded: Default::default(), event: OnceLock::new(), weight: Mutex::default() }
     }
 
     /// The message's id.
@@ -30,18 +40,48 @@ impl Entry {
 
     /// The `message` frame in this encoding.
     pub fn encoded(&self, encoding: Encoding) -> &Encoded {
-        self.encoded[encoding as usize].get_or_init(|| encode::message(encoding, &self.message))
+        self.encoded[encoding as usize].get_or_init(|| {
+            let encoded = encode::message(encoding, &self.message);
+            self.grew(encoded.message().len());
+            encoded
+        })
     }
 
     /// The message as a Server-Sent Event: its id, its type, and itself as JSON.
     pub fn event(&self) -> &Bytes {
         self.event.get_or_init(|| {
             let data = serde_json::to_string(&self.message).unwrap_or_default();
-            format!("id: {}\nevent: {}\ndata: {data}\n\n", self.message.id, self.message.kind).into()
+            let event = format!("id: {}\nevent: {}\ndata: {data}\n\n", self.message.id, self.message.kind);
+            self.grew(event.len());
+            event.into()
         })
     }
 
-    /// Bytes that the message takes by itself; what is encoded of it is about as much again for each form in use.
+    fn grew(&self, bytes: usize) {
+        let mut weight = self.weight.lock();
+        weight.encoded += bytes;
+        if let Some(total) = &weight.counted_in {
+            total.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts the entry in a total, with all that is encoded of it, also later. In one total at a time.
+    pub fn count_in(&self, total: &Arc<AtomicUsize>) {
+        self.count_no_more();
+        let mut weight = self.weight.lock();
+        total.fetch_add(self.size() + weight.encoded, Ordering::Relaxed);
+        weight.counted_in = Some(total.clone());
+    }
+
+    /// Takes the entry out of the total that it is counted in.
+    pub fn count_no_more(&self) {
+        let mut weight = self.weight.lock();
+        if let Some(total) = weight.counted_in.take() {
+            total.fetch_sub(self.size() + weight.encoded, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes that the message takes by itself, without what is encoded of it.
     pub fn size(&self) -> usize {
         let Message { room, from, kind, data, .. } = &self.message;
         128 + room.as_str().len() + from.len() + kind.len() + data.as_bytes().len()

@@ -170,3 +170,27 @@ async fn a_long_poll_is_a_connection_that_can_be_ended() {
     assert!(took < Duration::from_secs(10), "{took:?}");
     eventually("none is left", async || others.connections("poll").await == 0).await;
 }
+
+/// Six bytes of JSON stand for a control character: what the ring keeps for its readers is more than it has of messages.
+#[tokio::test]
+async fn what_is_encoded_of_recent_messages_counts_in_the_budget() {
+    let redis = Redis::start().await;
+    let server = Server::with(&redis.url(), &[("ROOMLOG_HUB__RING_BUDGET", "16MiB")]).await;
+    let text = "\u{1}".repeat(4000);
+    let mut reader = Client::connect(&server, &everything("ann")).await;
+    let mut writer = Client::connect_msgpack(&server, &everything("bob")).await;
+    let before = server.memory();
+    for room in 0..50 {
+        let room = format!("room{room}");
+        reader.join(&room).await;
+        let frames: Vec<Value> =
+            (0..60).map(|_| json!({ "op": "publish", "room": room, "data": text })).collect();
+        writer.send(json!(frames)).await;
+        assert_eq!(reader.messages(60).await.len(), 60);
+    }
+    let grown = server.memory().saturating_sub(before) / 1024 / 1024;
+    assert!(grown < 48, "{grown} MiB more");
+    let rest = Rest::new(&server, &everything("ann"));
+    let counted = rest.metric("roomlog_ring_bytes").await;
+    assert!(counted < 18.0 * 1024.0 * 1024.0, "{counted}");
+}

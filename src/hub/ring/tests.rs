@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::protocol::Encoding;
 
 /// Bytes of an entry with so much text.
 fn size(text: usize) -> usize {
@@ -136,4 +137,44 @@ fn what_was_taken_out_of_the_log_is_forgotten() {
     ring.forget(at(9));
     assert_eq!(after(&ring, at(5)), Some(vec![]));
     assert_eq!(spent(&limits), 0);
+}
+
+#[test]
+fn what_is_encoded_of_entries_counts_from_when_it_is_made_until_they_leave() {
+    let limits = RingLimits { budget: 100_000, ..unlimited() };
+    let mut ring = Ring::new(at(0), limits.clone());
+    let entries: Vec<_> = (1..=10).map(|seq| entry(seq, 1000)).collect();
+    let early = entries[0].encoded(Encoding::Json).message().len();
+    entries.iter().for_each(|entry| ring.push(entry.clone()));
+    assert_eq!(spent(&limits), 10 * size(1000) + early);
+    let mut encoded = early;
+    for entry in &entries[1..] {
+        encoded += entry.encoded(Encoding::Json).message().len();
+    }
+    for entry in &entries {
+        encoded += entry.event().len() + entry.encoded(Encoding::MessagePack).message().len();
+        entry.event();
+    }
+    assert_eq!(spent(&limits), 10 * size(1000) + encoded);
+    ring.forget(at(10));
+    let newest = &entries[9];
+    let forms: usize = Encoding::ALL.map(|encoding| newest.encoded(encoding).message().len()).iter().sum();
+    assert_eq!(spent(&limits), size(1000) + forms + newest.event().len());
+    drop(ring);
+    assert_eq!(spent(&limits), 0);
+    entries[0].encoded(Encoding::Json);
+    assert_eq!(spent(&limits), 0);
+}
+
+#[test]
+fn a_ring_shrinks_when_encoded_forms_spend_the_budget() {
+    let limits = RingLimits { budget: 20 * size(1000), ..unlimited() };
+    let mut ring = Ring::new(at(0), limits.clone());
+    let entries: Vec<_> = (1..=16).map(|seq| entry(seq, 1000)).collect();
+    entries.iter().for_each(|entry| ring.push(entry.clone()));
+    entries.iter().for_each(|entry| _ = entry.event());
+    assert!(spent(&limits) > limits.budget);
+    ring.shrink();
+    assert!(spent(&limits) <= limits.budget);
+    assert!(after(&ring, at(15)).is_some());
 }

@@ -147,7 +147,8 @@ impl Room {
     ) -> bool {
         let mut writes = Writes::default();
         // Subscriptions end under this lock.
-        let _state = self.state.lock();
+        let mut state = self.state.lock();
+        state.tail.shrink_ring();
         if subscription.has_ended() {
             return false;
         }
