@@ -10,8 +10,12 @@ ARGS ?=
 # Runs of make bench, all unless told otherwise: make bench BENCH="rooms fanout"
 BENCH ?=
 
+# Runs of make torture, and seconds of faults in each: make torture RUNS=20 SECONDS=30 ARGS="--topology cluster"
+RUNS ?= 200
+SECONDS ?= 60
+
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-js test-python test-demo bench bench-quick check build deploy dashboards deny deps fuzz cargo
+.PHONY: help run demo torture test test-js test-python test-demo bench bench-quick check build deploy dashboards deny deps fuzz cargo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -60,6 +64,10 @@ bench: cargo deps ## Measure beside other servers, some 30 minutes, for docs/ben
 	cargo build --release --locked
 	@CARGO_TARGET_DIR="$(abspath $(CARGO_TARGET_DIR))" node bench/run.mjs $(BENCH) $(ARGS); \
 	    measured=$$?; node bench/report.mjs && exit $$measured
+
+torture: cargo deps ## Let everything fail under load, and check the promises, some 2 1/2 hours (RUNS=… SECONDS=… for less)
+	cargo test --release --locked --test torture -- --runs $(RUNS) --seconds $(SECONDS) \
+	    --report "$(CARGO_TARGET_DIR)/torture.md" $(ARGS)
 
 check: cargo ## Check formatting and lints
 	cargo fmt --check

@@ -11,24 +11,12 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
-use crate::harness::{Client, DEADLINE, Redis, Server, Upgrade, everything, id_of, seq};
+use crate::harness::{Client, DEADLINE, Dice, Redis, Server, Upgrade, everything, id_of, seq};
 
 const ROOM: &str = "room";
 
 /// How long faults go on.
 const FAULTS_FOR: Duration = Duration::from_secs(8);
-
-/// Numbers that look random, the same for the same seed (xorshift).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-}
 
 /// Publishes until the faults are over, each message again with its key until it is confirmed. The confirmed ids.
 async fn write(server: &Server, mut dice: Dice, over: Arc<AtomicBool>) -> Vec<String> {
@@ -118,9 +106,9 @@ async fn read(servers: &[Server], mut dice: Dice, over: Arc<AtomicBool>) -> Seen
 
 #[tokio::test]
 async fn readers_miss_nothing_whatever_happens() {
-    let seed = Uuid::new_v4().as_u64_pair().0 | 1;
+    let seed = Uuid::new_v4().as_u64_pair().0;
     println!("the seed is {seed}");
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     let redis = Redis::start().await;
     // Short of memory, and with a sharp eye, so that what is rare elsewhere happens here.
     let env = [
@@ -151,8 +139,8 @@ async fn readers_miss_nothing_whatever_happens() {
         over.store(true, Ordering::Relaxed);
     };
     let writers =
-        join_all((1..=3).map(|n| write(&servers[n % 2], Dice(seed ^ (n as u64) << 32), over.clone())));
-    let readers = join_all((1..=6).map(|n| read(&servers, Dice(seed ^ (n << 40)), over.clone())));
+        join_all((1..=3).map(|n| write(&servers[n % 2], Dice::new(seed ^ (n as u64) << 32), over.clone())));
+    let readers = join_all((1..=6).map(|n| read(&servers, Dice::new(seed ^ (n << 40)), over.clone())));
     let end = async {
         let ((), confirmed) = tokio::join!(faults, writers);
         let mut client = Client::connect(&servers[0], &everything("writer")).await;

@@ -3,7 +3,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+// Some of it is for tests/torture alone.
+#[allow(dead_code, unused_imports)]
 mod harness;
+#[path = "../torture/model/mod.rs"]
+#[allow(dead_code)]
+mod model;
 
 mod acks;
 mod acl;

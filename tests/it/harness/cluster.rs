@@ -1,7 +1,11 @@
 //! What is made of several Redis processes: a Redis Cluster of three primaries, and a sentinel that watches a primary.
 
+use std::io;
+use std::time::Duration;
+
 use super::eventually;
 use super::redis::{Redis, free_port};
+use super::resp::Place;
 
 /// A running cluster. Dropping it kills all of it.
 #[derive(Debug)]
@@ -11,7 +15,7 @@ pub struct Cluster {
 }
 
 /// The slots of each primary.
-const SLOTS: [(u16, u16); 3] = [(0, 5460), (5461, 10_922), (10_923, 16_383)];
+pub const SLOTS: [(u16, u16); 3] = [(0, 5460), (5461, 10_922), (10_923, 16_383)];
 
 impl Cluster {
     /// Starts the primaries and waits until they agree that all slots are served.
@@ -22,20 +26,7 @@ impl Cluster {
                 ["--cluster-enabled", "yes", "--cluster-require-full-coverage", "no", "--appendonly", "no"];
             nodes.push(Redis::start_with(Some(free_port()), &settings).await);
         }
-        for (index, (node, (first, last))) in nodes.iter().zip(SLOTS).enumerate() {
-            node.ask(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]);
-            node.ask(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]);
-            node.ask(&["CLUSTER", "MEET", "127.0.0.1", &nodes[0].port().to_string()]);
-        }
-        for node in &nodes {
-            eventually("the cluster is complete", async || {
-                let info = node.ask(&["CLUSTER", "INFO"]).text();
-                ["cluster_state:ok", "cluster_slots_ok:16384", "cluster_known_nodes:3"]
-                    .iter()
-                    .all(|line| info.contains(line))
-            })
-            .await;
-        }
+        form(&nodes.iter().collect::<Vec<_>>()).await;
         Self { nodes }
     }
 
@@ -72,39 +63,119 @@ impl Cluster {
 
     /// Says that the slot of a room is on its way from its primary to the next.
     pub fn begin_to_move(&self, room: &str) {
-        let slot = self.slot(room).to_string();
-        let [from, to] = self.way(room);
-        let [from_id, to_id] = [from, to].map(|node| node.ask(&["CLUSTER", "MYID"]).text());
-        to.ask(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]);
-        from.ask(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]);
+        self.moving(room, |moving| moving.begin());
     }
 
     /// Moves keys of a room's slot.
     pub fn move_keys(&self, room: &str, which: impl Fn(&str) -> bool) {
-        let slot = self.slot(room).to_string();
-        let [from, to] = self.way(room);
-        let port = to.port().to_string();
-        for key in from.ask(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]).list() {
-            let key = key.text();
-            if which(&key) {
-                from.ask(&["MIGRATE", "127.0.0.1", &port, &key, "0", "5000"]);
-            }
-        }
+        self.moving(room, |moving| moving.carry(which));
     }
 
     /// Hands the slot of a room over.
     pub fn end_move(&self, room: &str) {
-        let slot = self.slot(room).to_string();
-        let [from, to] = self.way(room);
-        let id = to.ask(&["CLUSTER", "MYID"]).text();
-        for node in [to, from].into_iter().chain(&self.nodes) {
-            node.ask(&["CLUSTER", "SETSLOT", &slot, "NODE", &id]);
-        }
+        let places: Vec<Place> = self.nodes.iter().map(Redis::place).collect();
+        self.moving(room, |moving| moving.finish(&places));
+    }
+
+    fn moving(&self, room: &str, step: impl FnOnce(Move<'_>) -> io::Result<()>) {
+        let [from, to] = self.way(room).map(Redis::place);
+        step(Move { slot: self.slot(room), from: &from, to: &to }).unwrap();
     }
 
     /// How many keys each node has.
     pub fn sizes(&self) -> Vec<i64> {
         self.nodes.iter().map(|node| node.ask(&["DBSIZE"])).map(|reply| reply.number()).collect()
+    }
+}
+
+/// A slot on its way to another primary.
+#[derive(Debug, Clone, Copy)]
+pub struct Move<'a> {
+    /// The slot.
+    pub slot: u16,
+    /// Its primary.
+    pub from: &'a Place,
+    /// Its next one.
+    pub to: &'a Place,
+}
+
+impl Move<'_> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    fn set(&self, at: &Place, state: &str, id: &str) -> io::Result<()> {
+        let command = ["CLUSTER", "SETSLOT", &self.slot.to_string(), state, id];
+        at.ask(&command, Self::PATIENCE).map(drop)
+    }
+
+    fn id(of: &Place) -> io::Result<String> {
+        Ok(of.ask(&["CLUSTER", "MYID"], Self::PATIENCE)?.text())
+    }
+
+    /// Tells both that it moves.
+    ///
+    /// # Errors
+    /// Those of the servers, as below.
+    pub fn begin(&self) -> io::Result<()> {
+        self.set(self.to, "IMPORTING", &Self::id(self.from)?)?;
+        self.set(self.from, "MIGRATING", &Self::id(self.to)?)
+    }
+
+    /// Moves those keys of it that are meant.
+    pub fn carry(&self, which: impl Fn(&str) -> bool) -> io::Result<()> {
+        let Place::Port(port) = self.to else { return Err(io::ErrorKind::InvalidInput.into()) };
+        let (slot, port) = (self.slot.to_string(), port.to_string());
+        loop {
+            let keys = self.from.ask(&["CLUSTER", "GETKEYSINSLOT", &slot, "1000"], Self::PATIENCE)?;
+            let keys: Vec<String> =
+                keys.list().iter().map(|key| key.text()).filter(|key| which(key)).collect();
+            for key in &keys {
+                let command = ["MIGRATE", "127.0.0.1", &port, key, "0", "5000"];
+                self.from.ask(&command, Self::PATIENCE)?;
+            }
+            if keys.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Gives it to the next primary, and tells these others.
+    pub fn finish(&self, others: &[Place]) -> io::Result<()> {
+        let id = Self::id(self.to)?;
+        for place in [self.to, self.from].into_iter().chain(others) {
+            self.set(place, "NODE", &id)?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes a cluster of servers: a primary for each range of slots, then replicas of these in the same order. Waits until they
+/// agree that all slots are served.
+pub async fn form(nodes: &[&Redis]) {
+    for (index, node) in nodes.iter().enumerate() {
+        node.ask(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]);
+        if let Some((first, last)) = SLOTS.get(index) {
+            node.ask(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]);
+        }
+        node.ask(&["CLUSTER", "MEET", "127.0.0.1", &nodes[0].port().to_string()]);
+    }
+    let known = format!("cluster_known_nodes:{}", nodes.len());
+    let complete = async |node: &Redis| {
+        eventually("the cluster is complete", async || {
+            let info = node.ask(&["CLUSTER", "INFO"]).text();
+            ["cluster_state:ok", "cluster_slots_ok:16384", &known].iter().all(|line| info.contains(line))
+        })
+        .await;
+    };
+    for node in nodes {
+        complete(node).await;
+    }
+    for (index, node) in nodes.iter().enumerate().skip(SLOTS.len()) {
+        let primary = nodes[index % SLOTS.len()].ask(&["CLUSTER", "MYID"]).text();
+        node.ask(&["CLUSTER", "REPLICATE", &primary]);
+        eventually("the replica follows", async || {
+            node.ask(&["INFO", "replication"]).text().contains("master_link_status:up")
+        })
+        .await;
     }
 }
 
@@ -117,17 +188,32 @@ pub struct Sentinel {
 impl Sentinel {
     /// Starts one that watches a primary, and waits until it knows its replica.
     pub async fn start(primary: &Redis) -> Self {
+        Self::watching(primary.port(), 1, 1).await
+    }
+
+    /// Starts one that watches the primary behind a port, which so many must find dead, and waits until it knows so many
+    /// replicas.
+    pub async fn watching(port: u16, quorum: usize, replicas: i64) -> Self {
         let redis = Redis::sentinel().await;
-        let port = primary.port().to_string();
-        redis.ask(&["SENTINEL", "MONITOR", "main", "127.0.0.1", &port, "1"]);
+        redis.ask(&["SENTINEL", "MONITOR", "main", "127.0.0.1", &port.to_string(), &quorum.to_string()]);
         for (name, value) in [("down-after-milliseconds", "1000"), ("failover-timeout", "5000")] {
             redis.ask(&["SENTINEL", "SET", "main", name, value]);
         }
-        eventually("the sentinel knows the replica", async || {
-            redis.ask(&["SENTINEL", "MASTER", "main"]).field("num-slaves").number() == 1
+        eventually("the sentinel knows the replicas", async || {
+            redis.ask(&["SENTINEL", "MASTER", "main"]).field("num-slaves").number() == replicas
         })
         .await;
         Self { redis }
+    }
+
+    /// Its own port.
+    pub fn port(&self) -> u16 {
+        self.redis.port()
+    }
+
+    /// Its answer to a command.
+    pub fn ask(&self, command: &[&str]) -> super::Reply {
+        self.redis.ask(command)
     }
 
     /// Where clients find the primary.

@@ -3,7 +3,8 @@
 use reqwest::Response;
 use serde_json::Value;
 
-use super::soon;
+use super::DEADLINE;
+use tokio::time::timeout;
 
 /// A stream of events.
 #[derive(Debug)]
@@ -60,13 +61,13 @@ impl Events {
         while self.block().await.is_some() {}
     }
 
-    /// What stands before the next empty line; `None` at the end.
-    async fn block(&mut self) -> Option<Event> {
+    /// What stands before the next empty line; `None` at the end, or if nothing comes for long. May be cancelled.
+    pub async fn block(&mut self) -> Option<Event> {
         let end = loop {
             match self.text.find("\n\n") {
                 Some(end) => break end,
                 None => {
-                    let chunk = soon("an event", self.response.chunk()).await.ok()??;
+                    let chunk = timeout(DEADLINE, self.response.chunk()).await.ok()?.ok()??;
                     self.text.push_str(std::str::from_utf8(&chunk).unwrap());
                 }
             }

@@ -6,6 +6,7 @@ mod client;
 mod clock;
 mod cluster;
 mod codec;
+mod dice;
 mod events;
 mod nginx;
 mod prometheus;
@@ -13,6 +14,7 @@ mod redis;
 mod resp;
 mod rest;
 mod server;
+mod shim;
 mod token;
 pub mod wire;
 
@@ -23,15 +25,17 @@ use tokio::time::{Instant, sleep, timeout};
 pub use authority::Authority;
 pub use client::{Client, Upgrade, id_of, ids, seq, seqs};
 pub use clock::Clock;
-pub use cluster::{Cluster, Sentinel};
+pub use cluster::{Cluster, Move, SLOTS, Sentinel, form};
 pub use codec::{binary, from_msgpack, to_msgpack};
+pub use dice::Dice;
 pub use events::{Event, Events};
 pub use nginx::Nginx;
 pub use prometheus::{Prometheus, repository};
 pub use redis::{Redis, free_port};
-pub use resp::Reply;
+pub use resp::{Place, Reply};
 pub use rest::{Answer, Rest, answer};
 pub use server::{Lines, NO_CHECKS, Server, follow, run, run_with_input, spawn};
+pub use shim::{Dials, compiled};
 pub use token::{SECRET, admin, everything, now, sign, token, token_for, token_with_id};
 
 /// How long anything may take that should be quick. Far above what it takes, since tests share few cores.

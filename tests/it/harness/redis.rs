@@ -56,8 +56,12 @@ impl Redis {
 
     /// Starts one on a port, with a clock of its own.
     pub async fn on_clock(clock: &Clock, settings: &[&str]) -> Self {
-        let surroundings = Surroundings { env: clock.env().to_vec(), ..Surroundings::default() };
-        Self::start_in(surroundings, Some(free_port()), settings).await
+        Self::in_env(clock.env().to_vec(), free_port(), settings).await
+    }
+
+    /// Starts one on this port, with more in its environment.
+    pub async fn in_env(env: Vec<(&'static str, String)>, port: u16, settings: &[&str]) -> Self {
+        Self::start_in(Surroundings { env, ..Surroundings::default() }, Some(port), settings).await
     }
 
     /// Starts a sentinel.
@@ -122,6 +126,11 @@ impl Redis {
         }
     }
 
+    /// Where it listens: for questions while somebody else has hold of it.
+    pub fn place(&self) -> Place {
+        self.place.clone()
+    }
+
     /// How often a command was called since the statistics were reset.
     pub fn calls(&self, command: &str) -> u64 {
         let stats = self.ask(&["INFO", "commandstats"]).text();
@@ -133,6 +142,17 @@ impl Redis {
     pub fn stop(&mut self) {
         let _already_gone = self.child.kill();
         self.child.wait().unwrap();
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub async fn terminate(&mut self) {
+        self.signal(Signal::SIGTERM);
+        eventually("Redis ends", async || self.has_ended()).await;
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Starts it again after [`Redis::stop`], with what it kept.

@@ -63,12 +63,29 @@ impl Reply {
     }
 }
 
+impl Place {
+    /// The answer to a command, which is given so much time.
+    ///
+    /// # Errors
+    /// Those of the connection, and Redis's own.
+    pub fn ask<A: AsRef<[u8]>>(&self, command: &[A], patience: Duration) -> io::Result<Reply> {
+        match ask_within(self, command, patience)? {
+            Reply::Error(error) => Err(io::Error::other(error)),
+            reply => Ok(reply),
+        }
+    }
+}
+
 trait Stream: Read + Write {}
 impl<T: Read + Write> Stream for T {}
 
 /// Sends a command and reads the reply.
 pub fn ask<A: AsRef<[u8]>>(place: &Place, command: &[A]) -> io::Result<Reply> {
-    let patience = Some(Duration::from_secs(10));
+    ask_within(place, command, Duration::from_secs(10))
+}
+
+fn ask_within<A: AsRef<[u8]>>(place: &Place, command: &[A], patience: Duration) -> io::Result<Reply> {
+    let patience = Some(patience);
     let mut stream: Box<dyn Stream> = match place {
         Place::Socket(path) => {
             let stream = UnixStream::connect(path)?;

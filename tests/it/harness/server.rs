@@ -61,6 +61,14 @@ impl Server {
 
     /// Starts it at this address.
     pub async fn listen(address: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
+        Self::try_listen(address, args, env).await.unwrap_or_else(|log| panic!("the server ended: {log:#?}"))
+    }
+
+    /// Starts it at this address.
+    ///
+    /// # Errors
+    /// Its log, if it ends instead.
+    pub async fn try_listen(address: &str, args: &[&str], env: &[(&str, &str)]) -> Result<Self, Vec<String>> {
         let args: Vec<_> = ["serve", "--listen", address].iter().chain(args).copied().collect();
         Self::started(command(&args, env)).await
     }
@@ -72,24 +80,24 @@ impl Server {
         shell.arg("-c").arg(format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\""));
         shell.arg(serve.get_program()).args(serve.get_args()).env_clear();
         shell.envs(serve.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        Self::started(shell).await
+        Self::started(shell).await.unwrap_or_else(|log| panic!("the server ended: {log:#?}"))
     }
 
-    async fn started(mut command: Command) -> Self {
+    async fn started(mut command: Command) -> Result<Self, Vec<String>> {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary");
         let log = follow(child.stderr.take().unwrap());
         let address = "127.0.0.1:0".parse().unwrap();
         let mut server = Self { child, log, address };
-        let mut found = None;
+        let (mut found, mut ended) = (None, false);
         eventually("the server listens", async || {
-            let ended = server.child.try_wait().unwrap();
-            assert!(ended.is_none(), "the server ended: {ended:?}");
+            ended = server.child.try_wait().unwrap().is_some();
             found = server.log.lock().iter().find_map(|line| address_in(line));
-            found.is_some()
+            found.is_some() || ended
         })
         .await;
-        server.address = found.unwrap();
-        server
+        let Some(address) = found.filter(|_| !ended) else { return Err(server.log()) };
+        server.address = address;
+        Ok(server)
     }
 
     /// Where clients find it behind a proxy at this address: requests go there instead.

@@ -1,0 +1,130 @@
+//! The promises of docs/operations.md ("Durability") in a run: when confirmed messages may be lost, and when what was not
+//! confirmed. Everything else must be there at the end.
+
+use super::plan::{Durability, Fault, POWER_AFTER, Plan, Sync, Topology};
+use super::record::{Event, Ms};
+
+/// A time in which something is allowed, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// From when.
+    pub from: Ms,
+    /// Until when.
+    pub to: Ms,
+}
+
+/// What may happen in a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Promise {
+    /// Messages that were confirmed then may be lost.
+    pub losses: Vec<Window>,
+    /// Messages that were delivered then, and acknowledgements, may be lost. Subscribers are told from then on.
+    pub rewinds: Vec<Window>,
+    /// There may be two primaries then, with a history each.
+    pub splits: Vec<Window>,
+}
+
+/// "Up to two seconds of confirmed messages", and one for a machine that is busy.
+const EVERYSEC: Ms = 3000;
+
+/// For how long after an old primary is back nodes may still be connected to it as such.
+const DEMOTION: Ms = 20_000;
+
+/// Whether two times have an instant in common with one of the windows.
+pub fn within(windows: &[Window], from: Ms, to: Ms) -> bool {
+    windows.iter().any(|window| from <= window.to && window.from <= to)
+}
+
+impl Promise {
+    /// What may happen under this plan, with the faults at the times that the record has.
+    pub fn of(plan: &Plan, events: &[Event]) -> Self {
+        let mut promise = Self::default();
+        for event in events {
+            if let Event::Fault { at, till, index } = event {
+                promise.allow(plan, plan.faults[*index].fault, *at, *till);
+            }
+        }
+        promise
+    }
+
+    fn allow(&mut self, plan: &Plan, fault: Fault, at: Ms, till: Ms) {
+        match fault {
+            Fault::PowerLoss if plan.sync == Sync::Everysec => {
+                let from = (at + POWER_AFTER).saturating_sub(EVERYSEC);
+                self.lose(Window { from, to: till });
+            }
+            // Redis answers the writes of the round in which it finds the disk full.
+            Fault::DiskFull { killed: true } if plan.sync == Sync::Everysec => {
+                self.lose(Window { from: at.saturating_sub(EVERYSEC), to: till });
+            }
+            Fault::PrimaryKill { .. } | Fault::PrimaryPause { .. } | Fault::Partition { .. } => {
+                self.fail_over(plan, Window { from: at, to: till + DEMOTION });
+            }
+            // A cluster's primary waits for its replica when it is told to hand over. A sentinel promotes one replica while
+            // the old primary lives and has the other, so that "the replica that has it" is not the one promoted.
+            Fault::Failover { .. } if plan.topology == Topology::Sentinel => {
+                let window = Window { from: at, to: till + DEMOTION };
+                self.lose(window);
+                self.splits.push(window);
+            }
+            _ => {}
+        }
+    }
+
+    fn lose(&mut self, window: Window) {
+        self.losses.push(window);
+        self.rewinds.push(window);
+    }
+
+    fn fail_over(&mut self, plan: &Plan, window: Window) {
+        if plan.durability != Durability::Replica {
+            self.losses.push(window);
+        }
+        self.rewinds.push(window);
+        self.splits.push(window);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::harness::Dice;
+
+    fn plan(topology: Topology, sync: Sync, durability: Durability, fault: Fault) -> Plan {
+        let mut plan = Plan::draw(Dice::new(1).next(), topology, 1);
+        (plan.sync, plan.durability) = (sync, durability);
+        plan.faults.truncate(1);
+        plan.faults[0].fault = fault;
+        plan
+    }
+
+    fn promise(topology: Topology, sync: Sync, durability: Durability, fault: Fault) -> Promise {
+        let event = Event::Fault { at: 10_000, till: 16_000, index: 0 };
+        Promise::of(&plan(topology, sync, durability, fault), &[event])
+    }
+
+    #[test]
+    fn a_kill_loses_nothing_on_one_server() {
+        for (sync, durability) in [(Sync::Always, Durability::Disk), (Sync::Everysec, Durability::Memory)] {
+            assert_eq!(promise(Topology::Single, sync, durability, Fault::RedisKill), Promise::default());
+        }
+    }
+
+    #[test]
+    fn a_power_loss_takes_the_last_seconds_of_everysec_and_nothing_of_always() {
+        let always = promise(Topology::Single, Sync::Always, Durability::Disk, Fault::PowerLoss);
+        assert_eq!(always, Promise::default());
+        let everysec = promise(Topology::Single, Sync::Everysec, Durability::Memory, Fault::PowerLoss);
+        assert_eq!(everysec.losses, [Window { from: 11_000, to: 16_000 }]);
+        assert_eq!(everysec.losses, everysec.rewinds);
+    }
+
+    #[test]
+    fn a_failover_takes_nothing_confirmed_with_replica_but_subscribers_may_be_told() {
+        let fault = Fault::PrimaryKill { shard: 0, lag: 0 };
+        let replica = promise(Topology::Sentinel, Sync::Everysec, Durability::Replica, fault);
+        assert!(replica.losses.is_empty() && !replica.rewinds.is_empty());
+        let memory = promise(Topology::Sentinel, Sync::Everysec, Durability::Memory, fault);
+        assert!(within(&memory.losses, 30_000, 31_000) && !within(&memory.losses, 0, 9999));
+    }
+}

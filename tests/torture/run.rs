@@ -1,0 +1,251 @@
+//! One run: the world, the load, the faults, and in the end what everybody sees.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use roomlog::protocol::MessageId;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
+
+use crate::faults;
+use crate::harness::Reply;
+use crate::load::{self, id, stored};
+use crate::model::check::{Violation, check};
+use crate::model::plan::Plan;
+use crate::model::record::{self, Event, Ms, Outcome, Publish, Stored};
+use crate::model::recovery;
+use crate::world::{Phase, World};
+
+/// How long everything may take to work again after the last fault.
+const RECOVERY: Duration = Duration::from_secs(90);
+
+/// How long subscribers may take to reach the end once all is quiet.
+const CATCHING_UP: Duration = Duration::from_secs(60);
+
+/// For how long nothing must happen before the logs are taken as final.
+const SILENCE: Duration = Duration::from_millis(1500);
+
+/// The sender of the last message of each room.
+const LAST: &str = "last";
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Outcomes {
+    /// What was run.
+    pub plan: Plan,
+    /// Its record.
+    pub events: Vec<Event>,
+    /// What the nodes logged.
+    pub logs: Vec<Vec<String>>,
+    /// What was broken.
+    pub violations: Vec<Violation>,
+    /// Recovery times, with the faults' places in the plan.
+    pub recoveries: Vec<(usize, Ms)>,
+}
+
+/// Carries out a plan, on threads of its own.
+pub fn run(plan: Plan) -> Outcomes {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let mut logs = Vec::new();
+    let mut events = Vec::new();
+    match caught(|| runtime.block_on(World::start(plan.clone()))) {
+        Ok(world) => {
+            if let Err(panic) = caught(|| runtime.block_on(story(Arc::clone(&world)))) {
+                world.record.broken("the program goes on", panic);
+            }
+            runtime.block_on(async {
+                for node in &world.nodes {
+                    logs.push(node.end().await);
+                }
+            });
+            events = world.record.take();
+        }
+        Err(panic) => events.push(Event::Broken { at: 0, rule: "the world starts".into(), text: panic }),
+    }
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    for (node, log) in logs.iter().enumerate() {
+        for line in log.iter().filter(|line| line.contains("panicked at")) {
+            let (rule, text) = ("no panic".to_owned(), format!("node {node}: {line}"));
+            events.push(Event::Broken { at: 0, rule, text });
+        }
+    }
+    let violations = check(&plan, &events);
+    let recoveries = recovery::times(&events, plan.nodes);
+    Outcomes { plan, events, logs, violations, recoveries }
+}
+
+/// The result of a call, or what it panicked with.
+fn caught<T>(call: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| match panic.downcast::<String>() {
+        Ok(text) => *text,
+        Err(panic) => panic.downcast_ref::<&str>().map_or("a panic", |text| text).to_owned(),
+    })
+}
+
+async fn story(world: Arc<World>) {
+    let record = &world.record;
+    if let Err(reason) = world.settled(RECOVERY).await {
+        return record.broken("all works at first", reason);
+    }
+    let mut readers = load::readers(&world);
+    let mut publishers = load::publishers(&world);
+    faults::carry_out(&world).await;
+    let rest = Duration::from_secs(world.plan.seconds).as_millis() as Ms;
+    sleep(Duration::from_millis(rest.saturating_sub(record.now()))).await;
+    world.storage.heal().await;
+    // With messages that go on: what recovers is seen.
+    if let Err(reason) = world.settled(RECOVERY).await {
+        record.broken("all recovers", reason);
+    }
+    sleep(SILENCE).await;
+    world.phase.send_modify(|phase| phase.0 = Phase::Drain);
+    all(&mut publishers).await;
+    sleep(SILENCE).await;
+    for room in &world.rooms {
+        if !publish_last(&world, room).await {
+            return record.broken("publishing recovers", format!("nothing is confirmed in {room}"));
+        }
+    }
+    sleep(SILENCE).await;
+    let mut histories = Vec::new();
+    for room in &world.rooms {
+        histories.push(history(&world, 0, room).await.unwrap_or_default());
+    }
+    record.add(Event::Quiet { at: record.now() });
+    let ends = histories.iter().map(|log| log.last().map_or(MessageId::ZERO, |last| last.id)).collect();
+    world.phase.send_replace((Phase::Quiet, ends));
+    if timeout(CATCHING_UP, all(&mut readers)).await.is_err() {
+        let late = readers.len();
+        record.broken("all catch up", format!("{late} subscribers did not within {CATCHING_UP:?}"));
+        readers.abort_all();
+    }
+    observe(&world).await;
+}
+
+/// Waits for all tasks; panics are the program's own.
+async fn all(tasks: &mut JoinSet<()>) {
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended
+            && error.is_panic()
+        {
+            std::panic::resume_unwind(error.into_panic());
+        }
+    }
+}
+
+fn client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap()
+}
+
+/// Publishes the last message of a room, until it is confirmed.
+async fn publish_last(world: &World, room: &str) -> bool {
+    let (key, deadline) = (Uuid::new_v4(), Instant::now() + RECOVERY);
+    let url = format!("http://{}/v1/rooms/{room}/messages", world.nodes[0].address());
+    while Instant::now() < deadline {
+        let at = world.record.now();
+        let request = client().post(&url).bearer_auth(World::token(LAST));
+        let answer = async { request.json(&json!({ "data": "0", "key": key })).send().await?.json().await };
+        let answer: Result<Value, reqwest::Error> = answer.await;
+        let confirmed = answer.as_ref().ok().and_then(|answer| id(&answer["id"]));
+        let outcome = confirmed.map_or_else(|| Outcome::Unknown(format!("{answer:?}")), Outcome::Ok);
+        let (till, room, sent) = (world.record.now(), room.to_owned(), format!("{LAST} 0"));
+        world.record.add(Event::Publish(Publish { at, till, room, node: 0, key, sent, outcome }));
+        if confirmed.is_some() {
+            return true;
+        }
+        sleep(Duration::from_millis(300)).await;
+    }
+    false
+}
+
+/// A room as a node has it.
+async fn history(world: &World, node: usize, room: &str) -> Option<Vec<Stored>> {
+    let (client, token) = (client(), World::token("observer"));
+    let mut messages: Vec<Stored> = Vec::new();
+    loop {
+        let after = messages.last().map_or(MessageId::ZERO, |last| last.id);
+        let address = world.nodes[node].address();
+        let url = format!("http://{address}/v1/rooms/{room}/messages?after={after}&limit=1000");
+        let answer = client.get(url).bearer_auth(&token).send().await.ok()?;
+        let page: Value = answer.error_for_status().ok()?.json().await.ok()?;
+        messages.extend(page["messages"].as_array()?.iter().filter_map(stored));
+        if page["more"] != true {
+            return Some(messages);
+        }
+    }
+}
+
+/// Records what everybody sees now.
+async fn observe(world: &World) {
+    for room in &world.rooms {
+        for node in 0..world.nodes.len() {
+            let (room, observer) = ((*room).to_owned(), format!("node {node}"));
+            match history(world, node, &room).await {
+                Some(messages) => world.record.add(Event::History { room, observer, messages }),
+                None => world.record.broken("history is there", format!("{room} at {observer}")),
+            }
+        }
+        match stored_in_redis(world, room) {
+            Some(messages) => {
+                let (room, observer) = ((*room).to_owned(), "Redis".to_owned());
+                world.record.add(Event::History { room, observer, messages });
+            }
+            None => world.record.broken("the log is there", (*room).to_owned()),
+        }
+        positions(world, room).await;
+    }
+}
+
+/// The entries of a log, without their contents, as its primary has it.
+fn stored_in_redis(world: &World, room: &str) -> Option<Vec<Stored>> {
+    let command = ["XRANGE", &format!("rl:{{{room}}}:log"), "-", "+"];
+    let primaries = world.storage.instances.iter().filter(|one| one.is_primary());
+    let entries = primaries.filter_map(|one| one.ask(&command)).next()?;
+    entries.list().iter().map(entry).collect()
+}
+
+fn entry(entry: &Reply) -> Option<Stored> {
+    let Reply::Bytes(key) = entry.list()[1].field("key") else { return None };
+    let key = Uuid::from_slice(key).ok().or_else(|| Uuid::try_parse_ascii(key).ok())?;
+    Some(Stored { id: entry.list()[0].text().parse().ok()?, key, sent: String::new() })
+}
+
+async fn positions(world: &World, room: &str) {
+    let url = format!("http://{}/v1/rooms/{room}/subscriptions", world.nodes[0].address());
+    let answer = async {
+        let answer = client().get(url).bearer_auth(World::token("observer")).send().await?;
+        answer.error_for_status()?.json::<Value>().await
+    };
+    match answer.await {
+        Ok(listed) => {
+            // Those that the record knows, and that have their user's name.
+            for kind in ["durable", "contended", "http"] {
+                let reader = format!("{kind}-{room}");
+                let found = listed.as_array().into_iter().flatten().find(|one| one["user"] == reader);
+                let position = found.and_then(|found| id(&found["position"]));
+                world.record.add(Event::Position { reader, room: room.to_owned(), position });
+            }
+        }
+        Err(error) => world.record.broken("subscriptions are listed", error.to_string()),
+    }
+}
+
+/// Writes a run into a directory of its own: the plan, the record, the logs of the nodes, and what was broken.
+pub fn save(outcomes: &Outcomes, into: &Path) -> std::io::Result<PathBuf> {
+    let folder = into.join(format!("{}-{}", outcomes.plan.topology.name(), outcomes.plan.seed));
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join("plan.json"), serde_json::to_string_pretty(&outcomes.plan)?)?;
+    let record = std::fs::File::create(folder.join("record.jsonl"))?;
+    record::write(&outcomes.events, std::io::BufWriter::new(record))?;
+    let found: Vec<_> =
+        outcomes.violations.iter().map(|found| format!("{}: {}\n", found.rule, found.text)).collect();
+    std::fs::write(folder.join("violations.txt"), found.concat())?;
+    for (index, log) in outcomes.logs.iter().enumerate() {
+        std::fs::write(folder.join(format!("node{index}.log")), log.join("\n"))?;
+    }
+    Ok(folder)
+}

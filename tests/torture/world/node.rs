@@ -1,0 +1,118 @@
+//! A node as a process, and the proxy before it.
+
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use parking_lot::Mutex as Lock;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep};
+
+use super::Proxy;
+use crate::harness::{Clock, DEADLINE, Server};
+use crate::model::plan::Durability;
+
+/// A node.
+#[derive(Debug)]
+pub struct Node {
+    /// Its number.
+    pub index: usize,
+    /// Its clock.
+    pub clock: Clock,
+    /// The proxy through which clients come.
+    pub front: Proxy,
+    server: Mutex<Option<Server>>,
+    env: Vec<(&'static str, String)>,
+    /// The logs of those that were killed.
+    logs: Lock<Vec<String>>,
+    client: reqwest::Client,
+}
+
+impl Node {
+    /// Starts one on this Redis.
+    pub async fn start(index: usize, redis: &str, durability: Durability) -> Self {
+        let clock = Clock::new();
+        let mut env: Vec<(&'static str, String)> = clock.env().to_vec();
+        // Short of memory and with a sharp eye, so that what is rare elsewhere happens here.
+        for (name, value) in [
+            ("ROOMLOG_REDIS__URL", redis),
+            ("ROOMLOG_REDIS__DURABILITY", durability.name()),
+            ("ROOMLOG_HUB__RING_MESSAGES", "20"),
+            ("ROOMLOG_HUB__LINGER", "1s"),
+            ("ROOMLOG_HUB__CHECK_INTERVAL", "1s"),
+            ("ROOMLOG_LIMITS__OUTBOX", "65536"),
+        ] {
+            env.push((name, value.to_owned()));
+        }
+        let front = Proxy::start(SocketAddr::from(([127, 0, 0, 1], 1))).await;
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build().unwrap();
+        let (server, logs) = (Mutex::new(None), Lock::default());
+        let node = Self { index, clock, front, server, env, logs, client };
+        node.begin().await;
+        node
+    }
+
+    /// Starts its process, again and again until it stays: a Redis that is away may end it.
+    pub async fn begin(&self) {
+        let env: Vec<(&str, &str)> = self.env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let deadline = Instant::now() + 3 * DEADLINE;
+        loop {
+            match Server::try_listen("127.0.0.1:0", &[], &env).await {
+                Ok(server) => {
+                    self.front.lead_to(server.address);
+                    *self.server.lock().await = Some(server);
+                    return;
+                }
+                Err(log) => assert!(Instant::now() < deadline, "a node does not start: {log:#?}"),
+            }
+            sleep(Duration::from_millis(300)).await;
+        }
+    }
+
+    /// Sends its process a signal.
+    pub async fn signal(&self, signal: Signal) {
+        if let Some(server) = self.server.lock().await.as_ref() {
+            server.signal(signal);
+        }
+    }
+
+    /// Kills its process.
+    pub async fn kill(&self) {
+        if let Some(server) = self.server.lock().await.take() {
+            self.bury(server);
+        }
+    }
+
+    /// Asks its process to end, and kills it if it does not within the time that it has for that.
+    pub async fn terminate(&self) {
+        if let Some(mut server) = self.server.lock().await.take() {
+            server.signal(Signal::SIGTERM);
+            let _killed = tokio::time::timeout(Duration::from_secs(12), server.ended()).await;
+            self.bury(server);
+        }
+    }
+
+    fn bury(&self, server: Server) {
+        self.logs.lock().extend(server.log());
+        // A panic of the server is found in the log.
+        let _panicked = catch_unwind(AssertUnwindSafe(|| drop(server)));
+    }
+
+    /// Kills its process, and returns everything that it has logged.
+    pub async fn end(&self) -> Vec<String> {
+        self.kill().await;
+        std::mem::take(&mut self.logs.lock())
+    }
+
+    /// Where clients find it.
+    pub fn address(&self) -> SocketAddr {
+        self.front.address
+    }
+
+    /// Whether messages get through it.
+    pub async fn is_ready(&self) -> bool {
+        let url = format!("http://{}/readyz", self.front.address);
+        self.client.get(url).send().await.is_ok_and(|answer| answer.status().is_success())
+    }
+}
