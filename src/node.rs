@@ -1,6 +1,7 @@
 //! A node: the composition root. What a server is made of, started in order and stopped in order.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -8,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::auth::{AuthError, Claims, Revocation, Revocations, Verifier};
+use crate::auth::{AuthError, Claims, LEEWAY, Revocation, Revocations, Verifier};
 use crate::canary::{Canary, Echo};
 use crate::config::Config;
 use crate::hub::appender::Appender;
@@ -18,7 +19,7 @@ use crate::log::Unavailable;
 use crate::protocol::{CloseCode, Data, ErrorCode, Failure, RoomName};
 use crate::redis::durability::{self, Finding, Severity};
 use crate::redis::embedded::{Embedded, EmbeddedError, EmbeddedOptions};
-use crate::redis::{Bell, BellEvent, ConnectError, Ear, Ring, Store, StoreOptions};
+use crate::redis::{Bell, BellEvent, ConnectError, Ear, NO_REVOCATION, Ring, Store, StoreOptions};
 use crate::session::acks::Acks;
 use crate::session::held::Held;
 use crate::session::rate::Rates;
@@ -98,6 +99,8 @@ pub struct Node {
     verifier: Arc<Verifier>,
     durability: RwLock<String>,
     revocations: RwLock<Revocations>,
+    /// By how many seconds the clock of whoever issues tokens was seen to be ahead.
+    issuer_ahead: AtomicU64,
     embedded: Mutex<Option<Embedded>>,
     /// Set when the node takes no more connections.
     pub draining: CancellationToken,
@@ -182,6 +185,7 @@ impl Node {
             verifier,
             durability: RwLock::default(),
             revocations: RwLock::default(),
+            issuer_ahead: AtomicU64::new(0),
             embedded: Mutex::new(embedded),
             draining,
             stop,
@@ -189,7 +193,7 @@ impl Node {
         });
         node.inspect_redis(true).await;
         // Before anybody can connect: a token that was revoked is not accepted for a moment.
-        let mut position = "0-0".to_owned();
+        let mut position = NO_REVOCATION.to_owned();
         while node.read_revocations(&mut position).await == Err(Unavailable) {
             node.pause(REVOCATIONS_INTERVAL).await;
         }
@@ -219,8 +223,17 @@ impl Node {
     /// `unauthenticated`, `token_expired` or `token_revoked`.
     pub async fn authenticate(&self, token: &str) -> Result<Arc<Claims>, Failure> {
         let claims = self.verifier.verify(token).await?;
+        if let Some(issued) = claims.issued {
+            self.issuer_ahead.fetch_max(issued.saturating_sub(now_s()).min(LEEWAY), Ordering::Relaxed);
+        }
         self.not_revoked(&claims)?;
         Ok(Arc::new(claims))
+    }
+
+    /// The first `iat` of tokens that are not issued yet: in the next second, and as much later as the issuer's clock was seen to
+    /// be ahead, up to [`LEEWAY`].
+    pub fn not_issued_yet(&self) -> u64 {
+        now_s() + 1 + self.issuer_ahead.load(Ordering::Relaxed)
     }
 
     /// Checks that a token was not revoked. To be asked once more after a connection was given its claims: a revocation in
@@ -265,7 +278,13 @@ impl Node {
     /// Applies what was revoked since `position`, which it moves.
     async fn read_revocations(&self, position: &mut String) -> Result<(), Unavailable> {
         loop {
-            let (records, reached) = self.store.revocations_after(position).await?;
+            let Some((records, reached)) = self.store.revocations_after(position).await? else {
+                tracing::info!(
+                    "Redis does not have the last revocation that was read; reading all of them again"
+                );
+                NO_REVOCATION.clone_into(position);
+                continue;
+            };
             *position = reached;
             if records.is_empty() {
                 return Ok(());
@@ -284,7 +303,9 @@ impl Node {
             if self.read_revocations(&mut position).await == Err(Unavailable) {
                 tracing::debug!("revocations cannot be read; trying again");
             }
-            self.revocations.write().expire(now_s());
+            if self.revocations.read().is_due(now_s()) {
+                self.revocations.write().expire(now_s());
+            }
             self.pause(REVOCATIONS_INTERVAL).await;
         }
     }

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::extract::{Bearer, Body};
 use super::problem::{Problem, ProblemBody};
-use crate::auth::Revocation;
+use crate::auth::{LEEWAY, Revocation};
 use crate::node::Node;
 use crate::protocol::{ErrorCode, Failure, UserId};
 use crate::time::now_s;
@@ -25,6 +25,8 @@ pub struct NewRevocation {
     user: Option<String>,
     /// Revokes the user's tokens that were issued before this time, in Unix seconds; now where it is missing.
     before: Option<u64>,
+    /// With `jti`: when the token expires, in Unix seconds, where that is known. The revocation is forgotten then.
+    expires: Option<u64>,
 }
 
 /// Revokes a token, or a user's tokens. Live connections that it covers are closed on every node.
@@ -42,16 +44,19 @@ pub async fn revoke(
     body: Body,
 ) -> Result<StatusCode, Problem> {
     bearer.require_manage_all()?;
-    let NewRevocation { jti, user, before } = body.read()?;
+    let NewRevocation { jti, user, before, expires } = body.read()?;
     let until = now_s() + node.config.auth.revocation_ttl.as_secs();
-    let revocation = match (jti, user, before) {
-        (Some(jti), None, None) if !jti.is_empty() => Revocation::Token { jti, until },
-        (None, Some(user), before) => {
-            let user: UserId = user.parse()?;
-            // Tokens count whole seconds: what was issued in this one is revoked too.
-            Revocation::User { user, before: before.unwrap_or(now_s() + 1), until }
+    let revocation = match (jti, user, before, expires) {
+        (Some(jti), None, None, expires) if !jti.is_empty() => {
+            // As long as the token may be accepted, by nodes whose clock is behind.
+            let over = expires.map_or(u64::MAX, |expires| expires.saturating_add(2 * LEEWAY));
+            Revocation::Token { jti, until: until.min(over) }
         }
-        _ => return Err(Failure::bad_request("the body is {jti}, or {user, before?}").into()),
+        (None, Some(user), before, None) => {
+            let user: UserId = user.parse()?;
+            Revocation::User { user, before: before.unwrap_or(node.not_issued_yet()), until }
+        }
+        _ => return Err(Failure::bad_request("the body is {jti, expires?}, or {user, before?}").into()),
     };
     node.revoke(revocation).await?;
     Ok(StatusCode::NO_CONTENT)

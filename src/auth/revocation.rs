@@ -1,7 +1,9 @@
 //! Tokens that were revoked before their time was over. Pure: every node keeps this set, and reads the entries from a
 //! Redis stream that has their fields.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
 
 use crate::protocol::UserId;
 
@@ -19,8 +21,8 @@ pub enum Revocation {
     },
     /// The user's tokens with an `iat` below `before`, and those without `iat`.
     ///
-    /// `iat` counts whole seconds, so to revoke what was issued up to now, `before` is now + 1. Tokens that the user
-    /// gets in the rest of this second are then revoked too.
+    /// `iat` counts whole seconds, so to revoke what was issued up to now, `before` is now + 1, and as much more as the issuer's
+    /// clock is ahead. Tokens that the user gets in the rest of this second are then revoked too.
     User {
         /// The user.
         user: UserId,
@@ -71,13 +73,22 @@ impl Revocation {
     }
 }
 
+/// What was revoked.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    Token(Arc<str>),
+    User(UserId),
+}
+
 /// All revocations that still matter.
 #[derive(Debug, Clone, Default)]
 pub struct Revocations {
     /// `jti` → until.
-    tokens: HashMap<String, u64>,
+    tokens: HashMap<Arc<str>, u64>,
     /// User → (before, until), each the greatest of the user's revocations.
     users: HashMap<UserId, (u64, u64)>,
+    /// When each may be forgotten; earlier times of one that was revoked again are passed over.
+    due: BinaryHeap<Reverse<(u64, Subject)>>,
 }
 
 impl Revocations {
@@ -85,19 +96,27 @@ impl Revocations {
     pub fn insert(&mut self, revocation: Revocation) {
         match revocation {
             Revocation::Token { jti, until } => {
-                let known = self.tokens.entry(jti).or_default();
-                *known = until.max(*known);
+                let jti: Arc<str> = jti.into();
+                let known = self.tokens.entry(jti.clone()).or_default();
+                if until > *known {
+                    *known = until;
+                    self.due.push(Reverse((until, Subject::Token(jti))));
+                }
             }
             Revocation::User { user, before, until } => {
-                let known = self.users.entry(user).or_default();
-                *known = (before.max(known.0), until.max(known.1));
+                let known = self.users.entry(user.clone()).or_default();
+                known.0 = before.max(known.0);
+                if until > known.1 {
+                    known.1 = until;
+                    self.due.push(Reverse((until, Subject::User(user))));
+                }
             }
         }
     }
 
     /// Whether the token is revoked, by its `jti` or with its user.
     pub fn is_revoked(&self, claims: &Claims) -> bool {
-        let by_token = claims.jti.as_ref().is_some_and(|jti| self.tokens.contains_key(jti));
+        let by_token = claims.jti.as_ref().is_some_and(|jti| self.tokens.contains_key(jti.as_str()));
         let by_user = self
             .users
             .get(&claims.user)
@@ -107,8 +126,26 @@ impl Revocations {
 
     /// Forgets those whose `until` is not after `now`, in Unix seconds.
     pub fn expire(&mut self, now: u64) {
-        self.tokens.retain(|_, until| *until > now);
-        self.users.retain(|_, (_, until)| *until > now);
+        while self.is_due(now) {
+            match self.due.pop() {
+                Some(Reverse((_, Subject::Token(jti)))) => {
+                    if self.tokens.get(&jti).is_some_and(|until| *until <= now) {
+                        self.tokens.remove(&jti);
+                    }
+                }
+                Some(Reverse((_, Subject::User(user)))) => {
+                    if self.users.get(&user).is_some_and(|(_, until)| *until <= now) {
+                        self.users.remove(&user);
+                    }
+                }
+                None => return,
+            }
+        }
+    }
+
+    /// Whether there is anything to forget.
+    pub fn is_due(&self, now: u64) -> bool {
+        self.due.peek().is_some_and(|Reverse((until, _))| *until <= now)
     }
 
     /// How many there are.
@@ -172,10 +209,11 @@ mod tests {
         for revocation in [token("x", 500), token("x", 300), user("ann", 100, 500), user("ann", 101, 300)] {
             revocations.insert(revocation);
         }
+        assert!(!revocations.is_due(299));
         revocations.expire(499);
         assert_eq!(revocations.len(), 2);
         revocations.expire(500);
-        assert!(revocations.is_empty());
+        assert!(revocations.is_empty() && revocations.due.is_empty());
     }
 
     #[test]

@@ -36,6 +36,7 @@ pub use inspect::inspect;
 pub use line::Place;
 pub use log::Batch;
 pub use refusal::ConnectError;
+pub use revocations::NO_REVOCATION;
 pub use rooms::RoomCursor;
 pub use shards::Shard;
 pub use store::{Failure, Store, StoreOptions};

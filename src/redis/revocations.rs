@@ -12,31 +12,47 @@ use crate::telemetry::RedisCall;
 /// One revocation as it is stored: flat pairs of names and values.
 pub type Record = Vec<(String, String)>;
 
+/// The position before all revocations.
+pub const NO_REVOCATION: &str = "0-0";
+
 /// Revocations in one read.
 const PAGE: u64 = 1000;
 
 impl Store {
-    /// Stores a revocation, and forgets those older than `keep`.
+    /// Stores a revocation, and forgets those older than `keep`. Where messages wait for a replica, so does this.
     ///
     /// # Errors
-    /// If Redis cannot be reached.
+    /// If Redis cannot be reached, or no replica confirmed it.
     pub async fn revoke(&self, record: Record, keep: Duration) -> Result<(), Unavailable> {
         let fields = record.into_iter().flat_map(|(name, value)| [name, value]).map(Value::from);
         let args = std::iter::once(ms(keep)).chain(fields);
-        self.agree("revoke", self.keys.revocations(), args).await.map(drop)
+        let key = self.keys.revocations();
+        let command = self.function(RedisCall::Manage, "revoke", key.clone(), args);
+        self.confirm_on(&key, command).await.map(drop)
     }
 
-    /// Revocations stored after a position (`0-0` for all), and the position after them.
+    /// Revocations stored after a position, and the position after them. `None` if the stream does not have that position any
+    /// more: Redis lost writes, or trimmed it. Then those before it may be others than were read.
     ///
     /// # Errors
     /// If Redis cannot be reached.
-    pub async fn revocations_after(&self, position: &str) -> Result<(Vec<Record>, String), Unavailable> {
+    pub async fn revocations_after(
+        &self,
+        position: &str,
+    ) -> Result<Option<(Vec<Record>, String)>, Unavailable> {
         let key = self.keys.revocations();
-        let range = [key.clone(), format!("({position}"), "+".into(), "COUNT".into(), PAGE.to_string()];
+        // From the position itself on: that it is there proves that nothing before it is new.
+        let range = [key.clone(), position.into(), "+".into(), "COUNT".into(), (PAGE + 1).to_string()];
         let command = Command::new(RedisCall::Manage, "XRANGE", range.map(Value::from));
-        let entries: Vec<(String, Record)> =
+        let mut entries: Vec<(String, Record)> =
             self.run_on(&key, command).await?.convert().map_err(|_| Unavailable)?;
+        if position != NO_REVOCATION {
+            if entries.first().is_none_or(|(id, _)| id != position) {
+                return Ok(None);
+            }
+            entries.remove(0);
+        }
         let position = entries.last().map_or(position, |(id, _)| id).to_owned();
-        Ok((entries.into_iter().map(|(_, record)| record).collect(), position))
+        Ok(Some((entries.into_iter().map(|(_, record)| record).collect(), position)))
     }
 }

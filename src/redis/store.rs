@@ -192,6 +192,17 @@ impl Store {
         self.run_in(redis_keyslot(key.as_bytes()), vec![command]).await?.pop().ok_or(Unavailable)
     }
 
+    /// Runs one write of a key that is no room's, which is confirmed as messages are.
+    ///
+    /// # Errors
+    /// As [`Store::run`]; and if no replica confirmed it where one must.
+    pub(super) async fn confirm_on(&self, key: &str, command: Command) -> Result<Value, Unavailable> {
+        let slot = redis_keyslot(key.as_bytes());
+        let shard = self.shards.of_slot(slot)?;
+        let replies = self.wire.append(&shard, shard.append_link(slot), &[(slot, command)]).await;
+        replies.into_iter().next().ok_or(Unavailable)?.map_err(|_| Unavailable)
+    }
+
     async fn run_in(&self, slot: u16, commands: Vec<Command>) -> Result<Vec<Value>, Unavailable> {
         let commands: Vec<_> = commands.into_iter().map(|command| (slot, command)).collect();
         let mut tries = Tries::new(self.options.command_timeout);

@@ -153,3 +153,63 @@ async fn revoking_needs_to_manage_everything() {
         rest.post("/v1/revocations", &bad).await.problem(400, "bad_request");
     }
 }
+
+#[tokio::test]
+async fn tokens_of_an_issuer_whose_clock_is_ahead_are_revoked_too() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let ahead = sign(&json!({ "sub": "ann", "iat": now() + 4, "exp": now() + 60 }));
+    let mut ended = [Client::connect(&server, &ahead).await];
+    let started = Instant::now();
+    Rest::new(&server, &admin()).post("/v1/revocations", &json!({ "user": "ann" })).await.with(204);
+    soon("the connection closes", closed_as_revoked(&mut ended, started)).await;
+    refused(&server, &ahead).await;
+}
+
+#[tokio::test]
+async fn revocations_are_read_again_where_redis_has_others_than_were_read() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let rest = Rest::new(&server, &admin());
+    let stolen = token_with_id("ann", json!({ "*": ["read"] }), "stolen");
+    rest.post("/v1/revocations", &json!({ "jti": "other" })).await.with(204);
+    let read = async || redis.calls("xrange");
+    let before = read().await;
+    crate::harness::eventually("the node has read it", async || read().await > before + 1).await;
+    let mut client = Client::connect(&server, &stolen).await;
+    // As after a failover to a replica that did not have it, and whose clock is behind.
+    let until = (now() + 1000).to_string();
+    redis.ask(&["DEL", "rl:revocations"]);
+    let record = ["kind", "token", "subject", "stolen", "before", "0", "until", &until];
+    redis.ask(&[&["XADD", "rl:revocations", "5-1"][..], &record[..]].concat());
+    client.until("goodbye").await;
+    assert_eq!(client.closed().await, 4502);
+}
+
+#[tokio::test]
+async fn a_revocation_is_kept_no_longer_than_the_token_holds() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let rest = Rest::new(&server, &admin());
+    let expires = now() + 100;
+    rest.post("/v1/revocations", &json!({ "jti": "x", "expires": expires })).await.with(204);
+    let stored = redis.ask(&["XRANGE", "rl:revocations", "-", "+"]);
+    let fields: Vec<String> = stored.list()[0].list()[1].list().iter().map(|field| field.text()).collect();
+    let until: u64 = fields[fields.iter().position(|field| field == "until").unwrap() + 1].parse().unwrap();
+    assert!((expires..expires + 60).contains(&until), "{fields:?}");
+    let body = json!({ "user": "ann", "expires": expires });
+    rest.post("/v1/revocations", &body).await.problem(400, "bad_request");
+}
+
+#[tokio::test]
+async fn a_revocation_waits_for_a_replica_where_messages_do() {
+    let primary = Redis::on_port(&["--appendonly", "no"]).await;
+    let replica = primary.replica().await;
+    let server = Server::with(&primary.url(), &[("ROOMLOG_REDIS__DURABILITY", "replica")]).await;
+    let rest = Rest::new(&server, &admin());
+    rest.post("/v1/revocations", &json!({ "jti": "x" })).await.with(204);
+    replica.pause();
+    rest.post("/v1/revocations", &json!({ "jti": "y" })).await.problem(503, "unavailable");
+    replica.resume();
+    rest.post("/v1/revocations", &json!({ "jti": "y" })).await.with(204);
+}
