@@ -279,8 +279,9 @@ async fn wait_for_page(
     wait: Duration,
 ) -> Result<HistoryPage, Problem> {
     let deadline = Instant::now() + wait;
-    let hold = node.hub.hold(room).await?;
     loop {
+        // Anew each time: the room may have been deleted, and be another one now.
+        let hold = node.hub.hold(room).await?;
         let page = history::page(&node.store, room, range, limit).await?;
         if !page.messages.is_empty() || page.gap.is_some() {
             return Ok(page);

@@ -280,6 +280,20 @@ impl Hub {
         self.read_on(room, subscription.clone(), position, CatchUpReason::Subscribed);
     }
 
+    /// Lets a subscription end without a word while another is about to take its place.
+    pub fn hush(&self, subscription: &Subscription) {
+        if let Some(room) = self.active(&subscription.room) {
+            room.hush(subscription);
+        }
+    }
+
+    /// Its place was not taken: its client is told if it ends, or has ended meanwhile.
+    pub fn tell_again(&self, subscription: &Subscription) {
+        if let Some(room) = self.active(&subscription.room) {
+            room.begin(subscription);
+        }
+    }
+
     /// Ends a subscription at its client's wish.
     pub fn unsubscribe(&self, subscription: &Subscription) {
         if let Some(room) = self.active(&subscription.room) {

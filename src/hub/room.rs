@@ -125,12 +125,16 @@ impl Room {
         self.state.lock().members.len()
     }
 
-    /// Waits until the room's position is beyond another.
+    /// Waits until the room's position is beyond another, or the hub has let go of the room, as when it is deleted.
     pub async fn beyond(&self, position: MessageId) {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
-            if self.position() > position {
+            let is_over = {
+                let state = self.state.lock();
+                state.closed || state.tail.position().unwrap_or_default() > position
+            };
+            if is_over {
                 return;
             }
             changed.await;

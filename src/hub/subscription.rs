@@ -194,6 +194,17 @@ impl Subscription {
         self.begun.load(Ordering::Acquire)
     }
 
+    /// Whether both are the same durable subscription, each as somebody holds it.
+    pub fn is_same_durable(&self, other: &Self) -> bool {
+        let groups = self.durable.as_ref().zip(other.durable.as_ref());
+        groups.is_some_and(|(one, other)| one.group == other.group)
+    }
+
+    /// Its client is told of no end until it begins again.
+    pub(super) fn hush(&self) {
+        self.begun.store(false, Ordering::Release);
+    }
+
     /// Begins it. What its client is to be told at once, if it is over already.
     pub(super) fn begin(&self) -> Option<Ended> {
         self.begun.store(true, Ordering::Release);

@@ -97,6 +97,32 @@ impl Acks {
         outcome.map(drop)
     }
 
+    /// Writes now what waits to be written of a subscription that goes on.
+    ///
+    /// # Errors
+    /// If Redis did not confirm it. It is tried again then.
+    pub async fn flush(
+        &self,
+        subscription: &Arc<Subscription>,
+        holding: &Holding,
+    ) -> Result<(), Unavailable> {
+        let room = &subscription.room;
+        let Some(acked) = self.take(room, holding).await else { return Ok(()) };
+        let (id, Holding { group, holder }) = (acked.id, holding.clone());
+        let ack = Ack { room: room.clone(), group, holder, id };
+        let outcome = self.store.acknowledge(&[ack]).await.pop().unwrap_or(Err(Unavailable));
+        self.answer(outcome, acked, &mut Writes::default());
+        match outcome {
+            Ok(true) => {}
+            Ok(false) => self.hub.dismiss(subscription, Ended::Replaced),
+            Err(Unavailable) => {
+                let by = By::Connection(subscription.clone());
+                self.remember(room, holding, by, Acked { id, waiting: Vec::new() });
+            }
+        }
+        outcome.map(drop)
+    }
+
     /// Takes what waits to be written of a holder, once no write of it is under way.
     async fn take(&self, room: &RoomName, holding: &Holding) -> Option<Acked<Written>> {
         let taken = self.slots.lock().take(room, holding);

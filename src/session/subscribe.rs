@@ -12,7 +12,8 @@ use crate::protocol::{ErrorCode, Failure, RoomName, SubscriptionName};
 use crate::redis::{Attached, Group};
 
 impl Session {
-    /// Answers, and delivers from then on. A subscription that this connection has of the room is replaced.
+    /// Answers, and delivers from then on. A subscription that this connection has of the room is replaced once the new one
+    /// stands; if that fails, it goes on.
     pub(super) async fn subscribe(
         &mut self,
         claims: &Claims,
@@ -21,11 +22,9 @@ impl Session {
         start: Option<Start>,
         durable: Option<SubscriptionName>,
     ) -> Result<(), Refusal> {
-        if let Some(old) = self.subscriptions.remove(&room) {
-            self.release(&old).await?;
-        }
+        let former = self.former(&room).await;
         self.forget_ended();
-        if self.subscriptions.len() >= self.node.config.limits.subscriptions {
+        if former.is_none() && self.subscriptions.len() >= self.node.config.limits.subscriptions {
             let limit = self.node.config.limits.subscriptions;
             let message = format!("a connection has at most {limit} subscriptions");
             return Err(Failure::new(ErrorCode::TooMany, message).into());
@@ -47,8 +46,17 @@ impl Session {
             self.connection.outbox.clone(),
             holding,
         ));
+        // The same durable subscription, which this connection takes over from itself.
+        let retaken = former.as_ref().filter(|former| former.is_same_durable(&subscription));
+        if let Some((retaken, holding)) = retaken.and_then(|former| Some((former, former.durable.as_ref()?)))
+        {
+            self.node.acks.flush(retaken, holding).await?;
+        }
         // Known before it is taken: whoever takes it over the moment after is heard.
         hub.enter(&hold, &subscription)?;
+        if let Some(retaken) = retaken {
+            hub.hush(retaken);
+        }
         let attached = match &subscription.durable {
             None => {
                 let position = hub.position(&hold, start).await;
@@ -62,9 +70,15 @@ impl Session {
             Ok(attached) => attached,
             Err(failure) => {
                 hub.unsubscribe(&subscription);
+                if let Some(retaken) = retaken {
+                    hub.tell_again(retaken);
+                }
                 return Err(failure.into());
             }
         };
+        if let Some(former) = former {
+            let _it_has_ended_and_is_tried_again = self.release(&former).await;
+        }
         if let Some(holding) = &subscription.durable {
             self.node.held.insert(&room, holding);
         }
@@ -75,6 +89,17 @@ impl Session {
         }
         hub.begin(&hold, &subscription, position);
         Ok(())
+    }
+
+    /// The subscription that this connection has of a room. What is left of one that the server ended is released.
+    async fn former(&mut self, room: &RoomName) -> Option<Arc<Subscription>> {
+        let former = self.subscriptions.get(room)?.clone();
+        if !former.has_ended() {
+            return Some(former);
+        }
+        self.subscriptions.remove(room);
+        let _it_has_ended_and_is_tried_again = self.release(&former).await;
+        None
     }
 
     pub(super) async fn unsubscribe(&mut self, room: &RoomName, forget: bool) -> Result<(), Refusal> {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Rest, Server, eventually, everything, id_of, room_with, seqs, token};
+use crate::harness::{Client, Rest, Server, admin, eventually, everything, id_of, room_with, seqs, token};
 
 fn shown(page: &Value) -> (Vec<u64>, bool) {
     (seqs(page["messages"].as_array().unwrap()), page["more"].as_bool().unwrap())
@@ -234,4 +234,24 @@ async fn long_polling_ends_empty_when_nothing_comes() {
     let page = rest.get(&format!("/v1/rooms/room/messages?after={}&wait=1", ids[0])).await.with(200);
     assert_eq!((shown(&page), &page["head"]), ((vec![], false), &json!(ids[0])));
     assert!(started.elapsed() >= Duration::from_millis(900), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn long_polling_ends_when_the_room_is_deleted() {
+    let (redis, server, _client, ids) = room_with(2).await;
+    let other = Server::on(&redis.url()).await;
+    let [near, far] = [&server, &other].map(|server| Rest::new(server, &everything("bob")));
+    let path = format!("/v1/rooms/room/messages?after={}&wait=60", ids[1]);
+    let delete = async {
+        for rest in [&near, &far] {
+            eventually("the poll waits", async || rest.connections("poll").await == 1).await;
+        }
+        Rest::new(&server, &admin()).delete("/v1/rooms/room").await.with(204)
+    };
+    let started = Instant::now();
+    let (one, two, _) = tokio::join!(near.get(&path), far.get(&path), delete);
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    for page in [one, two] {
+        assert_eq!(page.with(200)["gap"]["reason"], "rewound");
+    }
 }

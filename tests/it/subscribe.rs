@@ -305,3 +305,60 @@ async fn a_redis_that_lost_everything_is_a_gap() {
     assert_eq!(client.next().await, gap);
     assert_eq!(seqs(&client.messages(1).await), [1]);
 }
+
+#[tokio::test]
+async fn a_subscribe_that_fails_leaves_the_one_before_as_it_was() {
+    let mut redis = Redis::durable().await;
+    let server = Server::on(&redis.url()).await;
+    let mut client = Client::connect(&server, &everything("bob")).await;
+    let mut writer = Client::connect(&server, &everything("ann")).await;
+    for room in ["plain", "durable", "other"] {
+        writer.publish(room, json!(1)).await;
+        let fields = if room == "plain" { json!({}) } else { json!({ "durable": "phone" }) };
+        client.subscribe(room, fields).await;
+        client.until("live").await;
+    }
+    redis.stop();
+    for (room, fields) in [
+        ("plain", json!({ "since": "0" })),
+        ("durable", json!({ "durable": "phone" })),
+        ("other", json!({ "durable": "desk" })),
+    ] {
+        let mut frame = json!({ "op": "subscribe", "room": room });
+        frame.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        assert_eq!(client.error(frame).await, "unavailable", "{room}");
+    }
+    redis.start_again().await;
+    for room in ["plain", "durable", "other"] {
+        let frame = json!({ "op": "publish", "room": room, "data": 2 });
+        crate::harness::eventually("Redis is found again", async || {
+            writer.request(frame.clone()).await["op"] == "ok"
+        })
+        .await;
+        let message = client.expect("message").await;
+        assert_eq!((&message["room"], &message["data"]), (&json!(room), &json!(2)));
+        if room != "plain" {
+            client.ok(json!({ "op": "ack", "room": room, "id": message["id"] })).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn taking_a_durable_subscription_again_is_no_takeover() {
+    let (redis, server, _writer, ids) = room_with(3).await;
+    let mut client = Client::connect(&server, &everything("bob")).await;
+    client.subscribe("room", json!({ "durable": "phone", "since": "0" })).await;
+    assert_eq!(client.until("live").await.len(), 3);
+    // What was acknowledged before is written first.
+    client.send(json!({ "op": "ack", "room": "room", "id": ids[1] })).await;
+    let answer = client.subscribe("room", json!({ "durable": "phone" })).await;
+    assert_eq!(answer["position"], json!(ids[1]));
+    assert_eq!(client.until("live").await.len(), 1);
+    // And given up for another, or for none, it is free.
+    client.send(json!({ "op": "ack", "room": "room", "id": ids[2] })).await;
+    client.subscribe("room", json!({})).await;
+    assert_eq!(client.until("live").await, Vec::<Value>::new());
+    let stored = redis.ask(&["HGET", "rl:{room}:subs", "bob/phone"]).text();
+    assert!(stored.starts_with(&ids[2]) && stored.ends_with(" -"), "{stored}");
+    assert_eq!(client.settled().await, Vec::<Value>::new(), "nothing is told of the ones before");
+}

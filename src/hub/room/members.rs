@@ -129,6 +129,13 @@ impl Room {
         }
     }
 
+    /// A member's client is not told if it ends, until [`Room::begin`].
+    pub(in crate::hub) fn hush(&self, subscription: &Subscription) {
+        // Subscriptions end under this lock.
+        let _state = self.state.lock();
+        subscription.hush();
+    }
+
     /// A durable subscription that this connection held was taken over, or deleted. Who has come since holds it by another
     /// name, and keeps it.
     pub(in crate::hub) fn lost(&self, group: &Group, holder: &str, code: Ended) {
