@@ -25,7 +25,7 @@ run: cargo deps ## Build and start a server for trying things out (ARGS="…" fo
 	exec "$(CARGO_TARGET_DIR)/release/roomlog" serve --dev $(ARGS)
 
 test: cargo deps ## Run all tests (with ARGS="…", which goes to cargo test, those of the server only)
-	@scripts/install-deps.sh curl nats nginx prometheus prometheus-redis-exporter strace
+	@scripts/install-deps.sh valkey curl nats nginx prometheus prometheus-redis-exporter strace
 	cargo build --locked
 	cargo test --locked $(ARGS)
 	@test -n "$(ARGS)" || $(MAKE) --no-print-directory test-js test-python test-demo

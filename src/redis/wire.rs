@@ -87,15 +87,19 @@ impl Wire {
         self.exchange(shard, link, commands, false).await
     }
 
-    /// Sends appends. With durability `replica` one that no replica has in time counts as failed; a replica has all of them
-    /// or none.
+    /// Whether appends wait for a replica.
+    pub fn waits(&self) -> bool {
+        self.wait.is_some()
+    }
+
+    /// Sends appends. Where they wait for a replica, and none has them in time, they count as failed.
     pub async fn append(
         &self,
         shard: &Arc<Shard>,
         link: &Arc<Link>,
         commands: &[InSlot],
     ) -> Vec<Result<Value, Failure>> {
-        self.exchange(shard, link, commands, self.wait.is_some()).await
+        self.exchange(shard, link, commands, self.waits()).await
     }
 
     async fn exchange(

@@ -217,3 +217,29 @@ async fn rooms_work_while_their_slot_is_on_its_way() {
         assert_eq!(head["length"], json!(expected(room).len()), "{head}");
     }
 }
+
+/// A message is as safe as on the worst of the primaries, and what that is may change with a reconnect.
+#[tokio::test]
+async fn durability_is_that_of_the_worst_primary() {
+    let cluster = Cluster::start().await;
+    for node in &cluster.nodes {
+        node.ask(&["CONFIG", "SET", "appendonly", "yes", "appendfsync", "always"]);
+    }
+    let server = Server::with(&cluster.url(), &[("ROOMLOG_REDIS__DURABILITY", "disk")]).await;
+    let rest = Rest::anonymous(&server);
+    assert_eq!(rest.metric("roomlog_durability_as_wanted").await, 1.0);
+    for node in &cluster.nodes {
+        node.ask(&["CONFIG", "SET", "appendfsync", "everysec"]);
+        node.ask(&["CLIENT", "KILL", "TYPE", "normal"]);
+        within(Duration::from_secs(20), "it is noticed", async || {
+            rest.metric("roomlog_durability_as_wanted").await == 0.0
+        })
+        .await;
+        node.ask(&["CONFIG", "SET", "appendfsync", "always"]);
+        node.ask(&["CLIENT", "KILL", "TYPE", "normal"]);
+        within(Duration::from_secs(20), "it is noticed", async || {
+            rest.metric("roomlog_durability_as_wanted").await == 1.0
+        })
+        .await;
+    }
+}

@@ -30,6 +30,8 @@ struct Surroundings {
     /// How much longer than it does the disk takes.
     delay: Duration,
     env: Vec<(&'static str, String)>,
+    /// Whether it is a Valkey, whatever else is installed.
+    valkey: bool,
 }
 
 impl Redis {
@@ -64,15 +66,23 @@ impl Redis {
         Self::start_in(Surroundings { env, ..Surroundings::default() }, Some(port), settings).await
     }
 
+    /// Starts a Valkey on a port of its own with these settings.
+    pub async fn valkey(settings: &[&str]) -> Self {
+        let surroundings = Surroundings { valkey: true, ..Surroundings::default() };
+        Self::start_in(surroundings, Some(free_port()), settings).await
+    }
+
     /// Starts a sentinel.
     pub async fn sentinel() -> Self {
         Self::on_port(&[SENTINEL]).await
     }
 
-    /// Starts a replica of this one, and waits until it has caught up.
+    /// Starts a replica of this one, of the same kind, and waits until it has caught up.
     pub async fn replica(&self) -> Self {
         let primary = format!("127.0.0.1 {}", self.port());
-        let replica = Self::on_port(&["--appendonly", "no", "--replicaof", &primary]).await;
+        let surroundings = Surroundings { valkey: self.surroundings.valkey, ..Surroundings::default() };
+        let settings = ["--appendonly", "no", "--replicaof", &primary];
+        let replica = Self::start_in(surroundings, Some(free_port()), &settings).await;
         eventually("the replica follows", async || {
             replica.ask(&["INFO", "replication"]).text().contains("master_link_status:up")
         })
@@ -220,6 +230,15 @@ fn spawn(dir: &TempDir, place: &Place, settings: &[String], surroundings: &Surro
             .envs(surroundings.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
     };
+    if surroundings.valkey {
+        // On PATH, or where scripts/install-deps.sh puts it where no package has it.
+        let data = std::env::var("XDG_DATA_HOME")
+            .or_else(|_| std::env::var("HOME").map(|home| home + "/.local/share"));
+        let own = format!("{}/roomlog/valkey/valkey-server", data.unwrap_or_default());
+        return start("valkey-server")
+            .or_else(|_| start(&own))
+            .expect("a valkey-server; `make deps` installs one");
+    }
     start("redis-server")
         .or_else(|_| start("valkey-server"))
         .expect("a redis-server or valkey-server on PATH; `make deps` installs one")
