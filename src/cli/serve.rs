@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -15,6 +16,7 @@ use crate::api;
 use crate::auth::{Permission, RoomGrants, mint};
 use crate::config::Config;
 use crate::gateway::admission::{Admission, Places};
+use crate::gateway::certificates::Certificates;
 use crate::gateway::listener;
 use crate::node::Node;
 use crate::telemetry::logs;
@@ -94,6 +96,11 @@ async fn serve(mut config: Config, dev: bool) -> Result<(), Failed> {
         config.limits.connections = places.clients;
     }
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let certificates = match (&config.server.tls_cert, &config.server.tls_key) {
+        (Some(certificate), Some(key)) => Some(Arc::new(Certificates::load(certificate, key)?)),
+        _ => None,
+    };
+    let scheme = if certificates.is_some() { "https" } else { "http" };
     // Before Redis is started: a taken port is the commoner mistake.
     let listener = listener::bind(config.server.listen)?;
     let metrics_listener = match config.server.metrics_listen {
@@ -111,16 +118,20 @@ async fn serve(mut config: Config, dev: bool) -> Result<(), Failed> {
     let draining = node.draining.clone();
     let admission = Admission::new(places, node.metrics.sockets.clone(), node.metrics.clone());
     let router = api::router(node.clone(), dev);
-    let serving = tokio::spawn(listener::serve(listener, router, admission, draining, grace));
+    if let Some(certificates) = &certificates {
+        tokio::spawn(certificates.clone().watch(stop.clone()));
+    }
+    let serving = tokio::spawn(listener::serve(listener, router, admission, certificates, draining, grace));
     if let Some(listener) = metrics_listener {
         tracing::info!("metrics on http://{}/metrics", listener.local_addr()?);
         let few = Admission::new(Places::FEW, Gauge::noop(), node.metrics.clone());
         let router = api::metrics_router(node.clone());
-        tokio::spawn(listener::serve(listener, router, few, stop.clone(), grace));
+        tokio::spawn(listener::serve(listener, router, few, None, stop.clone(), grace));
     }
-    tracing::info!("listening on http://{address}");
+    let url = format!("{scheme}://{address}");
+    tracing::info!("listening on {url}");
     if dev {
-        welcome(&node.config, address)?;
+        welcome(&node.config, &url)?;
     }
     tokio::select! {
         _ = terminate.recv() => {}
@@ -145,7 +156,7 @@ async fn serve(mut config: Config, dev: bool) -> Result<(), Failed> {
 struct EndedAtOnce;
 
 /// What somebody who tries things out needs next.
-fn welcome(config: &Config, address: SocketAddr) -> Result<(), Failed> {
+fn welcome(config: &Config, url: &str) -> Result<(), Failed> {
     let all = [("*".parse()?, Permission::ALL.to_vec())];
     let token = mint(&config.auth, &"dev".parse()?, &RoomGrants::from(all), DEV_TTL, None)?;
     let mut out = std::io::stdout();
@@ -153,10 +164,10 @@ fn welcome(config: &Config, address: SocketAddr) -> Result<(), Failed> {
     writeln!(
         out,
         "
-{bold}Roomlog runs on http://{address}{plain}  (development: this machine only)
+{bold}Roomlog runs on {url}{plain}  (development: this machine only)
 
 A token for the user `dev`, who may do everything for 30 days:
-  export ROOMLOG_URL=http://{address}
+  export ROOMLOG_URL={url}
   export ROOMLOG_TOKEN={token}
 
 Publish a message, and read the room:
@@ -165,7 +176,7 @@ Publish a message, and read the room:
   curl -H \"Authorization: Bearer $ROOMLOG_TOKEN\" $ROOMLOG_URL/v1/rooms/chat.general/messages
 
 Follow it live:  roomlog tail chat.general --last 10
-In a browser:    http://{address}/
+In a browser:    {url}/
 "
     )?;
     out.flush()?;

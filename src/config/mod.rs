@@ -107,7 +107,12 @@ impl Config {
 
     /// What single values cannot say: the key to blame, and the rule.
     fn check(&self) -> Result<(), (&'static str, String)> {
-        let Self { redis, auth, limits, hub, .. } = self;
+        let Self { server, redis, auth, limits, hub, .. } = self;
+        match (&server.tls_cert, &server.tls_key) {
+            (Some(_), None) => return Err(("server.tls_key", "must be given with server.tls_cert".into())),
+            (None, Some(_)) => return Err(("server.tls_cert", "must be given with server.tls_key".into())),
+            _ => {}
+        }
         if self.is_embedded() && redis.durability == Some(Durability::Replica) {
             let problem = "\"replica\" needs redis.url: the embedded Redis has no replica";
             return Err(("redis.durability", problem.into()));

@@ -24,6 +24,12 @@ pub struct ServerConfig {
     /// Origins whose pages may connect from a browser, `*` for all. Default none.
     #[serde(deserialize_with = "origins")]
     pub allowed_origins: Vec<String>,
+    /// PEM file with the certificate for TLS, and those between it and its authority. Default none: no TLS.
+    #[serde(with = "values::or_empty")]
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file with its private key. Default none.
+    #[serde(with = "values::or_empty")]
+    pub tls_key: Option<PathBuf>,
     /// Time that connections have to finish when the server ends. Default 10 s.
     #[serde(with = "values::duration")]
     pub shutdown_grace: Duration,

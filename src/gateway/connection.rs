@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::Instrument;
 
@@ -16,6 +15,7 @@ use super::admission::Place;
 use super::backlog::Backlog;
 use super::inbox::Received;
 use super::socket::{self, Reader};
+use super::stream::Socket;
 use crate::hub::outbox::Outbox;
 use crate::node::Node;
 use crate::protocol::decode::{Frames, Incoming, Undecodable};
@@ -32,13 +32,13 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(4);
 /// Serves one client until its connection is over, and its session too.
 pub(super) async fn serve(
     node: Arc<Node>,
-    stream: TcpStream,
+    socket: Socket,
     place: Arc<Place>,
     early: Bytes,
     encoding: Encoding,
     token: Option<String>,
 ) {
-    let (reader, writer) = socket::split(stream, early, node.metrics.clone());
+    let (reader, writer) = socket::split(socket, early, node.metrics.clone());
     let limits = &node.config.limits;
     // One more than publishes may wait: the frame that is being handled is answered too.
     let outbox = Arc::new(Outbox::to(writer, limits.outbox, limits.publishes_in_flight + 1));

@@ -13,13 +13,18 @@ use hyper::rt::{Sleep, Timer};
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::admission::{Admission, Place};
-use super::stream::Stream;
+use super::certificates::Certificates;
+use super::stream::{Socket, Stream};
 
 /// Time in which a client must send the header of its first request.
 const FIRST_HEADER_WITHIN: Duration = Duration::from_secs(10);
@@ -85,11 +90,12 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// Serves until `stop`, then lets requests that are under way end, for as long as `grace`; what is left then is cut.
-/// Upgraded connections are not among them.
+/// Upgraded connections are not among them. With certificates, it speaks TLS.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     admission: Arc<Admission>,
+    certificates: Option<Arc<Certificates>>,
     stop: CancellationToken,
     grace: Duration,
 ) {
@@ -107,7 +113,9 @@ pub async fn serve(
         match accepted {
             Ok((socket, _peer)) => {
                 let service = Placed { service: service.clone(), place: admission.enter() };
-                connections.spawn(connection(socket, service, stop.clone(), grace.min(LAST_REQUESTS)));
+                let tls = certificates.as_ref().map(|certificates| certificates.current());
+                let (stop, last) = (stop.clone(), grace.min(LAST_REQUESTS));
+                connections.spawn(connection(socket, tls, service, stop, last));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection cannot be accepted");
@@ -121,8 +129,25 @@ pub async fn serve(
 }
 
 /// Serves one connection. After `stop`, what is under way has so long.
-async fn connection(socket: TcpStream, service: Placed, stop: CancellationToken, last: Duration) {
+async fn connection(
+    socket: TcpStream,
+    tls: Option<Arc<ServerConfig>>,
+    service: Placed,
+    stop: CancellationToken,
+    last: Duration,
+) {
     let place = service.place.clone();
+    let socket = match tls {
+        None => Either::Left(socket),
+        Some(tls) => tokio::select! {
+            secured = handshake(socket, tls) => match secured {
+                Some(secured) => secured,
+                None => return,
+            },
+            () = place.was_cut() => return,
+            () = stop.cancelled() => return,
+        },
+    };
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(HeaderTimer::default())
         .header_read_timeout(NEXT_HEADER_WITHIN)
@@ -147,6 +172,18 @@ async fn connection(socket: TcpStream, service: Placed, stop: CancellationToken,
     };
     if let Err(error) = outcome {
         tracing::debug!(%error, "a connection broke");
+    }
+}
+
+/// A socket with TLS, if its client speaks that.
+async fn handshake(socket: TcpStream, tls: Arc<ServerConfig>) -> Option<Socket> {
+    match timeout(FIRST_HEADER_WITHIN, TlsAcceptor::from(tls).accept(socket)).await {
+        Ok(Ok(secured)) => Some(Either::Right(Box::new(secured))),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            None
+        }
+        Err(_elapsed) => None,
     }
 }
 

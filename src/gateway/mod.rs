@@ -2,6 +2,7 @@
 
 pub mod admission;
 mod backlog;
+pub mod certificates;
 mod connection;
 pub mod events;
 #[cfg(any(test, feature = "fuzz"))]
@@ -12,4 +13,5 @@ pub mod origin;
 pub mod page;
 mod socket;
 mod stream;
+mod tls;
 pub mod websocket;

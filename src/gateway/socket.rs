@@ -11,10 +11,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio_util::either::Either;
 
 use super::inbox::{Allowance, Inbox, Received};
+use super::stream::Socket;
+use super::tls::Tls;
 use crate::hub::outbox::Sink;
 use crate::telemetry::{Metrics, Timed};
 
@@ -32,16 +34,25 @@ thread_local! {
 /// Splits a connection. `early` is what came behind the upgrade request. One message may come until [`Reader::allow`].
 ///
 /// Takes `early` for good: it keeps the whole buffer that the request was read to.
-pub(super) fn split(stream: TcpStream, early: Bytes, metrics: Arc<Metrics>) -> (Reader, Writer) {
-    let (read, write) = stream.into_split();
+pub(super) fn split(socket: Socket, early: Bytes, metrics: Arc<Metrics>) -> (Reader, Writer) {
+    let (socket, tls) = match socket {
+        Either::Left(plain) => (plain, None),
+        Either::Right(secure) => {
+            let (socket, session) = secure.into_inner();
+            (socket, Some(Arc::new(Tls::new(session))))
+        }
+    };
+    let (read, write) = socket.into_split();
     let mut inbox = Inbox::new(Allowance::One(STRANGER));
     inbox.take(&mut early.to_vec());
-    (Reader { stream: read, inbox, at_once: STRANGER }, Writer { stream: write, metrics })
+    let reader = Reader { stream: read, tls: tls.clone(), inbox, at_once: STRANGER };
+    (reader, Writer { stream: write, tls, metrics })
 }
 
 /// The reading side.
 pub(super) struct Reader {
     stream: OwnedReadHalf,
+    tls: Option<Arc<Tls>>,
     inbox: Inbox,
     /// Bytes of one read.
     at_once: usize,
@@ -70,10 +81,17 @@ impl Reader {
                 return Poll::Ready(received);
             }
             let read = SCRATCH.with_borrow_mut(|scratch| {
-                let mut bytes = ReadBuf::new(&mut scratch[..self.at_once]);
-                ready!(Pin::new(&mut self.stream).poll_read(context, &mut bytes))?;
-                self.inbox.take(bytes.filled_mut());
-                Poll::Ready(io::Result::Ok(bytes.filled().len()))
+                let scratch = &mut scratch[..self.at_once];
+                let count = match &self.tls {
+                    None => {
+                        let mut bytes = ReadBuf::new(scratch);
+                        ready!(Pin::new(&mut self.stream).poll_read(context, &mut bytes))?;
+                        bytes.filled().len()
+                    }
+                    Some(tls) => ready!(tls.poll_read(self.stream.as_ref(), context, scratch))?,
+                };
+                self.inbox.take(&mut scratch[..count]);
+                Poll::Ready(io::Result::Ok(count))
             });
             if !matches!(ready!(read), Ok(1..)) {
                 return Poll::Ready(Received::Gone);
@@ -84,6 +102,9 @@ impl Reader {
     /// Says that nothing more will be written; then reads and forgets until the client closes its side too: closing with
     /// unread input would reset the connection, and what was written last with it.
     pub async fn finish(self) {
+        if let Some(tls) = &self.tls {
+            tls.close(self.stream.as_ref());
+        }
         let _broken_is_over_too = socket2::SockRef::from(self.stream.as_ref()).shutdown(Shutdown::Write);
         let mut forgotten = [0; 4096];
         while self.stream.readable().await.is_ok() {
@@ -99,18 +120,24 @@ impl Reader {
 /// The writing side.
 pub(super) struct Writer {
     stream: OwnedWriteHalf,
+    tls: Option<Arc<Tls>>,
     metrics: Arc<Metrics>,
 }
 
 impl Sink for Writer {
     fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        // The plain call is the cheaper one.
-        let written = match parts {
-            [part] => self.stream.try_write(part)?,
-            parts => self.stream.try_write_vectored(parts)?,
+        let written = match (&self.tls, parts) {
+            // The plain call is the cheaper one.
+            (None, [part]) => self.stream.try_write(part)?,
+            (None, parts) => self.stream.try_write_vectored(parts)?,
+            (Some(tls), parts) => tls.write(self.stream.as_ref(), parts)?,
         };
         self.metrics.sent_bytes.increment(written as u64);
         Ok(written)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.tls.as_ref().map_or(Ok(()), |tls| tls.flush(self.stream.as_ref()))
     }
 
     fn writable(&self) -> BoxFuture<'_, io::Result<()>> {

@@ -8,28 +8,33 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 
 use super::admission::Place;
+
+/// A socket, plain or with TLS.
+pub(super) type Socket = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// A socket and its place.
 pub(super) struct Stream {
     /// Until it is taken for an upgrade.
-    socket: Option<TcpStream>,
+    socket: Option<Socket>,
     place: Arc<Place>,
 }
 
 impl Stream {
     /// The socket of a connection that has this place.
-    pub fn new(socket: TcpStream, place: Arc<Place>) -> Self {
+    pub fn new(socket: Socket, place: Arc<Place>) -> Self {
         Self { socket: Some(socket), place }
     }
 
     /// The socket itself, after an upgrade.
-    pub fn into_parts(mut self) -> Option<(TcpStream, Arc<Place>)> {
+    pub fn into_parts(mut self) -> Option<(Socket, Arc<Place>)> {
         Some((self.socket.take()?, self.place.clone()))
     }
 
-    fn socket(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+    fn socket(&mut self) -> io::Result<Pin<&mut Socket>> {
         self.socket.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }
@@ -70,13 +75,17 @@ impl AsyncWrite for Stream {
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        self.socket.as_ref().is_some_and(AsyncWrite::is_write_vectored)
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
         if let Some(socket) = self.socket.as_ref().filter(|_| self.place.is_cut()) {
+            let socket = match socket {
+                Either::Left(plain) => plain,
+                Either::Right(tls) => tls.get_ref().0,
+            };
             // Otherwise the system would keep what the client did not take for as long as the client lives.
             let _as_long_as_it_takes_then = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
         }

@@ -13,13 +13,12 @@ use bytes::Bytes;
 use futures_util::TryFutureExt;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tracing::Instrument;
 use tungstenite::handshake::derive_accept_key;
 
 use super::admission::Place;
 use super::connection;
-use super::stream::Stream;
+use super::stream::{Socket, Stream};
 use crate::api::problem::Problem;
 use crate::node::Node;
 use crate::protocol::{Encoding, ErrorCode, Failure};
@@ -106,7 +105,7 @@ pub(super) fn handshake(headers: &HeaderMap) -> Result<(Encoding, String), Failu
     Ok((encoding, key.to_owned()))
 }
 
-fn socket_of(upgraded: Upgraded) -> Option<(TcpStream, Arc<Place>, Bytes)> {
+fn socket_of(upgraded: Upgraded) -> Option<(Socket, Arc<Place>, Bytes)> {
     let parts = upgraded.downcast::<TokioIo<Stream>>().ok()?;
     let (socket, place) = parts.io.into_inner().into_parts()?;
     Some((socket, place, parts.read_buf))

@@ -38,6 +38,14 @@ pub trait Sink: Send + Sync {
     /// `WouldBlock` if it takes nothing now; anything else if it never will again.
     fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
 
+    /// Sends what it took and holds back, if it does so.
+    ///
+    /// # Errors
+    /// As [`Sink::try_write`].
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Waits until it may take something.
     fn writable(&self) -> BoxFuture<'_, io::Result<()>>;
 
@@ -286,6 +294,9 @@ impl Outbox {
         }
         // An idle connection keeps no memory for what once waited.
         queue.parts = VecDeque::new();
+        if sink.flush().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+            return false;
+        }
         self.room.notify_waiters();
         true
     }

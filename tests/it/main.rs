@@ -48,6 +48,8 @@ mod shutdown;
 mod signal;
 mod sse;
 mod subscribe;
+
+mod tls;
 mod tokens;
 mod top;
 mod traces;

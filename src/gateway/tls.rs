@@ -1,0 +1,119 @@
+//! TLS over a socket whose two sides are used by different tasks, as those of a WebSocket are. Nothing here waits: the caller
+//! does, for the socket.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::task::{Context, Poll, ready};
+
+use parking_lot::Mutex;
+use rustls::ServerConnection;
+use tokio::net::TcpStream;
+
+/// Most bytes that are taken and not sent yet.
+const UNSENT: usize = 64 * 1024;
+
+/// What TLS knows of a connection, after the handshake.
+pub(super) struct Tls(Mutex<ServerConnection>);
+
+impl Tls {
+    /// Goes on with a connection on which nothing is under way.
+    pub fn new(mut session: ServerConnection) -> Self {
+        session.set_buffer_limit(Some(UNSENT));
+        Self(Mutex::new(session))
+    }
+
+    /// Takes what there is room for, and sends it as far as the socket takes it; [`Tls::flush`] sends the rest.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is no room; anything else if there never will be again.
+    pub fn write(&self, socket: &TcpStream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut session = self.0.lock();
+        send(&mut session, socket)?;
+        let taken = session.writer().write_vectored(parts)?;
+        match send(&mut session, socket) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(taken),
+        }
+    }
+
+    /// Sends what was taken.
+    ///
+    /// # Errors
+    /// `WouldBlock` if the socket does not take all of it now.
+    pub fn flush(&self, socket: &TcpStream) -> io::Result<()> {
+        send(&mut self.0.lock(), socket)
+    }
+
+    /// Reads what the client sent. 0 at the end.
+    pub fn poll_read(
+        &self,
+        socket: &TcpStream,
+        context: &mut Context<'_>,
+        bytes: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            match self.read(socket, bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(socket.poll_read_ready(context))?
+                }
+                outcome => return Poll::Ready(outcome),
+            }
+        }
+    }
+
+    fn read(&self, socket: &TcpStream, bytes: &mut [u8]) -> io::Result<usize> {
+        let mut session = self.0.lock();
+        loop {
+            match session.reader().read(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                outcome => return outcome,
+            }
+            if session.read_tls(&mut Now(socket))? == 0 {
+                return Ok(0);
+            }
+            let broken = session.process_new_packets().err();
+            match (send(&mut session, socket), broken) {
+                (_, Some(error)) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+                (Err(error), None) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                // It goes out with what is sent next.
+                _ => {}
+            }
+        }
+    }
+
+    /// Says that nothing more will be sent.
+    pub fn close(&self, socket: &TcpStream) {
+        let mut session = self.0.lock();
+        session.send_close_notify();
+        let _as_far_as_it_takes_it = send(&mut session, socket);
+    }
+}
+
+fn send(session: &mut ServerConnection, socket: &TcpStream) -> io::Result<()> {
+    while session.wants_write() {
+        session.write_tls(&mut Now(socket))?;
+    }
+    Ok(())
+}
+
+/// A socket that is never waited for.
+struct Now<'a>(&'a TcpStream);
+
+impl Read for Now<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(bytes)
+    }
+}
+
+impl Write for Now<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write_vectored(parts)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
