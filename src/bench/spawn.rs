@@ -171,6 +171,8 @@ async fn roomlog(name: &str, options: &SpawnOptions) -> Result<Started, BenchErr
         command.env("ROOMLOG_AUTH__HS256_SECRET", &secret).env("ROOMLOG_LOG__FORMAT", "text");
         command.env_remove("ROOMLOG_CONFIG").env_remove("ROOMLOG_LOG");
         command.env("ROOMLOG_LOG__LEVEL", "info");
+        // All connections are one user's, and begin at once.
+        command.env("ROOMLOG_LIMITS__CREATE_RATE", "0");
         // Nothing is trimmed that is still to be read.
         command.env("ROOMLOG_ROOMS", "[{ match = \"*\", max_length = 0, max_bytes = \"0B\" }]");
         if redis.is_some() {

@@ -130,7 +130,7 @@ impl Listener<'_> {
                 Some(received) => received,
                 None => tokio::select! {
                     () = self.connection.ending.cancelled() => return,
-                    () = self.place.was_cut() => return self.make_way(),
+                    () = self.place.was_cut(), if !self.is_known => return self.make_way(),
                     received = self.reader.next() => received,
                 },
             };
@@ -220,7 +220,7 @@ impl Listener<'_> {
                 biased;
                 outcome = &mut awaited => return Some(outcome),
                 () = self.connection.ending.cancelled() => return None,
-                () = self.place.was_cut() => {
+                () = self.place.was_cut(), if !self.is_known => {
                     self.make_way();
                     return None;
                 }
