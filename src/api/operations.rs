@@ -1,11 +1,11 @@
 //! What operators and their tools ask for: revocation, health, metrics.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -95,6 +95,9 @@ pub async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
 
 /// The OpenAPI 3.1 document of all this.
 #[utoipa::path(get, path = "/openapi.json", tag = "operations", responses((status = 200, description = "The document", body = serde_json::Value)))]
-pub async fn openapi() -> Json<utoipa::openapi::OpenApi> {
-    Json(super::document())
+pub async fn openapi() -> impl IntoResponse {
+    /// Made once, since anybody may ask for it.
+    static DOCUMENT: LazyLock<Bytes> =
+        LazyLock::new(|| serde_json::to_vec(&super::document()).unwrap_or_default().into());
+    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.clone())
 }

@@ -27,6 +27,8 @@ pub async fn check(State(node): State<Arc<Node>>, request: Request, next: Next) 
     let mut response = if preflight { preflight_answer() } else { next.run(request).await };
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    let exposed = HeaderValue::from_static("retry-after, x-request-id");
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     headers.append(header::VARY, HeaderValue::from_static("origin"));
     response
 }
@@ -36,7 +38,7 @@ fn preflight_answer() -> Response {
         (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE"),
         (
             header::ACCESS_CONTROL_ALLOW_HEADERS,
-            "authorization, content-type, accept, idempotency-key, last-event-id",
+            "authorization, content-type, accept, idempotency-key, last-event-id, x-request-id",
         ),
         (header::ACCESS_CONTROL_MAX_AGE, "3600"),
     ];

@@ -169,6 +169,9 @@ pub struct MessageId {
 }
 
 impl MessageId {
+    /// No id has as much in its parts: time to the year 10889, and what Redis's functions count exactly.
+    const BOUND: Self = Self { ms: 1 << 48, seq: 1 << 53 };
+
     /// Before the first message of any room: `0-0`.
     pub const ZERO: Self = Self { ms: 0, seq: 0 };
 
@@ -193,8 +196,9 @@ impl FromStr for MessageId {
 
     /// Reads `<ms>-<seq>`, and `0` as [`MessageId::ZERO`].
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        const RULE: InvalidId =
-            InvalidId("an id is <ms>-<seq>, two decimal numbers, such as 1700000000000-42");
+        const RULE: InvalidId = InvalidId(
+            "an id is <ms>-<seq>, two decimal numbers below 2^48 and 2^53, such as 1700000000000-42",
+        );
         if text == "0" {
             return Ok(Self::ZERO);
         }
@@ -206,7 +210,8 @@ impl FromStr for MessageId {
             }
         };
         let (ms, seq) = text.split_once('-').ok_or(RULE)?;
-        Ok(Self { ms: number(ms)?, seq: number(seq)? })
+        let id = Self { ms: number(ms)?, seq: number(seq)? };
+        if id.ms < Self::BOUND.ms && id.seq < Self::BOUND.seq { Ok(id) } else { Err(RULE) }
     }
 }
 
@@ -266,7 +271,21 @@ mod tests {
         assert!(MessageId::new(5, 9) < MessageId::new(5, 10));
         assert!(MessageId::new(5, 10) < MessageId::new(6, 1));
         assert_eq!("0".parse(), Ok(MessageId::ZERO));
-        for bad in ["", "-", "1", "1-", "-1", "1-2-3", "+1-2", "1-x", "99999999999999999999-1"] {
+        let greatest = MessageId::new((1 << 48) - 1, (1 << 53) - 1);
+        assert_eq!(greatest.to_string().parse(), Ok(greatest));
+        for bad in [
+            "",
+            "-",
+            "1",
+            "1-",
+            "-1",
+            "1-2-3",
+            "+1-2",
+            "1-x",
+            "99999999999999999999-1",
+            "281474976710656-1",
+            "1-9007199254740992",
+        ] {
             assert!(bad.parse::<MessageId>().is_err(), "{bad}");
         }
     }

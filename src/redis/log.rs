@@ -153,7 +153,12 @@ impl Store {
     ) -> Result<(MessageId, Vec<Arc<Entry>>), Unavailable> {
         let range = [
             Value::from(self.keys.log(room)),
-            Value::from(before.map_or("+".to_owned(), |id| format!("({id}"))),
+            Value::from(match before {
+                None => "+".to_owned(),
+                // Nothing is before it, which Redis does not take for an interval.
+                Some(MessageId::ZERO) => MessageId::ZERO.to_string(),
+                Some(id) => format!("({id}"),
+            }),
             Value::from("-"),
             Value::from("COUNT"),
             Value::from(limit as i64),

@@ -352,3 +352,45 @@ async fn the_interface_describes_itself() {
         assert!(operation["responses"].is_object(), "{method} {path} is missing");
     }
 }
+
+#[tokio::test]
+async fn ids_that_cannot_be_are_refused_and_nothing_is_before_the_first() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let rest = Rest::new(&server, &everything("ann"));
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    for id in ["18446744073709551615-18446744073709551615", "281474976710656-1", "1-9007199254740992"] {
+        for bound in ["after", "before"] {
+            let path = format!("/v1/rooms/room/messages?{bound}={id}");
+            rest.get(&path).await.problem(400, "bad_request");
+        }
+        for fields in [json!({ "since": id }), json!({ "since": id, "durable": "phone" })] {
+            let mut frame = json!({ "op": "subscribe", "room": "room" });
+            frame.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+            assert_eq!(client.error(frame).await, "bad_request", "{id}");
+        }
+    }
+    // As `head` of an empty room says.
+    let page = rest.get("/v1/rooms/room/messages?before=0-0").await.with(200);
+    assert_eq!((&page["messages"], &page["more"]), (&json!([]), &json!(false)));
+    rest.post("/v1/rooms/room/messages", &json!({ "data": 1 })).await.with(201);
+    let page = rest.get("/v1/rooms/room/messages?before=0-0").await.with(200);
+    assert_eq!(page["messages"], json!([]));
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_may_read_when_to_come_again_and_name_requests() {
+    let redis = Redis::start().await;
+    let server =
+        Server::with(&redis.url(), &[("ROOMLOG_SERVER__ALLOWED_ORIGINS", "https://app.example")]).await;
+    let rest = Rest::new(&server, &everything("ann"));
+    let asked = rest.request(reqwest::Method::GET, "/v1/rooms/room/messages");
+    let answer = asked.header("Origin", "https://app.example").send().await.unwrap();
+    let exposed = answer.headers()["access-control-expose-headers"].to_str().unwrap().to_lowercase();
+    assert!(exposed.contains("retry-after") && exposed.contains("x-request-id"), "{exposed}");
+    let asked = rest.request(reqwest::Method::OPTIONS, "/v1/rooms/room/messages");
+    let asked = asked.header("Origin", "https://app.example").header("Access-Control-Request-Method", "POST");
+    let answer = asked.send().await.unwrap();
+    let allowed = answer.headers()["access-control-allow-headers"].to_str().unwrap().to_lowercase();
+    assert!(allowed.contains("x-request-id"), "{allowed}");
+}
