@@ -16,6 +16,9 @@ const LAG_BEFORE: Duration = Duration::from_millis(1500);
 /// How long connections of a node that were cut may each take to come back.
 const SCATTER: u64 = 1500;
 
+/// How often a step of a slot's move is tried.
+const STEPS: u32 = 30;
+
 /// Carries out the plan: the faults of storage one after the other, and beside them the others.
 pub async fn carry_out(world: &World) {
     let all = world.plan.faults.iter().copied().enumerate();
@@ -120,9 +123,11 @@ async fn storage(world: &World, fault: Fault, lasts: Duration) -> Option<()> {
             storage.primary(shard)?.ask(&["CLUSTER", "MEET", "127.0.0.1", &port])?;
             // Until it is known to all, and knows all.
             let known = format!("cluster_known_nodes:{}", storage.instances.len() + 1);
+            let complete = ["cluster_state:ok", &known];
             for _ in 0..100 {
                 let knows = |one: &Instance| {
-                    one.ask(&["CLUSTER", "INFO"]).is_some_and(|info| info.text().contains(&known))
+                    let info = one.ask(&["CLUSTER", "INFO"]).map(|info| info.text());
+                    info.is_some_and(|info| complete.iter().all(|line| info.contains(line)))
                 };
                 if storage.instances.iter().chain([spare]).all(knows) {
                     break;
@@ -135,13 +140,13 @@ async fn storage(world: &World, fault: Fault, lasts: Duration) -> Option<()> {
             let (from, to) =
                 (place(storage.primary(shard)?), place(storage.primary((shard + 1) % SLOTS.len())?));
             for moving in moves(world, shard, &from, &to).into_iter().take(1) {
-                step(|| moving.begin())?;
+                step(|| moving.begin()).await?;
                 sleep(lasts).await;
-                step(|| moving.carry(|_| true))?;
-                step(|| moving.finish(&primaries(world)))?;
+                step(|| moving.carry(|_| true)).await?;
+                step(|| moving.finish(&primaries(world))).await?;
             }
             for moving in moves(world, shard, &to, &from).into_iter().take(1) {
-                shift(world, moving)?;
+                shift(world, moving).await?;
             }
         }
         _ => of_one_server(world, fault, lasts).await,
@@ -153,24 +158,32 @@ async fn storage(world: &World, fault: Fault, lasts: Duration) -> Option<()> {
 async fn there_and_back(world: &World, shard: usize, to: &Instance, lasts: Duration) -> Option<()> {
     let (from, to) = (place(world.storage.primary(shard)?), place(to));
     for moving in moves(world, shard, &from, &to) {
-        shift(world, moving)?;
+        shift(world, moving).await?;
     }
     sleep(lasts).await;
     for moving in moves(world, shard, &to, &from) {
-        shift(world, moving)?;
+        shift(world, moving).await?;
     }
     Some(())
 }
 
-fn shift(world: &World, moving: Move<'_>) -> Option<()> {
-    step(|| moving.begin())?;
-    step(|| moving.carry(|_| true))?;
-    step(|| moving.finish(&primaries(world)))
+async fn shift(world: &World, moving: Move<'_>) -> Option<()> {
+    step(|| moving.begin()).await?;
+    step(|| moving.carry(|_| true)).await?;
+    step(|| moving.finish(&primaries(world))).await
 }
 
-/// A step of a move; a failed one is shown.
-fn step(step: impl FnOnce() -> std::io::Result<()>) -> Option<()> {
-    tokio::task::block_in_place(step).map_err(|error| eprintln!("    a slot does not move: {error}")).ok()
+/// A step of a move, again until it succeeds: a cluster may be busy with itself, and a slot must not stay half moved. One that
+/// fails for long is shown.
+async fn step(step: impl Fn() -> std::io::Result<()>) -> Option<()> {
+    for last in (0..STEPS).rev() {
+        match tokio::task::block_in_place(&step) {
+            Ok(()) => return Some(()),
+            Err(error) if last == 0 => eprintln!("    a slot does not move: {error}"),
+            Err(_) => sleep(Duration::from_millis(500)).await,
+        }
+    }
+    None
 }
 
 fn place(of: &Instance) -> Place {
