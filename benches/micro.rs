@@ -14,7 +14,7 @@ use roomlog::auth::{Grants, Permission, RoomGrants};
 use roomlog::hub::outbox::{Outbox, Part, Sink, Writes};
 use roomlog::hub::ring::RingLimits;
 use roomlog::hub::tail::Tail;
-use roomlog::log::{Entry, Page};
+use roomlog::log::{Entry, Epoch, Head, Page, Run};
 use roomlog::protocol::decode::Frames;
 use roomlog::protocol::frame::Message;
 use roomlog::protocol::{Data, Encoding, MessageId, RoomName, UserId, encode};
@@ -50,7 +50,7 @@ fn tail() -> Tail {
         spent: Arc::<AtomicUsize>::default(),
     };
     let mut tail = Tail::new(limits);
-    tail.open(MessageId::ZERO);
+    tail.open(Head::default());
     tail
 }
 
@@ -60,10 +60,11 @@ fn ingest_heard(bencher: Bencher<'_, '_>) {
     let (tail, seq) = (RefCell::new(tail()), Cell::new(0));
     bencher
         .with_inputs(|| {
-            seq.set(seq.get() + 1);
-            [entry(seq.get())]
+            let after = seq.replace(seq.get() + 1);
+            let after = if after == 0 { MessageId::ZERO } else { message(after).id };
+            Run { epoch: Epoch(1), after, entries: vec![entry(seq.get())] }
         })
-        .bench_local_refs(|entries| tail.borrow_mut().hear(entries));
+        .bench_local_refs(|run| tail.borrow_mut().hear(run));
 }
 
 /// A page that was read because of a hole.
@@ -73,10 +74,10 @@ fn ingest_page(bencher: Bencher<'_, '_>, messages: u64) {
         .counter(ItemsCount::new(messages))
         .with_inputs(|| {
             let mut tail = tail();
-            tail.hear_of(message(messages).id);
             let entries: Vec<Arc<Entry>> = (1..=messages).map(entry).collect();
-            let head = message(messages).id;
-            (tail, Page { entries, head, after: MessageId::ZERO, complete: true })
+            let head = Head { id: message(messages).id, epoch: Epoch(1), cut: 0 };
+            tail.compare(head);
+            (tail, Page { entries, head, after: MessageId::ZERO.into(), fork: None, complete: true })
         })
         .bench_local_refs(|(tail, page)| tail.take(page));
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::log::follow::{follows, reason};
-use crate::log::{Entry, Event, Page, PageSize, Unavailable, follow};
+use crate::log::{Entry, Event, PageSize, Position, Unavailable, follow};
 use crate::protocol::frame::{Gap, HistoryPage};
 use crate::protocol::request::Range;
 use crate::protocol::{MessageId, RoomName};
@@ -23,33 +23,37 @@ pub async fn page(
     limit: usize,
 ) -> Result<HistoryPage, Unavailable> {
     match range {
-        Range::After(id) => forward(store, room, id, true, limit).await,
-        Range::Oldest => forward(store, room, MessageId::ZERO, false, limit).await,
-        Range::FromTime(ms) => {
-            let before = MessageId::new(ms.saturating_sub(1), if ms == 0 { 0 } else { u64::MAX });
-            forward(store, room, before, false, limit).await
-        }
+        Range::After(id) => forward(store, room, From::Position(id.into()), limit).await,
+        Range::Oldest => forward(store, room, From::Time(0), limit).await,
+        Range::FromTime(ms) => forward(store, room, From::Time(ms), limit).await,
         Range::Before(id) => backward(store, room, Some(id), limit).await,
         Range::Newest => backward(store, room, None, limit).await,
     }
 }
 
-/// Reads on from a position. `known` says that the client knows it, so that what is missing right after it is a loss.
+/// Where a page begins.
+enum From {
+    /// After a position. Messages that are missing right after it are a loss.
+    Position(Position),
+    /// With the first message of this time, in Unix ms, or later.
+    Time(u64),
+}
+
 async fn forward(
     store: &Store,
     room: &RoomName,
-    mut position: MessageId,
-    mut known: bool,
+    mut from: From,
     limit: usize,
 ) -> Result<HistoryPage, Unavailable> {
     let mut taken = Taken::new(limit);
     let mut gap = None;
     loop {
-        let page = store.read_after(room, position, taken.next_read()).await?;
+        let page = match from {
+            From::Position(after) => store.read_after(room, after, taken.next_read()).await?,
+            From::Time(ms) => store.read_since(room, ms, taken.next_read()).await?,
+        };
         let head = page.head;
         taken.size.learn(&page.entries);
-        let page = if known { page } else { from_its_first(page) };
-        known = true;
         let (complete, (events, reached)) = (page.complete, follow(&page));
         let mut more = false;
         for event in events {
@@ -60,15 +64,10 @@ async fn forward(
             }
         }
         if complete || more {
-            return Ok(taken.page(more, head, gap));
+            return Ok(taken.page(more, head.id, gap));
         }
-        position = reached;
+        from = From::Position(Position { id: reached, epoch: head.epoch });
     }
-}
-
-fn from_its_first(page: Page) -> Page {
-    let after = page.entries.first().map_or(page.head, |first| first.id().predecessor());
-    Page { after, ..page }
 }
 
 async fn backward(
@@ -91,8 +90,8 @@ async fn backward(
         }
     };
     taken.entries.reverse();
-    let gap = first_gap(&taken.entries, before, head);
-    Ok(taken.page(more, head, gap))
+    let gap = first_gap(&taken.entries, before, head.id);
+    Ok(taken.page(more, head.id, gap))
 }
 
 /// The first hole among entries that were read backwards, or between them and where the reading began.

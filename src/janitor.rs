@@ -80,7 +80,7 @@ async fn pass(node: &Node, seen: &mut HashMap<RoomName, Seen>) -> Result<(), Una
         let heads = node.store.heads(&rooms).await;
         let now = now_ms();
         let heads: Vec<_> =
-            rooms.into_iter().zip(heads).filter_map(|(room, head)| Some((room, head.ok()?))).collect();
+            rooms.into_iter().zip(heads).filter_map(|(room, head)| Some((room, head.ok()?.id))).collect();
         let looks = heads.into_iter().map(|(room, head)| {
             let known = seen.get(&room).copied();
             async move {
@@ -175,7 +175,7 @@ async fn unacknowledged(
         (None, _) | (_, None) => Ok(None),
         (Some(position), Some(first)) if *position < first => Ok(Some(first.ms)),
         (Some(position), Some(_)) => {
-            let page = node.store.read_after(room, *position, 1).await?;
+            let page = node.store.read_after(room, (*position).into(), 1).await?;
             Ok(page.entries.first().map(|entry| entry.id().ms))
         }
     }

@@ -158,7 +158,7 @@ impl Node {
         let (listening, echo) = (hub.clone(), Arc::new(Echo::default()));
         let probes = echo.clone();
         let ear: Ear = Arc::new(move |event: BellEvent| match event {
-            BellEvent::Ring(room, Ring::Messages(entries)) if room.is_canary() => probes.hear(&entries),
+            BellEvent::Ring(room, Ring::Messages(run)) if room.is_canary() => probes.hear(&run.entries),
             event => listening.hear(event),
         });
         let bell = Bell::connect(&store, ear, stop.clone()).await.map_err(refused)?;

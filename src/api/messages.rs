@@ -287,7 +287,7 @@ async fn wait_for_page(
             return Ok(page);
         }
         tokio::select! {
-            () = hold.beyond(page.head) => {}
+            () = hold.moved_from(page.head) => {}
             () = tokio::time::sleep_until(deadline) => return Ok(page),
             () = connection.ending.cancelled() => {
                 return match connection.farewell() {
@@ -323,8 +323,8 @@ pub async fn delete(
     Id(id): Id,
 ) -> Result<StatusCode, Problem> {
     bearer.require(&room, Permission::Manage)?;
-    if node.store.delete_message(&room, id).await? {
-        node.hub.forget(&room, id.successor());
+    if let Some(cut) = node.store.delete_message(&room, id).await? {
+        node.hub.evict(&room, cut);
         Ok(StatusCode::NO_CONTENT)
     } else {
         Err(Failure::new(ErrorCode::NotFound, "there is no such message in this room").into())

@@ -13,11 +13,11 @@ use tokio::sync::oneshot;
 
 use super::Hub;
 use super::outbox::Writes;
-use crate::log::{Appended, Entry, Unavailable};
+use crate::log::{Appended, Entry, Run, Unavailable};
 use crate::protocol::frame::Message;
 use crate::protocol::request::Draft;
 use crate::protocol::{RoomName, UserId};
-use crate::redis::{Batch, Failure, Shard, Store};
+use crate::redis::{AppendedBatch, Batch, Failure, Shard, Store};
 use crate::telemetry::{Class, Metrics, Outcome, Queue};
 
 /// Most messages of one room in one append. Redis runs an append as a whole; this many take about 2 ms of it.
@@ -264,13 +264,12 @@ impl Appender {
             self.waiting.fetch_sub(waiting.len(), Ordering::Relaxed);
             match outcome {
                 Ok(appended) => {
-                    writes.join(self.hub.appended(&room, || entries(batch, &appended)));
-                    for ((submitted, confirm), appended) in waiting.into_iter().zip(appended) {
+                    writes.join(self.hub.appended(&room, || run(batch, &appended)));
+                    for ((submitted, confirm), appended) in waiting.into_iter().zip(appended.messages) {
                         self.confirm(class, submitted, confirm, Ok(appended), &mut writes);
                     }
                 }
                 Err(Unavailable) => {
-                    self.hub.doubt(&room);
                     for (submitted, confirm) in waiting {
                         self.confirm(class, submitted, confirm, Err(Unavailable), &mut writes);
                     }
@@ -305,13 +304,13 @@ impl Appender {
         batch: &Batch,
         waiting: &[(Instant, Confirm)],
         sent: Instant,
-        outcome: &Result<Vec<Appended>, Unavailable>,
+        outcome: &Result<AppendedBatch, Unavailable>,
     ) {
         let Some(traces) = self.metrics.traces.as_ref().filter(|_| !batch.room.is_canary()) else { return };
         for (index, ((_, draft), (submitted, _))) in batch.messages.iter().zip(waiting).enumerate() {
             if traces.follows(draft.key) {
                 let outcome = match outcome {
-                    Ok(appended) if appended.get(index).is_some_and(|appended| appended.duplicate) => {
+                    Ok(batch) if batch.messages.get(index).is_some_and(|appended| appended.duplicate) => {
                         Outcome::Duplicate
                     }
                     Ok(_) => Outcome::Stored,
@@ -371,11 +370,11 @@ async fn go_behind() {
     .await;
 }
 
-/// What a batch became in the log, for the readers of this node.
-fn entries(batch: Batch, appended: &[Appended]) -> Vec<Arc<Entry>> {
+/// The new messages of a batch as entries of the log, for the readers of this node.
+fn run(batch: Batch, appended: &AppendedBatch) -> Run {
     let Batch { room, messages, .. } = batch;
-    let fresh = messages.into_iter().zip(appended).filter(|(_, appended)| !appended.duplicate);
-    fresh
+    let fresh = messages.into_iter().zip(&appended.messages).filter(|(_, appended)| !appended.duplicate);
+    let entries = fresh
         .map(|((from, draft), appended)| {
             Arc::new(Entry::new(Message {
                 room: room.clone(),
@@ -386,5 +385,6 @@ fn entries(batch: Batch, appended: &[Appended]) -> Vec<Arc<Entry>> {
                 data: draft.data,
             }))
         })
-        .collect()
+        .collect();
+    Run { epoch: appended.epoch, after: appended.after, entries }
 }

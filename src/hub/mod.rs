@@ -32,7 +32,7 @@ use self::ring::RingLimits;
 use self::room::Work;
 pub use self::room::{Hold, Room};
 pub use self::subscription::{Form, Holding, Subscription};
-use crate::log::{Entry, Page, Unavailable};
+use crate::log::{Cut, Page, Position, Run, Unavailable};
 use crate::protocol::frame::Ended;
 use crate::protocol::request::Start;
 use crate::protocol::{MessageId, RoomName};
@@ -102,7 +102,7 @@ impl Hub {
             BellEvent::Interrupted => {
                 for room in self.rooms.read().values() {
                     room.step(|tail| {
-                        tail.distrust();
+                        tail.interrupt();
                         Default::default()
                     });
                 }
@@ -111,22 +111,22 @@ impl Hub {
             BellEvent::Ring(name, ring) => {
                 let Some(room) = self.active(&name) else { return };
                 match ring {
-                    Ring::Messages(entries) => drop(self.heard(&room, &entries)),
+                    Ring::Messages(run) => drop(self.heard(&room, &run)),
                     Ring::Signal(signal) => room.signal(&signal),
                     Ring::Taken { group, holder } => room.lost(&group, &holder, Ended::Replaced),
                     Ring::Forgotten { group, holder } => room.lost(&group, &holder, Ended::Deleted),
-                    Ring::Forget(before) => self.forget(&name, before),
+                    Ring::Cut(cut) => self.evict(&name, cut),
                     Ring::Deleted(head) => self.deleted(&name, head),
                 }
             }
         }
     }
 
-    /// Messages before this id were taken out of the room's log: what is kept of them here is not to be read any more.
-    pub fn forget(&self, name: &RoomName, before: MessageId) {
+    /// Evicts messages that were taken out of the room's log.
+    pub fn evict(&self, name: &RoomName, cut: Cut) {
         if let Some(room) = self.active(name) {
             room.step(|tail| {
-                tail.forget(before);
+                tail.evict(cut);
                 Default::default()
             });
         }
@@ -147,8 +147,8 @@ impl Hub {
 
     /// What this node appended itself: its own readers need not wait for the bell. What they get is written when the
     /// caller has no more.
-    pub fn appended(self: &Arc<Self>, room: &RoomName, entries: impl FnOnce() -> Vec<Arc<Entry>>) -> Writes {
-        self.active(room).map(|room| self.heard(&room, &entries())).unwrap_or_default()
+    pub fn appended(self: &Arc<Self>, room: &RoomName, run: impl FnOnce() -> Run) -> Writes {
+        self.active(room).map(|room| self.heard(&room, &run())).unwrap_or_default()
     }
 
     /// Whether this node hears a room's bell from this shard, as far as it knows. Where it errs, for a moment while its
@@ -157,19 +157,8 @@ impl Hub {
         self.active(room).is_some_and(|room| room.listening.get().is_some_and(|place| place.is_at(shard)))
     }
 
-    /// An append's outcome is not known: what is in the log may be more than was heard, since nobody rings for the node that
-    /// appends. The next position check tells.
-    pub fn doubt(&self, room: &RoomName) {
-        if let Some(room) = self.active(room) {
-            room.step(|tail| {
-                tail.distrust();
-                Default::default()
-            });
-        }
-    }
-
-    fn heard(self: &Arc<Self>, room: &Arc<Room>, entries: &[Arc<Entry>]) -> Writes {
-        let mut work = room.step(|tail| tail.hear(entries));
+    fn heard(self: &Arc<Self>, room: &Arc<Room>, run: &Run) -> Writes {
+        let mut work = room.step(|tail| tail.hear(run));
         if work.read.is_some() {
             self.metrics.hole(Hole::Bell);
         }
@@ -233,10 +222,7 @@ impl Hub {
         match start {
             None | Some(Start::New | Start::Last(0)) => Ok(room.position()),
             Some(Start::After(id)) => Ok(id),
-            Some(Start::Oldest) => {
-                let page = self.store.read_after(&room.name, MessageId::ZERO, 1).await?;
-                Ok(page.entries.first().map_or(page.head, |first| first.id().predecessor()))
-            }
+            Some(Start::Oldest) => Ok(self.store.read_since(&room.name, 0, 1).await?.after.id),
             Some(Start::Last(count)) => match room.before_last(count) {
                 Some(position) => Ok(position),
                 None => self.before_last(room, count).await,
@@ -256,7 +242,7 @@ impl Hub {
             if let Some(first) = entries.first() {
                 before = Some(first.id());
             }
-            position = Some(before.map_or(head, MessageId::predecessor));
+            position = Some(before.map_or(head.id, MessageId::predecessor));
             if entries.len() < limit {
                 break;
             }
@@ -277,7 +263,7 @@ impl Hub {
     pub fn begin(self: &Arc<Self>, hold: &Hold, subscription: &Arc<Subscription>, position: MessageId) {
         let room = Arc::clone(hold);
         room.begin(subscription);
-        self.read_on(room, subscription.clone(), position, CatchUpReason::Subscribed);
+        self.read_on(room, subscription.clone(), position.into(), CatchUpReason::Subscribed);
     }
 
     /// Lets a subscription end without a word while another is about to take its place.
@@ -326,7 +312,7 @@ impl Hub {
 
     /// Reads for a tail until it asks for no more. Shares no reads: one that began earlier knows nothing of what was heard
     /// since, which the tail would take for gone.
-    async fn read_for_tail(self: &Arc<Self>, room: &Arc<Room>, after: MessageId) {
+    async fn read_for_tail(self: &Arc<Self>, room: &Arc<Room>, after: Position) {
         let mut next = Some(after);
         while let Some(after) = next {
             let page = match self.read(room, after, room.page_size.get()).await {
@@ -345,13 +331,13 @@ impl Hub {
         }
     }
 
-    /// A page of a room's log from Redis, shared with whoever asks for the same meanwhile.
-    async fn page(self: &Arc<Self>, room: &Arc<Room>, after: MessageId) -> Result<Arc<Page>, Unavailable> {
+    /// A page of a room's log from Redis, shared with all who ask for the same meanwhile.
+    async fn page(self: &Arc<Self>, room: &Arc<Room>, after: Position) -> Result<Arc<Page>, Unavailable> {
         let (hub, of, limit) = (self.clone(), room.clone(), room.page_size.get());
-        room.shared_read(after, limit, async move { hub.read(&of, after, limit).await }).await
+        room.shared_read((after, limit), async move { hub.read(&of, after, limit).await }).await
     }
 
-    async fn read(&self, room: &Room, after: MessageId, limit: usize) -> Result<Page, Unavailable> {
+    async fn read(&self, room: &Room, after: Position, limit: usize) -> Result<Page, Unavailable> {
         let page = self.store.read_after(&room.name, after, limit).await?;
         room.page_size.learn(&page.entries);
         Ok(page)

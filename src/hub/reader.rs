@@ -10,8 +10,7 @@ use super::Hub;
 use super::outbox::Turn;
 use super::room::{Join, Room};
 use super::subscription::Subscription;
-use crate::log::{Event, Page, Unavailable, follow};
-use crate::protocol::MessageId;
+use crate::log::{Event, Head, Page, Position, Unavailable, follow};
 use crate::telemetry::{CatchUpReason, Path, logs};
 
 /// How long a reader waits before it asks Redis again after a failure.
@@ -23,7 +22,7 @@ impl Hub {
         self: &Arc<Self>,
         room: Arc<Room>,
         subscription: Arc<Subscription>,
-        position: MessageId,
+        position: Position,
         reason: CatchUpReason,
     ) {
         // `live` is said once: when the backlog of the subscribe is done.
@@ -45,18 +44,18 @@ impl Hub {
         self: &Arc<Self>,
         room: &Arc<Room>,
         subscription: &Arc<Subscription>,
-        mut position: MessageId,
+        mut position: Position,
         announce: bool,
     ) {
         loop {
             let Some(turn) = subscription.outbox.turn().await else { return };
             let page = match room.join(subscription, position, announce) {
                 Join::Live | Join::Ended => return,
-                Join::Behind(Some(page)) => {
+                Join::Elsewhere(Some(page)) => {
                     position = self.tell(turn, room, subscription, &page, Path::Ring);
                     continue;
                 }
-                Join::Behind(None) | Join::Ahead => {
+                Join::Elsewhere(None) => {
                     // Around the read alone: pages from the ring cost no span.
                     self.page(room, position).instrument(logs::session(subscription.session)).await
                 }
@@ -64,8 +63,8 @@ impl Hub {
             match page {
                 Ok(page) => {
                     let reached = self.tell(turn, room, subscription, &page, Path::Redis);
-                    if reached == position && reached > room.position() {
-                        self.let_tail_follow(room, reached).await;
+                    if page.fork.is_some() || reached.id == position.id {
+                        self.let_tail_follow(room, page.head).await;
                     }
                     position = reached;
                 }
@@ -82,7 +81,7 @@ impl Hub {
         subscription: &Subscription,
         page: &Page,
         path: Path,
-    ) -> MessageId {
+    ) -> Position {
         let (events, reached) = follow(page);
         let parts = subscription.form.page(&room.name, &events);
         if room.hand(turn, subscription, parts) {
@@ -95,14 +94,19 @@ impl Hub {
             }
             self.metrics.delivered(room.class, path, messages);
         }
-        reached
+        Position { id: reached, epoch: page.head.epoch }
     }
 
-    /// A reader has reached the head before this node's tail has: the tail missed something, and is told so.
-    async fn let_tail_follow(self: &Arc<Self>, room: &Arc<Room>, head: MessageId) {
-        let work = room.step(|tail| tail.hear_of(head));
+    /// A reader has reached the log's end, or a fork. If the tail has not seen this head, it has missed something, and reads
+    /// too.
+    async fn let_tail_follow(self: &Arc<Self>, room: &Arc<Room>, head: Head) {
+        let at = room.position();
+        let work = room.step(|tail| tail.compare(head));
+        let reads = work.read.is_some();
         self.work(room, work);
-        let reached = room.beyond(head.predecessor());
-        let _a_failed_read_is_tried_again = tokio::time::timeout(RETRY, reached).await;
+        if reads {
+            // If that read fails, the reader asks again.
+            let _ = tokio::time::timeout(RETRY, room.moved_from(at)).await;
+        }
     }
 }

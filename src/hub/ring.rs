@@ -58,8 +58,19 @@ impl Ring {
         }
     }
 
-    /// Forgets the entries before an id.
-    pub fn forget(&mut self, before: MessageId) {
+    /// The position at which the ring begins.
+    #[cfg(test)]
+    pub fn floor(&self) -> MessageId {
+        self.floor
+    }
+
+    /// Whether this is the position at which the ring begins, or that of one of its entries.
+    pub fn has(&self, position: MessageId) -> bool {
+        position == self.floor || self.entries.binary_search_by_key(&position, |entry| entry.id()).is_ok()
+    }
+
+    /// Evicts the entries before an id.
+    pub fn evict_before(&mut self, before: MessageId) {
         while let Some(oldest) = self.entries.pop_front_if(|oldest| oldest.id() < before) {
             self.remove(&oldest);
         }

@@ -20,7 +20,7 @@ use super::outbox::{Part, Writes};
 use super::ring::RingLimits;
 use super::subscription::{Subscription, Told};
 use super::tail::{Asked, Step, Tail};
-use crate::log::{Event, Page, PageSize, Unavailable};
+use crate::log::{Event, Page, PageSize, Position, Unavailable};
 use crate::protocol::{MessageId, RoomName};
 use crate::redis::{Place, Signal};
 use crate::telemetry::{CatchUpReason, Class, Metrics, Path, Queue, Timed};
@@ -44,6 +44,9 @@ struct State {
     closed: bool,
 }
 
+/// The position of a read, and its number of entries.
+type ReadKey = (Position, usize);
+
 type SharedRead = Shared<BoxFuture<'static, Result<Arc<Page>, Unavailable>>>;
 
 /// An active room.
@@ -59,7 +62,7 @@ pub struct Room {
     state: Mutex<State>,
     /// How much of its log to read at once.
     pub(super) page_size: PageSize,
-    reads: Mutex<HashMap<(MessageId, usize), SharedRead>>,
+    reads: Mutex<HashMap<ReadKey, SharedRead>>,
     changed: Notify,
     metrics: Arc<Metrics>,
 }
@@ -68,7 +71,7 @@ pub struct Room {
 #[derive(Debug)]
 pub(super) struct LeftBehind {
     pub subscription: Arc<Subscription>,
-    pub position: MessageId,
+    pub position: Position,
     pub reason: CatchUpReason,
 }
 
@@ -76,7 +79,7 @@ pub(super) struct LeftBehind {
 #[derive(Debug, Default)]
 pub(super) struct Work {
     /// A read to make for the tail.
-    pub read: Option<MessageId>,
+    pub read: Option<Position>,
     /// Readers to start.
     pub left_behind: Vec<LeftBehind>,
     /// What live members are to get.
@@ -107,7 +110,7 @@ impl Room {
 
     /// The newest id that this node has seen.
     pub fn position(&self) -> MessageId {
-        self.state.lock().tail.position().unwrap_or_default()
+        self.state.lock().tail.position().unwrap_or_default().id
     }
 
     /// What to hand to [`Tail::check`] with the head that is asked for next.
@@ -117,7 +120,7 @@ impl Room {
 
     /// The position before the newest so many messages, if the ring has them.
     pub(super) fn before_last(&self, messages: usize) -> Option<MessageId> {
-        self.state.lock().tail.ring().before_last(messages)
+        self.state.lock().tail.recent()?.before_last(messages)
     }
 
     /// Subscribers on this node.
@@ -125,14 +128,14 @@ impl Room {
         self.state.lock().members.len()
     }
 
-    /// Waits until the room's position is beyond another, or the hub has let go of the room, as when it is deleted.
-    pub async fn beyond(&self, position: MessageId) {
+    /// Waits until the room's position is another one, or the hub has let go of the room, as when it is deleted.
+    pub async fn moved_from(&self, position: MessageId) {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
             let is_over = {
                 let state = self.state.lock();
-                state.closed || state.tail.position().unwrap_or_default() > position
+                state.closed || state.tail.position().unwrap_or_default().id != position
             };
             if is_over {
                 return;
@@ -155,12 +158,14 @@ impl Room {
             }
         }
         let mut position = before.unwrap_or_default();
+        let epoch = state.tail.position().unwrap_or_default().epoch;
         for event in &events {
             self.tell(&mut state.members, event, position, &mut work);
-            position = match event {
+            position.id = match event {
                 Event::Message(entry) => entry.id(),
                 Event::Gap(gap) => gap.next.predecessor(),
             };
+            position.epoch = epoch;
         }
         let moved = state.tail.position() != before;
         drop(state);
@@ -171,7 +176,7 @@ impl Room {
     }
 
     /// Tells live members of one event; who has no room for it falls back to reading on from `position`, before it.
-    fn tell(&self, members: &mut Slab<Member>, event: &Event, position: MessageId, work: &mut Work) {
+    fn tell(&self, members: &mut Slab<Member>, event: &Event, position: Position, work: &mut Work) {
         // One delivery a message is timed: a figure for each would cost more than it tells.
         let mut timed = match event {
             Event::Message(entry) => {
@@ -252,22 +257,22 @@ impl Room {
     }
 
     /// A read that others who ask for the same while it is under way share.
-    pub(super) fn shared_read<F>(self: &Arc<Self>, after: MessageId, limit: usize, read: F) -> SharedRead
+    pub(super) fn shared_read<F>(self: &Arc<Self>, key: ReadKey, read: F) -> SharedRead
     where
         F: Future<Output = Result<Page, Unavailable>> + Send + 'static,
     {
         let mut reads = self.reads.lock();
-        if let Some(read) = reads.get(&(after, limit)) {
+        if let Some(read) = reads.get(&key) {
             return read.clone();
         }
         let room = self.clone();
         let read = async move {
             let page = read.await.map(Arc::new);
-            room.reads.lock().remove(&(after, limit));
+            room.reads.lock().remove(&key);
             page
         };
         let shared = read.boxed().shared();
-        reads.insert((after, limit), shared.clone());
+        reads.insert(key, shared.clone());
         shared
     }
 }

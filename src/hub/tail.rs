@@ -1,60 +1,55 @@
-//! The tail of a room: how far this node has followed its log, and what that means for whatever comes in next. Pure: it
-//! says what to deliver and what to read, and `room` does it.
+//! The tail of a room: how far this node has followed its log, and the next step for whatever comes in. Pure: it says
+//! what to deliver and what to read, and `room` does it.
 //!
-//! All sources feed it: answers to the node's own appends and the bell ([`Tail::hear`]), comparisons with the head
-//! ([`Tail::check`]), and reads ([`Tail::take`]). What it hears may be lost, repeated or reordered. Only an entry that
-//! comes right after the position is delivered as it is; any other that is newer leads to a read from the position, and a
-//! read is the truth.
+//! All sources feed it: answers to the node's own appends and notifications ([`Tail::hear`]), comparisons with the head
+//! ([`Tail::check`]), and reads ([`Tail::take`]). Any of them may be lost, late, repeated or reordered, and may come from a
+//! primary that was replaced. An entry is delivered only if it proves that it follows the position: it names the id before it,
+//! and the epoch. Anything else that is new leads to a read from the position, and a read is the truth: where the log does
+//! not have the position, it names the fork.
 
 use std::sync::Arc;
 
 use super::ring::{Ring, RingLimits};
-use crate::log::follow::follows;
-use crate::log::{Entry, Event, Page, follow};
+use crate::log::{Cut, Entry, Event, Head, Page, Position, Run, follow};
 use crate::protocol::MessageId;
-use crate::protocol::frame::{Gap, GapReason};
 
-/// What is to be done after something came in.
+/// The outcome of a step.
 #[derive(Debug, Default)]
 pub struct Step {
     /// What live subscribers are told, in order.
     pub events: Vec<Event>,
     /// A read to make from this position; its outcome goes to [`Tail::take`] or [`Tail::read_failed`].
-    pub read: Option<MessageId>,
+    pub read: Option<Position>,
     /// The node was further behind than a read brings: subscribers that are live go on by themselves, from this position.
-    pub leave_behind: Option<MessageId>,
+    pub leave_behind: Option<Position>,
 }
 
 /// How far a room's log was followed.
 #[derive(Debug)]
 pub struct Tail {
     /// All up to here was delivered; not known before [`Tail::open`].
-    position: Option<MessageId>,
+    position: Option<Position>,
     ring: Ring,
-    /// The newest id heard of. Beyond the position, it asks for a read.
-    heard: MessageId,
-    /// The read that is under way.
-    reading: Option<Reading>,
-    /// Whether what comes right after the position may be believed. Not after an interruption: Redis may have lost writes
-    /// and given their `seq` again.
-    trusted: bool,
-    /// The greatest position so far. Ids after a rewind are of a later time, so what is not beyond it is a late ring.
-    furthest: MessageId,
-    /// How many interruptions there were. What was asked before one proves nothing after it.
+    /// The name of the last cut that the ring knows of.
+    cut: u64,
+    /// Messages before this id were taken out of the log, also those that arrive only now.
+    taken_out: MessageId,
+    /// Whether the ring may hold what the log does not have any more: something may have been missed.
+    suspect: bool,
+    /// Something came in that cannot be placed: the log must be read.
+    wanted: bool,
+    /// Whether a read is under way.
+    reading: bool,
+    /// How many interruptions there were. What was asked before one proves nothing of the ring after it.
     interruptions: u64,
+    /// The same when the read that is under way began.
+    reading_since: u64,
 }
 
-/// What was known when a read began.
-#[derive(Debug)]
-struct Reading {
-    heard: MessageId,
-    interruptions: u64,
-}
-
-/// What was known when a check was asked for. It counts only if all that still holds when its answer is there.
+/// The state when a check was asked for. Its answer counts only if that still holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asked {
-    position: Option<MessageId>,
+    position: Option<Position>,
     interruptions: u64,
 }
 
@@ -64,31 +59,34 @@ impl Tail {
         Self {
             position: None,
             ring: Ring::new(MessageId::ZERO, limits),
-            heard: MessageId::ZERO,
-            reading: None,
-            trusted: true,
-            furthest: MessageId::ZERO,
+            cut: 0,
+            taken_out: MessageId::ZERO,
+            suspect: false,
+            wanted: false,
+            reading: false,
             interruptions: 0,
+            reading_since: 0,
         }
     }
 
-    /// Starts at the room's newest id.
-    pub fn open(&mut self, head: MessageId) -> Step {
+    /// Starts at the room's head.
+    pub fn open(&mut self, head: Head) -> Step {
         if self.position.is_none() {
-            self.position = Some(head);
-            self.ring.restart(head);
+            self.position = Some(head.into());
+            self.cut = head.cut;
+            self.ring.restart(head.id);
         }
         self.step(Vec::new())
     }
 
-    /// The newest delivered id.
-    pub fn position(&self) -> Option<MessageId> {
+    /// The newest delivered id, and its epoch.
+    pub fn position(&self) -> Option<Position> {
         self.position
     }
 
-    /// Recent messages.
-    pub fn ring(&self) -> &Ring {
-        &self.ring
+    /// Recent messages, unless they may be gone.
+    pub fn recent(&self) -> Option<&Ring> {
+        (!self.suspect).then_some(&self.ring)
     }
 
     /// Keeps the ring to its limits after something of it was encoded.
@@ -96,137 +94,176 @@ impl Tail {
         self.ring.shrink();
     }
 
-    /// Takes entries from an unreliable source.
-    pub fn hear(&mut self, entries: &[Arc<Entry>]) -> Step {
+    /// Takes messages from an unreliable source.
+    pub fn hear(&mut self, run: &Run) -> Step {
         let mut events = Vec::new();
-        for entry in entries {
-            match self.position {
-                Some(position) if entry.id() <= position => {}
-                Some(position) if self.believes(position, entry.id()) => {
-                    self.deliver(Event::Message(entry.clone()), &mut events);
-                }
-                _ => self.heard = self.heard.max(entry.id()),
+        match self.position.and_then(|position| self.news(position, run)) {
+            Some([]) => {}
+            Some(news) => {
+                self.position.get_or_insert_default().epoch = run.epoch;
+                news.iter().for_each(|entry| self.deliver(Event::Message(entry.clone()), &mut events));
             }
+            None => self.wanted = true,
         }
         self.step(events)
     }
 
-    /// Takes the word of a reader that the log goes on to here.
-    pub fn hear_of(&mut self, id: MessageId) -> Step {
-        self.heard = self.heard.max(id);
+    /// The part of a run that comes after the position; `None` if the run does not prove where it belongs.
+    fn news<'a>(&self, position: Position, run: &'a Run) -> Option<&'a [Arc<Entry>]> {
+        let last = run.entries.last()?.id();
+        // Before a room's first message there is no epoch.
+        if run.epoch != position.epoch && position.id != MessageId::ZERO {
+            return self.ring.has(last).then_some(&[]);
+        }
+        if run.after == position.id {
+            return Some(&run.entries);
+        }
+        // Ids of one epoch are of one log, so their order tells what was delivered before.
+        if last <= position.id {
+            return Some(&[]);
+        }
+        let index = run.entries.iter().position(|entry| entry.id() == position.id)?;
+        Some(&run.entries[index + 1..])
+    }
+
+    /// Compares with a head that a reader found. One that this tail has not come by leads to a read.
+    pub fn compare(&mut self, head: Head) -> Step {
+        let position = self.position.unwrap_or_default();
+        let passed = head.id < position.id && !self.suspect && self.ring.has(head.id);
+        if head.epoch != position.epoch || (head.id != position.id && !passed) {
+            self.suspect = true;
+            self.wanted = true;
+        }
         self.step(Vec::new())
     }
 
-    /// Forgets messages before an id, which were taken out of the log.
-    pub fn forget(&mut self, before: MessageId) {
-        self.ring.forget(before);
+    /// Drops messages that were taken out of the log.
+    pub fn evict(&mut self, cut: Cut) {
+        if cut.after == self.cut {
+            self.cut = cut.name;
+        }
+        // Where another cut was missed, the next check finds that.
+        self.ring.evict_before(cut.before);
+        self.taken_out = self.taken_out.max(cut.before);
     }
 
-    /// Believes nothing until the next check or read: what came in meanwhile may be lost, or rewritten.
-    pub fn distrust(&mut self) {
-        self.trusted = false;
+    /// Notes that something may have been missed. The ring is not read until the next check or read.
+    pub fn interrupt(&mut self) {
+        self.suspect = true;
         self.interruptions += 1;
     }
 
-    /// To be called before the room's newest id is asked for, and handed to [`Tail::check`] with it.
+    /// To be called before the room's head is asked for, and handed to [`Tail::check`] with it.
     pub fn asking(&self) -> Asked {
         Asked { position: self.position, interruptions: self.interruptions }
     }
 
-    /// Compares with the room's newest id.
-    pub fn check(&mut self, asked: Asked, head: MessageId) -> Step {
-        let mut events = Vec::new();
-        if let Some(position) = self.position
-            && asked == self.asking()
-            && self.reading.is_none()
-        {
-            if head < position {
-                let gap = Gap { after: position, next: head.successor(), reason: GapReason::Rewound };
-                events.push(Event::Gap(gap));
-                self.position = Some(head);
-                self.ring.restart(head);
-                self.heard = head;
+    /// Compares with the room's head.
+    pub fn check(&mut self, asked: Asked, head: Head) -> Step {
+        let (Some(before), Some(position)) = (asked.position, self.position) else {
+            return self.step(Vec::new());
+        };
+        let head_position = Position::from(head);
+        // Where the tail has moved on meanwhile, the head was one of the positions that it came by.
+        let passed = position != before
+            && (head_position == before
+                || (head.epoch == position.epoch && head.id >= before.id && self.ring.has(head.id)));
+        if head_position == position || passed {
+            if asked.interruptions == self.interruptions {
+                self.confirm(head.cut);
             }
-            self.heard = self.heard.max(head);
-            // A newer head does not prove that the log still goes on from the position: the read will tell.
-            self.trusted |= self.position == Some(head);
+        } else if position == before && !self.reading {
+            self.wanted = true;
         }
-        self.step(events)
+        self.step(Vec::new())
     }
 
     /// Takes what a read brought.
     pub fn take(&mut self, page: &Page) -> Step {
-        let (Some(position), Some(reading)) = (self.position, self.reading.take()) else {
-            return Step::default();
-        };
-        if page.after > position {
-            // A check went back behind where this read began.
+        self.reading = false;
+        let Some(position) = self.position else { return Step::default() };
+        let Some(page) = from_position(page, position) else {
+            // It began before the position, and does not tell how the log goes on from there.
+            let other = page.head.epoch != position.epoch || page.fork.is_some();
+            self.wanted |= other || page.head.id > position.id;
             return self.step(Vec::new());
-        }
-        self.trusted |= reading.interruptions == self.interruptions;
-        let (told, reached) = follow(&since(page, position));
-        if !page.complete && reached < page.head {
-            self.position = Some(page.head);
-            self.ring.restart(page.head);
+        };
+        let (told, reached) = follow(&page);
+        self.position = Some(page.head.into());
+        if !page.complete && reached < page.head.id {
+            self.restart_ring();
+            self.suspect = false;
             return Step { leave_behind: Some(position), ..self.step(Vec::new()) };
         }
         let mut events = Vec::new();
         told.into_iter().for_each(|event| self.deliver(event, &mut events));
-        self.position = Some(reached);
-        if page.complete && reading.heard == self.heard {
-            // It was heard of before the read, and the read did not find it: it is no more.
-            self.heard = reached;
+        self.position = Some(Position { id: reached, epoch: page.head.epoch });
+        if page.head.cut != self.cut {
+            // Of the ring, or of the page while it was on its way, something was taken out.
+            self.cut = page.head.cut;
+            self.restart_ring();
         }
+        self.suspect &= self.reading_since != self.interruptions;
         self.step(events)
     }
 
     /// The read that was asked for did not succeed. The next check asks again.
     pub fn read_failed(&mut self) {
-        self.reading = None;
-        self.trusted = false;
+        self.reading = false;
+        self.wanted = false;
     }
 
-    /// Whether an entry of an unreliable source is the next one, so that no read is needed.
-    fn believes(&self, position: MessageId, id: MessageId) -> bool {
-        self.trusted && follows(position, id) && id > self.furthest
+    /// The log is as it was followed, and this was its last cut.
+    fn confirm(&mut self, cut: u64) {
+        self.suspect = false;
+        if cut != self.cut {
+            self.cut = cut;
+            self.restart_ring();
+        }
+    }
+
+    fn restart_ring(&mut self) {
+        self.ring.restart(self.position.unwrap_or_default().id);
     }
 
     fn deliver(&mut self, event: Event, events: &mut Vec<Event>) {
         match &event {
             Event::Message(entry) => {
-                self.position = Some(entry.id());
+                if let Some(position) = &mut self.position {
+                    position.id = entry.id();
+                }
                 self.ring.push(entry.clone());
+                self.ring.evict_before(self.taken_out);
             }
-            // Whoever stands before the gap is to be told of it, by a read; so the ring forgets what was before.
+            // Readers before the gap must be told of it, by a read; so the ring forgets what was before.
             Event::Gap(gap) => self.ring.restart(gap.next.predecessor()),
         }
         events.push(event);
     }
 
     fn step(&mut self, events: Vec<Event>) -> Step {
-        self.furthest = self.furthest.max(self.position.unwrap_or_default());
-        let read = match self.position {
-            Some(position) if self.heard > position && self.reading.is_none() => {
-                self.reading = Some(Reading { heard: self.heard, interruptions: self.interruptions });
-                Some(position)
-            }
-            _ => None,
-        };
+        let read = self.position.filter(|_| self.wanted && !self.reading);
+        if read.is_some() {
+            (self.wanted, self.reading) = (false, true);
+            self.reading_since = self.interruptions;
+        }
         Step { events, read, leave_behind: None }
     }
 }
 
-/// A page as it would be, had it been read from a position that was reached meanwhile.
-fn since(page: &Page, position: MessageId) -> Page {
-    if page.after == position {
-        return page.clone();
+/// A page as it would be, had it been read from a position that was reached meanwhile; `None` if it does not tell.
+fn from_position(page: &Page, position: Position) -> Option<Page> {
+    if page.after.id == position.id {
+        return Some(page.clone());
     }
-    Page {
+    let index = page.entries.iter().position(|entry| entry.id() == position.id)?;
+    let same = page.fork.is_none() && page.head.epoch == position.epoch;
+    same.then(|| Page {
         after: position,
-        entries: page.entries.iter().filter(|entry| entry.id() > position).cloned().collect(),
-        head: page.head.max(position),
-        complete: page.complete,
-    }
+        entries: page.entries[index + 1..].to_vec(),
+        head: Head { id: page.head.id.max(position.id), ..page.head },
+        ..page.clone()
+    })
 }
 
 #[cfg(test)]

@@ -16,19 +16,24 @@ pub enum Event {
     Gap(Gap),
 }
 
-/// What a reader at `page.after` is told, and the position at which it then stands.
+/// Returns the events for a reader at `page.after`, and the position that it reaches by them.
 ///
 /// Ids are dense, so a missing `seq` is a loss, and the page, being the log itself, is the proof:
+/// - a fork: Redis came back without the reader's position, which is lost back to there. Delivery goes on after the fork;
 /// - a `seq` that skips some: they were trimmed or deleted;
-/// - a newer id whose `seq` is not newer: Redis came back without writes that it had confirmed;
-/// - a complete page that ends before the head: the end was trimmed or deleted;
-/// - a head before the position: as in the second case, before anything new was written.
+/// - a complete page that ends before the head: the end was trimmed or deleted.
 pub fn follow(page: &Page) -> (Vec<Event>, MessageId) {
-    let mut position = page.after;
-    let mut events = Vec::with_capacity(page.entries.len());
+    let mut position = page.after.id;
+    let mut events = Vec::with_capacity(page.entries.len() + 1);
     let gap = |after, next, reason| Event::Gap(Gap { after, next, reason });
-    if page.head < page.after && page.entries.is_empty() {
-        return (vec![gap(position, page.head.successor(), GapReason::Rewound)], page.head);
+    if let Some(fork) = page.fork {
+        let end = if page.complete { fork.max(page.head.id) } else { fork };
+        let next = page.entries.first().map_or(end.successor(), |first| first.id());
+        events.push(gap(position, next, GapReason::Rewound));
+        position = next.predecessor();
+        if page.entries.is_empty() {
+            return (events, end);
+        }
     }
     for entry in &page.entries {
         let id = entry.id();
@@ -41,9 +46,13 @@ pub fn follow(page: &Page) -> (Vec<Event>, MessageId) {
         events.push(Event::Message(entry.clone()));
         position = id;
     }
-    if page.complete && position < page.head {
-        events.push(gap(position, page.head.successor(), reason(position, page.head)));
-        position = page.head;
+    if page.complete && position < page.head.id {
+        events.push(gap(position, page.head.id.successor(), reason(position, page.head.id)));
+        position = page.head.id;
+    }
+    if position.seq == 0 && page.head.id == MessageId::ZERO {
+        // Right before a first message that is not there any more.
+        position = MessageId::ZERO;
     }
     (events, position)
 }

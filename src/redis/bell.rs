@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::log::message;
 use super::store::Store;
 use super::subscriptions::Group;
-use crate::log::{Entry, Unavailable};
+use crate::log::{Cut, Entry, Run, Unavailable};
 use crate::protocol::data::{self, Head};
 use crate::protocol::{Data, MessageId, RoomName, UserId};
 use crate::telemetry::RedisCall;
@@ -19,7 +19,7 @@ use crate::telemetry::RedisCall;
 #[derive(Debug)]
 pub enum Ring {
     /// Messages were appended.
-    Messages(Vec<Arc<Entry>>),
+    Messages(Run),
     /// Somebody present has something to say.
     Signal(Signal),
     /// A connection took a durable subscription over.
@@ -36,8 +36,8 @@ pub enum Ring {
         /// Who held it.
         holder: String,
     },
-    /// Messages were deleted or trimmed: those before this id that are kept in memory are not to be read any more.
-    Forget(MessageId),
+    /// Messages were deleted or trimmed.
+    Cut(Cut),
     /// The room was deleted, when this was its newest id.
     Deleted(MessageId),
 }
@@ -105,13 +105,17 @@ pub(crate) fn ring(room: &RoomName, payload: &Bytes) -> Option<Ring> {
     let (kind, parts) = parts.split_first()?;
     let text = |part: &[u8]| String::from_utf8(part.to_vec()).ok();
     match (*kind, parts) {
-        (b"m", parts) if !parts.is_empty() && parts.len() % 5 == 0 => {
+        (b"m", [epoch, after, parts @ ..]) if !parts.is_empty() && parts.len() % 5 == 0 => {
             let entry = |parts: &[&[u8]]| {
                 let id = std::str::from_utf8(parts[0]).ok()?.parse().ok()?;
                 let fields = [Some(parts[1]), Some(parts[2]), Some(parts[3]), Some(parts[4])];
                 Some(Arc::new(Entry::new(message(room, id, fields))))
             };
-            parts.chunks(5).map(entry).collect::<Option<Vec<_>>>().map(Ring::Messages)
+            Some(Ring::Messages(Run {
+                epoch: super::log::epoch(&text(epoch)?)?,
+                after: text(after)?.parse().ok()?,
+                entries: parts.chunks(5).map(entry).collect::<Option<_>>()?,
+            }))
         }
         (b"s", [session, from, kind, data, to]) => Some(Ring::Signal(Signal {
             session: Uuid::from_slice(session).ok()?,
@@ -124,7 +128,11 @@ pub(crate) fn ring(room: &RoomName, payload: &Bytes) -> Option<Ring> {
         (b"f", [group, holder]) => {
             Some(Ring::Forgotten { group: text(group)?.into(), holder: text(holder)? })
         }
-        (b"x", [before]) => Some(Ring::Forget(text(before)?.parse().ok()?)),
+        (b"x", [before, name, after]) => Some(Ring::Cut(Cut {
+            before: text(before)?.parse().ok()?,
+            name: text(name)?.parse().ok()?,
+            after: text(after)?.parse().ok()?,
+        })),
         (b"d", [head]) => Some(Ring::Deleted(text(head)?.parse().ok()?)),
         _ => None,
     }

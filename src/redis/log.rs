@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::shards::Shard;
 use super::store::{Command, Failure, Store, slot_of};
-use crate::log::{Appended, Entry, Page, Unavailable};
+use crate::log::{Appended, Entry, Epoch, Head, Page, Position, Unavailable};
 use crate::protocol::frame::Message;
 use crate::protocol::request::Draft;
 use crate::protocol::{Data, MessageId, RoomName, UserId};
@@ -35,11 +35,22 @@ pub struct Batch {
     pub messages: Vec<(UserId, Draft)>,
 }
 
+/// A batch that is in the log.
+#[derive(Debug, Clone)]
+pub struct AppendedBatch {
+    /// The epoch in which it was appended.
+    pub epoch: Epoch,
+    /// The id that its first new message follows.
+    pub after: MessageId,
+    /// What became of each message, in order.
+    pub messages: Vec<Appended>,
+}
+
 impl Store {
     /// Appends batches, all of rooms of one shard and one lane, in one round trip. For each batch, what became of its
     /// messages, in order. A batch is appended whole or not at all; one whose outcome is unknown may be sent again, since a
     /// known key is not appended twice.
-    pub async fn append(&self, shard: &Arc<Shard>, batches: &[Batch]) -> Vec<Result<Vec<Appended>, Failure>> {
+    pub async fn append(&self, shard: &Arc<Shard>, batches: &[Batch]) -> Vec<Result<AppendedBatch, Failure>> {
         let commands: Vec<_> =
             batches.iter().map(|batch| (slot_of(&batch.room), self.append_command(batch))).collect();
         let Some((slot, _)) = commands.first() else { return Vec::new() };
@@ -65,7 +76,7 @@ impl Store {
             .into_iter()
             .zip(batches)
             .map(|(reply, batch)| {
-                appended(reply?, batch.messages.len()).map_err(|Unavailable| Failure::Unavailable)
+                stored(reply?, batch.messages.len()).map_err(|Unavailable| Failure::Unavailable)
             })
             .collect()
     }
@@ -92,10 +103,10 @@ impl Store {
         )
     }
 
-    /// The newest id of each of these rooms, of any shards: what one of them fails to tell, the others do.
-    pub async fn heads(&self, rooms: &[RoomName]) -> Vec<Result<MessageId, Unavailable>> {
+    /// The head of each of these rooms, of any shards: one that fails does not concern the others.
+    pub async fn heads(&self, rooms: &[RoomName]) -> Vec<Result<Head, Unavailable>> {
         let commands = rooms.iter().map(|room| (room, self.head_command(room))).collect();
-        let mut heads: Vec<Result<Option<MessageId>, Unavailable>> = self
+        let mut heads: Vec<Result<Option<Head>, Unavailable>> = self
             .run_each(commands)
             .await
             .into_iter()
@@ -111,34 +122,70 @@ impl Store {
         heads.into_iter().map(|head| head.map(Option::unwrap_or_default)).collect()
     }
 
-    /// The newest id of a room.
+    /// The head of a room.
     ///
     /// # Errors
     /// If it cannot be read.
-    pub async fn head(&self, room: &RoomName) -> Result<MessageId, Unavailable> {
+    pub async fn head(&self, room: &RoomName) -> Result<Head, Unavailable> {
         self.heads(std::slice::from_ref(room)).await.pop().unwrap_or(Err(Unavailable))
     }
 
-    /// The entries after a position, oldest first, at most `limit`; with [`Page::head`] read before them.
+    /// Reads the entries after a position, oldest first, at most `limit`. Where the log does not have the position, the page
+    /// begins at the fork.
     ///
     /// # Errors
     /// If Redis cannot be reached.
     pub async fn read_after(
         &self,
         room: &RoomName,
-        after: MessageId,
+        after: Position,
+        limit: usize,
+    ) -> Result<Page, Unavailable> {
+        let page = self.read_from(room, after, after.id.to_string(), limit + 1).await?;
+        if has_position(&page) {
+            return Ok(without_position(page));
+        }
+        let Some(fork) = self.fork(room, after).await? else { return Ok(without_position(page)) };
+        let page = self.read_from(room, fork.into(), fork.to_string(), limit + 1).await?;
+        Ok(Page { after, fork: Some(fork), ..without_position(page) })
+    }
+
+    /// Reads the entries from a time on, in Unix ms, oldest first, at most `limit`; all where it is 0. The page begins right
+    /// before its first entry.
+    ///
+    /// # Errors
+    /// If Redis cannot be reached.
+    pub async fn read_since(&self, room: &RoomName, ms: u64, limit: usize) -> Result<Page, Unavailable> {
+        let page = self.read_from(room, Position::default(), ms.to_string(), limit).await?;
+        let after = page.entries.first().map_or(page.head.id, |first| first.id().predecessor());
+        Ok(Page { after: after.into(), ..page })
+    }
+
+    async fn read_from(
+        &self,
+        room: &RoomName,
+        after: Position,
+        start: String,
         limit: usize,
     ) -> Result<Page, Unavailable> {
         let range = [
             Value::from(self.keys.log(room)),
-            Value::from(format!("({after}")),
+            Value::from(start),
             Value::from("+"),
             Value::from("COUNT"),
             Value::from(limit as i64),
         ];
         let (head, entries) = self.read(room, Command::new(RedisCall::Read, "XRANGE", range)).await?;
         let complete = entries.len() < limit;
-        Ok(Page { after, entries, head, complete })
+        Ok(Page { after, fork: None, entries, head, complete })
+    }
+
+    /// The newest id that a room's log shares with the history in which a position was read; `None` if it has the position.
+    async fn fork(&self, room: &RoomName, position: Position) -> Result<Option<MessageId>, Unavailable> {
+        let args = [position.id.to_string(), format!("{:016x}", position.epoch.0)].map(Value::from);
+        let reply =
+            self.run_one(room, self.function(RedisCall::Read, "locate", self.keys.log(room), args)).await?;
+        reply.as_str().map(|id| id.parse().map_err(|_| Unavailable)).transpose()
     }
 
     /// The newest entries before an id (all, where there is none), oldest first, at most `limit`; and the head.
@@ -150,7 +197,7 @@ impl Store {
         room: &RoomName,
         before: Option<MessageId>,
         limit: usize,
-    ) -> Result<(MessageId, Vec<Arc<Entry>>), Unavailable> {
+    ) -> Result<(Head, Vec<Arc<Entry>>), Unavailable> {
         let range = [
             Value::from(self.keys.log(room)),
             Value::from(match before {
@@ -168,20 +215,22 @@ impl Store {
         Ok((head, entries))
     }
 
-    async fn read(
-        &self,
-        room: &RoomName,
-        range: Command,
-    ) -> Result<(MessageId, Vec<Arc<Entry>>), Unavailable> {
-        let replies = self.run(room, [self.head_command(room), range.clone()]).await?;
-        let [head, mut entries] = replies.try_into().map_err(|_| Unavailable)?;
+    async fn read(&self, room: &RoomName, range: Command) -> Result<(Head, Vec<Arc<Entry>>), Unavailable> {
+        let epoch = [Value::from(self.keys.head(room)), Value::from("epoch")];
+        let epoch = Command::new(RedisCall::Head, "HGET", epoch);
+        let replies = self.run(room, [self.head_command(room), range.clone(), epoch]).await?;
+        let [head, mut entries, epoch] = replies.try_into().map_err(|_| Unavailable)?;
+        let epoch = epoch.as_str().and_then(|name| self::epoch(&name)).unwrap_or_default();
         let head = match known_head(&head) {
+            Some(head) if head.epoch == epoch => head,
+            // An epoch began in between. That happens once.
+            _ if epoch != Epoch::UNKNOWN => return Box::pin(self.read(room, range)).await,
             Some(head) => head,
             None => {
                 // Asked for after the entries were read, and a first message may have come in between: a head that is newer
                 // than they are would say that they are lost.
                 let head = self.last_ids(vec![room]).await.pop().unwrap_or(Err(Unavailable))?;
-                if head != MessageId::ZERO {
+                if head != Head::default() {
                     entries = self.run_one(room, range).await?;
                 }
                 head
@@ -210,12 +259,13 @@ impl Store {
     }
 
     fn head_command(&self, room: &RoomName) -> Command {
-        let args = [Value::from(self.keys.head(room)), Value::from("ms"), Value::from("seq")];
+        let head = self.keys.head(room);
+        let args = [head.as_str(), "ms", "seq", "epoch", "cut"].map(Value::from);
         Command::new(RedisCall::Head, "HMGET", args)
     }
 
     /// The last ids of rooms' streams, for rooms without a head: those without messages, or whose head was lost.
-    async fn last_ids(&self, rooms: Vec<&RoomName>) -> Vec<Result<MessageId, Unavailable>> {
+    async fn last_ids(&self, rooms: Vec<&RoomName>) -> Vec<Result<Head, Unavailable>> {
         let ask = |room, name, before: Option<&str>| {
             let args = before.map(Value::from).into_iter().chain([Value::from(self.keys.log(room))]);
             (room, Command::new(RedisCall::Head, name, args))
@@ -223,7 +273,7 @@ impl Store {
         let exist = self.run_each(rooms.iter().map(|room| ask(*room, "EXISTS", None)).collect()).await;
         let mut last: Vec<_> = exist
             .iter()
-            .map(|exists| exists.as_ref().map(|_| MessageId::ZERO).map_err(|Unavailable| Unavailable))
+            .map(|exists| exists.as_ref().map(|_| Head::default()).map_err(|Unavailable| Unavailable))
             .collect();
         let there: Vec<usize> = (0..rooms.len())
             .filter(|index| exist[*index].as_ref().is_ok_and(|exists| exists.as_u64() == Some(1)))
@@ -232,18 +282,48 @@ impl Store {
         for (index, info) in there.into_iter().zip(self.run_each(infos).await) {
             last[index] = info.and_then(|info| {
                 let id = field(info, "last-generated-id");
-                id.and_then(|id| id.as_str().and_then(|id| id.parse().ok())).ok_or(Unavailable)
+                let id = id.and_then(|id| id.as_str()?.parse().ok()).ok_or(Unavailable)?;
+                Ok(Head { id, ..Head::default() })
             });
         }
         last
     }
 }
 
-/// The id in a reply to `HMGET ms seq`, if there is a head.
-fn known_head(reply: &Value) -> Option<MessageId> {
+/// The head in a reply to [`Store::head_command`], if there is one.
+fn known_head(reply: &Value) -> Option<Head> {
     let Value::Array(values) = reply else { return None };
-    let [ms, seq] = &values[..] else { return None };
-    Some(MessageId::new(ms.as_u64()?, seq.as_u64()?))
+    let [ms, seq, epoch, cut] = &values[..] else { return None };
+    let id = match (ms.as_u64()?, seq.as_u64()?) {
+        (_, 0) => MessageId::ZERO,
+        (ms, seq) => MessageId::new(ms, seq),
+    };
+    let epoch = epoch.as_str().and_then(|name| self::epoch(&name)).unwrap_or_default();
+    Some(Head { id, epoch, cut: cut.as_u64().unwrap_or_default() })
+}
+
+/// The epoch of this name.
+pub(super) fn epoch(name: &str) -> Option<Epoch> {
+    u64::from_str_radix(name, 16).ok().map(Epoch)
+}
+
+/// Whether a page that was read from its position on shows that the log has this position.
+fn has_position(page: &Page) -> bool {
+    let Position { id, epoch } = page.after;
+    // Right before an entry is where the server itself lets readers begin.
+    let is_there = match page.entries.first().map(|entry| entry.id()) {
+        Some(first) => first == id || first == id.successor(),
+        None => page.head.id == id,
+    };
+    id.seq == 0 || (is_there && epoch.agrees(page.head.epoch))
+}
+
+/// A page that was read from its position on, without the entry at that position.
+fn without_position(mut page: Page) -> Page {
+    if page.entries.first().is_some_and(|first| first.id() == page.after.id) {
+        page.entries.remove(0);
+    }
+    page
 }
 
 /// The value of a field in a reply of names and values.
@@ -257,18 +337,19 @@ fn field(reply: Value, name: &str) -> Option<Value> {
     None
 }
 
-fn appended(reply: Value, expected: usize) -> Result<Vec<Appended>, Unavailable> {
-    let ids: Vec<Appended> = reply
-        .into_array()
-        .iter()
-        .filter_map(|id| {
-            let text = id.as_str()?;
+fn stored(reply: Value, expected: usize) -> Result<AppendedBatch, Unavailable> {
+    let mut parts =
+        reply.into_array().into_iter().filter_map(|part| part.as_str().map(|text| text.to_string()));
+    let epoch = parts.next().and_then(|name| epoch(&name)).ok_or(Unavailable)?;
+    let after = parts.next().and_then(|id| id.parse().ok()).ok_or(Unavailable)?;
+    let messages: Vec<Appended> = parts
+        .filter_map(|text| {
             let known = text.strip_prefix('=');
             let id = known.unwrap_or(&text).parse().ok()?;
             Some(Appended { id, duplicate: known.is_some() })
         })
         .collect();
-    if ids.len() == expected { Ok(ids) } else { Err(Unavailable) }
+    if messages.len() == expected { Ok(AppendedBatch { epoch, after, messages }) } else { Err(Unavailable) }
 }
 
 /// An entry of `XRANGE`. What something else wrote into the stream is read as far as it can be: skipping it would be a

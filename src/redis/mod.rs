@@ -34,7 +34,7 @@ pub use bell::{BellEvent, Ear, Ring, Signal};
 pub use ears::Bell;
 pub use inspect::inspect;
 pub use line::Place;
-pub use log::Batch;
+pub use log::{AppendedBatch, Batch};
 pub use refusal::ConnectError;
 pub use revocations::NO_REVOCATION;
 pub use rooms::RoomCursor;

@@ -4,8 +4,8 @@ use fred::interfaces::ClientLike;
 use fred::types::{ClusterHash, CustomCommand, Value};
 
 use super::store::{Command, Store};
-use crate::log::Unavailable;
 use crate::log::retention::{Plan, RoomFacts};
+use crate::log::{Cut, Unavailable};
 use crate::protocol::{MessageId, RoomName};
 use crate::telemetry::RedisCall;
 
@@ -45,7 +45,7 @@ impl Store {
             command("MEMORY", &["USAGE", &log, "SAMPLES", "16"]),
             command("XRANGE", &[&log, "-", "+", "COUNT", "1"]),
         ];
-        let head = self.head(room).await?;
+        let head = self.head(room).await?.id;
         let replies = self.run(room, commands).await?;
         let [length, bytes, first] = replies.try_into().map_err(|_| Unavailable)?;
         let first = first
@@ -94,15 +94,21 @@ impl Store {
         Ok(self.run_one(room, command).await?.as_u64() == Some(1))
     }
 
-    /// Deletes one message; nodes that keep it in memory are told through the bell. Whether there was one.
+    /// Deletes one message; nodes that keep it in memory are told through the bell. Returns the cut, if there was such a
+    /// message.
     ///
     /// # Errors
     /// If Redis cannot be reached.
-    pub async fn delete_message(&self, room: &RoomName, id: MessageId) -> Result<bool, Unavailable> {
+    pub async fn delete_message(&self, room: &RoomName, id: MessageId) -> Result<Option<Cut>, Unavailable> {
         let command =
             self.function(RedisCall::Manage, "delete_message", self.keys.log(room), [id.to_string().into()]);
-        let reply = self.run_one(room, command).await?;
-        Ok(reply.as_u64() == Some(1))
+        let reply = self.run_one(room, command).await?.into_array();
+        let [before, name, after] = &reply[..] else { return Ok(None) };
+        let cut = || {
+            let before = before.as_str()?.parse().ok()?;
+            Some(Cut { before, name: name.as_u64()?, after: after.as_u64()? })
+        };
+        cut().map(Some).ok_or(Unavailable)
     }
 
     /// Deletes a room with all that belongs to it; its subscribers are told through the bell. Its newest

@@ -81,7 +81,7 @@ pub fn is_known(node: &Node, room: &RoomName, id: MessageId) -> bool {
 /// `bad_request` if the id is beyond the newest, `unavailable` if that cannot be known.
 pub async fn check(node: &Node, room: &RoomName, id: MessageId) -> Result<(), Failure> {
     if !is_known(node, room, id)
-        && id > node.store.head(room).await.map_err(|Unavailable| Failure::unavailable())?
+        && id > node.store.head(room).await.map_err(|Unavailable| Failure::unavailable())?.id
     {
         return Err(Failure::bad_request("`id` is beyond the newest message of the room"));
     }

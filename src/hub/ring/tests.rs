@@ -130,11 +130,11 @@ fn the_newest_so_many_begin_after_a_position_if_all_are_there() {
 fn what_was_taken_out_of_the_log_is_forgotten() {
     let limits = unlimited();
     let mut ring = ring(&limits, 0, 5);
-    ring.forget(at(4));
+    ring.evict_before(at(4));
     assert_eq!(after(&ring, at(2)), None);
     assert_eq!(after(&ring, at(3)), Some(vec![4, 5]));
     assert_eq!(spent(&limits), 2 * size(0));
-    ring.forget(at(9));
+    ring.evict_before(at(9));
     assert_eq!(after(&ring, at(5)), Some(vec![]));
     assert_eq!(spent(&limits), 0);
 }
@@ -156,7 +156,7 @@ fn what_is_encoded_of_entries_counts_from_when_it_is_made_until_they_leave() {
         entry.event();
     }
     assert_eq!(spent(&limits), 10 * size(1000) + encoded);
-    ring.forget(at(10));
+    ring.evict_before(at(10));
     let newest = &entries[9];
     let forms: usize = Encoding::ALL.map(|encoding| newest.encoded(encoding).message().len()).iter().sum();
     assert_eq!(spent(&limits), size(1000) + forms + newest.event().len());

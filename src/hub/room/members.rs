@@ -10,8 +10,7 @@ use bytes::Bytes;
 use super::{Member, Room, State};
 use crate::hub::outbox::{Turn, Writes};
 use crate::hub::subscription::Subscription;
-use crate::log::Page;
-use crate::protocol::MessageId;
+use crate::log::{Head, Page, Position};
 use crate::protocol::frame::Ended;
 use crate::redis::Group;
 
@@ -20,10 +19,8 @@ use crate::redis::Group;
 pub(in crate::hub) enum Join {
     /// It is now live.
     Live,
-    /// The log goes on, this far and further; from the ring if that reaches back.
-    Behind(Option<Page>),
-    /// The node has not followed the log as far as the reader.
-    Ahead,
+    /// The node has followed the log to another position: the page from the ring, if that reaches back to the reader's.
+    Elsewhere(Option<Page>),
     /// The subscription is over.
     Ended,
 }
@@ -45,7 +42,7 @@ impl Room {
     pub(in crate::hub) fn join(
         &self,
         subscription: &Subscription,
-        position: MessageId,
+        position: Position,
         announce: bool,
     ) -> Join {
         const MESSAGES: usize = 256;
@@ -59,22 +56,22 @@ impl Room {
         if subscription.has_ended() {
             return Join::Ended;
         }
-        let head = tail.position().unwrap_or_default();
-        if position > head {
-            return Join::Ahead;
-        }
-        if position < head {
-            let entries = tail.ring().after(position, MESSAGES, BYTES);
-            return Join::Behind(entries.map(|entries| Page {
+        let Position { id, epoch } = tail.position().unwrap_or_default();
+        let agrees = position.epoch.agrees(epoch);
+        if position.id != id || !agrees {
+            let ring = tail.recent().filter(|_| agrees);
+            let entries = ring.and_then(|ring| ring.after(position.id, MESSAGES, BYTES));
+            return Join::Elsewhere(entries.map(|entries| Page {
                 after: position,
+                fork: None,
                 entries,
-                head,
+                head: Head { id, epoch, ..Head::default() },
                 complete: false,
             }));
         }
         member.live = true;
         if announce {
-            writes.notice(&subscription.outbox, subscription.form.live(&self.name, position));
+            writes.notice(&subscription.outbox, subscription.form.live(&self.name, id));
         }
         Join::Live
     }

@@ -7,6 +7,7 @@ mod simulation;
 use std::sync::Arc;
 
 use super::*;
+use crate::log::Epoch;
 
 fn id(text: &str) -> MessageId {
     text.parse().unwrap()
@@ -16,25 +17,52 @@ fn entries(ids: &[&str]) -> Vec<Arc<Entry>> {
     ids.iter().map(|text| Entry::sample(id(text), 0)).collect()
 }
 
+/// A run of the first epoch.
+fn run(after: &str, ids: &[&str]) -> Run {
+    run_of(1, after, ids)
+}
+
+fn run_of(epoch: u64, after: &str, ids: &[&str]) -> Run {
+    Run { epoch: Epoch(epoch), after: id(after), entries: entries(ids) }
+}
+
+fn head(text: &str) -> Head {
+    head_of(1, text)
+}
+
+fn head_of(epoch: u64, text: &str) -> Head {
+    Head { id: id(text), epoch: Epoch(epoch), cut: 0 }
+}
+
+/// A cut right after the one before it.
+fn cut(before: &str, name: u64) -> Cut {
+    Cut { before: id(before), name, after: name - 1 }
+}
+
 fn limits(messages: usize) -> RingLimits {
     RingLimits { messages, bytes: usize::MAX, budget: usize::MAX, spent: Arc::default() }
 }
 
 /// A tail that stands at this head.
-fn tail(head: &str) -> Tail {
+fn tail(at: &str) -> Tail {
     let mut tail = Tail::new(limits(10));
-    tail.open(id(head));
+    tail.open(head(at));
     tail
 }
 
 /// A read that reached the log's end.
-fn page(after: &str, ids: &[&str], head: &str) -> Page {
-    Page { after: id(after), entries: entries(ids), head: id(head), complete: true }
+fn page(after: &str, ids: &[&str], at: &str) -> Page {
+    Page { after: id(after).into(), fork: None, entries: entries(ids), head: head(at), complete: true }
+}
+
+/// A read of a log that shares with the position's history all up to `fork`.
+fn forked(after: &str, fork: &str, ids: &[&str], head: Head) -> Page {
+    Page { fork: Some(id(fork)), head, ..page(after, ids, "0") }
 }
 
 /// A read of which the log goes on.
-fn first_page(after: &str, ids: &[&str], head: &str) -> Page {
-    Page { complete: false, ..page(after, ids, head) }
+fn first_page(after: &str, ids: &[&str], at: &str) -> Page {
+    Page { complete: false, ..page(after, ids, at) }
 }
 
 /// What is to be done, as text: events in order, then the read and who is left behind.
@@ -47,8 +75,8 @@ fn shown(step: &Step) -> String {
             Event::Gap(gap) => format!("{:?} {}..{}", gap.reason, gap.after, gap.next),
         })
         .collect();
-    words.extend(step.read.map(|after| format!("read {after}")));
-    words.extend(step.leave_behind.map(|position| format!("leave {position}")));
+    words.extend(step.read.map(|after| format!("read {}", after.id)));
+    words.extend(step.leave_behind.map(|position| format!("leave {}", position.id)));
     words.join(", ")
 }
 
@@ -58,179 +86,202 @@ fn check(step: &Step, expected: &str) {
 }
 
 #[test]
-fn what_comes_right_after_the_position_is_delivered() {
+fn messages_that_follow_the_position_are_delivered() {
     let mut tail = tail("1-1");
-    check(&tail.hear(&entries(&["1-2", "5-3"])), "1-2, 5-3");
-    assert_eq!(tail.position(), Some(id("5-3")));
+    check(&tail.hear(&run("1-1", &["1-2", "5-3"])), "1-2, 5-3");
+    assert_eq!(tail.position().unwrap().id, id("5-3"));
 }
 
 #[test]
-fn a_repeated_bell_is_dropped() {
+fn a_repeated_notification_is_dropped() {
     let mut tail = tail("1-1");
-    tail.hear(&entries(&["1-2"]));
-    check(&tail.hear(&entries(&["1-1", "1-2"])), "");
+    tail.hear(&run("1-1", &["1-2"]));
+    check(&tail.hear(&run("1-1", &["1-2"])), "");
+}
+
+#[test]
+fn the_new_part_of_a_run_is_delivered() {
+    check(&tail("1-2").hear(&run("1-1", &["1-2", "1-3"])), "1-3");
 }
 
 #[test]
 fn a_hole_leads_to_a_read_from_the_position() {
     let mut tail = tail("1-1");
-    check(&tail.hear(&entries(&["1-3"])), "read 1-1");
-    check(&tail.hear(&entries(&["1-4"])), "");
-    check(&tail.take(&page("1-1", &["1-2", "1-3", "1-4"], "1-4")), "1-2, 1-3, 1-4");
+    check(&tail.hear(&run("1-2", &["1-3"])), "read 1-1");
+    check(&tail.hear(&run("1-3", &["1-4"])), "");
+    check(&tail.take(&page("1-1", &["1-2", "1-3", "1-4"], "1-4")), "1-2, 1-3, 1-4, read 1-4");
+    check(&tail.take(&page("1-4", &[], "1-4")), "");
+}
+
+/// The `seq` is dense, and yet it is another log: one message of the old one was given the same `seq`.
+#[test]
+fn a_dense_seq_is_no_proof() {
+    let mut tail = tail("1-3");
+    check(&tail.hear(&run_of(2, "2-3", &["2-4"])), "read 1-3");
+    check(
+        &tail.take(&forked("1-3", "1-2", &["2-3", "2-4"], head_of(2, "2-4"))),
+        "Rewound 1-3..2-3, 2-3, 2-4",
+    );
+    check(&tail.hear(&run_of(2, "2-4", &["2-5"])), "2-5");
+}
+
+/// Two primaries gave the same id, each to a message of its own.
+#[test]
+fn the_same_id_of_another_epoch_is_no_proof() {
+    let mut tail = tail("1-3");
+    check(&tail.hear(&run_of(2, "1-3", &["2-4"])), "read 1-3");
 }
 
 #[test]
-fn the_rest_of_a_bell_is_delivered_although_it_leaves_a_hole_later() {
-    check(&tail("1-1").hear(&entries(&["1-2", "1-4"])), "1-2, read 1-2");
+fn a_new_epoch_that_goes_on_from_the_position_is_read_once() {
+    let mut tail = tail("1-3");
+    check(&tail.hear(&run_of(2, "1-3", &["2-4"])), "read 1-3");
+    let read = Page { head: head_of(2, "2-4"), ..page("1-3", &["2-4"], "0") };
+    check(&tail.take(&read), "2-4");
+    check(&tail.hear(&run_of(2, "2-4", &["2-5"])), "2-5");
 }
 
 #[test]
-fn a_read_older_than_what_was_heard_meanwhile_repeats_nothing() {
+fn the_first_message_of_a_room_needs_no_read() {
+    let mut tail = Tail::new(limits(10));
+    tail.open(Head::default());
+    check(&tail.hear(&run("0", &["1-1"])), "1-1");
+    check(&tail.hear(&run("1-1", &["1-2"])), "1-2");
+}
+
+#[test]
+fn a_read_older_than_the_position_repeats_nothing() {
     let mut tail = tail("1-1");
-    tail.hear(&entries(&["1-4"]));
-    check(&tail.hear(&entries(&["1-2", "1-3"])), "1-2, 1-3");
+    tail.hear(&run("1-3", &["1-4"]));
+    check(&tail.hear(&run("1-1", &["1-2", "1-3"])), "1-2, 1-3");
     check(&tail.take(&page("1-1", &["1-2", "1-3", "1-4"], "1-4")), "1-4");
 }
 
 #[test]
-fn what_is_heard_beyond_a_read_leads_to_another() {
-    let mut tail = tail("1-1");
-    tail.hear(&entries(&["1-3"]));
-    tail.hear(&entries(&["1-5"]));
-    check(&tail.take(&page("1-1", &["1-2", "1-3"], "1-3")), "1-2, 1-3, read 1-3");
-    check(&tail.take(&page("1-3", &["1-4", "1-5"], "1-5")), "1-4, 1-5");
-}
-
-#[test]
-fn what_is_heard_of_but_is_not_there_ends_after_one_read() {
-    let mut tail = tail("1-1");
-    check(&tail.hear(&entries(&["1-9"])), "read 1-1");
-    check(&tail.take(&page("1-1", &[], "1-1")), "");
-    check(&tail.hear(&entries(&["1-2"])), "1-2");
-}
-
-#[test]
-fn what_is_heard_before_the_position_is_known_is_not_lost() {
+fn messages_before_the_position_is_known_are_not_lost() {
     let mut tail = Tail::new(limits(10));
-    check(&tail.hear(&entries(&["1-2", "1-3"])), "");
-    check(&tail.open(id("1-2")), "read 1-2");
-    assert!(tail.ring().after(id("1-2"), 10, usize::MAX).is_some());
+    check(&tail.hear(&run("1-1", &["1-2", "1-3"])), "");
+    check(&tail.open(head("1-2")), "read 1-2");
 }
 
 #[test]
-fn a_silent_bell_is_found_by_a_check() {
+fn a_lost_notification_is_found_by_a_check() {
     let mut tail = tail("1-1");
     let asked = tail.asking();
-    check(&tail.check(asked, id("1-2")), "read 1-1");
+    check(&tail.check(asked, head("1-2")), "read 1-1");
 }
 
 #[test]
 fn a_check_that_is_older_than_the_position_says_nothing() {
     let mut tail = tail("1-1");
     let asked = tail.asking();
-    tail.hear(&entries(&["1-2"]));
-    check(&tail.check(asked, id("1-1")), "");
-    assert_eq!(tail.position(), Some(id("1-2")));
+    tail.hear(&run("1-1", &["1-2"]));
+    check(&tail.check(asked, head("1-1")), "");
+    assert_eq!(tail.position().unwrap().id, id("1-2"));
 }
 
 #[test]
-fn a_head_before_the_position_is_told_as_rewound() {
-    let mut tail = tail("1-5");
-    tail.distrust();
-    let asked = tail.asking();
-    check(&tail.check(asked, id("1-3")), "Rewound 1-5..1-4");
-    check(&tail.hear(&entries(&["2-4"])), "2-4");
-}
-
-#[test]
-fn a_seq_that_was_given_again_is_told_as_rewound() {
-    let mut tail = tail("1-5");
-    tail.distrust();
-    check(&tail.hear(&entries(&["2-4"])), "read 1-5");
-    check(&tail.take(&page("1-5", &["2-4"], "2-4")), "Rewound 1-5..2-4, 2-4");
-}
-
-/// The check is answered by the new Redis while the bell still brings what the old one rang.
-#[test]
-fn a_late_bell_from_before_a_rewind_repeats_nothing() {
-    let mut tail = tail("1-3");
-    tail.hear(&entries(&["1-4"]));
-    let asked = tail.asking();
-    check(&tail.check(asked, id("1-3")), "Rewound 1-4..1-4");
-    check(&tail.hear(&entries(&["1-4"])), "read 1-3");
-    check(&tail.take(&page("1-3", &[], "1-3")), "");
-    check(&tail.hear(&entries(&["2-4"])), "2-4");
-}
-
-#[test]
-fn after_an_interruption_what_seems_to_follow_is_read() {
-    let mut tail = tail("1-5");
-    tail.distrust();
-    check(&tail.hear(&entries(&["2-6"])), "read 1-5");
-    check(&tail.take(&page("1-5", &["2-5", "2-6"], "2-6")), "Rewound 1-5..2-5, 2-5, 2-6");
-    check(&tail.hear(&entries(&["2-7"])), "2-7");
-}
-
-/// Between the check and the read that it leads to, the seq that comes next may be that of a log rewound.
-#[test]
-fn a_check_that_finds_more_restores_no_trust() {
-    let mut tail = tail("1-5");
-    tail.distrust();
-    let asked = tail.asking();
-    check(&tail.check(asked, id("2-5")), "read 1-5");
-    check(&tail.hear(&entries(&["2-6"])), "");
-    check(&tail.take(&page("1-5", &["2-4", "2-5"], "2-5")), "Rewound 1-5..2-4, 2-4, 2-5, read 2-5");
-}
-
-#[test]
-fn a_check_from_before_an_interruption_restores_no_trust() {
+fn a_head_before_the_position_leads_to_the_fork() {
     let mut tail = tail("1-5");
     let asked = tail.asking();
-    tail.distrust();
-    check(&tail.check(asked, id("1-5")), "");
-    check(&tail.hear(&entries(&["2-6"])), "read 1-5");
+    check(&tail.check(asked, head("1-3")), "read 1-5");
+    check(&tail.take(&forked("1-5", "1-3", &[], head("1-3"))), "Rewound 1-5..1-4");
 }
 
 #[test]
-fn a_read_from_before_an_interruption_restores_no_trust() {
-    let mut tail = tail("1-3");
-    check(&tail.hear(&entries(&["1-5"])), "read 1-3");
-    tail.distrust();
-    check(&tail.take(&page("1-3", &["1-4", "1-5"], "1-5")), "1-4, 1-5");
-    check(&tail.hear(&entries(&["2-6"])), "read 1-5");
+fn an_interruption_closes_the_ring_until_a_check() {
+    let mut tail = tail("1-5");
+    tail.interrupt();
+    assert!(tail.recent().is_none());
+    let asked = tail.asking();
+    check(&tail.check(asked, head("1-5")), "");
+    assert!(tail.recent().is_some());
 }
 
 #[test]
-fn what_was_trimmed_before_it_was_read_is_told() {
+fn a_check_from_before_an_interruption_does_not_open_the_ring() {
+    let mut tail = tail("1-5");
+    let asked = tail.asking();
+    tail.interrupt();
+    check(&tail.check(asked, head("1-5")), "");
+    assert!(tail.recent().is_none());
+}
+
+#[test]
+fn a_check_opens_the_ring_of_a_busy_room() {
+    let mut tail = tail("1-5");
+    tail.interrupt();
+    let asked = tail.asking();
+    tail.hear(&run("1-5", &["1-6", "1-7"]));
+    check(&tail.check(asked, head("1-6")), "");
+    assert!(tail.recent().is_some());
+}
+
+#[test]
+fn a_deletion_that_was_not_heard_of_empties_the_ring() {
     let mut tail = tail("1-1");
-    tail.hear(&entries(&["1-4"]));
+    tail.hear(&run("1-1", &["1-2", "1-3"]));
+    let asked = tail.asking();
+    check(&tail.check(asked, Head { cut: 1, ..head("1-3") }), "");
+    assert!(tail.recent().unwrap().after(id("1-1"), 10, usize::MAX).is_none());
+    assert!(tail.recent().unwrap().has(id("1-3")));
+}
+
+#[test]
+fn a_deletion_that_was_heard_of_evicts_what_is_before() {
+    let mut tail = tail("1-1");
+    tail.hear(&run("1-1", &["1-2", "1-3"]));
+    tail.evict(cut("1-3", 1));
+    let asked = tail.asking();
+    tail.check(asked, Head { cut: 1, ..head("1-3") });
+    assert_eq!(tail.recent().unwrap().after(id("1-2"), 10, usize::MAX).unwrap().len(), 1);
+    tail.evict(cut("1-3", 3));
+    let asked = tail.asking();
+    tail.check(asked, Head { cut: 3, ..head("1-3") });
+    assert!(tail.recent().unwrap().after(id("1-2"), 10, usize::MAX).is_none());
+}
+
+#[test]
+fn a_page_of_before_a_deletion_is_not_kept() {
+    let mut tail = tail("1-1");
+    tail.hear(&run("1-2", &["1-3"]));
+    tail.evict(cut("1-3", 1));
+    check(&tail.take(&page("1-1", &["1-2", "1-3"], "1-3")), "1-2, 1-3");
+    assert!(tail.recent().unwrap().after(id("1-1"), 10, usize::MAX).is_none());
+}
+
+#[test]
+fn messages_that_were_trimmed_before_they_were_read_are_a_gap() {
+    let mut tail = tail("1-1");
+    tail.hear(&run("1-3", &["1-4"]));
     check(&tail.take(&page("1-1", &["1-3"], "1-4")), "Trimmed 1-1..1-3, 1-3, Trimmed 1-3..1-5");
-    check(&tail.hear(&entries(&["1-5"])), "1-5");
+    check(&tail.hear(&run("1-4", &["1-5"])), "1-5");
 }
 
 #[test]
 fn being_far_behind_leaves_members_behind() {
     let mut tail = tail("1-1");
-    tail.hear(&entries(&["1-9"]));
+    tail.hear(&run("1-8", &["1-9"]));
     check(&tail.take(&first_page("1-1", &["1-2", "1-3"], "1-9")), "leave 1-1");
-    check(&tail.hear(&entries(&["1-10"])), "1-10");
+    check(&tail.hear(&run("1-9", &["1-10"])), "1-10");
 }
 
 #[test]
 fn a_failed_read_is_asked_for_again_by_the_next_check() {
     let mut tail = tail("1-1");
-    tail.hear(&entries(&["1-3"]));
+    tail.hear(&run("1-2", &["1-3"]));
     tail.read_failed();
     let asked = tail.asking();
-    check(&tail.check(asked, id("1-3")), "read 1-1");
+    check(&tail.check(asked, head("1-3")), "read 1-1");
 }
 
 #[test]
-fn whoever_stands_before_a_gap_is_not_served_from_the_ring() {
-    let mut tail = tail("1-1");
-    tail.hear(&entries(&["1-2", "1-9"]));
+fn readers_before_a_gap_are_not_served_from_the_ring() {
+    let mut tail = tail("1-2");
+    tail.hear(&run("1-8", &["1-9"]));
     tail.take(&page("1-2", &["1-9"], "1-9"));
-    assert!(tail.ring().after(id("1-1"), 10, usize::MAX).is_none());
-    assert!(tail.ring().after(id("1-2"), 10, usize::MAX).is_none());
-    assert_eq!(tail.ring().after(id("1-8"), 10, usize::MAX).unwrap().len(), 1);
+    let ring = tail.recent().unwrap();
+    assert!(ring.after(id("1-1"), 10, usize::MAX).is_none());
+    assert!(ring.after(id("1-2"), 10, usize::MAX).is_none());
+    assert_eq!(ring.after(id("1-8"), 10, usize::MAX).unwrap().len(), 1);
 }

@@ -2,16 +2,36 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::log::Head;
 
 fn id(text: &str) -> MessageId {
     text.parse().unwrap()
 }
 
-/// Follows a page from `after`, and shows what is told: ids, gaps, and the position reached.
+/// Follows a page from `after`, and shows the events and the position reached.
 #[track_caller]
 fn check(after: &str, entries: &[&str], head: &str, complete: bool, expected: &str) {
+    check_page(after, None, entries, head, complete, expected);
+}
+
+/// The same where the log does not have `after`, but shares its history up to `fork`.
+#[track_caller]
+fn check_fork(after: &str, fork: &str, entries: &[&str], head: &str, expected: &str) {
+    check_page(after, Some(id(fork)), entries, head, true, expected);
+}
+
+#[track_caller]
+fn check_page(
+    after: &str,
+    fork: Option<MessageId>,
+    entries: &[&str],
+    head: &str,
+    complete: bool,
+    expected: &str,
+) {
     let entries = entries.iter().map(|text| Entry::sample(id(text), 0)).collect();
-    let (events, position) = follow(&Page { after: id(after), entries, head: id(head), complete });
+    let head = Head { id: id(head), ..Head::default() };
+    let (events, position) = follow(&Page { after: id(after).into(), fork, entries, head, complete });
     let mut told: Vec<String> = events
         .iter()
         .map(|event| match event {
@@ -48,30 +68,36 @@ fn a_seq_that_skips_some_is_a_gap() {
 }
 
 #[test]
-fn a_seq_that_is_given_again_was_rewound() {
-    check("1-5", &["2-4", "2-5"], "2-5", true, "Rewound 1-5..2-4, 2-4, 2-5, at 2-5");
-    check("1-5", &["2-5"], "2-5", true, "Rewound 1-5..2-5, 2-5, at 2-5");
-    check("1-5", &["2-1"], "2-1", true, "Rewound 1-5..2-1, 2-1, at 2-1");
+fn delivery_goes_on_after_a_fork() {
+    check_fork("1-5", "1-3", &["2-4", "2-5"], "2-5", "Rewound 1-5..2-4, 2-4, 2-5, at 2-5");
+    check_fork("1-5", "1-3", &["1-4", "1-5", "1-6"], "1-6", "Rewound 1-5..1-4, 1-4, 1-5, 1-6, at 1-6");
+    check_fork("1-5", "0", &["2-1"], "2-1", "Rewound 1-5..2-1, 2-1, at 2-1");
 }
 
 #[test]
-fn a_head_before_the_position_was_rewound() {
-    check("1-5", &[], "1-3", true, "Rewound 1-5..1-4, at 1-3");
-    check("1-5", &[], "0", true, "Rewound 1-5..0-1, at 0-0");
+fn a_fork_at_the_head_names_the_smallest_id_that_can_follow() {
+    check_fork("1-5", "1-3", &[], "1-3", "Rewound 1-5..1-4, at 1-3");
+    check_fork("1-5", "0", &[], "0", "Rewound 1-5..0-1, at 0-0");
+}
+
+#[test]
+fn a_fork_after_which_messages_were_trimmed_is_one_gap() {
+    check_fork("1-9", "1-3", &["2-6"], "2-6", "Rewound 1-9..2-6, 2-6, at 2-6");
+    check_fork("1-9", "1-3", &[], "2-6", "Rewound 1-9..2-7, at 2-6");
+    check_fork("1-9", "1-3", &["2-4"], "2-6", "Rewound 1-9..2-4, 2-4, Trimmed 2-4..2-7, at 2-6");
 }
 
 /// The head was read first: entries that came since tell where the log goes on.
 #[test]
 fn entries_beyond_the_head_are_told_all_the_same() {
     check("1-2", &["1-3", "1-4"], "1-3", true, "1-3, 1-4, at 1-4");
-    check("1-5", &["2-4"], "1-3", true, "Rewound 1-5..2-4, 2-4, at 2-4");
+    check_fork("1-5", "1-3", &["2-4"], "1-3", "Rewound 1-5..2-4, 2-4, at 2-4");
 }
 
 #[test]
 fn an_end_that_is_gone_is_a_gap() {
     check("1-2", &["1-3"], "1-5", true, "1-3, Trimmed 1-3..1-6, at 1-5");
     check("1-2", &[], "1-5", true, "Trimmed 1-2..1-6, at 1-5");
-    check("1-5", &[], "2-4", true, "Rewound 1-5..2-5, at 2-4");
 }
 
 #[test]

@@ -69,13 +69,16 @@ local function attach(keys, args)
   return { position, id(ms, seq), new and 1 or 0 }
 end
 
--- Whether an acknowledgement moves a position. One beyond the head is of writes that Redis lost: it may go back.
-local function moves(position, acked, head_ms, head_seq)
-  local ms, seq = parts(acked)
+-- Where an acknowledgement moves a position to, if anywhere. An id of a history that Redis lost counts up to where that
+-- forked. A position of such a history may go back.
+local function moved_to(log, position, acked)
+  local to = fork(log, acked, UNKNOWN) or acked
+  local ms, seq = parts(to)
   local had_ms, had_seq = parts(position)
   local newer = ms > had_ms or (ms == had_ms and seq > had_seq)
-  local lost = had_ms > head_ms or (had_ms == head_ms and had_seq > head_seq)
-  return newer or lost
+  if newer or (to ~= position and fork(log, position, UNKNOWN)) then
+    return to
+  end
 end
 
 -- keys: log
@@ -84,7 +87,6 @@ end
 local function ack(keys, args)
   local log = keys[1]
   local subs = of(log, 'subs')
-  local head_ms, head_seq = newest(log, of(log, 'head'))
   local groups, held, moved = {}, {}, {}
   for i = 1, #args, 3 do
     groups[#groups + 1] = args[i]
@@ -94,9 +96,10 @@ local function ack(keys, args)
     local holder, acked = args[3 * n - 1], args[3 * n]
     local position, current = read(values[n])
     held[n] = current == holder and 1 or 0
-    if current == holder and moves(position, acked, head_ms, head_seq) then
-      moved[#moved + 1], moved[#moved + 2] = group, subscription(acked, holder)
-      mirror(log, group, acked)
+    local to = current == holder and moved_to(log, position, acked)
+    if to then
+      moved[#moved + 1], moved[#moved + 2] = group, subscription(to, holder)
+      mirror(log, group, to)
     end
   end
   if #moved > 0 then
@@ -110,18 +113,19 @@ end
 -- Gives the subscription up, if this holder still has it. Returns 1 if it had, or has given it up at this id before.
 local function detach(keys, args)
   local log = keys[1]
-  local head, subs = of(log, 'head'), of(log, 'subs')
+  local subs = of(log, 'subs')
   local group, holder, acked = args[1], args[2], args[3]
   local position, current = stored(subs, group)
   if current == '-' and acked ~= '' then
-    return not moves(position, acked, newest(log, head)) and 1 or 0
+    return not moved_to(log, position, acked) and 1 or 0
   end
   if current ~= holder then
     return 0
   end
-  if acked ~= '' and moves(position, acked, newest(log, head)) then
-    position = acked
-    mirror(log, group, acked)
+  local to = acked ~= '' and moved_to(log, position, acked)
+  if to then
+    position = to
+    mirror(log, group, to)
   end
   redis.call('HSET', subs, group, subscription(position, '-'))
   return 1

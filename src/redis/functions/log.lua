@@ -1,4 +1,4 @@
--- Appending to a room's log.
+-- Appending to a room's log, and finding positions in it.
 
 -- Whether anybody hears a bell but the node that rings it, which brings what it appends to its own readers. A ring that
 -- nobody needs costs Redis more than all else of a small append but the XADD. Where asking is not allowed, it rings.
@@ -42,12 +42,13 @@ end
 -- keys: log
 -- args: length of a window in ms, how many ears of the bell are the caller's, then for each message: key, '1' if nobody
 -- can have used that before, from, type and data
--- Returns an id for each message, with '=' before it where its key was known.
+-- Returns the epoch, the id that the first new message follows, and an id for each message, with '=' before it where its
+-- key was known.
 local function append(keys, args)
   local log = keys[1]
   local head, known, bell = of(log, 'head'), of(log, 'keys:'), of(log, 'bell')
   local length, time = tonumber(args[1]), now()
-  local ms, seq, last, older = newest(log, head)
+  local ms, seq, last, older, epoch = newest(log, head)
   local window = window_at(time, length, last)
   -- Where keys are looked up: in hashes that are there, since a missing one cannot be told from one that was moved away.
   local look = {}
@@ -56,9 +57,16 @@ local function append(keys, args)
       look[#look + 1] = known .. whole(at)
     end
   end
+  local history, after = this_history(time), '0-0'
+  if seq > 0 then
+    after = id(ms, seq)
+  elseif deleted_ms < time + AHEAD then
+    -- Perhaps a room that was deleted a moment ago is made anew.
+    ms = math.max(ms, deleted_ms + 1)
+  end
   local stamp = whole(math.max(ms, time))
   local ids, fresh, here = {}, {}, {}
-  local rung = is_heard(bell, tonumber(args[2])) and { 'm' }
+  local rung = is_heard(bell, tonumber(args[2])) and { 'm', history, after }
   for i = 3, #args, 5 do
     local key, first = args[i], nil
     if args[i + 1] ~= '1' then
@@ -93,17 +101,30 @@ local function append(keys, args)
         redis.call('XADD', log, this, 'key', args[i], 'from', args[i + 2], 'type', args[i + 3], 'data', args[i + 4])
       end
     end
-    if used == last then
-      redis.call('HSET', head, 'ms', stamp, 'seq', whole(seq))
-    else
+    local fields = { 'ms', stamp, 'seq', whole(seq) }
+    if used ~= last then
       local before = last == used - 1 and whole(last) or ''
-      redis.call('HSET', head, 'ms', stamp, 'seq', whole(seq), 'window', whole(used), 'older', before)
+      fields = { 'ms', stamp, 'seq', whole(seq), 'window', whole(used), 'older', before }
     end
+    if epoch ~= history then
+      local n = #fields
+      fields[n + 1], fields[n + 2] = 'epoch', history
+      fields[n + 3], fields[n + 4] = 'epochs', begin_epoch(head, history, after, stamp)
+    end
+    redis.call('HSET', head, unpack(fields))
     if rung then
       redis.call('SPUBLISH', bell, cmsgpack.pack(rung))
     end
   end
-  return ids
+  return { history, after, unpack(ids) }
+end
+
+-- keys: log
+-- args: a position, and the epoch in which it was read
+-- Returns nothing if the room's history has the position, otherwise the newest id that both share.
+local function locate(keys, args)
+  return fork(keys[1], args[1], args[2])
 end
 
 redis.register_function('@LIBRARY@_append', append)
+redis.register_function{ function_name = '@LIBRARY@_locate', callback = locate, flags = { 'no-writes' } }

@@ -11,27 +11,33 @@ local function delete(keys, args)
   for at = window - 1, window do
     names[#names + 1] = of(log, 'keys:') .. whole(at)
   end
+  deleted_ms = math.max(deleted_ms, ms)
   -- In one command: while a slot is moved, either all of a room is here or nothing is deleted.
   local gone = redis.call('UNLINK', unpack(names))
   redis.call('SPUBLISH', of(log, 'bell'), cmsgpack.pack({ 'd', id(ms, seq) }))
   return gone > 0 and id(ms, seq) or nil
 end
 
--- Tells nodes that what they keep in memory before this id is not to be read any more.
-local function forget_before(bell, before)
-  redis.call('SPUBLISH', bell, cmsgpack.pack({ 'x', before }))
+-- Names that messages were taken out, and tells nodes to drop those before an id from memory. The name in the head is the truth: a
+-- node that was not told finds another one there. It is a time, so that a Redis that lost a cut does not give its name to another.
+-- Returns the id, the cut's name, and that of the cut before it.
+local function cut_before(log, before)
+  local head, bell = of(log, 'head'), of(log, 'bell')
+  local last = tonumber(redis.call('HGET', head, 'cut') or 0)
+  local cut = { before, whole(math.max(last + 1, now_us())), whole(last) }
+  redis.call('HSET', head, 'cut', cut[2])
+  redis.call('SPUBLISH', bell, cmsgpack.pack({ 'x', cut[1], cut[2], cut[3] }))
+  return cut
 end
 
 -- keys: log
 -- args: id
--- Returns 1 if there was such a message.
+-- Returns the cut, if there was such a message.
 local function delete_message(keys, args)
-  local gone = redis.call('XDEL', keys[1], args[1])
-  if gone == 1 then
+  if redis.call('XDEL', keys[1], args[1]) == 1 then
     local ms, seq = parts(args[1])
-    forget_before(of(keys[1], 'bell'), id(ms, seq + 1))
+    return cut_before(keys[1], id(ms, seq + 1))
   end
-  return gone
 end
 
 -- keys: log
@@ -51,7 +57,7 @@ local function trim(keys, args)
   local first = redis.call('XRANGE', keys[1], '-', '+', 'COUNT', 1)
   first = first[1] and first[1][1] or ''
   if gone > 0 then
-    forget_before(of(keys[1], 'bell'), first ~= '' and first or id(ms, seq + 1))
+    cut_before(keys[1], first ~= '' and first or id(ms, seq + 1))
   end
   return { gone, first }
 end

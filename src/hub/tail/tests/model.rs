@@ -1,90 +1,200 @@
-//! The log that the tail follows, as a value, and reads of it that take their time.
+//! Redis as the tail sees it, as a value: a room's log, the logs of primaries that were replaced, and reads that take their
+//! time.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::log::{Entry, Page};
+use crate::log::{Cut, Entry, Epoch, Head, Page, Position, Run};
 use crate::protocol::MessageId;
 
-/// The room's log, and what was ever done to it.
-#[derive(Default)]
-pub(super) struct Log {
-    pub(super) entries: Vec<Arc<Entry>>,
-    pub(super) head: MessageId,
-    pub(super) ms: u64,
-    /// The log before each write.
-    past: Vec<(Vec<Arc<Entry>>, MessageId)>,
-    /// Rewinds so far.
-    pub(super) era: usize,
-    pub(super) trimmed: BTreeSet<MessageId>,
-    pub(super) rewound: BTreeSet<MessageId>,
+/// A message by content: ids of two histories may be the same.
+pub(super) type Message = Arc<Entry>;
+
+fn same(a: &Message, b: &Message) -> bool {
+    Arc::ptr_eq(a, b)
 }
 
-impl Log {
-    pub(super) fn new() -> Self {
-        Self { ms: 10, ..Self::default() }
-    }
+/// One history of the room.
+#[derive(Clone, Default)]
+pub(super) struct Branch {
+    /// The server's history.
+    name: u64,
+    /// All messages ever appended, in order.
+    pub(super) all: Vec<Message>,
+    /// Those that are still there.
+    pub(super) kept: Vec<Message>,
+    pub(super) head: Head,
+    /// Each epoch's name, and the newest id before it.
+    epochs: Vec<(u64, MessageId)>,
+    ms: u64,
+    /// The log before each write.
+    past: Vec<Branch>,
+}
 
-    pub(super) fn append(&mut self, count: usize, ms: u64) -> Vec<Arc<Entry>> {
+impl Branch {
+    fn append(&mut self, count: usize, ms: u64) -> Run {
         self.remember();
         self.ms += ms;
-        let seq = self.head.seq;
-        let new: Vec<_> =
-            (1..=count as u64).map(|more| Entry::sample(MessageId::new(self.ms, seq + more), 0)).collect();
-        self.head = MessageId::new(self.ms, seq + count as u64);
-        self.entries.extend(new.iter().cloned());
-        new
+        let after = self.head.id;
+        if self.epochs.last().is_none_or(|(name, _)| *name != self.name) {
+            self.epochs.push((self.name, after));
+        }
+        let id = |more| MessageId::new(self.ms, after.seq + more);
+        let entries: Vec<Message> = (1..=count as u64).map(|more| Entry::sample(id(more), 0)).collect();
+        self.all.extend(entries.iter().cloned());
+        self.kept.extend(entries.iter().cloned());
+        self.head = Head { id: id(count as u64), epoch: Epoch(self.name), ..self.head };
+        Run { epoch: Epoch(self.name), after, entries }
     }
 
-    pub(super) fn remove(&mut self, range: std::ops::Range<usize>) {
+    /// Takes messages out.
+    fn remove(&mut self, range: std::ops::Range<usize>) -> Vec<Message> {
+        let range = range.start.min(self.kept.len())..range.end.min(self.kept.len());
+        if range.is_empty() {
+            return Vec::new();
+        }
         self.remember();
-        let length = self.entries.len();
-        let range = range.start.min(length)..range.end.min(length);
-        self.trimmed.extend(self.entries.drain(range).map(|entry| entry.id()));
+        self.kept.drain(range).collect()
     }
 
     fn remember(&mut self) {
-        self.past.push((self.entries.clone(), self.head));
+        let past = std::mem::take(&mut self.past);
+        let before = self.clone();
+        self.past = past;
+        self.past.push(before);
     }
 
-    /// Loses the newest writes.
-    pub(super) fn rewind(&mut self, writes: usize) {
-        let Some(back) = self.past.len().checked_sub(writes.max(1)) else { return };
-        let newer = self.past.split_off(back);
-        let lost = newer.iter().flat_map(|(entries, _)| entries).chain(&self.entries).map(|entry| entry.id());
-        let (entries, head) = newer[0].clone();
-        self.rewound.extend(lost.filter(|id| *id > head));
-        (self.entries, self.head) = (entries, head);
-        self.era += 1;
-        self.ms += 1;
+    pub(super) fn has(&self, message: &Message) -> bool {
+        self.all.iter().any(|known| same(known, message))
+    }
+}
+
+/// All histories of the room. Those that were replaced stay, since clients and nodes may have read them.
+pub(super) struct World {
+    pub(super) branches: Vec<Branch>,
+    /// The history that counts.
+    pub(super) current: usize,
+    /// The primary that the node is connected to.
+    pub(super) serving: usize,
+    names: u64,
+    /// What was ever trimmed or deleted: a Redis that lost that write has it again, although readers were told that it is gone.
+    pub(super) removed: Vec<Message>,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let first = Branch { name: 1, ms: 10, ..Branch::default() };
+        Self { branches: vec![first], current: 0, serving: 0, names: 1, removed: Vec::new() }
     }
 
-    /// Loses everything, as when the room is deleted.
+    pub(super) fn log(&self) -> &Branch {
+        &self.branches[self.current]
+    }
+
+    pub(super) fn served(&self) -> &Branch {
+        &self.branches[self.serving]
+    }
+
+    /// Appends at the primary that the node is connected to, or at the one that counts.
+    pub(super) fn append(&mut self, here: bool, count: usize, ms: u64) -> Run {
+        let branch = if here { self.serving } else { self.current };
+        self.branches[branch].append(count, ms)
+    }
+
+    /// Takes messages out.
+    pub(super) fn remove(&mut self, range: std::ops::Range<usize>) -> Option<Cut> {
+        let log = &mut self.branches[self.current];
+        let removed = log.remove(range);
+        let before = removed.last()?.id().successor();
+        self.removed.extend(removed);
+        self.names += 1;
+        let after = std::mem::replace(&mut log.head.cut, self.names);
+        Some(Cut { before, name: self.names, after })
+    }
+
+    /// Another primary takes over, or the same one comes back, without the newest writes. The node may stay with the old
+    /// one for a while.
+    pub(super) fn fail_over(&mut self, lost_writes: usize, partitioned: bool) {
+        let old = self.log();
+        let back = old.past.len().saturating_sub(lost_writes);
+        let mut new = old.past.get(back).map_or_else(|| old.clone(), Branch::clone);
+        new.past = old.past[..back].to_vec();
+        new.ms = old.ms + 1;
+        self.names += 1;
+        new.name = self.names;
+        self.branches.push(new);
+        self.current = self.branches.len() - 1;
+        if !partitioned {
+            self.serving = self.current;
+        }
+    }
+
+    /// The room is deleted, and made anew by the next append.
     pub(super) fn delete(&mut self) {
-        self.rewind(self.past.len());
+        let log = self.log();
+        let new = Branch { name: log.name, ms: log.ms + 1, ..Branch::default() };
+        self.branches.push(new);
+        self.current = self.branches.len() - 1;
+        self.serving = self.current;
     }
 
-    pub(super) fn page(&self, after: MessageId, head: MessageId, limit: usize) -> Page {
-        let newer = self.entries.iter().filter(|entry| entry.id() > after);
+    /// The newest id that a branch shares with the history of a position, if it does not have that position.
+    fn fork(&self, branch: &Branch, position: Position) -> Option<MessageId> {
+        let Position { id, epoch } = position;
+        if id.seq == 0 {
+            return None;
+        }
+        // A server may make a position up right before a message.
+        let at = |branch: &Branch| {
+            let given = |message: &Message| message.id() == id || message.id() == id.successor();
+            branch.all.iter().position(given)
+        };
+        let of_epoch = |branch: &&Branch| {
+            branch.epochs.iter().any(|(name, _)| epoch == Epoch(*name)) && at(branch).is_some()
+        };
+        let origin = self.branches.iter().find(of_epoch);
+        if origin.is_none() && (at(branch).is_some() || branch.head.id == id) {
+            return None;
+        }
+        let origin = origin.or_else(|| self.branches.iter().find(|other| at(other).is_some()))?;
+        let shared = origin.all.iter().zip(&branch.all).take_while(|(a, b)| same(a, b)).count();
+        if at(origin).is_some_and(|index| index < shared) {
+            return None;
+        }
+        Some(shared.checked_sub(1).map_or(MessageId::ZERO, |last| branch.all[last].id()))
+    }
+
+    fn page(&self, branch: usize, after: Position, head: Head, limit: usize) -> Page {
+        let branch = &self.branches[branch];
+        let fork = self.fork(branch, after);
+        let start = fork.unwrap_or(after.id);
+        let newer = branch.kept.iter().filter(|entry| entry.id() > start);
         let entries: Vec<_> = newer.take(limit).cloned().collect();
-        Page { after, complete: entries.len() < limit, entries, head }
+        Page { after, fork, complete: entries.len() < limit, entries, head }
     }
 }
 
 /// A read on its way.
 pub(super) enum Read {
-    Asked(MessageId),
-    Begun { after: MessageId, head: MessageId, era: usize },
-    Done(Page),
+    Asked(Position),
+    Begun {
+        asked: Position,
+        branch: usize,
+        head: Head,
+    },
+    /// The page, and the branch that it is of.
+    Done(Page, usize),
     Failed,
 }
 
 impl Read {
-    pub(super) fn advance(self, log: &Log, limit: usize) -> Self {
+    pub(super) fn advance(self, world: &World, limit: usize) -> Self {
         match self {
-            Self::Asked(after) => Self::Begun { after, head: log.head, era: log.era },
-            Self::Begun { era, .. } if era != log.era => Self::Failed,
-            Self::Begun { after, head, .. } => Self::Done(log.page(after, head, limit)),
+            Self::Asked(asked) => Self::Begun { asked, branch: world.serving, head: world.served().head },
+            // The connection broke.
+            Self::Begun { branch, .. } if branch != world.serving => Self::Failed,
+            // An epoch began while it was read: it is read again.
+            Self::Begun { asked, head, .. } if head.epoch != world.served().head.epoch => Self::Asked(asked),
+            Self::Begun { asked, branch, head } => Self::Done(world.page(branch, asked, head, limit), branch),
             over => over,
         }
     }
