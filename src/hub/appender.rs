@@ -290,7 +290,7 @@ impl Appender {
     /// Puts a batch back to the front of its room's queue.
     fn put_back(&self, number: usize, batch: Batch, waiting: Vec<(Instant, Confirm)>) {
         let mut lane = self.lanes[number].lock();
-        let Some(queue) = lane.rooms.get_mut(&batch.room) else { return };
+        let queue = lane.rooms.entry(batch.room).or_default();
         for ((from, draft), (submitted, confirm)) in batch.messages.into_iter().zip(waiting).rev() {
             // It had its share of the queue when it came.
             let space = Space { shard: None, bytes: draft.data.as_bytes().len() + draft.kind.len() + 128 };

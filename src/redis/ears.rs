@@ -247,6 +247,8 @@ impl Bell {
 
     async fn tend(self: Arc<Self>) {
         let mut changes = self.shards.changes();
+        // To those, too, that were not there when the node started.
+        self.follow_shards();
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut part = 0;

@@ -25,6 +25,9 @@ const CALM: Duration = Duration::from_secs(2);
 /// The same while something is wrong, and the least time between two times.
 const TROUBLED: Duration = Duration::from_millis(250);
 
+/// Primaries that are asked while all is well. One that was cut off from the others may be among them.
+const ASKED: usize = 3;
+
 /// How long a server without slots is kept after it was last sent to: one to which a slot is on its way.
 const KEPT: Duration = Duration::from_secs(60);
 
@@ -171,6 +174,8 @@ pub struct Shards {
     /// Raised with each new map.
     changes: watch::Sender<u64>,
     look: Notify,
+    /// Which primaries are asked next.
+    turn: AtomicUsize,
     connections: Arc<AtomicU64>,
     stop: CancellationToken,
 }
@@ -194,6 +199,7 @@ impl Shards {
             map: RwLock::default(),
             changes: watch::Sender::new(0),
             look: Notify::new(),
+            turn: AtomicUsize::new(0),
             connections: Arc::default(),
             stop,
         });
@@ -392,8 +398,15 @@ impl Shards {
 
     async fn find(&self) {
         let map = self.map();
-        let nodes = map.shards.iter().filter_map(|shard| Some((shard.server.clone(), shard.client().ok()?)));
-        let Some(topology) = self.source.again(&self.dial, nodes.collect()).await else { return };
+        let known = map.shards.iter();
+        let mut nodes: Vec<_> =
+            known.filter_map(|shard| Some((shard.server.clone(), shard.client().ok()?))).collect();
+        if nodes.len() == map.shards.len() && nodes.len() > ASKED {
+            let first = self.turn.fetch_add(ASKED, Ordering::Relaxed) % nodes.len();
+            nodes.rotate_left(first);
+            nodes.truncate(ASKED);
+        }
+        let Some(topology) = self.source.again(&self.dial, nodes).await else { return };
         let map = self.map();
         if topology.epoch < map.epoch || is_described(&map, &topology) {
             return;

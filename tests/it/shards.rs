@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::harness::{
-    Client, Cluster, Redis, Rest, Server, admin, eventually, everything, id_of, ids, within,
+    Client, Cluster, NO_CHECKS, Redis, Rest, Server, admin, eventually, everything, id_of, ids, within,
 };
 
 /// The promise is a second. Tests share few cores; what this is to find takes two and more.
@@ -242,4 +242,26 @@ async fn durability_is_that_of_the_worst_primary() {
         })
         .await;
     }
+}
+
+/// A node that starts while a primary is away serves the rooms of the others, and its rooms once it is back.
+#[tokio::test]
+async fn a_node_starts_without_one_of_the_primaries() {
+    let mut cluster = Cluster::start().await;
+    let (here, away) = (rooms(&cluster, "here", 1, 1, false), rooms(&cluster, "away", 1, 1, true));
+    cluster.nodes[1].stop();
+    let (one, two) = (Server::on(&cluster.url()).await, Server::with(&cluster.url(), &NO_CHECKS).await);
+    let mut writer = Client::connect(&one, &everything("ann")).await;
+    let mut reader = Client::connect(&two, &everything("bob")).await;
+    reader.join(&here[0]).await;
+    writer.deliver(&here[0], &mut reader).await;
+
+    cluster.nodes[1].start_again().await;
+    let join = json!({ "op": "subscribe", "room": away[0] });
+    eventually("its rooms can be joined", async || reader.request(join.clone()).await["op"] == "ok").await;
+    reader.until("live").await;
+    let publish = json!({ "op": "publish", "room": away[0], "data": 1 });
+    eventually("and published to", async || writer.request(publish.clone()).await["op"] == "ok").await;
+    reader.expect("message").await;
+    writer.deliver(&away[0], &mut reader).await;
 }
