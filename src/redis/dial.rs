@@ -20,6 +20,9 @@ use super::refusal::ConnectError;
 /// Time in which a connection is open, or counts as failed.
 const OPENING: Duration = Duration::from_secs(5);
 
+/// How often to look whether a connection is open.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// Where Redis is and how to log in, from `redis.url`.
 #[derive(Debug, Clone)]
 pub struct Dial {
@@ -125,9 +128,13 @@ pub async fn open(builder: &Builder) -> Result<Open, ConnectError> {
     // Not `init`, whose task lives on if it is not waited for.
     let mut open = Open { task: client.connect(), client };
     let connected = async {
-        tokio::select! {
-            connected = open.client.wait_for_connect() => connected,
-            ended = &mut open.task => ended.unwrap_or_else(|error| Err(error.into())),
+        loop {
+            tokio::select! {
+                connected = open.client.wait_for_connect() => return connected,
+                ended = &mut open.task => return ended.unwrap_or_else(|error| Err(error.into())),
+                // fred looks at the state first and listens for changes then: one in between is not heard of.
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
+            }
         }
     };
     match timeout(OPENING, connected).await {

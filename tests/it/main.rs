@@ -40,6 +40,7 @@ mod readme;
 mod replica;
 mod rest;
 mod retention;
+mod rewinds;
 mod scale;
 mod secured;
 mod security;
