@@ -10,12 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::RoomPolicy;
 use crate::log::Unavailable;
-use crate::log::retention::{
-    Limits, RoomFacts, is_empty_room_expired, is_expired_subscription, overrun, plan,
-};
+use crate::log::retention::{Limits, RoomFacts, is_empty_room_expired, overrun, plan};
 use crate::node::Node;
 use crate::protocol::{MessageId, RoomName};
-use crate::redis::{RoomCursor, Stored};
+use crate::redis::RoomCursor;
 use crate::time::now_ms;
 
 /// Intervals that a lease holds: a janitor that dies is followed by another within so many.
@@ -26,6 +24,9 @@ const ROOMS_AT_ONCE: usize = 8;
 
 /// After this long a room is looked at closely even if nothing was appended: positions may have moved.
 const CLOSE_LOOK: Duration = Duration::from_secs(60);
+
+/// Durable subscriptions, of those that one trim overran, that are named in the log and counted.
+const OVERRUN_TOLD: usize = 1000;
 
 /// What the janitor remembers of a room.
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +87,7 @@ async fn pass(node: &Node, seen: &mut HashMap<RoomName, Seen>) -> Result<(), Una
             async move {
                 let looked = match known.filter(|known| known.is_current(head, now)) {
                     Some(known) => Ok(Some(known)),
-                    None => tend(node, &room, now).await,
+                    None => tend(node, &room).await,
                 };
                 (room, looked)
             }
@@ -129,70 +130,85 @@ fn lease(node: &Node) -> Duration {
 }
 
 /// Looks at a room closely: lets unused subscriptions go, and what is over its limits. `None` if the room itself went.
-async fn tend(node: &Node, room: &RoomName, now: u64) -> Result<Option<Seen>, Unavailable> {
+async fn tend(node: &Node, room: &RoomName) -> Result<Option<Seen>, Unavailable> {
     let policy = node.config.policy(room);
-    let facts = node.store.facts(room).await?;
-    let subscriptions = expire(node, room, now).await?;
+    let mut facts = node.store.facts(room).await?;
+    if expire(node, room, &facts).await? {
+        facts = node.store.facts(room).await?;
+    }
     let max_age_ms = policy.max_age.map(|age| age.as_millis() as u64);
     let ttl_ms = node.config.retention.subscription_ttl.as_millis() as u64;
-    if is_empty_room_expired(&facts, !subscriptions.is_empty(), now, max_age_ms, ttl_ms) {
+    if is_empty_room_expired(&facts, max_age_ms, ttl_ms) {
         return Ok(if node.store.delete_if_empty(room, facts.head).await? {
             tracing::debug!(%room, "an empty room was removed");
             None
         } else {
-            Some(seen(node, &facts, &[], policy, None))
+            Some(seen(node, &facts, policy, None))
         });
     }
-    let positions: Vec<MessageId> = subscriptions.iter().map(|stored| stored.position).collect();
-    let class = node.metrics.of(node.metrics.class(room));
-    let plan = plan(&limits(policy), &facts, &positions, now);
-    let (mut first, mut length) = (facts.first, facts.length);
+    let plan = plan(&limits(policy), &facts);
     if plan != Default::default() {
-        let (removed, first_now) = node.store.trim(room, &plan, facts.head).await?;
-        (first, length) = (first_now, length.saturating_sub(removed));
-        class.trimmed.increment(removed);
+        let (removed, first) = node.store.trim(room, &plan, facts.head).await?;
+        node.metrics.of(node.metrics.class(room)).trimmed.increment(removed);
         tracing::debug!(%room, removed, "trimmed");
-        for (index, lost) in overrun(facts.first, first, facts.head, &positions) {
-            let subscription = subscriptions[index].group.as_str();
-            tracing::warn!(%room, subscription, lost, "retention overran a durable subscription; it will be told of a gap");
-            class.overrun.increment(lost);
-        }
+        let before = facts;
+        facts = RoomFacts { first, length: facts.length.saturating_sub(removed), ..facts };
+        tell_overrun(node, room, &before, &facts).await?;
     }
-    let facts = RoomFacts { first, length, ..facts };
-    let unacknowledged = unacknowledged(node, room, &facts, &positions).await?;
-    Ok(Some(seen(node, &facts, &subscriptions, policy, unacknowledged)))
+    let unacknowledged = unacknowledged(node, room, &facts).await?;
+    Ok(Some(seen(node, &facts, policy, unacknowledged)))
+}
+
+/// Says which durable subscriptions a trim took messages from, and counts these: of the furthest behind.
+async fn tell_overrun(
+    node: &Node,
+    room: &RoomName,
+    before: &RoomFacts,
+    after: &RoomFacts,
+) -> Result<(), Unavailable> {
+    let kept = after.first.unwrap_or(after.head.successor());
+    if before.lowest.is_none_or(|lowest| lowest.successor().seq >= kept.seq) {
+        return Ok(());
+    }
+    let behind = node.store.behind(room, kept.seq, OVERRUN_TOLD).await?;
+    let positions: Vec<MessageId> = behind.iter().map(|(_, position)| *position).collect();
+    for (index, lost) in overrun(before.first, after.first, after.head, &positions) {
+        let subscription = behind[index].0.as_str();
+        tracing::warn!(%room, subscription, lost, "retention overran a durable subscription; it will be told of a gap");
+        node.metrics.of(node.metrics.class(room)).overrun.increment(lost);
+    }
+    Ok(())
 }
 
 /// When the oldest message that somebody has not acknowledged, and that is there, was appended.
-async fn unacknowledged(
-    node: &Node,
-    room: &RoomName,
-    facts: &RoomFacts,
-    positions: &[MessageId],
-) -> Result<Option<u64>, Unavailable> {
-    let behind = positions.iter().min().filter(|position| position.seq < facts.head.seq);
+async fn unacknowledged(node: &Node, room: &RoomName, facts: &RoomFacts) -> Result<Option<u64>, Unavailable> {
+    let behind = facts.lowest.filter(|position| position.seq < facts.head.seq);
     match (behind, facts.first) {
         (None, _) | (_, None) => Ok(None),
-        (Some(position), Some(first)) if *position < first => Ok(Some(first.ms)),
+        (Some(position), Some(first)) if position < first => Ok(Some(first.ms)),
         (Some(position), Some(_)) => {
-            let page = node.store.read_after(room, (*position).into(), 1).await?;
+            let page = node.store.read_after(room, position.into(), 1).await?;
             Ok(page.entries.first().map(|entry| entry.id().ms))
         }
     }
 }
 
-/// Deletes the room's durable subscriptions that nobody has used for too long, and returns the others.
-async fn expire(node: &Node, room: &RoomName, now: u64) -> Result<Vec<Stored>, Unavailable> {
+/// Deletes the room's durable subscriptions that nobody has used for too long. Whether there were any to look at.
+async fn expire(node: &Node, room: &RoomName, facts: &RoomFacts) -> Result<bool, Unavailable> {
     let ttl_ms = node.config.retention.subscription_ttl.as_millis() as u64;
-    let mut kept = Vec::new();
-    for stored in node.store.subscriptions(room).await? {
-        if is_expired_subscription(stored.used, now, ttl_ms) && node.store.expire(room, &stored).await? {
-            tracing::info!(%room, subscription = stored.group.as_str(), "a durable subscription expired");
-        } else {
-            kept.push(stored);
+    let before = facts.now_ms.saturating_sub(ttl_ms);
+    if facts.used_ms.is_none_or(|used| used >= before) {
+        return Ok(false);
+    }
+    loop {
+        let (gone, more) = node.store.expire(room, before).await?;
+        for group in gone {
+            tracing::info!(%room, subscription = group.as_str(), "a durable subscription expired");
+        }
+        if !more {
+            return Ok(true);
         }
     }
-    Ok(kept)
 }
 
 fn limits(policy: &RoomPolicy) -> Limits {
@@ -204,24 +220,18 @@ fn limits(policy: &RoomPolicy) -> Limits {
     }
 }
 
-fn seen(
-    node: &Node,
-    facts: &RoomFacts,
-    subscriptions: &[Stored],
-    policy: &RoomPolicy,
-    unacknowledged: Option<u64>,
-) -> Seen {
+fn seen(node: &Node, facts: &RoomFacts, policy: &RoomPolicy, unacknowledged: Option<u64>) -> Seen {
     let ms = |duration: Duration| duration.as_millis() as u64;
     let ttl = ms(node.config.retention.subscription_ttl);
     let oldest = facts.first.zip(policy.max_age).map(|(first, age)| first.ms.saturating_add(ms(age)));
-    let unused = subscriptions.iter().map(|stored| stored.used.saturating_add(ttl)).min();
+    let unused = facts.used_ms.map(|used| used.saturating_add(ttl));
     let empty = facts.head.ms.saturating_add(policy.max_age.map_or(0, ms)).saturating_add(ttl);
-    let (soft, now) = (Limits { keep_unacked: false, ..limits(policy) }, now_ms());
+    let soft = Limits { keep_unacked: false, ..limits(policy) };
     Seen {
         head: facts.head,
-        kept: !subscriptions.is_empty() && plan(&soft, facts, &[], now) != Default::default(),
+        kept: facts.lowest.is_some() && plan(&soft, facts) != Default::default(),
         unacknowledged,
-        lag: subscriptions.iter().map(|stored| facts.after(stored.position)).max().unwrap_or_default(),
+        lag: facts.lag(),
         at: Instant::now(),
         due_ms: [oldest, unused, (facts.length == 0).then_some(empty)].into_iter().flatten().min(),
     }

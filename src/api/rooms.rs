@@ -44,7 +44,7 @@ pub struct RoomInfo {
     /// Live subscribers on this node.
     subscribers: usize,
     /// Durable subscriptions.
-    subscriptions: usize,
+    subscriptions: u64,
 }
 
 /// Some of the rooms.
@@ -83,9 +83,8 @@ pub async fn describe(
 ) -> Result<Response, Problem> {
     bearer.require_any(&room, &KNOW)?;
     let facts = node.store.facts(&room).await?;
-    let subscriptions = node.store.subscriptions(&room).await?.len();
     let subscribers = node.hub.subscribers(&room);
-    if facts.head == MessageId::ZERO && facts.length == 0 && subscriptions == 0 && subscribers == 0 {
+    if facts.head == MessageId::ZERO && facts.length == 0 && facts.subscriptions == 0 && subscribers == 0 {
         return Err(Failure::new(ErrorCode::NotFound, "there is no such room").into());
     }
     let info = RoomInfo {
@@ -95,7 +94,7 @@ pub async fn describe(
         length: facts.length,
         bytes: facts.bytes,
         subscribers,
-        subscriptions,
+        subscriptions: facts.subscriptions,
     };
     Ok(accept.reply(StatusCode::OK, &info))
 }

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Accept, Bearer, Body, Room, Subscription};
+use super::extract::{Accept, Bearer, Body, Query, Room, Subscription};
 use super::problem::{Problem, ProblemBody};
 use super::rooms::KNOW;
 use crate::auth::Permission;
@@ -71,12 +71,27 @@ pub struct NewAck {
     id: String,
 }
 
-/// Lists a room's durable subscriptions.
+/// Subscriptions in an answer, unless told otherwise, and at most.
+const PAGE: u64 = 1000;
+
+/// Which subscriptions.
+#[derive(Debug, Deserialize, IntoParams)]
+pub struct SubscriptionQuery {
+    /// About how many subscriptions, 1 to 1000; 1000 if it is missing.
+    limit: Option<u64>,
+    /// Where to go on: as in the `Link` header of the answer before.
+    after: Option<u64>,
+}
+
+/// Lists a room's durable subscriptions, in pages.
 #[utoipa::path(
     get, path = "/v1/rooms/{room}/subscriptions", tag = "rooms",
-    params(("room" = String, Path, description = "The room's name")),
+    params(("room" = String, Path, description = "The room's name"), SubscriptionQuery),
     responses(
-        (status = 200, description = "The subscriptions", body = Vec<SubscriptionInfo>),
+        (
+            status = 200, description = "The subscriptions", body = Vec<SubscriptionInfo>,
+            headers(("Link" = Option<String>, description = "Where there are more: `<…>; rel=\"next\"`")),
+        ),
         (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
     )
 )]
@@ -85,10 +100,16 @@ pub async fn list(
     bearer: Bearer,
     Room(room): Room,
     accept: Accept,
+    Query(query): Query<SubscriptionQuery>,
 ) -> Result<Response, Problem> {
     bearer.require_any(&room, &KNOW)?;
+    let limit = query.limit.unwrap_or(PAGE);
+    if !(1..=PAGE).contains(&limit) {
+        return Err(Failure::bad_request(format!("`limit` must be 1 to {PAGE}")).into());
+    }
     let facts = node.store.facts(&room).await?;
-    let stored = node.store.subscriptions(&room).await?;
+    let after = query.after.unwrap_or_default();
+    let (stored, next) = node.store.subscriptions(&room, after, limit as usize).await?;
     let mut alive: HashMap<&str, bool> = HashMap::new();
     for holder in stored.iter().filter_map(|stored| stored.node()) {
         if !alive.contains_key(holder) {
@@ -108,7 +129,14 @@ pub async fn list(
             }
         })
         .collect();
-    Ok(accept.reply(StatusCode::OK, &infos))
+    let mut reply = accept.reply(StatusCode::OK, &infos);
+    if let Some(next) = next {
+        let link = format!("</v1/rooms/{room}/subscriptions?limit={limit}&after={next}>; rel=\"next\"");
+        if let Ok(link) = HeaderValue::from_str(&link) {
+            reply.headers_mut().insert(header::LINK, link);
+        }
+    }
+    Ok(reply)
 }
 
 /// Deletes a durable subscription and its position.

@@ -81,6 +81,9 @@ pub struct LimitsConfig {
     /// Subscriptions of one connection. Default 16,384.
     #[serde(deserialize_with = "values::count")]
     pub subscriptions: usize,
+    /// Durable subscriptions of one user in one room. Default 1000.
+    #[serde(deserialize_with = "values::count")]
+    pub durable_subscriptions: usize,
     /// Publishes and signals of one user on one node in a second; `None`, the default, for no limit.
     #[serde(with = "values::count_or_zero")]
     pub publish_rate: Option<u32>,

@@ -7,9 +7,6 @@ use crate::protocol::MessageId;
 /// frees them, so a limit that counted them would in the end take every message of a small room.
 const FIXED: u64 = 16 * 1024;
 
-/// Bytes of a durable subscription's consumer group.
-const GROUP: u64 = 300;
-
 /// What a room may hold. A message goes when it is above any of the limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {
@@ -23,20 +20,34 @@ pub struct Limits {
     pub keep_unacked: bool,
 }
 
-/// A room's log, measured.
+/// A room, measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RoomFacts {
+    /// When, in Unix ms of Redis's clock.
+    pub now_ms: u64,
     /// The newest id ever given.
     pub head: MessageId,
     /// The oldest entry.
     pub first: Option<MessageId>,
     /// How many entries there are.
     pub length: u64,
-    /// How many bytes of Redis's memory the log takes, as Redis estimates it.
+    /// How many bytes of Redis's memory the messages take, as Redis estimates it.
     pub bytes: u64,
+    /// How many durable subscriptions there are.
+    pub subscriptions: u64,
+    /// The lowest position of a durable subscription. One beyond the head (Redis lost its newest writes) does not count: it
+    /// needs nothing that there is.
+    pub lowest: Option<MessageId>,
+    /// Since when all durable subscriptions were used, in Unix ms of Redis's clock.
+    pub used_ms: Option<u64>,
 }
 
 impl RoomFacts {
+    /// How many entries the durable subscription furthest behind has not acknowledged.
+    pub fn lag(&self) -> u64 {
+        self.lowest.map_or(0, |lowest| self.after(lowest))
+    }
+
     /// How many of the entries come after a position. Ids are dense, so that is a difference.
     pub fn after(&self, position: MessageId) -> u64 {
         let Some(first) = self.first else { return 0 };
@@ -60,22 +71,19 @@ struct Cut {
     before: MessageId,
 }
 
-/// What is to go of a room with durable subscriptions at these positions.
+/// What is to go of a room.
 ///
 /// With [`Limits::keep_unacked`], nothing after the lowest position goes, up to twice the limits. Ids are dense, so their
 /// distance tells how many messages that is at most; where some of them were deleted, more than the limit may stay. A
-/// position before the first entry has lost already what is before it, and one beyond the head (Redis lost its newest
-/// writes) needs nothing that there is.
-pub fn plan(limits: &Limits, facts: &RoomFacts, positions: &[MessageId], now_ms: u64) -> Plan {
+/// position before the first entry has lost already what is before it.
+pub fn plan(limits: &Limits, facts: &RoomFacts) -> Plan {
     let Some(first) = facts.first else { return Plan::default() };
-    let fixed = FIXED.saturating_add(GROUP.saturating_mul(positions.len() as u64));
-    let bytes = facts.bytes.saturating_sub(fixed);
-    let mut cut = limits.cut(facts.length, bytes, now_ms);
+    let bytes = facts.bytes.saturating_sub(FIXED);
+    let mut cut = limits.cut(facts.length, bytes, facts.now_ms);
     if limits.keep_unacked
-        && let Some(&lowest) = positions.iter().min()
+        && let Some(lowest) = facts.lowest
     {
-        let lowest = lowest.min(facts.head);
-        let hard = limits.doubled().cut(facts.length, bytes, now_ms);
+        let hard = limits.doubled().cut(facts.length, bytes, facts.now_ms);
         cut.length = cut.length.max(facts.after(lowest)).min(hard.length);
         cut.before = cut.before.min(lowest.successor()).max(hard.before);
     }
@@ -104,22 +112,11 @@ pub fn overrun(
     )
 }
 
-/// Whether a durable subscription has not been used for so long that it goes.
-pub fn is_expired_subscription(used_ms: u64, now_ms: u64, subscription_ttl_ms: u64) -> bool {
-    now_ms.saturating_sub(used_ms) >= subscription_ttl_ms
-}
-
 /// Whether nothing is left of a room, and nobody can still come back to a position in it: then it goes, and its `seq`
 /// starts again.
-pub fn is_empty_room_expired(
-    facts: &RoomFacts,
-    has_subscriptions: bool,
-    now_ms: u64,
-    max_age_ms: Option<u64>,
-    subscription_ttl_ms: u64,
-) -> bool {
+pub fn is_empty_room_expired(facts: &RoomFacts, max_age_ms: Option<u64>, subscription_ttl_ms: u64) -> bool {
     let kept_ms = max_age_ms.unwrap_or_default().saturating_add(subscription_ttl_ms);
-    facts.length == 0 && !has_subscriptions && now_ms.saturating_sub(facts.head.ms) >= kept_ms
+    facts.length == 0 && facts.subscriptions == 0 && facts.now_ms.saturating_sub(facts.head.ms) >= kept_ms
 }
 
 impl Limits {

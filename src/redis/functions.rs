@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 const SOURCE: &str = concat!(
     include_str!("functions/shared.lua"),
-    include_str!("functions/log.lua"),
     include_str!("functions/durable.lua"),
+    include_str!("functions/log.lua"),
     include_str!("functions/rooms.lua"),
     include_str!("functions/nodes.lua"),
 );

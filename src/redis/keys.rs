@@ -26,7 +26,8 @@ impl Keys {
         self.of(room, "head")
     }
 
-    /// A hash: the room's durable subscriptions, `<user>/<name>` → `<position> <last used, Unix ms> <holder>`.
+    /// A hash: the room's durable subscriptions, `<user>/<name>` → `<position> <last used, Unix ms> <holder>`. Its indexes are
+    /// named after it, in the library of functions.
     pub fn subs(&self, room: &RoomName) -> String {
         self.of(room, "subs")
     }
@@ -36,14 +37,16 @@ impl Keys {
         self.of(room, "bell")
     }
 
-    /// The pattern that finds the head, and so the name, of every room.
-    pub fn every_head(&self) -> String {
-        format!("{}{{*}}:head", escape_glob(&self.prefix))
+    /// The pattern that finds the head, and so the name, of every room; and the durable subscriptions, which a room has
+    /// before its first message. It finds a few other keys too.
+    pub fn every_room(&self) -> String {
+        format!("{}{{*}}:[hs][eu][ab][ds]", escape_glob(&self.prefix))
     }
 
-    /// The room of a head. None for that of a node's probes: it is not among the rooms that are listed and trimmed.
-    pub fn room_of_head(&self, key: &str) -> Option<RoomName> {
-        self.name_in(key, "head")?.parse().ok()
+    /// The room of a key that [`Keys::every_room`] found. None for that of a node's probes: it is not among the rooms that
+    /// are listed and trimmed.
+    pub fn room_of(&self, key: &str) -> Option<RoomName> {
+        self.name_in(key, "head").or_else(|| self.name_in(key, "subs"))?.parse().ok()
     }
 
     /// The room of a bell, also of a node's probes.
@@ -103,12 +106,14 @@ mod tests {
         let keys = Keys::new("my:{x}*:");
         let room: RoomName = "chat:a@b".parse().unwrap();
         assert_eq!(keys.room_of_bell(&keys.bell(&room)), Some(room.clone()));
-        assert_eq!(keys.room_of_head(&keys.head(&room)), Some(room.clone()));
+        assert_eq!(keys.room_of(&keys.head(&room)), Some(room.clone()));
+        assert_eq!(keys.room_of(&keys.subs(&room)), Some(room.clone()));
+        assert_eq!(keys.room_of(&keys.log(&room)), None);
         assert_eq!(keys.room_of_bell(&keys.head(&room)), None);
         assert_eq!(keys.room_of_bell("rl:{a}:bell"), None);
         let probes = RoomName::canary("node");
         assert_eq!(keys.room_of_bell(&keys.bell(&probes)), Some(probes.clone()));
-        assert_eq!(keys.room_of_head(&keys.head(&probes)), None);
-        assert_eq!(keys.every_head(), "my:{x}\\*:{*}:head");
+        assert_eq!(keys.room_of(&keys.head(&probes)), None);
+        assert_eq!(keys.every_room(), "my:{x}\\*:{*}:[hs][eu][ab][ds]");
     }
 }

@@ -3,7 +3,7 @@
 use fred::interfaces::ClientLike;
 use fred::types::{ClusterHash, CustomCommand, Value};
 
-use super::store::{Command, Store};
+use super::store::Store;
 use crate::log::retention::{Plan, RoomFacts};
 use crate::log::{Cut, Unavailable};
 use crate::protocol::{MessageId, RoomName};
@@ -31,38 +31,30 @@ impl RoomCursor {
 }
 
 impl Store {
-    /// Measures a room's log.
+    /// Measures a room: its log and its durable subscriptions.
     ///
     /// # Errors
     /// If Redis cannot be reached.
     pub async fn facts(&self, room: &RoomName) -> Result<RoomFacts, Unavailable> {
-        let log = self.keys.log(room);
-        let command = |name, args: &[&str]| {
-            Command::new(RedisCall::Manage, name, args.iter().map(|arg| Value::from(*arg)))
-        };
-        let commands = [
-            command("XLEN", &[&log]),
-            command("MEMORY", &["USAGE", &log, "SAMPLES", "16"]),
-            command("XRANGE", &[&log, "-", "+", "COUNT", "1"]),
-        ];
-        let head = self.head(room).await?.id;
-        let replies = self.run(room, commands).await?;
-        let [length, bytes, first] = replies.try_into().map_err(|_| Unavailable)?;
-        let first = first
-            .into_array()
-            .into_iter()
-            .next()
-            .and_then(|entry| entry.into_array().first()?.as_str()?.parse().ok());
+        let command = self.function(RedisCall::Manage, "look", self.keys.log(room), []);
+        let reply = self.run_one(room, command).await?;
+        let [now, head, first, length, bytes, subscriptions, lowest, used] =
+            reply.into_array().try_into().map_err(|_| Unavailable)?;
+        let id = |value: Value| value.as_str().and_then(|id| id.parse::<MessageId>().ok());
         Ok(RoomFacts {
-            head,
-            first,
+            now_ms: now.as_u64().ok_or(Unavailable)?,
+            head: id(head).ok_or(Unavailable)?,
+            first: id(first),
             length: length.as_u64().unwrap_or_default(),
             bytes: bytes.as_u64().unwrap_or_default(),
+            subscriptions: subscriptions.as_u64().unwrap_or_default(),
+            lowest: id(lowest),
+            used_ms: used.as_u64(),
         })
     }
 
-    /// Carries out a plan that was made when the room's newest id was `head`. How many entries went, and the oldest that is
-    /// left.
+    /// Carries out a plan that was made when the room's newest id was `head`, in steps between which Redis does other
+    /// things. How many entries went, and the oldest that is left.
     ///
     /// # Errors
     /// If Redis cannot be reached.
@@ -77,11 +69,17 @@ impl Store {
             head.seq.to_string(),
             plan.before.map_or(String::new(), |id| id.to_string()),
         ];
-        let command = self.function(RedisCall::Trim, "trim", self.keys.log(room), args.map(Value::from));
-        let reply = self.run_one(room, command).await?;
-        let [removed, first] = reply.into_array().try_into().map_err(|_| Unavailable)?;
-        let first = first.as_str().and_then(|id| id.parse().ok());
-        Ok((removed.as_u64().unwrap_or_default(), first))
+        let mut removed = 0;
+        loop {
+            let args = args.clone().map(Value::from);
+            let command = self.function(RedisCall::Trim, "trim", self.keys.log(room), args);
+            let reply = self.run_one(room, command).await?;
+            let [gone, first, done] = reply.into_array().try_into().map_err(|_| Unavailable)?;
+            removed += gone.as_u64().unwrap_or_default();
+            if done.as_u64() == Some(1) {
+                return Ok((removed, first.as_str().and_then(|id| id.parse().ok())));
+            }
+        }
     }
 
     /// Deletes a room in which nothing is left and to which nothing came since its newest id was `head`. Whether it did.
@@ -123,7 +121,7 @@ impl Store {
     }
 
     /// Some of the rooms, in no order, and where to go on; `None` at the end. Each room that is there throughout is
-    /// found at least once.
+    /// found at least once; one with durable subscriptions may be found twice.
     ///
     /// # Errors
     /// If Redis cannot be reached.
@@ -131,7 +129,7 @@ impl Store {
         let shards = self.shards.map().serving();
         let shard = shards.get(from.node).ok_or(Unavailable)?;
         let cursor = if from.cursor.is_empty() { "0" } else { &from.cursor };
-        let pattern = self.keys.every_head();
+        let pattern = self.keys.every_room();
         let args = [cursor, "MATCH", &pattern, "COUNT", "1000"].map(Value::from).to_vec();
         let scan = CustomCommand::new_static("SCAN", ClusterHash::Random, false);
         let reply: Value = shard.client()?.custom(scan, args).await.map_err(|error| {
@@ -139,8 +137,7 @@ impl Store {
             Unavailable
         })?;
         let [cursor, keys] = reply.into_array().try_into().map_err(|_| Unavailable)?;
-        let rooms =
-            keys.into_array().iter().filter_map(|key| self.keys.room_of_head(&key.as_str()?)).collect();
+        let rooms = keys.into_array().iter().filter_map(|key| self.keys.room_of(&key.as_str()?)).collect();
         let cursor = cursor.into_string().ok_or(Unavailable)?;
         let next = if cursor != "0" {
             Some(RoomCursor { node: from.node, cursor })

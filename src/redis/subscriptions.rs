@@ -1,6 +1,6 @@
 //! Durable subscriptions: positions that outlive connections, and which connection holds each.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use fred::types::Value;
 
@@ -60,6 +60,10 @@ pub enum NotAttached {
     Full,
     /// It is new, and the user has made too many.
     TooFast,
+    /// It is new, and the user has as many of this room as one may have.
+    TooMany,
+    /// No message can have the id at which it is to start.
+    NoSuchPosition,
 }
 
 impl From<Unavailable> for NotAttached {
@@ -90,8 +94,6 @@ pub struct Stored {
     pub used: u64,
     /// Who holds it: a connection, as `<node>/<session>/<number>`, or a client without one, by a name that has no node.
     pub holder: Option<String>,
-    /// The value as stored, to delete it only if it is still the same.
-    value: String,
 }
 
 impl Stored {
@@ -100,12 +102,12 @@ impl Stored {
         self.holder.as_deref().and_then(|holder| holder.split_once('/')).map(|(node, _)| node)
     }
 
-    fn parse(group: String, value: String) -> Option<Self> {
+    fn parse(group: String, value: &str) -> Option<Self> {
         let mut words = value.split(' ');
         let position = words.next()?.parse().ok()?;
         let used = words.next()?.parse().ok()?;
         let holder = words.next().filter(|holder| *holder != "-").map(str::to_owned);
-        Some(Self { group: group.into(), position, used, holder, value })
+        Some(Self { group: group.into(), position, used, holder })
     }
 }
 
@@ -127,7 +129,8 @@ impl Store {
     /// through the bell.
     ///
     /// # Errors
-    /// If Redis cannot be reached; or if it is new, and Redis has no room for it or the caller does not want that.
+    /// If Redis cannot be reached; or if it is new, and Redis has no room for it, the caller does not want that, or the user
+    /// has `most` of this room.
     pub async fn attach(
         &self,
         room: &RoomName,
@@ -135,6 +138,7 @@ impl Store {
         holder: &str,
         at: AttachAt,
         may_create: bool,
+        most: usize,
     ) -> Result<Attached, NotAttached> {
         let (start, replaces) = match at {
             AttachAt::Stored => ("$".to_owned(), "0"),
@@ -150,12 +154,15 @@ impl Store {
             true => "",
             false => TOO_FAST,
         };
-        let args = [group.as_str(), holder, &start, replaces, no_new].map(Value::from);
+        let most = most.to_string();
+        let args = [group.as_str(), holder, &start, replaces, no_new, &most].map(Value::from);
         let reply =
             self.run_one(room, self.function(RedisCall::Attach, "attach", self.keys.log(room), args)).await?;
         match reply.as_str().as_deref() {
             Some(FULL) => return Err(NotAttached::Full),
             Some(TOO_FAST) => return Err(NotAttached::TooFast),
+            Some("many") => return Err(NotAttached::TooMany),
+            Some("bad") => return Err(NotAttached::NoSuchPosition),
             _ => {}
         }
         let reply = reply.into_array();
@@ -233,40 +240,69 @@ impl Store {
     /// # Errors
     /// If Redis cannot be reached.
     pub async fn forget(&self, room: &RoomName, group: &Group) -> Result<bool, Unavailable> {
-        self.forget_if(room, group, None).await
+        let args = [Value::from(group.as_str())];
+        let command = self.function(RedisCall::Manage, "forget", self.keys.log(room), args);
+        Ok(self.run_one(room, command).await?.as_u64() == Some(1))
     }
 
-    /// Deletes a durable subscription if nothing has used it since it was read.
+    /// Deletes durable subscriptions that were not used since `before_ms`, and returns them. Looks at some only: whether it
+    /// looked at as many as it may, so that there may be more.
     ///
     /// # Errors
     /// If Redis cannot be reached.
-    pub async fn expire(&self, room: &RoomName, stored: &Stored) -> Result<bool, Unavailable> {
-        self.forget_if(room, &stored.group, Some(&stored.value)).await
+    pub async fn expire(&self, room: &RoomName, before_ms: u64) -> Result<(Vec<Group>, bool), Unavailable> {
+        const AT_ONCE: usize = 256;
+        let args = [Value::from(before_ms.to_string()), Value::from(AT_ONCE as i64)];
+        let command = self.function(RedisCall::Manage, "expire", self.keys.log(room), args);
+        let reply = self.run_one(room, command).await?;
+        let [looked_at, gone] = reply.into_array().try_into().map_err(|_| Unavailable)?;
+        let gone: Vec<String> = gone.convert().unwrap_or_default();
+        Ok((gone.into_iter().map(Group::from).collect(), looked_at.as_usize() == Some(AT_ONCE)))
     }
 
-    async fn forget_if(
+    /// The durable subscriptions whose positions are before a `seq`, with their positions, the furthest behind first; at most
+    /// `limit`.
+    ///
+    /// # Errors
+    /// If Redis cannot be reached.
+    pub async fn behind(
         &self,
         room: &RoomName,
-        group: &Group,
-        value: Option<&str>,
-    ) -> Result<bool, Unavailable> {
-        let args = std::iter::once(group.as_str()).chain(value).map(Value::from);
-        let reply =
-            self.run_one(room, self.function(RedisCall::Manage, "forget", self.keys.log(room), args)).await?;
-        Ok(reply.as_u64() == Some(1))
+        seq: u64,
+        limit: usize,
+    ) -> Result<Vec<(Group, MessageId)>, Unavailable> {
+        let args = [Value::from(seq.to_string()), Value::from(limit as i64)];
+        let command = self.function(RedisCall::Manage, "behind", self.keys.log(room), args);
+        let pairs: Vec<(String, String)> = self.run_one(room, command).await?.convert().unwrap_or_default();
+        let parsed = pairs.into_iter().filter_map(|(group, id)| Some((Group::from(group), id.parse().ok()?)));
+        Ok(parsed.collect())
     }
 
-    /// A room's durable subscriptions, in the order of their names.
+    /// Some of a room's durable subscriptions, about `limit`, in the order of their names, and where to go on; `None` at the
+    /// end. A cursor is that of the answer before, 0 at the start. Each that is there throughout is found at least once.
     ///
     /// # Errors
     /// If Redis cannot be reached.
-    pub async fn subscriptions(&self, room: &RoomName) -> Result<Vec<Stored>, Unavailable> {
-        let args = [Value::from(self.keys.subs(room))];
-        let reply = self.run_one(room, Command::new(RedisCall::Manage, "HGETALL", args)).await?;
-        let pairs: Vec<(String, String)> = reply.convert().unwrap_or_default();
-        let mut all: Vec<Stored> =
-            pairs.into_iter().filter_map(|(group, value)| Stored::parse(group, value)).collect();
-        all.sort_by(|a, b| a.group.cmp(&b.group));
-        Ok(all)
+    pub async fn subscriptions(
+        &self,
+        room: &RoomName,
+        mut cursor: u64,
+        limit: usize,
+    ) -> Result<(Vec<Stored>, Option<u64>), Unavailable> {
+        let mut found = BTreeMap::new();
+        loop {
+            let from = [self.keys.subs(room), cursor.to_string(), "COUNT".into(), limit.to_string()];
+            let command = Command::new(RedisCall::Manage, "HSCAN", from.map(Value::from));
+            let reply = self.run_one(room, command).await?;
+            let [next, pairs] = reply.into_array().try_into().map_err(|_| Unavailable)?;
+            let pairs: Vec<(String, String)> = pairs.convert().unwrap_or_default();
+            found.extend(pairs);
+            cursor = next.as_u64().ok_or(Unavailable)?;
+            if cursor == 0 || found.len() >= limit {
+                break;
+            }
+        }
+        let all = found.into_iter().filter_map(|(group, value)| Stored::parse(group, &value)).collect();
+        Ok((all, (cursor != 0).then_some(cursor)))
     }
 }

@@ -58,8 +58,9 @@ pub async fn take(
         }
     };
     let Holding { group, holder } = holding;
+    let most = node.config.limits.durable_subscriptions;
     let spent = node.creating.spend(user, Instant::now());
-    let attached = node.store.attach(&room.name, group, holder, at, spent.is_ok()).await;
+    let attached = node.store.attach(&room.name, group, holder, at, spent.is_ok(), most).await;
     if spent.is_ok() && !attached.is_ok_and(|attached| attached.created) {
         node.creating.give_back(user);
     }
@@ -67,6 +68,11 @@ pub async fn take(
         (NotAttached::TooFast, Err(wait)) => rate::refusal(rate::CREATIONS, wait),
         (NotAttached::Unavailable | NotAttached::TooFast, _) => Failure::unavailable(),
         (NotAttached::Full, _) => Failure::full(),
+        (NotAttached::TooMany, _) => {
+            let message = format!("a user has at most {most} durable subscriptions of a room");
+            Failure::new(ErrorCode::TooMany, message)
+        }
+        (NotAttached::NoSuchPosition, _) => Failure::bad_request("no message can have the id in `since`"),
     })
 }
 

@@ -76,7 +76,7 @@ names! {
     Lag = "roomlog_subscription_lag_messages", Gauge, "Messages that the durable subscription furthest behind has not acknowledged, by room class, as the janitor last saw it; 0 on other nodes";
     Unacknowledged = "roomlog_oldest_unacknowledged_seconds", Gauge, "Age of the oldest message that a durable subscription has not acknowledged, by room class, as the janitor last saw it; 0 on other nodes";
     Trimmed = "roomlog_trimmed_messages_total", Counter, "Messages that retention removed, by room class";
-    Overrun = "roomlog_trimmed_unacknowledged_total", Counter, "Messages that retention removed before a durable subscription had acknowledged them, by room class, counted for each subscription";
+    Overrun = "roomlog_trimmed_unacknowledged_total", Counter, "Messages that retention removed before a durable subscription had acknowledged them, by room class, counted for each subscription, of the 1,000 furthest behind";
     Janitor = "roomlog_janitor", Gauge, "1 while this node is the janitor";
     RedisUp = "roomlog_redis_up", Gauge, "1 while Redis answers; of a cluster, while any primary does";
     Primaries = "roomlog_redis_primaries", Gauge, "Primaries of Redis that the node knows; 1 without a cluster";

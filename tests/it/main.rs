@@ -31,6 +31,7 @@ mod keys;
 mod left;
 mod limits;
 mod malformed;
+mod many;
 mod observability;
 mod page;
 mod proxy;

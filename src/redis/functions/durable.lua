@@ -2,6 +2,16 @@
 
 -- A durable subscription is a field of the hash `subs`, `<position> <used> <holder>`, mirrored by a consumer group of
 -- the stream, so that Redis's own lag is exact. The hash is what finds a position in O(1): XINFO GROUPS is O(groups).
+-- Three keys index it, so that nothing has to read all of a room's subscriptions: `subs:seq` by position, `subs:used` by a
+-- time since which it was used or later, and `subs:users`, how many each user has.
+local function indexes(subs)
+  return subs .. ':seq', subs .. ':used', subs .. ':users'
+end
+
+local function user_of(group)
+  return string.match(group, '^(.*)/') or ''
+end
+
 local function read(value)
   if value then
     return string.match(value, '^(%S+) %S+ (%S+)$')
@@ -12,18 +22,55 @@ local function stored(subs, group)
   return read(redis.call('HGET', subs, group))
 end
 
--- Puts the consumer group where the subscription is.
+-- Puts the consumer group where the subscription is. A room without messages has no stream yet, and so no groups.
 local function mirror(log, group, position)
   local _, seq = parts(position)
   local read = whole(seq)
   local moved = redis.pcall('XGROUP', 'SETID', log, group, position, 'ENTRIESREAD', read)
   if moved.err then
-    redis.call('XGROUP', 'CREATE', log, group, position, 'MKSTREAM', 'ENTRIESREAD', read)
+    redis.pcall('XGROUP', 'CREATE', log, group, position, 'ENTRIESREAD', read)
+  end
+end
+
+-- Subscriptions of a room without messages that get their groups with its first one. Further ones get theirs when they
+-- are used.
+local MIRRORED_AT_ONCE = 1000
+
+local function mirror_all(log)
+  local subs = of(log, 'subs')
+  local count = redis.call('HLEN', subs)
+  if count == 0 or count > MIRRORED_AT_ONCE then
+    return
+  end
+  local all = redis.call('HGETALL', subs)
+  for i = 1, #all, 2 do
+    mirror(log, all[i], (read(all[i + 1])))
   end
 end
 
 local function subscription(position, holder)
   return position .. ' ' .. whole(now()) .. ' ' .. holder
+end
+
+local function seq_of(position)
+  local _, seq = parts(position)
+  return whole(seq)
+end
+
+-- Makes the indexes anew where they are not those of the hash: once, after a version that had none.
+local function check_indexes(subs, count)
+  local by_seq, by_use, users = indexes(subs)
+  if redis.call('ZCARD', by_seq) == count then
+    return
+  end
+  redis.call('UNLINK', by_seq, by_use, users)
+  local all = redis.call('HGETALL', subs)
+  for i = 1, #all, 2 do
+    local position, used = string.match(all[i + 1], '^(%S+) (%S+)')
+    redis.call('ZADD', by_seq, seq_of(position), all[i])
+    redis.call('ZADD', by_use, used, all[i])
+    redis.call('HINCRBY', users, user_of(all[i]), 1)
+  end
 end
 
 -- Just before the oldest entry, or the newest id where there is none.
@@ -37,18 +84,27 @@ local function oldest(log, ms, seq)
 end
 
 -- keys: log
--- args: group, holder, where to start ('$', '0' or an id), whether that replaces a stored position, and, if no new subscription
--- may be made, why not
--- Returns the position, the head, and 1 if the subscription is new; or why it is not made.
+-- args: group, holder, where to start ('$', '0' or an id), whether that replaces a stored position, if no new subscription may
+-- be made, why not, and how many the user may have
+-- Returns the position, the head, and 1 if the subscription is new; or why it is not made; or 'bad' if no id can be like that.
 local function attach(keys, args)
   local log = keys[1]
   local head, subs, bell = of(log, 'head'), of(log, 'subs'), of(log, 'bell')
   local group, holder, start, replace = args[1], args[2], args[3], args[4] == '1'
+  -- Lua is not rolled back: what may be wrong is looked at before the first write.
+  local _, start_seq = parts(start)
+  if start ~= '$' and start ~= '0' and (not start_seq or start_seq >= 2 ^ 53) then
+    return 'bad'
+  end
   local ms, seq = newest(log, head)
   local position, before = stored(subs, group)
-  local new = not position
-  if new and args[5] ~= '' then
+  local by_seq, by_use, users = indexes(subs)
+  local user, is_new = user_of(group), not position
+  if is_new and args[5] ~= '' then
     return args[5]
+  end
+  if is_new and tonumber(redis.call('HGET', users, user) or 0) >= tonumber(args[6]) then
+    return 'many'
   end
   if not position or replace then
     if start == '$' then
@@ -59,14 +115,18 @@ local function attach(keys, args)
       position = start
     end
   end
+  local at = seq_of(position)
+  if is_new then
+    redis.call('HINCRBY', users, user, 1)
+    redis.call('ZADD', by_use, whole(now()), group)
+  end
+  redis.call('ZADD', by_seq, at, group)
   redis.call('HSET', subs, group, subscription(position, holder))
   mirror(log, group, position)
-  redis.call('HSETNX', head, 'ms', whole(ms))
-  redis.call('HSETNX', head, 'seq', whole(seq))
   if before and before ~= '-' and before ~= holder then
     redis.call('SPUBLISH', bell, cmsgpack.pack({ 't', group, before }))
   end
-  return { position, id(ms, seq), new and 1 or 0 }
+  return { position, id(ms, seq), is_new and 1 or 0 }
 end
 
 -- Where an acknowledgement moves a position to, if anywhere. An id of a history that Redis lost counts up to where that
@@ -87,7 +147,7 @@ end
 local function ack(keys, args)
   local log = keys[1]
   local subs = of(log, 'subs')
-  local groups, held, moved = {}, {}, {}
+  local groups, held, moved, at = {}, {}, {}, {}
   for i = 1, #args, 3 do
     groups[#groups + 1] = args[i]
   end
@@ -99,11 +159,13 @@ local function ack(keys, args)
     local to = current == holder and moved_to(log, position, acked)
     if to then
       moved[#moved + 1], moved[#moved + 2] = group, subscription(to, holder)
+      at[#at + 1], at[#at + 2] = seq_of(to), group
       mirror(log, group, to)
     end
   end
   if #moved > 0 then
     redis.call('HSET', subs, unpack(moved))
+    redis.call('ZADD', (indexes(subs)), unpack(at))
   end
   return held
 end
@@ -125,6 +187,7 @@ local function detach(keys, args)
   local to = acked ~= '' and moved_to(log, position, acked)
   if to then
     position = to
+    redis.call('ZADD', (indexes(subs)), seq_of(to), group)
     mirror(log, group, to)
   end
   redis.call('HSET', subs, group, subscription(position, '-'))
@@ -143,21 +206,67 @@ local function renew(keys, args)
   return 1
 end
 
+local function remove(log, group, holder)
+  local subs, user = of(log, 'subs'), user_of(group)
+  local by_seq, by_use, users = indexes(subs)
+  redis.call('HDEL', subs, group)
+  redis.call('ZREM', by_seq, group)
+  redis.call('ZREM', by_use, group)
+  if redis.call('HINCRBY', users, user, -1) <= 0 then
+    redis.call('HDEL', users, user)
+  end
+  redis.pcall('XGROUP', 'DESTROY', log, group)
+  redis.call('SPUBLISH', of(log, 'bell'), cmsgpack.pack({ 'f', group, holder }))
+end
+
 -- keys: log
--- args: group, then, where it must be unused to go, the value that it must still have
--- Returns 1 if the subscription is gone, 0 if there was none, or it was used.
+-- args: group
+-- Returns 1 if the subscription is gone, 0 if there was none.
 local function forget(keys, args)
-  local log = keys[1]
-  local subs = of(log, 'subs')
-  local value = redis.call('HGET', subs, args[1])
-  if not value or (args[2] and args[2] ~= value) then
+  local _, holder = stored(of(keys[1], 'subs'), args[1])
+  if not holder then
     return 0
   end
-  local _, holder = stored(subs, args[1])
-  redis.call('HDEL', subs, args[1])
-  redis.pcall('XGROUP', 'DESTROY', log, args[1])
-  redis.call('SPUBLISH', of(log, 'bell'), cmsgpack.pack({ 'f', args[1], holder }))
+  remove(keys[1], args[1], holder)
   return 1
+end
+
+-- keys: log
+-- args: since when a subscription must have been used to stay, and how many to look at
+-- Returns how many were looked at, and those that are gone.
+local function expire(keys, args)
+  local log, subs = keys[1], of(keys[1], 'subs')
+  local _, by_use = indexes(subs)
+  local groups = redis.call('ZRANGEBYSCORE', by_use, '-inf', '(' .. args[1], 'LIMIT', 0, args[2])
+  local gone = {}
+  for _, group in ipairs(groups) do
+    local used, holder = string.match(redis.call('HGET', subs, group) or '', ' (%S+) (%S+)$')
+    if not used then
+      redis.call('ZREM', by_use, group)
+    elseif tonumber(used) < tonumber(args[1]) then
+      remove(log, group, holder)
+      gone[#gone + 1] = group
+    else
+      redis.call('ZADD', by_use, used, group)
+    end
+  end
+  return { #groups, gone }
+end
+
+-- keys: log
+-- args: a seq, and how many at most
+-- Returns the subscriptions whose positions are before that seq, the furthest behind first: each group, then its position.
+local function behind(keys, args)
+  local subs = of(keys[1], 'subs')
+  local groups = redis.call('ZRANGEBYSCORE', (indexes(subs)), '-inf', '(' .. args[1], 'LIMIT', 0, args[2])
+  local found = {}
+  for _, group in ipairs(groups) do
+    local position = stored(subs, group)
+    if position then
+      found[#found + 1], found[#found + 2] = group, position
+    end
+  end
+  return found
 end
 
 register_for_full('attach', attach)
@@ -165,3 +274,5 @@ register_for_full('ack', ack)
 register_for_full('detach', detach)
 register_for_full('renew', renew)
 register_for_full('forget', forget)
+register_for_full('expire', expire)
+register_for_full('behind', behind)

@@ -49,6 +49,7 @@ local function append(keys, args)
   local head, known, bell = of(log, 'head'), of(log, 'keys:'), of(log, 'bell')
   local length, time = tonumber(args[1]), now()
   local ms, seq, last, older, epoch = newest(log, head)
+  local is_first = seq == 0
   local window = window_at(time, length, last)
   -- Where keys are looked up: in hashes that are there, since a missing one cannot be told from one that was moved away.
   local look = {}
@@ -112,6 +113,9 @@ local function append(keys, args)
       fields[n + 3], fields[n + 4] = 'epochs', begin_epoch(head, history, after, stamp)
     end
     redis.call('HSET', head, unpack(fields))
+    if is_first then
+      mirror_all(log)
+    end
     if rung then
       redis.call('SPUBLISH', bell, cmsgpack.pack(rung))
     end

@@ -7,7 +7,8 @@ local function delete(keys, args)
   local log = keys[1]
   local ms, seq, last = newest(log, of(log, 'head'))
   local window = window_at(now(), tonumber(args[1]), last)
-  local names = { log, of(log, 'head'), of(log, 'subs') }
+  local subs = of(log, 'subs')
+  local names = { log, of(log, 'head'), subs, indexes(subs) }
   for at = window - 1, window do
     names[#names + 1] = of(log, 'keys:') .. whole(at)
   end
@@ -40,26 +41,41 @@ local function delete_message(keys, args)
   end
 end
 
+-- Entries in one step of a trim.
+local STEP = 10000
+
 -- keys: log
 -- args: how many entries to keep up to the head that the plan knew (or ''), that head's seq, the id before which all go (or '')
--- Returns how many went, and the oldest that is left.
+-- Takes some thousand entries a call, so that no other command waits for long. Returns how many went, the oldest that is left, and
+-- 1 if that was all.
 local function trim(keys, args)
   local ms, seq = newest(keys[1], of(keys[1], 'head'))
-  local gone = 0
+  local gone, done = 0, 1
   if args[1] ~= '' then
     -- What was appended since the plan was made comes on top: it must not push out what the plan keeps.
     local length = tonumber(args[1]) + math.max(0, seq - tonumber(args[2]))
+    local most = redis.call('XLEN', keys[1]) - STEP
+    if most > length then
+      length, done = most, 0
+    end
     gone = redis.call('XTRIM', keys[1], 'MAXLEN', '=', whole(length))
   end
-  if args[3] ~= '' then
-    gone = gone + redis.call('XTRIM', keys[1], 'MINID', '=', args[3])
+  if args[3] ~= '' and done == 1 then
+    -- Whole nodes of the stream as long as there are such, then what is left of one.
+    local nodes = redis.call('XTRIM', keys[1], 'MINID', '~', args[3], 'LIMIT', STEP)
+    if nodes == 0 then
+      nodes = redis.call('XTRIM', keys[1], 'MINID', '=', args[3])
+    else
+      done = 0
+    end
+    gone = gone + nodes
   end
   local first = redis.call('XRANGE', keys[1], '-', '+', 'COUNT', 1)
   first = first[1] and first[1][1] or ''
   if gone > 0 then
     cut_before(keys[1], first ~= '' and first or id(ms, seq + 1))
   end
-  return { gone, first }
+  return { gone, first, done }
 end
 
 -- keys: log
@@ -75,7 +91,73 @@ local function delete_if_empty(keys, args)
   return 0
 end
 
+-- Bytes of a consumer group, and from how many groups on the stream is not asked for its size, which walks them all.
+local GROUP, MANY_GROUPS = 300, 256
+
+-- Bytes of a stream that are not its entries', and of an entry over its values.
+local STREAM, ENTRY = 16384, 30
+
+-- Entries at either end of a log that are weighed.
+local WEIGHED = 8
+
+local function bytes_of(log, length, groups)
+  if groups <= MANY_GROUPS then
+    return math.max(0, (redis.call('MEMORY', 'USAGE', log, 'SAMPLES', 16) or 0) - GROUP * groups)
+  end
+  if length == 0 then
+    return 0
+  end
+  local count, bytes = 0, 0
+  for _, command in ipairs({ { 'XRANGE', '-', '+' }, { 'XREVRANGE', '+', '-' } }) do
+    for _, entry in ipairs(redis.call(command[1], log, command[2], command[3], 'COUNT', WEIGHED)) do
+      count, bytes = count + 1, bytes + ENTRY
+      for i = 2, #entry[2], 2 do
+        bytes = bytes + #entry[2][i]
+      end
+    end
+  end
+  return STREAM + math.floor(length * bytes / count)
+end
+
+-- Positions of a lost history, beyond the head, that are passed over when the lowest is looked for.
+local LOST = 100
+
+-- The lowest position of a durable subscription: all after it is still needed. Or '' where nobody needs anything.
+local function lowest_of(subs, by_seq, head_ms, head_seq)
+  local groups = redis.call('ZRANGE', by_seq, 0, LOST - 1)
+  local seq = 0
+  for _, group in ipairs(groups) do
+    local position = stored(subs, group)
+    local at
+    at, seq = parts(position or '0-0')
+    if at < head_ms or (at == head_ms and seq <= head_seq) then
+      return position
+    end
+  end
+  return #groups == LOST and id(0, seq) or ''
+end
+
+-- keys: log
+-- Measures a room. Returns the time in ms, the newest id, the oldest that is there or '', how many entries there are and
+-- their bytes; how many durable subscriptions, the lowest position or '', and since when all of them were used, or ''.
+local function look(keys)
+  local log, subs = keys[1], of(keys[1], 'subs')
+  local by_seq, by_use = indexes(subs)
+  local count = redis.call('HLEN', subs)
+  check_indexes(subs, count)
+  local ms, seq = newest(log, of(log, 'head'))
+  local length = redis.call('XLEN', log)
+  local first = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
+  local lowest, used = '', ''
+  if count > 0 then
+    lowest = lowest_of(subs, by_seq, ms, seq)
+    used = redis.call('ZRANGE', by_use, 0, 0, 'WITHSCORES')[2] or ''
+  end
+  return { now(), id(ms, seq), first and first[1] or '', length, bytes_of(log, length, count), count, lowest, used }
+end
+
 register_for_full('delete', delete)
 register_for_full('delete_message', delete_message)
 register_for_full('trim', trim)
 register_for_full('delete_if_empty', delete_if_empty)
+register_for_full('look', look)
