@@ -6,7 +6,7 @@ use super::keys::Keys;
 
 /// Every command that a node sends, its client library sends for it, or a function runs: Redis checks the rights of the
 /// calling user inside functions too. `|` names a subcommand.
-const COMMANDS: [&str; 45] = [
+const COMMANDS: [&str; 53] = [
     // The connection and its checks.
     "ping",
     "select",
@@ -46,10 +46,18 @@ const COMMANDS: [&str; 45] = [
     "hdel",
     "hget",
     "hgetall",
+    "hincrby",
     "hlen",
     "hmget",
+    "hscan",
     "hset",
     "hsetnx",
+    "zadd",
+    "zcard",
+    "zrange",
+    "zrangebyscore",
+    "zrem",
+    "zscore",
     // Rooms, leases, signs of life.
     "del",
     "exists",
