@@ -108,8 +108,10 @@ local function bytes_of(log, length, groups)
     return 0
   end
   local count, bytes = 0, 0
-  for _, command in ipairs({ { 'XRANGE', '-', '+' }, { 'XREVRANGE', '+', '-' } }) do
-    for _, entry in ipairs(redis.call(command[1], log, command[2], command[3], 'COUNT', WEIGHED)) do
+  local oldest = redis.call('XRANGE', log, '-', '+', 'COUNT', WEIGHED)
+  local newest = redis.call('XREVRANGE', log, '+', '-', 'COUNT', WEIGHED)
+  for _, entries in ipairs({ oldest, newest }) do
+    for _, entry in ipairs(entries) do
       count, bytes = count + 1, bytes + ENTRY
       for i = 2, #entry[2], 2 do
         bytes = bytes + #entry[2][i]
