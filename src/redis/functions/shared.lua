@@ -180,9 +180,14 @@ local function fork(log, position, epoch)
     return nil
   end
   local list = epoch ~= UNKNOWN and epochs(head) or {}
-  for i = 1, #list - 1 do
-    if list[i].name == epoch and ms >= list[i].began and seq > list[i + 1].seq then
-      return id(list[i + 1].ms, list[i + 1].seq)
+  -- A room that is moved between primaries, and back, has several epochs of one name.
+  for i = #list, 1, -1 do
+    local ended = list[i + 1]
+    if list[i].name == epoch and list[i].seq < seq and list[i].began <= ms then
+      if ended and ended.seq < seq then
+        return id(ended.ms, ended.seq)
+      end
+      break
     end
   end
   if redis.call('XRANGE', log, position, position)[1] then
