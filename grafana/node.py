@@ -24,6 +24,10 @@ def build():
         "Janitors", "Exactly one node trims. Without one, rooms grow past their limits.",
         [(f"sum(roomlog_janitor{{{NODE}}})", "")], thresholds=[(None, "red"), (1, "green"), (2, "red")], width=3))
     page.with_panel(zero(
+        "Retention held",
+        "1 while nothing goes by age, since Redis's clock has jumped ahead. Set the clock right within the hour.",
+        f"max(roomlog_retention_held{{{NODE}}})", width=3))
+    page.with_panel(zero(
         "Nodes without Redis", "Nodes whose PING Redis does not answer. Clients stay connected; nothing is stored meanwhile.",
         f"count(roomlog_redis_up{{{NODE}}} == 0) or vector(0)", width=3))
     page.with_panel(zero(

@@ -1,5 +1,7 @@
-//! The janitor: the one that trims. On one node at a time, under a lease; every few seconds it looks at all rooms, and at
-//! those closely that have changed or where something has become too old.
+//! The janitor: the one that trims. On one node at a time, under a lease; every few seconds it looks at the rooms that are due:
+//! those in which something happened, and those where something has become too old. Idle rooms cost nothing.
+
+mod brake;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,6 +10,7 @@ use std::time::{Duration, Instant};
 use futures_util::stream::{self, StreamExt};
 use tokio_util::sync::CancellationToken;
 
+use self::brake::Brake;
 use crate::config::RoomPolicy;
 use crate::log::Unavailable;
 use crate::log::retention::{Limits, RoomFacts, is_empty_room_expired, overrun, plan};
@@ -22,102 +25,150 @@ const LEASE_INTERVALS: u32 = 3;
 /// Rooms that are looked at at once.
 const ROOMS_AT_ONCE: usize = 8;
 
-/// After this long a room is looked at closely even if nothing was appended: positions may have moved.
-const CLOSE_LOOK: Duration = Duration::from_secs(60);
+/// After this long a room is looked at again even if nothing happened in it.
+const LATEST: Duration = Duration::from_secs(24 * 3600);
+
+/// The same for one with a durable subscription that is behind: a new janitor learns of it.
+const LATEST_BEHIND: Duration = Duration::from_secs(600);
+
+/// Time from one sweep for rooms that are in no queue to the next.
+const SWEEP: Duration = Duration::from_secs(24 * 3600);
+
+/// After how long a room is due again that could not be looked at.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// By how much more than an interval a clock may be ahead of the time that has passed.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 
 /// Durable subscriptions, of those that one trim overran, that are named in the log and counted.
 const OVERRUN_TOLD: usize = 1000;
 
-/// What the janitor remembers of a room.
+/// What the janitor remembers of a room whose durable subscriptions have not acknowledged all.
 #[derive(Debug, Clone, Copy)]
-struct Seen {
-    head: MessageId,
+struct Behind {
     lag: u64,
     /// Since when the oldest message waits that a durable subscription has not acknowledged, in Unix ms.
     unacknowledged: Option<u64>,
-    /// Whether something is over its limits and stays for a durable subscription that may acknowledge it any moment.
-    kept: bool,
-    at: Instant,
-    /// When something becomes too old, in Unix ms: the oldest entry, a durable subscription, or the empty room itself.
-    due_ms: Option<u64>,
 }
 
-impl Seen {
-    fn is_current(&self, head: MessageId, now_ms: u64) -> bool {
-        self.head == head
-            && !self.kept
-            && self.at.elapsed() < CLOSE_LOOK
-            && self.due_ms.is_none_or(|due| now_ms < due)
-    }
+/// The outcome of a look at a room that is still there.
+struct Looked {
+    behind: Behind,
+    due_ms: u64,
 }
 
-/// Works until `stop`.
+/// What the janitor keeps from pass to pass.
+#[derive(Default)]
+struct Desk {
+    behind: HashMap<RoomName, Behind>,
+    swept: Option<Instant>,
+}
+
+/// Works until `stop`. Every node writes down which rooms it noted; the janitor looks at what is due.
 pub async fn run(node: Arc<Node>, stop: CancellationToken) {
-    let mut seen = HashMap::new();
+    let mut desk = Desk::default();
+    let mut brakes: Vec<Brake> = (0..node.store.queues()).map(|_| Brake::default()).collect();
     while !stop.is_cancelled() {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(node.config.retention.interval) => {}
         }
+        node.store.write_notes().await;
         let leased = node.store.lease(&node.id, lease(&node)).await.unwrap_or(false);
         node.metrics.janitor.set(f64::from(u8::from(leased)));
-        if !leased {
-            seen.clear();
-            show_backlog(&node, &seen);
-            continue;
+        if leased {
+            pass(&node, &mut desk, &mut brakes).await;
+        } else {
+            desk = Desk::default();
         }
-        if let Err(Unavailable) = pass(&node, &mut seen).await {
-            tracing::debug!("a round of retention was cut short; Redis cannot be reached");
-        }
+        show_backlog(&node, &desk.behind);
     }
 }
 
-/// One look at all rooms.
-async fn pass(node: &Node, seen: &mut HashMap<RoomName, Seen>) -> Result<(), Unavailable> {
-    let mut cursor = Some(RoomCursor::default());
-    let mut found = HashMap::new();
-    while let Some(from) = cursor {
-        let (rooms, next) = node.store.rooms(&from).await?;
-        let heads = node.store.heads(&rooms).await;
-        let now = now_ms();
-        let heads: Vec<_> =
-            rooms.into_iter().zip(heads).filter_map(|(room, head)| Some((room, head.ok()?.id))).collect();
-        let looks = heads.into_iter().map(|(room, head)| {
-            let known = seen.get(&room).copied();
-            async move {
-                let looked = match known.filter(|known| known.is_current(head, now)) {
-                    Some(known) => Ok(Some(known)),
-                    None => tend(node, &room).await,
-                };
-                (room, looked)
-            }
-        });
-        let mut looks = stream::iter(looks).buffer_unordered(ROOMS_AT_ONCE);
-        while let Some((room, looked)) = looks.next().await {
-            if let Some(looked) = looked? {
-                found.insert(room, looked);
-            }
-        }
-        drop(looks);
-        // A large keyspace is scanned for longer than the lease holds.
-        if next.is_some() && !node.store.lease(&node.id, lease(node)).await? {
-            return Ok(());
-        }
-        cursor = next;
+/// Looks at all rooms that are due, of each queue at the same time: one that fails does not concern the others.
+async fn pass(node: &Node, desk: &mut Desk, brakes: &mut [Brake]) {
+    if desk.swept.is_none_or(|at| at.elapsed() >= SWEEP) {
+        sweep(node).await;
+        desk.swept = Some(Instant::now());
     }
-    *seen = found;
-    show_backlog(node, seen);
-    Ok(())
+    let queues =
+        (0..node.store.queues()).zip(&mut *brakes).map(|(queue, brake)| look_at_due(node, queue, brake));
+    for (room, behind) in futures_util::future::join_all(queues).await.into_iter().flatten() {
+        match behind.filter(|behind| behind.lag > 0) {
+            Some(behind) => desk.behind.insert(room, behind),
+            None => desk.behind.remove(&room),
+        };
+    }
+    let held = brakes.iter().any(Brake::is_held);
+    node.metrics.retention_held.set(f64::from(u8::from(held)));
+}
+
+/// Puts all rooms into their queues that are in none: made by nodes that died before they wrote that down, or by a version
+/// before this one.
+async fn sweep(node: &Node) {
+    let shards = node.store.shards().map().serving().len();
+    let scans = (0..shards).map(|shard| async move {
+        let mut cursor = Some(RoomCursor::of_shard(shard));
+        let mut added = 0;
+        while let Some(from) = cursor.filter(|cursor| cursor.is_of_shard(shard)) {
+            let Ok((rooms, next)) = node.store.rooms(&from).await else {
+                tracing::warn!(shard, "the sweep for rooms was cut short; Redis cannot be reached");
+                break;
+            };
+            added += node.store.enlist(rooms).await;
+            cursor = next;
+        }
+        added
+    });
+    let added: u64 = futures_util::future::join_all(scans).await.into_iter().sum();
+    tracing::debug!(added, "swept for rooms that were in no queue");
+}
+
+/// Looks at the rooms of a queue that are due. Which rooms, and how far their durable subscriptions are behind; `None` where
+/// a room is gone.
+async fn look_at_due(node: &Node, queue: u16, brake: &mut Brake) -> Vec<(RoomName, Option<Behind>)> {
+    let mut all = Vec::new();
+    loop {
+        let Ok(taken) = node.store.take_due(queue, PATIENCE).await else { return all };
+        let was_held = brake.is_held();
+        let tolerance = node.config.retention.interval + CLOCK_TOLERANCE;
+        let held = brake.holds(Instant::now(), taken.now_ms, tolerance);
+        if held && !was_held {
+            tracing::warn!(
+                queue,
+                "Redis's clock jumped ahead: for an hour, or until it is right again, nothing goes by age"
+            );
+        }
+        let now_ms = taken.now_ms;
+        let looks = taken.rooms.clone().into_iter().map(|room| async move {
+            let looked = tend(node, &room, now_ms, held).await;
+            (room, looked)
+        });
+        let looks: Vec<_> = stream::iter(looks).buffer_unordered(ROOMS_AT_ONCE).collect().await;
+        let mut settled = Vec::new();
+        for (room, looked) in looks {
+            // One that cannot be reached is due again after a while.
+            let Ok(looked) = looked else { continue };
+            settled.push((room.clone(), looked.as_ref().map(|looked| looked.due_ms)));
+            all.push((room, looked.map(|looked| looked.behind)));
+        }
+        let is_settled = node.store.settle(queue, &taken, &settled).await;
+        // Many rooms take longer than the lease holds.
+        let leased = !taken.more || node.store.lease(&node.id, lease(node)).await == Ok(true);
+        if !taken.more || !leased || is_settled.is_err() {
+            return all;
+        }
+    }
 }
 
 /// Shows how far durable subscriptions are behind, in each room class.
-fn show_backlog(node: &Node, seen: &HashMap<RoomName, Seen>) {
+fn show_backlog(node: &Node, behind: &HashMap<RoomName, Behind>) {
     let now = now_ms();
     let mut worst = vec![(0, 0); node.metrics.each_class().len()];
-    for (room, seen) in seen {
+    for (room, behind) in behind {
         let (lag, age) = &mut worst[node.metrics.class(room).index()];
-        *lag = seen.lag.max(*lag);
-        *age = seen.unacknowledged.map_or(0, |since| now.saturating_sub(since)).max(*age);
+        *lag = behind.lag.max(*lag);
+        *age = behind.unacknowledged.map_or(0, |since| now.saturating_sub(since)).max(*age);
     }
     for (class, (lag, age)) in node.metrics.each_class().iter().zip(worst) {
         class.lag.set(lag as f64);
@@ -129,24 +180,29 @@ fn lease(node: &Node) -> Duration {
     node.config.retention.interval * LEASE_INTERVALS
 }
 
-/// Looks at a room closely: lets unused subscriptions go, and what is over its limits. `None` if the room itself went.
-async fn tend(node: &Node, room: &RoomName) -> Result<Option<Seen>, Unavailable> {
+/// Looks at a room: lets unused subscriptions go, and what is over its limits. `None` if the room itself went. Nothing goes by
+/// age if `held`, or if the room's Redis has another time than the queue's.
+async fn tend(node: &Node, room: &RoomName, now_ms: u64, held: bool) -> Result<Option<Looked>, Unavailable> {
     let policy = node.config.policy(room);
     let mut facts = node.store.facts(room).await?;
-    if expire(node, room, &facts).await? {
+    let by_age = !held && facts.now_ms.abs_diff(now_ms) <= ms(CLOCK_TOLERANCE);
+    if by_age && expire(node, room, &facts).await? {
         facts = node.store.facts(room).await?;
     }
-    let max_age_ms = policy.max_age.map(|age| age.as_millis() as u64);
-    let ttl_ms = node.config.retention.subscription_ttl.as_millis() as u64;
-    if is_empty_room_expired(&facts, max_age_ms, ttl_ms) {
-        return Ok(if node.store.delete_if_empty(room, facts.head).await? {
-            tracing::debug!(%room, "an empty room was removed");
-            None
-        } else {
-            Some(seen(node, &facts, policy, None))
-        });
+    if facts.length == 0 && facts.subscriptions == 0 && facts.head == MessageId::ZERO {
+        return Ok(None);
     }
-    let plan = plan(&limits(policy), &facts);
+    let (max_age_ms, ttl_ms) = (policy.max_age.map(ms), ms(node.config.retention.subscription_ttl));
+    if by_age
+        && is_empty_room_expired(&facts, max_age_ms, ttl_ms)
+        && node.store.delete_if_empty(room, facts.head).await?
+    {
+        tracing::debug!(%room, "an empty room was removed");
+        return Ok(None);
+    }
+    let limits = limits(policy);
+    let limits = if by_age { limits } else { Limits { max_age_ms: None, ..limits } };
+    let plan = plan(&limits, &facts);
     if plan != Default::default() {
         let (removed, first) = node.store.trim(room, &plan, facts.head).await?;
         node.metrics.of(node.metrics.class(room)).trimmed.increment(removed);
@@ -155,8 +211,14 @@ async fn tend(node: &Node, room: &RoomName) -> Result<Option<Seen>, Unavailable>
         facts = RoomFacts { first, length: facts.length.saturating_sub(removed), ..facts };
         tell_overrun(node, room, &before, &facts).await?;
     }
-    let unacknowledged = unacknowledged(node, room, &facts).await?;
-    Ok(Some(seen(node, &facts, policy, unacknowledged)))
+    let behind = Behind { lag: facts.lag(), unacknowledged: unacknowledged(node, room, &facts).await? };
+    let due_ms = match (by_age, plan == Default::default()) {
+        (true, true) => due(&facts, max_age_ms, ttl_ms),
+        // A limit of bytes is met in several rounds.
+        (true, false) => facts.now_ms,
+        (false, _) => facts.now_ms + ms(PATIENCE),
+    };
+    Ok(Some(Looked { behind, due_ms }))
 }
 
 /// Says which durable subscriptions a trim took messages from, and counts these: of the furthest behind.
@@ -220,19 +282,19 @@ fn limits(policy: &RoomPolicy) -> Limits {
     }
 }
 
-fn seen(node: &Node, facts: &RoomFacts, policy: &RoomPolicy, unacknowledged: Option<u64>) -> Seen {
-    let ms = |duration: Duration| duration.as_millis() as u64;
-    let ttl = ms(node.config.retention.subscription_ttl);
-    let oldest = facts.first.zip(policy.max_age).map(|(first, age)| first.ms.saturating_add(ms(age)));
-    let unused = facts.used_ms.map(|used| used.saturating_add(ttl));
-    let empty = facts.head.ms.saturating_add(policy.max_age.map_or(0, ms)).saturating_add(ttl);
-    let soft = Limits { keep_unacked: false, ..limits(policy) };
-    Seen {
-        head: facts.head,
-        kept: facts.lowest.is_some() && plan(&soft, facts) != Default::default(),
-        unacknowledged,
-        lag: facts.lag(),
-        at: Instant::now(),
-        due_ms: [oldest, unused, (facts.length == 0).then_some(empty)].into_iter().flatten().min(),
-    }
+/// When something becomes too old, in Unix ms: the oldest entry, a durable subscription, or the empty room itself.
+fn due(facts: &RoomFacts, max_age_ms: Option<u64>, ttl_ms: u64) -> u64 {
+    // An entry that stays for a durable subscription beyond its age is looked at when that acknowledges.
+    let oldest = facts.first.zip(max_age_ms).map(|(first, age)| first.ms.saturating_add(age));
+    let oldest = oldest.filter(|due| facts.lag() == 0 || *due > facts.now_ms);
+    let unused = facts.used_ms.map(|used| used.saturating_add(ttl_ms));
+    let empty = facts.head.ms.saturating_add(max_age_ms.unwrap_or_default()).saturating_add(ttl_ms);
+    let empty = (facts.length == 0 && facts.subscriptions == 0).then_some(empty);
+    let latest = if facts.lag() > 0 { LATEST_BEHIND } else { LATEST };
+    let dues = [oldest, unused, empty, Some(facts.now_ms + ms(latest))];
+    dues.into_iter().flatten().min().unwrap_or_default().saturating_add(1)
+}
+
+fn ms(duration: Duration) -> u64 {
+    duration.as_millis() as u64
 }

@@ -11,6 +11,7 @@ const SOURCE: &str = concat!(
     include_str!("functions/log.lua"),
     include_str!("functions/rooms.lua"),
     include_str!("functions/nodes.lua"),
+    include_str!("functions/due.lua"),
 );
 
 /// The library as Redis gets it, and the names to call it by.

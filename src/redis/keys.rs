@@ -70,6 +70,11 @@ impl Keys {
         format!("{}janitor", self.prefix)
     }
 
+    /// A queue of rooms that the janitor is to look at; in a cluster there are several, each with a hash tag.
+    pub fn due(&self, tag: Option<&str>) -> String {
+        tag.map_or_else(|| format!("{}due", self.prefix), |tag| format!("{}due:{{{tag}}}", self.prefix))
+    }
+
     /// A key that is there while a node lives.
     pub fn node(&self, node: &str) -> String {
         format!("{}node:{node}", self.prefix)

@@ -72,6 +72,8 @@ impl Store {
         } else {
             self.wire.append(shard, shard.append_link(*slot), &commands).await
         };
+        // Whatever the outcome: one that is unknown may be in the log.
+        batches.iter().for_each(|batch| self.note(&batch.room));
         replies
             .into_iter()
             .zip(batches)

@@ -7,6 +7,7 @@
 pub mod acl;
 pub mod bell;
 mod dial;
+pub mod due;
 pub mod durability;
 mod ears;
 pub mod embedded;

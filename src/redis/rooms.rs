@@ -17,6 +17,16 @@ pub struct RoomCursor {
 }
 
 impl RoomCursor {
+    /// The start of one of the primaries.
+    pub fn of_shard(node: usize) -> Self {
+        Self { node, ..Self::default() }
+    }
+
+    /// Whether the listing is still at that primary.
+    pub fn is_of_shard(&self, node: usize) -> bool {
+        self.node == node
+    }
+
     /// As text for a client to hand back.
     pub fn text(&self) -> String {
         format!("{}.{}", self.node, self.cursor)

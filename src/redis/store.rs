@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use super::dial::Dial;
+use super::due::Notes;
 use super::durability::Durability;
 use super::functions::Functions;
 use super::keys::Keys;
@@ -53,6 +54,7 @@ pub struct Store {
     pub(super) keys: Keys,
     pub(super) options: StoreOptions,
     pub(super) reserve: Reserve,
+    pub(super) notes: Notes,
 }
 
 /// One command of a room: what it is called in the metrics, its name and its arguments.
@@ -110,7 +112,14 @@ impl Store {
                 ConnectError::unless_allowed(client.exists::<(), _>(keys.janitor()).await)?;
             }
         }
-        Ok(Arc::new(Self { shards, wire, keys, options, reserve: Reserve::default() }))
+        Ok(Arc::new(Self {
+            shards,
+            wire,
+            keys,
+            options,
+            reserve: Reserve::default(),
+            notes: Notes::default(),
+        }))
     }
 
     /// The primaries.

@@ -169,6 +169,7 @@ impl Store {
         let id = |at: usize| reply.get(at)?.as_str()?.parse().ok();
         let (Some(position), Some(head)) = (id(0), id(1)) else { return Err(NotAttached::Unavailable) };
         let created = reply.get(2).and_then(Value::as_u64) == Some(1);
+        self.note(room);
         Ok(Attached { position, head, created })
     }
 
@@ -198,6 +199,7 @@ impl Store {
         let mut outcomes = vec![Err(Unavailable); acks.len()];
         for ((_, indexes), reply) in calls.iter().zip(replies) {
             let Ok(held) = reply else { continue };
+            indexes.iter().take(1).for_each(|index| self.note(&acks[*index].room));
             for (index, held) in indexes.iter().zip(held.into_array()) {
                 outcomes[*index] = Ok(held.as_u64() == Some(1));
             }
@@ -221,6 +223,7 @@ impl Store {
         let args = [group.as_str(), holder, &acked].map(Value::from);
         let command = self.function(RedisCall::Attach, "detach", self.keys.log(room), args);
         let reply = self.run_one(room, command).await?;
+        self.note(room);
         Ok(reply.as_u64() == Some(1))
     }
 
@@ -242,7 +245,9 @@ impl Store {
     pub async fn forget(&self, room: &RoomName, group: &Group) -> Result<bool, Unavailable> {
         let args = [Value::from(group.as_str())];
         let command = self.function(RedisCall::Manage, "forget", self.keys.log(room), args);
-        Ok(self.run_one(room, command).await?.as_u64() == Some(1))
+        let reply = self.run_one(room, command).await?;
+        self.note(room);
+        Ok(reply.as_u64() == Some(1))
     }
 
     /// Deletes durable subscriptions that were not used since `before_ms`, and returns them. Looks at some only: whether it

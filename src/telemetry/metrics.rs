@@ -70,6 +70,7 @@ pub struct Metrics {
     redis_calls: Vec<[Counter; 2]>,
     redis_seconds: Vec<Histogram>,
     pub janitor: Gauge,
+    pub retention_held: Gauge,
     pub redis_up: Gauge,
     /// Primaries of Redis.
     pub primaries: Gauge,
@@ -204,6 +205,7 @@ impl Metrics {
                 .map(|call| make.histogram(Name::RedisSeconds, &[("call", call.as_str())]))
                 .collect(),
             janitor: make.gauge(Name::Janitor, &[]),
+            retention_held: make.gauge(Name::RetentionHeld, &[]),
             redis_up: make.gauge(Name::RedisUp, &[]),
             primaries: make.gauge(Name::Primaries, &[]),
             primaries_well: make.gauge(Name::PrimariesWell, &[]),

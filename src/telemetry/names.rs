@@ -78,6 +78,7 @@ names! {
     Trimmed = "roomlog_trimmed_messages_total", Counter, "Messages that retention removed, by room class";
     Overrun = "roomlog_trimmed_unacknowledged_total", Counter, "Messages that retention removed before a durable subscription had acknowledged them, by room class, counted for each subscription, of the 1,000 furthest behind";
     Janitor = "roomlog_janitor", Gauge, "1 while this node is the janitor";
+    RetentionHeld = "roomlog_retention_held", Gauge, "1 while this node, the janitor, lets nothing go by age since Redis's clock has jumped ahead";
     RedisUp = "roomlog_redis_up", Gauge, "1 while Redis answers; of a cluster, while any primary does";
     Primaries = "roomlog_redis_primaries", Gauge, "Primaries of Redis that the node knows; 1 without a cluster";
     PrimariesWell = "roomlog_redis_primaries_well", Gauge, "Of these, those whose probe came back a moment ago: rooms of the others are unavailable";

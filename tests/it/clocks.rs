@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{Client, Clock, Redis, Server, Upgrade, everything, token_for};
+use crate::harness::{Client, Clock, Redis, Rest, Server, Upgrade, eventually, everything, token_for};
 
 const HOUR: u64 = 3_600_000;
 
@@ -44,4 +44,64 @@ async fn a_step_of_a_nodes_clock_ends_tokens_and_nothing_else() {
     says_nothing_yet.ok(json!({ "op": "connect", "token": everything("ann") })).await;
     clock.shift(-60_000);
     long.settled().await;
+}
+
+/// A month, in ms.
+const MONTH: i64 = 31 * 24 * 3_600_000;
+
+/// Waits until the janitor, who looks all the time, has trimmed another room, by its length.
+async fn janitor_works(client: &mut Client, rest: &Rest) {
+    client.publish_many("short", 20, 10).await;
+    eventually("the janitor trims", async || {
+        rest.get("/v1/rooms/short").await.with(200)["length"].as_u64().is_some_and(|length| length <= 10)
+    })
+    .await;
+}
+
+fn settings(clock: Option<&Clock>) -> Vec<(&'static str, String)> {
+    let rooms = r#"[{ match = "short", max_length = 10 }, { match = "*", max_age = "1d" }]"#;
+    let mut env =
+        vec![("ROOMLOG_RETENTION__INTERVAL", "100ms".to_owned()), ("ROOMLOG_ROOMS", rooms.to_owned())];
+    env.extend(clock.map(Clock::env).into_iter().flatten());
+    env
+}
+
+async fn server(redis: &Redis, clock: Option<&Clock>) -> Server {
+    let env = settings(clock);
+    let env: Vec<_> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    Server::with(&redis.url(), &env).await
+}
+
+#[tokio::test]
+async fn a_node_with_a_wrong_clock_deletes_nothing() {
+    let (clock, redis) = (Clock::new(), Redis::start().await);
+    clock.shift(MONTH);
+    let server = server(&redis, Some(&clock)).await;
+    // Tokens are judged by the node's clock.
+    let token = token_for("ann", json!({ "*": ["read", "write"] }), Duration::from_secs(40 * 24 * 3600));
+    let mut client = Client::connect(&server, &token).await;
+    client.publish_many("room", 5, 10).await;
+    client.subscribe("room", json!({ "durable": "phone" })).await;
+    let rest = Rest::new(&server, &token);
+    janitor_works(&mut client, &rest).await;
+    let room = rest.get("/v1/rooms/room").await.with(200);
+    assert_eq!((&room["length"], &room["subscriptions"]), (&json!(5), &json!(1)));
+}
+
+#[tokio::test]
+async fn a_clock_of_redis_that_jumps_ahead_deletes_nothing() {
+    let clock = Clock::new();
+    let redis = Redis::on_clock(&clock, &["--appendonly", "no"]).await;
+    let server = server(&redis, None).await;
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    let rest = Rest::new(&server, &everything("ann"));
+    client.publish_many("room", 5, 10).await;
+    janitor_works(&mut client, &rest).await;
+    clock.shift(MONTH);
+    client.publish("room", json!("later")).await;
+    eventually("the brake holds", async || rest.metric("roomlog_retention_held").await == 1.0).await;
+    janitor_works(&mut client, &rest).await;
+    assert_eq!(rest.get("/v1/rooms/room").await.with(200)["length"], 6);
+    clock.shift(0);
+    eventually("the brake is off", async || rest.metric("roomlog_retention_held").await == 0.0).await;
 }

@@ -116,3 +116,36 @@ async fn a_position_that_nobody_uses_is_forgotten_and_then_the_room() {
     .await;
     eventually("the room is gone", async || rest.get("/v1/rooms/room").await.status == 404).await;
 }
+
+/// Commands that Redis has carried out.
+fn commands(redis: &Redis) -> u64 {
+    let stats = redis.ask(&["INFO", "stats"]).text();
+    let count = stats.lines().find_map(|line| line.strip_prefix("total_commands_processed:"));
+    count.unwrap().trim().parse().unwrap()
+}
+
+#[tokio::test]
+async fn idle_rooms_cost_nothing() {
+    const ROOMS: usize = 5000;
+    let redis = Redis::start().await;
+    let make = format!(
+        "for n = 1, {ROOMS} do local room = 'rl:{{idle.' .. n .. '}}:' local id = ARGV[1] .. '-1' \
+         redis.call('XADD', room .. 'log', id, 'key', '0123456789abcdef', 'from', 'a', 'type', 'm', 'data', '\\192') \
+         redis.call('HSET', room .. 'head', 'ms', ARGV[1], 'seq', '1') end"
+    );
+    let now = (crate::harness::now() * 1000).to_string();
+    redis.ask(&["EVAL", &make, "0", &now]);
+    let _server = with_rooms(&redis, "[]").await;
+    eventually("each room was looked at, and is due much later", async || {
+        let soon = (crate::harness::now() * 1000 + 3_600_000).to_string();
+        let due = |from: &str, to: &str| redis.ask(&["ZCOUNT", "rl:due", from, to]).number();
+        due("-inf", &soon) == 0 && due(&soon, "+inf") == ROOMS as i64
+    })
+    .await;
+    eventually("hardly anything is asked of Redis", async || {
+        let before = commands(&redis);
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        commands(&redis) - before < 2 * 50
+    })
+    .await;
+}

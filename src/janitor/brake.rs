@@ -1,0 +1,86 @@
+//! The brake of what goes by age: no clock that jumps may delete rooms. Pure.
+
+use std::time::{Duration, Instant};
+
+/// For how long nothing goes by age after a clock has jumped ahead: somebody can set it right.
+const HOLD: Duration = Duration::from_secs(3600);
+
+/// What is known of the clock of one Redis.
+#[derive(Debug, Default)]
+pub(super) struct Brake {
+    /// When it showed which time, before it jumped.
+    believed: Option<(Instant, u64)>,
+    /// Since when it is ahead of what had passed since then.
+    jumped: Option<Instant>,
+}
+
+impl Brake {
+    /// Takes in the time that the clock shows, in Unix ms. Whether it has jumped ahead lately, by more than `tolerance`
+    /// against the time that has passed, so that nothing may go by age.
+    pub(super) fn holds(&mut self, at: Instant, now_ms: u64, tolerance: Duration) -> bool {
+        let Some((then, believed)) = self.believed else {
+            self.believed = Some((at, now_ms));
+            return false;
+        };
+        let passed = at.saturating_duration_since(then);
+        if now_ms.saturating_sub(believed) <= ms(passed + tolerance) {
+            // It may have stepped back: then it is believed from there, which deletes less.
+            (self.believed, self.jumped) = (Some((at, now_ms)), None);
+            return false;
+        }
+        let since = *self.jumped.get_or_insert(at);
+        if at.saturating_duration_since(since) < HOLD {
+            return true;
+        }
+        (self.believed, self.jumped) = (Some((at, now_ms)), None);
+        false
+    }
+
+    /// Whether it has jumped.
+    pub(super) fn is_held(&self) -> bool {
+        self.jumped.is_some()
+    }
+}
+
+fn ms(duration: Duration) -> u64 {
+    duration.as_millis() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOLERANCE: Duration = Duration::from_secs(65);
+    const START: u64 = 1_800_000_000_000;
+
+    /// Looks of (seconds passed, seconds that the clock is ahead of that), and whether each was held.
+    fn looks(looks: &[(u64, i64)]) -> Vec<bool> {
+        let (mut brake, at) = (Brake::default(), Instant::now());
+        let look = |&(passed, ahead): &(u64, i64)| {
+            let shown = START.saturating_add_signed((passed as i64 + ahead) * 1000);
+            brake.holds(at + Duration::from_secs(passed), shown, TOLERANCE)
+        };
+        looks.iter().map(look).collect()
+    }
+
+    #[test]
+    fn a_clock_that_goes_on_holds_nothing() {
+        assert_eq!(looks(&[(0, 0), (5, 0), (10, 1), (7200, 60), (7205, -3600)]), [false; 5]);
+    }
+
+    #[test]
+    fn a_jump_ahead_holds_until_the_clock_is_right_again_or_an_hour_has_passed() {
+        let month = 31 * 24 * 3600;
+        assert_eq!(
+            looks(&[(0, 0), (5, month), (10, month), (15, 0), (20, 0)]),
+            [false, true, true, false, false]
+        );
+        assert_eq!(looks(&[(0, 0), (5, month), (3600, month), (3606, month)]), [false, true, true, false]);
+    }
+
+    #[test]
+    fn small_jumps_are_no_way_round() {
+        assert_eq!(looks(&[(0, 0), (5, 66)]), [false, true]);
+        assert_eq!(looks(&[(0, 0), (5, 65)]), [false, false]);
+    }
+}

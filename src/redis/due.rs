@@ -1,0 +1,132 @@
+//! Rooms that the janitor is to look at. Nodes note the rooms in which something happened and write that down every few seconds,
+//! into queues in Redis by when a room is due. An append cannot do that itself: in a cluster it touches its own slot only.
+//! What a node that dies has not written down, the sweep finds.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use fred::types::Value;
+use fred::util::redis_keyslot;
+use parking_lot::Mutex;
+
+use super::nodes::ms;
+use super::store::{Store, slot_of};
+use crate::log::Unavailable;
+use crate::protocol::RoomName;
+
+/// Queues in a cluster, each for as many slots, and in a slot of these: one dead primary stops few others. One server has one.
+const QUEUES: u16 = 16;
+
+const SLOTS: u16 = 16_384;
+
+/// Rooms in one call.
+const AT_ONCE: usize = 256;
+
+/// Rooms in which something happened here that is not written down yet. Not more than there are active rooms.
+pub(super) type Notes = Mutex<HashSet<RoomName>>;
+
+/// Rooms that were taken from a queue to be looked at.
+#[derive(Debug)]
+pub struct Taken {
+    /// When, in Unix ms of the queue's Redis.
+    pub now_ms: u64,
+    /// The rooms.
+    pub rooms: Vec<RoomName>,
+    /// Whether there may be more.
+    pub more: bool,
+    again: String,
+}
+
+impl Store {
+    /// Something happened in a room: messages, or positions that moved.
+    pub(super) fn note(&self, room: &RoomName) {
+        if !room.is_canary() {
+            self.notes.lock().insert(room.clone());
+        }
+    }
+
+    /// How many queues there are.
+    pub fn queues(&self) -> u16 {
+        if self.clustered() { QUEUES } else { 1 }
+    }
+
+    fn queue_of(&self, room: &RoomName) -> u16 {
+        slot_of(room) / (SLOTS / self.queues())
+    }
+
+    fn queue(&self, queue: u16) -> String {
+        match self.queues() {
+            1 => self.keys.due(None),
+            queues => {
+                let slots = SLOTS / queues;
+                let mut tags = (0..).map(|n: u32| format!("due.{queue}.{n}"));
+                let tag = tags.find(|tag| redis_keyslot(tag.as_bytes()) / slots == queue);
+                self.keys.due(tag.as_deref())
+            }
+        }
+    }
+
+    /// Writes down what was noted. What cannot be written stays noted.
+    pub async fn write_notes(&self) {
+        let noted = std::mem::take(&mut *self.notes.lock());
+        self.in_queues("note", noted.into_iter().collect()).await;
+    }
+
+    /// Puts rooms into their queues that are in none. How many.
+    pub async fn enlist(&self, rooms: Vec<RoomName>) -> u64 {
+        self.in_queues("enlist", rooms).await
+    }
+
+    async fn in_queues(&self, function: &str, rooms: Vec<RoomName>) -> u64 {
+        let mut by_queue: HashMap<u16, Vec<RoomName>> = HashMap::new();
+        for room in rooms {
+            by_queue.entry(self.queue_of(&room)).or_default().push(room);
+        }
+        let calls = by_queue.into_iter().map(|(queue, rooms)| async move {
+            let mut count = 0;
+            for part in rooms.chunks(AT_ONCE) {
+                let args = part.iter().map(|room| Value::from(room.as_str()));
+                match self.agree(function, self.queue(queue), args).await {
+                    Ok(reply) => count += reply.as_u64().unwrap_or_default(),
+                    Err(Unavailable) => self.notes.lock().extend(part.iter().cloned()),
+                }
+            }
+            count
+        });
+        futures_util::future::join_all(calls).await.into_iter().sum()
+    }
+
+    /// Takes rooms of a queue that are due. They are due again after `patience`, unless [`Store::settle`] says otherwise.
+    ///
+    /// # Errors
+    /// If Redis cannot be reached.
+    pub async fn take_due(&self, queue: u16, patience: Duration) -> Result<Taken, Unavailable> {
+        let args = [Value::from(AT_ONCE as i64), ms(patience)];
+        let reply = self.agree("take", self.queue(queue), args).await?;
+        let [now, again, rooms] = reply.into_array().try_into().map_err(|_| Unavailable)?;
+        let rooms: Vec<String> = rooms.convert().unwrap_or_default();
+        Ok(Taken {
+            now_ms: now.as_u64().ok_or(Unavailable)?,
+            again: again.as_string().ok_or(Unavailable)?,
+            more: rooms.len() == AT_ONCE,
+            rooms: rooms.iter().filter_map(|room| room.parse().ok()).collect(),
+        })
+    }
+
+    /// Says when rooms that were taken are due next, in Unix ms; `None` for one that is gone.
+    ///
+    /// # Errors
+    /// If Redis cannot be reached.
+    pub async fn settle(
+        &self,
+        queue: u16,
+        taken: &Taken,
+        looked_at: &[(RoomName, Option<u64>)],
+    ) -> Result<(), Unavailable> {
+        let next = looked_at.iter().flat_map(|(room, due)| {
+            [room.as_str().to_owned(), due.map_or(String::new(), |due| due.to_string())]
+        });
+        let args = std::iter::once(taken.again.clone()).chain(next).map(Value::from);
+        self.agree("settle", self.queue(queue), args).await.map(drop)
+    }
+}
