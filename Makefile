@@ -15,7 +15,7 @@ RUNS ?= 200
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo torture test test-js test-python test-demo bench bench-quick check build deploy dashboards deny deps fuzz cargo
+.PHONY: help run demo torture test test-js test-python test-demo bench bench-quick check build deploy dashboards deny deps fuzz soak cargo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -72,6 +72,10 @@ torture: cargo deps ## Let everything fail under load, and check the promises, s
 check: cargo ## Check formatting and lints
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
+
+SECONDS ?= 3600
+soak: cargo deps ## Let clients come and go for SECONDS=3600, and look whether anything grows
+	ROOMLOG_SOAK_SECONDS=$(SECONDS) cargo test --release --locked --test it soak:: -- --nocapture
 
 # With a nightly compiler and cargo-fuzz, guided by coverage; else the same bodies, with inputs made by chance.
 FUZZ ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))

@@ -48,6 +48,7 @@ mod security;
 mod shards;
 mod shutdown;
 mod signal;
+mod soak;
 mod sse;
 mod subscribe;
 
