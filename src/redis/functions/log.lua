@@ -39,6 +39,17 @@ local function remember(known, window, last, length, keys)
   return window
 end
 
+-- The hashes in which keys are looked up: those that are there, since a missing one cannot be told from one that was moved away.
+local function used_windows(known, window, last, older)
+  local hashes = {}
+  for _, at in pairs({ last, older }) do
+    if at == window or at == window - 1 then
+      hashes[#hashes + 1] = known .. whole(at)
+    end
+  end
+  return hashes
+end
+
 -- keys: log
 -- args: length of a window in ms, how many ears of the bell are the caller's, then for each message: key, '1' if nobody
 -- can have used that before, from, type and data
@@ -48,20 +59,11 @@ local function append(keys, args)
   local log = keys[1]
   local head, known, bell = of(log, 'head'), of(log, 'keys:'), of(log, 'bell')
   local length, time = tonumber(args[1]), now()
-  local ms, seq, last, older, epoch = newest(log, head)
+  local ms, seq, last, older, epoch, after = newest(log, head)
   local is_first = seq == 0
-  local window = window_at(time, length, last)
-  -- Where keys are looked up: in hashes that are there, since a missing one cannot be told from one that was moved away.
-  local look = {}
-  for _, at in pairs({ last, older }) do
-    if at == window or at == window - 1 then
-      look[#look + 1] = known .. whole(at)
-    end
-  end
-  local history, after = this_history(time), '0-0'
-  if seq > 0 then
-    after = id(ms, seq)
-  elseif deleted_ms < time + AHEAD then
+  local window, look = window_at(time, length, last), nil
+  local history = this_history(time)
+  if is_first and deleted_ms < time + AHEAD then
     -- Perhaps a room that was deleted a moment ago is made anew.
     ms = math.max(ms, deleted_ms + 1)
   end
@@ -72,6 +74,7 @@ local function append(keys, args)
     local key, first = args[i], nil
     if args[i + 1] ~= '1' then
       first = here[key]
+      look = look or used_windows(known, window, last, older)
       for _, hash in ipairs(look) do
         first = first or redis.call('HGET', hash, key)
       end
@@ -102,17 +105,13 @@ local function append(keys, args)
         redis.call('XADD', log, this, 'key', args[i], 'from', args[i + 2], 'type', args[i + 3], 'data', args[i + 4])
       end
     end
-    local fields = { 'ms', stamp, 'seq', whole(seq) }
+    redis.call('HSET', head, 'ms', stamp, 'seq', whole(seq))
     if used ~= last then
-      local before = last == used - 1 and whole(last) or ''
-      fields = { 'ms', stamp, 'seq', whole(seq), 'window', whole(used), 'older', before }
+      redis.call('HSET', head, 'window', whole(used), 'older', last == used - 1 and whole(last) or '')
     end
     if epoch ~= history then
-      local n = #fields
-      fields[n + 1], fields[n + 2] = 'epoch', history
-      fields[n + 3], fields[n + 4] = 'epochs', begin_epoch(head, history, after, stamp)
+      redis.call('HSET', head, 'epoch', history, 'epochs', begin_epoch(head, history, after, stamp))
     end
-    redis.call('HSET', head, unpack(fields))
     if is_first then
       mirror_all(log)
     end

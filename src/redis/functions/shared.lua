@@ -39,25 +39,26 @@ local function now()
 end
 
 -- The newest id of a room: from its head, or, where that is missing, from the stream itself. And of its last append: the
--- windows of deduplication whose hashes were made last, if there are such, and the epoch.
+-- windows of deduplication whose hashes were made last, if there are such, the epoch, and the newest id as text.
 local function newest(log, head)
   local known = redis.call('HMGET', head, 'ms', 'seq', 'window', 'older', 'epoch')
   if known[1] then
     local window, older = tonumber(known[3]), tonumber(known[4])
     -- Where no older one was ever noted, as by a version before this one, there may be one.
     older = window and not known[4] and window - 1 or older
-    return tonumber(known[1]), tonumber(known[2]), window, older, known[5]
+    local seq = tonumber(known[2])
+    return tonumber(known[1]), seq, window, older, known[5], seq > 0 and known[1] .. '-' .. known[2] or '0-0'
   end
   if redis.call('EXISTS', log) == 1 then
     local info = redis.call('XINFO', 'STREAM', log)
     for i = 1, #info, 2 do
       if info[i] == 'last-generated-id' then
         local ms, seq = parts(info[i + 1])
-        return ms, seq
+        return ms, seq, nil, nil, nil, info[i + 1]
       end
     end
   end
-  return 0, 0
+  return 0, 0, nil, nil, nil, '0-0'
 end
 
 -- The latest ms of an id in a room that was deleted. Ids of new rooms are of a later time, unless a clock was further ahead: then a
