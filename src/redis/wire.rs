@@ -22,8 +22,11 @@ use crate::telemetry::{Metrics, RedisCall};
 /// Keys of a slot that are looked through for those of a room. A slot with more counts as having some.
 const KEYS_IN_SLOT: usize = 10_000;
 
-/// Least time between two warnings of failed commands.
-const WARNINGS: Duration = Duration::from_secs(1);
+/// Most warnings of failed commands in [`WARNINGS_PERIOD`]: single failures are each told, with their request or session.
+const WARNINGS: u32 = 20;
+
+/// The period that [`WARNINGS`] is of.
+const WARNINGS_PERIOD: Duration = Duration::from_secs(1);
 
 /// A command and its slot.
 pub type InSlot = (u16, Command);
@@ -40,7 +43,8 @@ pub struct Wire {
 
 #[derive(Default)]
 struct Warned {
-    at: Option<Instant>,
+    since: Option<Instant>,
+    said: u32,
     unsaid: u64,
 }
 
@@ -242,15 +246,18 @@ impl Wire {
         }
     }
 
-    /// Says that a command failed: the first time, and then once a second with how many there were.
+    /// Says that a command failed, a few times a second; the next time with the number of those that were not said.
     fn warn(&self, call: RedisCall, error: &Error) {
         let mut warned = self.warned.lock();
-        if warned.at.is_some_and(|at| at.elapsed() < WARNINGS) {
+        if warned.since.is_none_or(|since| since.elapsed() >= WARNINGS_PERIOD) {
+            (warned.since, warned.said) = (Some(Instant::now()), 0);
+        }
+        if warned.said >= WARNINGS {
             warned.unsaid += 1;
             return;
         }
+        warned.said += 1;
         let unsaid = std::mem::take(&mut warned.unsaid);
-        warned.at = Some(Instant::now());
         drop(warned);
         tracing::warn!(command = call.as_str(), %error, others = unsaid, "Redis failed a command");
     }

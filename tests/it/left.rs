@@ -52,5 +52,5 @@ async fn many_commands_that_fail_make_few_warnings() {
     redis.resume();
     let failed =
         server.log().into_iter().filter(|line| line.contains("Redis failed a command")).collect::<Vec<_>>();
-    assert!((1..10).contains(&failed.len()), "{failed:#?}");
+    assert!((1..100).contains(&failed.len()), "{failed:#?}");
 }

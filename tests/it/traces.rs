@@ -174,7 +174,6 @@ async fn lines_of_the_log_name_the_request_or_session_that_they_come_of_and_hold
         }
         if level.starts_with("debug") {
             told("a publish was not confirmed", "session", &sessions[1]).await;
-            told("a durable subscription could not be given up", "session", &sessions[3]).await;
         }
         redis.ask(&["ACL", "SETUSER", "roomlog", "+@all"]);
         assert_eq!(reads.messages(2).await.len(), 2);
