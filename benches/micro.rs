@@ -76,7 +76,7 @@ fn ingest_page(bencher: Bencher<'_, '_>, messages: u64) {
             let mut tail = tail();
             let entries: Vec<Arc<Entry>> = (1..=messages).map(entry).collect();
             let head = Head { id: message(messages).id, epoch: Epoch(1), cut: 0 };
-            tail.compare(head);
+            tail.compare(head, false);
             (tail, Page { entries, head, after: MessageId::ZERO.into(), fork: None, complete: true })
         })
         .bench_local_refs(|(tail, page)| tail.take(page));

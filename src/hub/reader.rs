@@ -10,7 +10,7 @@ use super::Hub;
 use super::outbox::Turn;
 use super::room::{Join, Room};
 use super::subscription::Subscription;
-use crate::log::{Event, Head, Page, Position, Unavailable, follow};
+use crate::log::{Event, Page, Position, Unavailable, follow};
 use crate::telemetry::{CatchUpReason, Path, logs};
 
 /// How long a reader waits before it asks Redis again after a failure.
@@ -64,7 +64,7 @@ impl Hub {
                 Ok(page) => {
                     let reached = self.tell(turn, room, subscription, &page, Path::Redis);
                     if page.fork.is_some() || reached.id == position.id {
-                        self.let_tail_follow(room, page.head).await;
+                        self.let_tail_follow(room, &page).await;
                     }
                     position = reached;
                 }
@@ -99,9 +99,9 @@ impl Hub {
 
     /// A reader has reached the log's end, or a fork. If the tail has not seen this head, it has missed something, and reads
     /// too.
-    async fn let_tail_follow(self: &Arc<Self>, room: &Arc<Room>, head: Head) {
+    async fn let_tail_follow(self: &Arc<Self>, room: &Arc<Room>, page: &Page) {
         let at = room.position();
-        let work = room.step(|tail| tail.compare(head));
+        let work = room.step(|tail| tail.compare(page.head, page.fork.is_some()));
         let reads = work.read.is_some();
         self.work(room, work);
         if reads {

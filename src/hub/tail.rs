@@ -126,10 +126,11 @@ impl Tail {
         Some(&run.entries[index + 1..])
     }
 
-    /// Compares with a head that a reader found. One that this tail has not come by leads to a read.
-    pub fn compare(&mut self, head: Head) -> Step {
+    /// Compares with a head that a reader found. One that this tail has not come by leads to a read; and so does one that it
+    /// has passed, if the reader came by a fork: then what was heard since may be of the lost history.
+    pub fn compare(&mut self, head: Head, forked: bool) -> Step {
         let position = self.position.unwrap_or_default();
-        let passed = head.id < position.id && !self.suspect && self.ring.has(head.id);
+        let passed = !forked && head.id < position.id && !self.suspect && self.ring.has(head.id);
         if head.epoch != position.epoch || (head.id != position.id && !passed) {
             self.suspect = true;
             self.wanted = true;

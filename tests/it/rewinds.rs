@@ -108,8 +108,14 @@ async fn every_position_of_a_lost_history_is_recognised() {
         lost.extend(writer.publish_many("room", 5 - round, 10).await.into_iter().map(|id| (id, fork)));
         redis.stop();
         redis.start_again().await;
-        let rest = Rest::anonymous(&server);
-        eventually("it is ready", async || rest.get("/readyz").await.status == 200).await;
+        // All connections are back: that for the room's log, and that for its notifications.
+        eventually("the room is served again", async || {
+            let mut client = Client::connect(&server, &everything("eve")).await;
+            let subscribed = client.request(json!({ "op": "subscribe", "room": "room" })).await;
+            subscribed["op"] == "ok"
+                && client.request(json!({ "op": "history", "room": "room" })).await["op"] == "ok"
+        })
+        .await;
     }
     for (since, fork) in lost {
         let mut resumed = Client::connect(&server, &everything("dan")).await;

@@ -283,7 +283,7 @@ impl Simulation {
             Some(Read::Done(page, branch)) => {
                 self.tell(which, &page, branch);
                 if page.fork.is_some() || self.readers[which].position == position {
-                    let step = self.tail.compare(page.head);
+                    let step = self.tail.compare(page.head, page.fork.is_some());
                     self.step(step, branch);
                 }
             }
