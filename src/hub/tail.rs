@@ -190,8 +190,8 @@ impl Tail {
             return self.step(Vec::new());
         };
         let (told, reached) = follow(&page);
-        self.position = Some(page.head.into());
         if !page.complete && reached < page.head.id {
+            self.position = Some(page.head.into());
             self.restart_ring();
             self.suspect = false;
             return Step { leave_behind: Some(position), ..self.step(Vec::new()) };
@@ -263,7 +263,8 @@ fn from_position(page: &Page, position: Position) -> Option<Page> {
         after: position,
         entries: page.entries[index + 1..].to_vec(),
         head: Head { id: page.head.id.max(position.id), ..page.head },
-        ..page.clone()
+        fork: None,
+        complete: page.complete,
     })
 }
 
