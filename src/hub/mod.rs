@@ -225,29 +225,9 @@ impl Hub {
             Some(Start::Oldest) => Ok(self.store.read_since(&room.name, 0, 1).await?.after.id),
             Some(Start::Last(count)) => match room.before_last(count) {
                 Some(position) => Ok(position),
-                None => self.before_last(room, count).await,
+                None => self.store.before_last(&room.name, count).await,
             },
         }
-    }
-
-    /// The position before the newest so many messages. Reads them in pages, of which it keeps the ids only.
-    async fn before_last(&self, room: &Room, count: usize) -> Result<MessageId, Unavailable> {
-        let (mut before, mut left) = (None, count);
-        let mut position = None;
-        while left > 0 {
-            let limit = left.min(room.page_size.get());
-            let (head, entries) = self.store.read_before(&room.name, before, limit).await?;
-            room.page_size.learn(&entries);
-            left -= entries.len();
-            if let Some(first) = entries.first() {
-                before = Some(first.id());
-            }
-            position = Some(before.map_or(head.id, MessageId::predecessor));
-            if entries.len() < limit {
-                break;
-            }
-        }
-        Ok(position.unwrap_or_default())
     }
 
     /// Makes a subscription known to its room, so that it ends if somebody takes it over. [`Hub::begin`] comes next.

@@ -182,14 +182,6 @@ impl Store {
         Ok(Page { after, fork: None, entries, head, complete })
     }
 
-    /// The newest id that a room's log shares with the history in which a position was read; `None` if it has the position.
-    async fn fork(&self, room: &RoomName, position: Position) -> Result<Option<MessageId>, Unavailable> {
-        let args = [position.id.to_string(), format!("{:016x}", position.epoch.0)].map(Value::from);
-        let reply =
-            self.run_one(room, self.function(RedisCall::Read, "locate", self.keys.log(room), args)).await?;
-        reply.as_str().map(|id| id.parse().map_err(|_| Unavailable)).transpose()
-    }
-
     /// The newest entries before an id (all, where there is none), oldest first, at most `limit`; and the head.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! Redis: the only place that knows the client library, the keys and the functions.
 //!
 //! `topology` finds the primaries, `shards` connects to each, `link` is one supervised connection, `wire` sends pipelines over
-//! it, `store` chooses the shard, and `log`, `subscriptions`, `rooms`, `nodes` and `revocations` are the operations; `reserve`
-//! knows which Redis is full; `bell` is what rings live, `ears` and `line` listen to it; `embedded` runs a Redis of our own.
+//! it, `store` chooses the shard, and `log`, `positions`, `subscriptions`, `rooms`, `nodes` and `revocations` are the operations;
+//! `reserve` knows which Redis is full; `bell` is what rings live, `ears` and `line` listen to it; `embedded` runs a Redis of our own.
 
 pub mod acl;
 pub mod bell;
@@ -18,6 +18,7 @@ mod line;
 mod link;
 pub mod log;
 mod nodes;
+mod positions;
 mod redirect;
 mod refusal;
 mod reserve;

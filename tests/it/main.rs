@@ -28,6 +28,7 @@ mod full;
 mod history;
 mod hostile;
 mod keys;
+mod last;
 mod left;
 mod limits;
 mod malformed;

@@ -129,5 +129,59 @@ local function locate(keys, args)
   return fork(keys[1], args[1], args[2])
 end
 
+-- The id with this seq, in a log without holes, of which the entry that is named last has this seq or a later one. All entries up to
+-- `low_ms` have earlier ones, the last of them `low_seq`. Looks at one entry a step: where the seq would be if messages came
+-- evenly, and in the middle, by turns.
+local function id_at(log, seq, low_ms, low_seq, high_ms, high_seq)
+  local halve = false
+  while high_ms - low_ms > 1 do
+    local part = halve and 0.5 or (seq - low_seq) / (high_seq - low_seq)
+    local middle = low_ms + math.floor((high_ms - low_ms) * part)
+    middle = math.max(low_ms + 1, math.min(high_ms - 1, middle))
+    halve = not halve
+    local entry = redis.call('XREVRANGE', log, whole(middle), '-', 'COUNT', 1)[1]
+    local ms, at = parts(entry[1])
+    if at >= seq then
+      high_ms, high_seq = ms, at
+    else
+      low_ms, low_seq = middle, at
+    end
+  end
+  return high_ms, seq
+end
+
+-- Entries that one call reads to count them.
+local COUNTED_AT_ONCE = 100
+
+-- keys: log
+-- args: a number of messages, and '+', or the position before which they are counted
+-- Returns the position before the newest so many, and how many of them are still to be counted before it.
+-- Redis cannot read an id without its payload. Without holes, a seq says how many messages follow it, and a few entries lead to
+-- its id. Where messages were deleted from the middle, the newest ones are counted in several calls.
+local function before_last(keys, args)
+  local log, count, from = keys[1], tonumber(args[1]), args[2]
+  local first = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
+  local last = redis.call('XREVRANGE', log, from, '-', 'COUNT', 1)[1]
+  if not last then
+    local ms, seq = newest(log, of(log, 'head'))
+    return { from == '+' and id(ms, seq) or from, 0 }
+  end
+  local first_ms, first_seq = parts(first[1])
+  local last_ms, last_seq = parts(last[1])
+  local length = from == '+' and redis.call('XLEN', log)
+  if length and count >= length then
+    return { id(first_ms, first_seq - 1), 0 }
+  end
+  if length == last_seq - first_seq + 1 then
+    local ms, seq = id_at(log, last_seq - count + 1, first_ms - 1, first_seq - 1, last_ms, last_seq)
+    return { id(ms, seq - 1), 0 }
+  end
+  local wanted = math.min(count, COUNTED_AT_ONCE)
+  local entries = redis.call('XREVRANGE', log, from, '-', 'COUNT', wanted)
+  local ms, seq = parts(entries[#entries][1])
+  return { id(ms, seq - 1), #entries == wanted and count - wanted or 0 }
+end
+
 redis.register_function('@LIBRARY@_append', append)
 redis.register_function{ function_name = '@LIBRARY@_locate', callback = locate, flags = { 'no-writes' } }
+redis.register_function{ function_name = '@LIBRARY@_before_last', callback = before_last, flags = { 'no-writes' } }

@@ -1,0 +1,43 @@
+//! Positions that Redis finds in a room's log, without sending the messages there.
+
+use fred::types::Value;
+
+use super::store::Store;
+use crate::log::{Position, Unavailable};
+use crate::protocol::{MessageId, RoomName};
+use crate::telemetry::RedisCall;
+
+impl Store {
+    /// The position before the newest `count` messages of a room, or before the oldest where there are fewer.
+    ///
+    /// # Errors
+    /// If Redis cannot be reached.
+    pub async fn before_last(&self, room: &RoomName, count: usize) -> Result<MessageId, Unavailable> {
+        let (mut left, mut position) = (count as u64, "+".to_owned());
+        loop {
+            let args = [left.to_string(), position].map(Value::from);
+            let command = self.function(RedisCall::Read, "before_last", self.keys.log(room), args);
+            let reply = self.run_one(room, command).await?.into_array();
+            let [reached, still] = &reply[..] else { return Err(Unavailable) };
+            let reached = reached.as_str().ok_or(Unavailable)?;
+            match still.as_u64() {
+                Some(0) => return reached.parse().map_err(|_| Unavailable),
+                // Each call counts some, so that there is an end.
+                Some(still) if still < left => (left, position) = (still, reached.into_owned()),
+                _ => return Err(Unavailable),
+            }
+        }
+    }
+
+    /// The newest id that a room's log shares with the history in which a position was read; `None` if it has the position.
+    pub(super) async fn fork(
+        &self,
+        room: &RoomName,
+        position: Position,
+    ) -> Result<Option<MessageId>, Unavailable> {
+        let args = [position.id.to_string(), format!("{:016x}", position.epoch.0)].map(Value::from);
+        let reply =
+            self.run_one(room, self.function(RedisCall::Read, "locate", self.keys.log(room), args)).await?;
+        reply.as_str().map(|id| id.parse().map_err(|_| Unavailable)).transpose()
+    }
+}
