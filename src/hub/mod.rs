@@ -113,8 +113,10 @@ impl Hub {
                 match ring {
                     Ring::Messages(run) => drop(self.heard(&room, &run)),
                     Ring::Signal(signal) => room.signal(&signal),
-                    Ring::Taken { group, holder } => room.lost(&group, &holder, Ended::Replaced),
-                    Ring::Forgotten { group, holder } => room.lost(&group, &holder, Ended::Deleted),
+                    Ring::Taken { group, holder } => room.lost(&Holding { group, holder }, Ended::Replaced),
+                    Ring::Forgotten { group, holder } => {
+                        room.lost(&Holding { group, holder }, Ended::Deleted)
+                    }
                     Ring::Cut(cut) => self.evict(&name, cut),
                     Ring::Deleted(head) => self.deleted(&name, head),
                 }

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use slab::Slab;
 use tokio::sync::{Notify, OnceCell};
 
+use self::members::Holders;
 pub(super) use self::members::Join;
 use super::outbox::{Part, Writes};
 use super::ring::RingLimits;
@@ -37,6 +38,7 @@ struct Member {
 struct State {
     tail: Tail,
     members: Slab<Member>,
+    holders: Holders,
     /// Who uses the room without being a member: requests that wait for a message.
     holds: usize,
     idle_since: Instant,
@@ -91,6 +93,7 @@ impl Room {
         let state = State {
             tail: Tail::new(limits),
             members: Slab::new(),
+            holders: Holders::default(),
             holds: 0,
             idle_since: Instant::now(),
             closed: false,

@@ -1,6 +1,7 @@
 //! Who reads a room here: how subscriptions enter it, go live, begin, and end. What they are told meanwhile is in the room
 //! itself.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -9,10 +10,9 @@ use bytes::Bytes;
 
 use super::{Member, Room, State};
 use crate::hub::outbox::{Turn, Writes};
-use crate::hub::subscription::Subscription;
+use crate::hub::subscription::{Holding, Subscription};
 use crate::log::{Head, Page, Position};
 use crate::protocol::frame::Ended;
-use crate::redis::Group;
 
 /// What a reader at a position finds.
 #[derive(Debug)]
@@ -25,6 +25,35 @@ pub(in crate::hub) enum Join {
     Ended,
 }
 
+/// The members with a durable subscription, by how they hold it: one that is taken over is found without a look at all
+/// members. Two event streams may name the same holder.
+#[derive(Debug, Default)]
+pub(super) struct Holders(HashMap<Holding, Vec<Arc<Subscription>>>);
+
+impl Holders {
+    fn insert(&mut self, subscription: &Arc<Subscription>) {
+        if let Some(holding) = &subscription.durable {
+            self.0.entry(holding.clone()).or_default().push(subscription.clone());
+        }
+    }
+
+    fn remove(&mut self, subscription: &Subscription) {
+        let Some(holding) = &subscription.durable else { return };
+        let Some(all) = self.0.get_mut(holding) else { return };
+        all.retain(|other| !std::ptr::eq(&**other, subscription));
+        if all.is_empty() {
+            self.0.remove(holding);
+        }
+    }
+
+    fn of(&self, holding: &Holding) -> Vec<Arc<Subscription>> {
+        self.0.get(holding).cloned().unwrap_or_default()
+    }
+}
+
+/// Vacant places of members that stay for those to come.
+const VACANT: usize = 1024;
+
 impl Room {
     /// Makes a subscription a member, not yet live. `false` if the hub has let go of the room.
     pub(in crate::hub) fn enter(&self, subscription: &Arc<Subscription>) -> bool {
@@ -34,6 +63,7 @@ impl Room {
         }
         let place = state.members.insert(Member { subscription: subscription.clone(), live: false });
         subscription.place.store(place, Ordering::Release);
+        state.holders.insert(subscription);
         self.metrics.subscriptions.increment(1);
         true
     }
@@ -87,24 +117,25 @@ impl Room {
             return false;
         }
         if state.members.try_remove(subscription.place.load(Ordering::Acquire)).is_some() {
+            state.holders.remove(subscription);
             state.idle_since = Instant::now();
             self.metrics.subscriptions.decrement(1);
+            // Each message walks vacant places too.
+            if state.members.capacity() > VACANT + 4 * state.members.len() {
+                state.members.compact(|member, _, place| {
+                    member.subscription.place.store(place, Ordering::Release);
+                    true
+                });
+            }
         }
         true
     }
 
     /// Ends the subscriptions that `which` picks, and tells their clients why.
-    fn end(&self, code: Ended, which: impl Fn(&Subscription) -> bool) {
+    fn end(&self, code: Ended, which: impl FnOnce(&State) -> Vec<Arc<Subscription>>) {
         let mut writes = Writes::default();
         let mut state = self.state.lock();
-        let ended: Vec<Arc<Subscription>> = state
-            .members
-            .iter()
-            .map(|(_, member)| &member.subscription)
-            .filter(|subscription| which(subscription))
-            .cloned()
-            .collect();
-        for subscription in ended {
+        for subscription in which(&state) {
             if !self.remove(&mut state, &subscription) {
                 continue;
             }
@@ -135,10 +166,8 @@ impl Room {
 
     /// A durable subscription that this connection held was taken over, or deleted. Who has come since holds it by another
     /// name, and keeps it.
-    pub(in crate::hub) fn lost(&self, group: &Group, holder: &str, code: Ended) {
-        self.end(code, |subscription| {
-            subscription.durable.as_ref().is_some_and(|held| held.group == *group && held.holder == holder)
-        });
+    pub(in crate::hub) fn lost(&self, holding: &Holding, code: Ended) {
+        self.end(code, |state| state.holders.of(holding));
     }
 
     /// Hands a reader's bytes to a subscription, unless it has ended: its client has been told so, and nothing may come after
@@ -164,12 +193,21 @@ impl Room {
     pub(in crate::hub) fn deleted(&self) {
         // First, so that nobody enters behind those who are sent away.
         self.state.lock().closed = true;
-        self.end(Ended::Deleted, |_| true);
+        self.end(Ended::Deleted, |state| {
+            state.members.iter().map(|(_, member)| member.subscription.clone()).collect()
+        });
         self.changed.notify_waiters();
     }
 
     /// Ends one member's subscription for a reason, and tells its client.
     pub(in crate::hub) fn dismiss(&self, dismissed: &Subscription, code: Ended) {
-        self.end(code, |subscription| std::ptr::eq(subscription, dismissed));
+        self.end(code, |state| {
+            let member = state.members.get(dismissed.place.load(Ordering::Acquire));
+            let member = member.filter(|member| std::ptr::eq(&*member.subscription, dismissed));
+            member.map(|member| member.subscription.clone()).into_iter().collect()
+        });
     }
 }
+
+#[cfg(test)]
+mod tests;

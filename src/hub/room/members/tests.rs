@@ -1,0 +1,72 @@
+//! How members are found once some of them have left.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::atomic::AtomicUsize;
+
+use uuid::Uuid;
+
+use super::*;
+use crate::config::Config;
+use crate::hub::outbox::Outbox;
+use crate::hub::ring::RingLimits;
+use crate::hub::subscription::Form;
+use crate::protocol::Encoding;
+use crate::redis::Group;
+use crate::telemetry::Metrics;
+
+fn room() -> Room {
+    let config = Config::load(None, std::iter::empty(), Vec::new()).unwrap();
+    let limits = RingLimits { messages: 1, bytes: 1, budget: 1, spent: Arc::new(AtomicUsize::new(0)) };
+    Room::new("room".parse().unwrap(), limits, Arc::new(Metrics::new(&config.rooms)))
+}
+
+fn member(room: &Room, durable: Option<Holding>) -> Arc<Subscription> {
+    let outbox = Arc::new(Outbox::taken(1000, || ()));
+    let (user, form) = ("ann".parse().unwrap(), Form::Frames(Encoding::Json));
+    let subscription =
+        Arc::new(Subscription::new(room.name.clone(), Uuid::nil(), user, form, outbox, durable));
+    assert!(room.enter(&subscription));
+    subscription
+}
+
+fn holding(holder: usize) -> Holding {
+    let group = Group::new(&"ann".parse().unwrap(), &"phone".parse().unwrap());
+    Holding { group, holder: format!("node/session/{holder}") }
+}
+
+#[test]
+fn who_loses_a_durable_subscription_is_found_by_its_holder() {
+    let room = room();
+    let [first, same, other] = [1, 1, 2].map(|holder| member(&room, Some(holding(holder))));
+    let [left, live] = [Some(holding(1)), None].map(|durable| member(&room, durable));
+    room.leave(&left);
+    room.lost(&holding(1), Ended::Replaced);
+    let ended = [&first, &same, &other, &live].map(|subscription| subscription.has_ended());
+    assert_eq!(ended, [true, true, false, false]);
+    room.lost(&holding(2), Ended::Deleted);
+    assert!(other.has_ended());
+    assert!(room.state.lock().holders.0.is_empty());
+    assert_eq!(room.members(), 1);
+}
+
+#[test]
+fn members_that_left_take_no_places() {
+    let room = room();
+    let members: Vec<_> = (0..20_000).map(|n| member(&room, Some(holding(n)))).collect();
+    let (stay, leave): (Vec<_>, Vec<_>) = members.iter().enumerate().partition(|(index, _)| index % 100 == 0);
+    for (_, subscription) in leave {
+        assert!(room.leave(subscription));
+    }
+    assert_eq!(room.members(), 200);
+    assert!(room.state.lock().members.capacity() <= VACANT + 4 * 200);
+    // Those who stayed were moved, and are found.
+    for (index, (number, subscription)) in stay.into_iter().enumerate() {
+        match index % 3 {
+            0 => assert!(room.leave(subscription)),
+            1 => room.lost(&holding(number), Ended::Replaced),
+            _ => room.dismiss(subscription, Ended::Forbidden),
+        }
+        assert!(subscription.has_ended());
+        assert_eq!(room.members(), 199 - index);
+    }
+}
