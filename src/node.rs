@@ -51,9 +51,6 @@ const DELAY_SAMPLES: Duration = Duration::from_millis(250);
 /// In how many of these rounds Redis's configuration is read again: once a minute, and after a reconnect.
 const INSPECTION_ROUNDS: u32 = 12;
 
-/// Over how long clients are asked to spread when they reconnect after a shutdown.
-const RECONNECT_SPREAD: Duration = Duration::from_secs(5);
-
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -416,7 +413,7 @@ impl Node {
     /// time; then stops everything.
     pub async fn shut_down(self: Arc<Self>) {
         self.draining.cancel();
-        self.registry.close_all(CloseCode::Restarting, RECONNECT_SPREAD);
+        self.registry.close_all(CloseCode::Restarting);
         let ended = async {
             while !self.registry.is_empty() || self.appender.waiting() > 0 {
                 tokio::time::sleep(Duration::from_millis(10)).await;

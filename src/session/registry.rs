@@ -29,6 +29,12 @@ pub const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// Time in which a client takes what is left for it, and closes too, after its connection was ended. Then it is cut.
 pub const CUT_AFTER: Duration = Duration::from_secs(3);
 
+/// Over how long clients that are sent away are spread at the least.
+const SHORTEST_SPREAD: Duration = Duration::from_secs(5);
+
+/// Clients that are sent away and come back in a second: what the nodes that are left can take.
+const RETURN_RATE: u64 = 2000;
+
 /// After how long the first of many clients that are sent away is asked to come back.
 const SOONEST_RETURN: Duration = Duration::from_millis(250);
 
@@ -82,6 +88,11 @@ struct Clock {
     expired: Option<bool>,
     /// Whether something waits to be written: then a ping would wait behind it, and its pong says nothing.
     blocked: bool,
+}
+
+/// Pure: over how long so many clients are to come back.
+fn spread(clients: usize) -> Duration {
+    SHORTEST_SPREAD.max(Duration::from_millis(1000 * clients as u64 / RETURN_RATE))
 }
 
 /// Pure: what is due on a WebSocket.
@@ -276,13 +287,13 @@ impl Registry {
         }
     }
 
-    /// Closes all, and asks clients to come back spread over so long, lest they all come at once.
-    pub fn close_all(&self, code: CloseCode, spread: Duration) {
+    /// Closes all, and asks clients to come back spread over some time, lest they all come at once.
+    pub fn close_all(&self, code: CloseCode) {
         let _the_first_reason_stands = self.closing.set(code);
         let all = self.all();
-        let count = all.len().max(1) as u32;
+        let spread = spread(all.len());
         for (index, connection) in all.iter().enumerate() {
-            let retry_after = SOONEST_RETURN + spread * index as u32 / count;
+            let retry_after = SOONEST_RETURN + spread.mul_f64(index as f64 / all.len() as f64);
             connection.close(code, Some(retry_after), &self.metrics);
         }
     }
@@ -329,6 +340,12 @@ mod tests {
         assert_eq!(due(Clock { now: 35_000, pinged: 25_000, ..QUIET }), Due::Close(CloseCode::NoPong));
         assert_eq!(due(Clock { now: 35_000, pinged: 25_000, heard: 25_100, ..QUIET }), Due::Nothing);
         assert_eq!(due(Clock { now: 50_000, pinged: 25_000, heard: 25_100, ..QUIET }), Due::Ping);
+    }
+
+    #[test]
+    fn the_more_clients_are_sent_away_the_longer_they_take_to_come_back() {
+        let seconds = [0, 1, 10_000, 20_000, 100_000].map(|clients| spread(clients).as_secs());
+        assert_eq!(seconds, [5, 5, 5, 10, 50]);
     }
 
     #[test]
