@@ -36,8 +36,8 @@ const CREATED_AT_ONCE: u32 = 1000;
 /// How often a node says that it lives, and for how long that holds.
 const LIFE_SIGN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(20));
 
-/// How often, at the least, it notes the durable subscriptions that it holds as in use.
-const RENEWAL: Duration = Duration::from_secs(3600);
+/// Least and greatest time between its notes that the durable subscriptions which it holds are in use.
+const RENEWAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
 
 /// How often metrics are folded, and figures that must be asked for are asked for.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -207,6 +207,7 @@ impl Node {
         tasks.push(tokio::spawn(self.verifier.clone().refresh_loop(stop.clone())));
         tasks.push(tokio::spawn(self.clone().follow_revocations(revocations_read)));
         tasks.push(tokio::spawn(self.clone().show_life()));
+        tasks.push(tokio::spawn(self.clone().renew_held()));
         tasks.push(tokio::spawn(self.clone().keep_up()));
         tasks.push(tokio::spawn(self.canary.clone().run(stop.clone())));
         tasks.push(tokio::spawn(self.clone().measure_delay()));
@@ -308,17 +309,18 @@ impl Node {
     }
 
     async fn show_life(self: Arc<Self>) {
-        let (mut since_renewal, (interval, expiry)) = (Duration::ZERO, LIFE_SIGN);
+        let (interval, expiry) = LIFE_SIGN;
         while !self.stop.is_cancelled() {
             let _shown_again_soon = self.store.node_lives(&self.id, expiry).await;
-            if since_renewal >= RENEWAL.min(self.config.retention.subscription_ttl / 4) {
-                since_renewal = Duration::ZERO;
-                for (room, holding) in self.held.all() {
-                    let _renewed_next_time = self.store.renew(&room, &holding.group, &holding.holder).await;
-                }
-            }
             self.pause(interval).await;
-            since_renewal += interval;
+        }
+    }
+
+    async fn renew_held(self: Arc<Self>) {
+        let interval = RENEWAL.0.max(RENEWAL.1.min(self.config.retention.subscription_ttl / 4));
+        while !self.stop.is_cancelled() {
+            self.pause(interval).await;
+            self.held.renew(&self.store).await;
         }
     }
 

@@ -19,6 +19,7 @@ use crate::api::problem::{Problem, ProblemBody};
 use crate::auth::Permission;
 use crate::hub::outbox::Outbox;
 use crate::hub::{Form, Holding, Subscription};
+use crate::log::Unavailable;
 use crate::node::Node;
 use crate::protocol::decode;
 use crate::protocol::{ErrorCode, Failure, UserId};
@@ -116,7 +117,8 @@ pub async fn stream(
     node.hub.enter(&hold, &subscription)?;
     if let Some(holding) = &subscription.durable {
         // Asked after it is known here: whoever takes it over the moment after is heard.
-        if !node.store.renew(&hold.name, &holding.group, &holding.holder).await? {
+        let held = [(&hold.name, &holding.group, holding.holder.as_str())];
+        if !node.store.renew(&held).await.pop().unwrap_or(Err(Unavailable))? {
             return Err(durable::lost().into());
         }
         node.held.insert(&hold.name, holding);

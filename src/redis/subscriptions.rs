@@ -124,6 +124,36 @@ pub struct Ack {
     pub id: MessageId,
 }
 
+/// Subscriptions in one call: Redis runs it as a whole, some 5 µs each.
+const IN_ONE_CALL: usize = 256;
+
+/// The calls for these subscriptions: each of one room, with the indexes of its subscriptions.
+fn calls<'a, T>(all: &'a [T], room: impl Fn(&'a T) -> &'a RoomName) -> Vec<(&'a RoomName, Vec<usize>)> {
+    let mut rooms: HashMap<&RoomName, Vec<usize>> = HashMap::new();
+    for (index, one) in all.iter().enumerate() {
+        rooms.entry(room(one)).or_default().push(index);
+    }
+    let parts = |(room, indexes): (&'a RoomName, Vec<usize>)| {
+        indexes.chunks(IN_ONE_CALL).map(|part| (room, part.to_vec())).collect::<Vec<_>>()
+    };
+    rooms.into_iter().flat_map(parts).collect()
+}
+
+/// The outcome for each subscription, by the replies to these calls: whether its holder still has it.
+fn outcomes(
+    calls: &[(&RoomName, Vec<usize>)],
+    replies: Vec<Result<Value, Unavailable>>,
+) -> Vec<Result<bool, Unavailable>> {
+    let mut outcomes = vec![Err(Unavailable); calls.iter().map(|(_, indexes)| indexes.len()).sum()];
+    for ((_, indexes), reply) in calls.iter().zip(replies) {
+        let held = reply.map(Value::into_array).unwrap_or_default();
+        for (index, held) in indexes.iter().zip(held) {
+            outcomes[*index] = Ok(held.as_u64() == Some(1));
+        }
+    }
+    outcomes
+}
+
 impl Store {
     /// Makes somebody the holder of a durable subscription, which is created where it is new. Whoever held it is told
     /// through the bell.
@@ -176,18 +206,7 @@ impl Store {
     /// Writes acknowledgements: those of a room together, the rooms of a shard in few round trips, and the shards at the same
     /// time. For each, whether the connection still holds the subscription; where it does not, the position has not moved.
     pub async fn acknowledge(&self, acks: &[Ack]) -> Vec<Result<bool, Unavailable>> {
-        /// Positions in one call: Redis runs it as a whole, some 5 µs each.
-        const POSITIONS: usize = 256;
-        let mut rooms: HashMap<&RoomName, Vec<usize>> = HashMap::new();
-        for (index, ack) in acks.iter().enumerate() {
-            rooms.entry(&ack.room).or_default().push(index);
-        }
-        let calls: Vec<(&RoomName, Vec<usize>)> = rooms
-            .into_iter()
-            .flat_map(|(room, indexes)| {
-                indexes.chunks(POSITIONS).map(|part| (room, part.to_vec())).collect::<Vec<_>>()
-            })
-            .collect();
+        let calls = calls(acks, |ack| &ack.room);
         let commands = calls.iter().map(|(room, indexes)| {
             let args = indexes.iter().flat_map(|index| {
                 let Ack { group, holder, id, .. } = &acks[*index];
@@ -196,15 +215,12 @@ impl Store {
             (*room, self.function(RedisCall::Ack, "ack", self.keys.log(room), args))
         });
         let replies = self.run_each(commands.collect()).await;
-        let mut outcomes = vec![Err(Unavailable); acks.len()];
-        for ((_, indexes), reply) in calls.iter().zip(replies) {
-            let Ok(held) = reply else { continue };
-            indexes.iter().take(1).for_each(|index| self.note(&acks[*index].room));
-            for (index, held) in indexes.iter().zip(held.into_array()) {
-                outcomes[*index] = Ok(held.as_u64() == Some(1));
-            }
-        }
-        outcomes
+        calls
+            .iter()
+            .zip(&replies)
+            .filter(|(_, reply)| reply.is_ok())
+            .for_each(|((room, _), _)| self.note(room));
+        outcomes(&calls, replies)
     }
 
     /// Gives a durable subscription up, if this holder still has it, and moves its position to the last acknowledged id in the
@@ -227,14 +243,18 @@ impl Store {
         Ok(reply.as_u64() == Some(1))
     }
 
-    /// Notes that a durable subscription is in use, if this holder still has it. Whether it has.
-    ///
-    /// # Errors
-    /// If Redis cannot be reached.
-    pub async fn renew(&self, room: &RoomName, group: &Group, holder: &str) -> Result<bool, Unavailable> {
-        let args = [group.as_str(), holder].map(Value::from);
-        let command = self.function(RedisCall::Attach, "renew", self.keys.subs(room), args);
-        Ok(self.run_one(room, command).await?.as_u64() == Some(1))
+    /// Notes that durable subscriptions are in use, each of a room, a group and the holder that must still have it. Sends them
+    /// as [`Store::acknowledge`] does. For each, whether the holder still has it.
+    pub async fn renew(&self, held: &[(&RoomName, &Group, &str)]) -> Vec<Result<bool, Unavailable>> {
+        let calls = calls(held, |(room, ..)| room);
+        let commands = calls.iter().map(|(room, indexes)| {
+            let args = indexes.iter().flat_map(|index| {
+                let (_, group, holder) = held[*index];
+                [group.as_str(), holder].map(Value::from)
+            });
+            (*room, self.function(RedisCall::Attach, "renew", self.keys.subs(room), args))
+        });
+        outcomes(&calls, self.run_each(commands.collect()).await)
     }
 
     /// Deletes a durable subscription and its position; the connection that holds it is told through the bell. Whether

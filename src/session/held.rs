@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 
 use crate::hub::Holding;
 use crate::protocol::RoomName;
+use crate::redis::Store;
 
 /// What is held. Holders may overlap, where one takes a subscription over: only the newest one's notes count in Redis.
 #[derive(Debug, Default)]
@@ -23,8 +24,11 @@ impl Held {
         self.0.lock().remove(&(room.clone(), holding.clone()));
     }
 
-    /// All that is held.
-    pub fn all(&self) -> Vec<(RoomName, Holding)> {
-        self.0.lock().iter().cloned().collect()
+    /// Notes in Redis that all of it is in use. For what cannot be noted, the next time is early enough.
+    pub async fn renew(&self, store: &Store) {
+        let held: Vec<(RoomName, Holding)> = self.0.lock().iter().cloned().collect();
+        let held: Vec<_> =
+            held.iter().map(|(room, Holding { group, holder })| (room, group, holder.as_str())).collect();
+        store.renew(&held).await;
     }
 }

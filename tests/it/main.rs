@@ -42,6 +42,7 @@ mod readme;
 mod replica;
 mod rest;
 mod retention;
+mod renewals;
 mod rewinds;
 mod scale;
 mod secured;

@@ -195,15 +195,25 @@ local function detach(keys, args)
 end
 
 -- keys: subs
--- args: group, holder
--- Notes that the subscription is in use, if this holder still has it. Returns 1 if it has.
+-- args: group and holder of each subscription
+-- Notes that the subscriptions are in use which these holders still have. Returns for each 1 if it is so.
 local function renew(keys, args)
-  local position, current = stored(keys[1], args[1])
-  if current ~= args[2] then
-    return 0
+  local groups, held, renewed = {}, {}, {}
+  for i = 1, #args, 2 do
+    groups[#groups + 1] = args[i]
   end
-  redis.call('HSET', keys[1], args[1], subscription(position, current))
-  return 1
+  local values = redis.call('HMGET', keys[1], unpack(groups))
+  for n, group in ipairs(groups) do
+    local position, current = read(values[n])
+    held[n] = current == args[2 * n] and 1 or 0
+    if held[n] == 1 then
+      renewed[#renewed + 1], renewed[#renewed + 2] = group, subscription(position, current)
+    end
+  end
+  if #renewed > 0 then
+    redis.call('HSET', keys[1], unpack(renewed))
+  end
+  return held
 end
 
 local function remove(log, group, holder)
