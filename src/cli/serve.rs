@@ -58,7 +58,7 @@ struct NoKeys;
 impl Serve {
     pub fn run(self) -> Result<(), Failed> {
         let config = self.load()?;
-        logs::start(&config.log);
+        let _written_at_the_end = logs::start(&config.log);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(serve(config, self.dev))
     }

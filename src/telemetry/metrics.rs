@@ -7,6 +7,7 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, R
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use super::class::{Class, Classes};
+use super::logs;
 use super::names::{
     CanaryOutcome, CatchUpReason, Direction, Hole, Kind, Name, Outcome, Path, Queue, RedisCall, Success,
     Switch, Transport,
@@ -223,6 +224,7 @@ impl Metrics {
     /// Everything as Prometheus reads it.
     pub fn render(&self) -> String {
         self.process.sample(&self.recorder);
+        self.full_queues[Queue::Log as usize].absolute(logs::dropped());
         self.handle.render()
     }
 

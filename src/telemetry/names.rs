@@ -224,6 +224,8 @@ label!(
         Connections = "connections",
         /// A connection's publishes under way: it is not read from.
         InFlight = "in_flight",
+        /// Lines of the log: dropped.
+        Log = "log",
     }
 );
 

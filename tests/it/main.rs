@@ -31,6 +31,7 @@ mod keys;
 mod last;
 mod left;
 mod limits;
+mod logs;
 mod malformed;
 mod many;
 mod observability;

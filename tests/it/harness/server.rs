@@ -9,7 +9,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
+use super::redis::free_port;
 use super::token::SECRET;
 use super::{eventually, soon};
 
@@ -81,6 +83,16 @@ impl Server {
         shell.arg(serve.get_program()).args(serve.get_args()).env_clear();
         shell.envs(serve.get_envs().filter_map(|(name, value)| Some((name, value?))));
         Self::started(shell).await.unwrap_or_else(|log| panic!("the server ended: {log:#?}"))
+    }
+
+    /// Starts a server whose standard error is a pipe from which nobody reads.
+    pub async fn unread(env: &[(&str, &str)]) -> Self {
+        let address: SocketAddr = ([127, 0, 0, 1], free_port()).into();
+        let mut command = command(&["serve", "--listen", &address.to_string()], env);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary");
+        let server = Self { child, log: Lines::default(), address };
+        eventually("the server listens", async || TcpStream::connect(address).await.is_ok()).await;
+        server
     }
 
     async fn started(mut command: Command) -> Result<Self, Vec<String>> {
