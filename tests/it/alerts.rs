@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Client, Prometheus, Redis, Rest, Server, admin, eventually, everything, id_of, now, repository, within,
+    Client, Clock, Prometheus, Redis, Rest, Server, admin, eventually, everything, id_of, now, repository,
+    within,
 };
 use crate::keys;
 
@@ -139,7 +140,11 @@ async fn each_alert_of_roomlog_fires_for_its_cause_and_not_before() {
     let mut two = Server::with(&redis.url(), &env[3..5]).await;
     let data = dir.path().join("data");
     let alone = Server::serve(&["--data-dir", data.to_str().unwrap()], &env[3..5]).await;
-    let prometheus = Prometheus::start(&[&one, &two, &alone], &[]).await;
+    let clock = Clock::new();
+    let disk = ["--appendonly", "yes", "--appendfsync", "always"];
+    let ahead = Redis::on_clock(&clock, &disk).await;
+    let jumping = Server::with(&ahead.url(), &env[3..5]).await;
+    let prometheus = Prometheus::start(&[&one, &two, &alone, &jumping], &[]).await;
     let rest = Rest::new(&one, &admin());
     let mut writer = Client::connect(&one, &everything("ann")).await;
     let batch = async |room: &str, count: usize| {
@@ -150,6 +155,8 @@ async fn each_alert_of_roomlog_fires_for_its_cause_and_not_before() {
 
     prometheus.fires("RoomlogKeySetStale", async || *keys.lock() = "no set".into()).await;
     *keys.lock() = set.to_string();
+    prometheus.fires("RoomlogRetentionHeld", async || clock.shift(31 * 24 * 3_600_000)).await;
+    clock.shift(0);
     prometheus.fires("RoomlogEmbeddedRedisRestarts", async || run("kill", &["-9", &child_of(&alone)])).await;
     let mut many = Vec::new();
     prometheus
@@ -269,8 +276,8 @@ async fn each_alert_of_roomlog_fires_for_its_cause_and_not_before() {
         .await;
     eventually("publishes do not fail", async || !prometheus.firing().await.contains("RoomlogPublishesFail"))
         .await;
-    // The node with a Redis of its own is its own janitor.
-    drop(alone);
+    // The nodes with a Redis of their own are their own janitors.
+    drop((alone, jumping));
     prometheus
         .fires("RoomlogNoJanitor", async || {
             redis.ask(&["SET", "rl:janitor", "one that is gone", "PX", "600000"]);
