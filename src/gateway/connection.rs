@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::future::{BoxFuture, Either, FutureExt, ready};
 use tokio::time::timeout;
 use tracing::Instrument;
 
@@ -22,22 +22,23 @@ use crate::protocol::decode::{Frames, Incoming, Undecodable};
 use crate::protocol::frame::Frame;
 use crate::protocol::{CloseCode, Encoding, ErrorCode, Failure, encode, wire};
 use crate::session::Session;
-use crate::session::registry::{CUT_AFTER, Connection, Registry};
+use crate::session::registry::{CUT_AFTER, Connection, Entered, Registry};
 use crate::telemetry::{Transport, logs};
 
 /// Time in which what is under way is answered before a client is told that the server restarts: longer than a publish waits
 /// for Redis.
 const ANSWER_WITHIN: Duration = Duration::from_secs(4);
 
-/// Serves one client until its connection is over, and its session too.
-pub(super) async fn serve(
+/// Serves one client until its connection is over, and its session too. Not an `async fn`, which would keep its arguments,
+/// beside what is made of them, for as long as the connection lives.
+pub(super) fn serve(
     node: Arc<Node>,
     socket: Socket,
     place: Arc<Place>,
     early: Bytes,
     encoding: Encoding,
     token: Option<String>,
-) {
+) -> impl Future<Output = ()> {
     let (reader, writer) = socket::split(socket, early, node.metrics.clone());
     let limits = &node.config.limits;
     // One more than publishes may wait: the frame that is being handled is answered too.
@@ -48,22 +49,24 @@ pub(super) async fn serve(
         outbox.notice(encode::frame(encoding, &Frame::goodbye(CloseCode::Overloaded, Some(5_000))));
         outbox.notice(wire::close(CloseCode::Overloaded.number()));
         outbox.close();
-        return Box::pin(close(&outbox, reader)).await;
+        return Either::Left(async move { close(&outbox, reader).await }.boxed());
     };
     let session = Session::new(node.clone(), Arc::clone(&connection), encoding, token);
     let mut listener = Listener {
-        node: &node,
-        connection: &connection,
-        place: &place,
+        node,
+        connection,
+        place,
         encoding,
         reader,
         backlog: Backlog::default(),
         is_known: false,
         work: Work::Idle(session),
     };
-    listener.listen().await;
-    let Listener { reader, work, .. } = listener;
-    Box::pin(end(&connection, reader, work)).await;
+    Either::Right(async move {
+        listener.listen().await;
+        let Listener { connection, reader, work, .. } = listener;
+        Box::pin(async move { end(&connection, reader, work).await }).await;
+    })
 }
 
 /// Says goodbye, closes the socket, and ends the session.
@@ -109,10 +112,10 @@ enum Work {
     Moved,
 }
 
-struct Listener<'a> {
-    node: &'a Node,
-    connection: &'a Arc<Connection>,
-    place: &'a Place,
+struct Listener {
+    node: Arc<Node>,
+    connection: Entered,
+    place: Arc<Place>,
     encoding: Encoding,
     reader: Reader,
     /// What came while an earlier frame was handled.
@@ -122,7 +125,7 @@ struct Listener<'a> {
     work: Work,
 }
 
-impl Listener<'_> {
+impl Listener {
     /// Reads and handles until the client closes or breaks a rule, or the connection is ended.
     async fn listen(&mut self) {
         loop {
@@ -171,28 +174,51 @@ impl Listener<'_> {
         }
     }
 
-    /// Handles the frames of a message, each before the next is decoded.
-    async fn message(&mut self, payload: Bytes) -> Result<(), Undecodable> {
+    /// Handles the frames of a message, each before the next is decoded. What remains from the first frame on that takes its
+    /// time is in a box: the future that waits for messages most of the time stays small.
+    fn message(&mut self, payload: Bytes) -> impl Future<Output = Result<(), Undecodable>> {
+        match self.begin(payload) {
+            Ok(Some((frame, frames))) => Either::Left(Box::pin(self.rest(frame, frames))),
+            Ok(None) => Either::Right(ready(Ok(()))),
+            Err(Undecodable) => Either::Right(ready(Err(Undecodable))),
+        }
+    }
+
+    fn begin(&mut self, payload: Bytes) -> Result<Option<(Incoming, Frames)>, Undecodable> {
         let mut frames = Frames::of(self.encoding, payload)?;
-        while let Some(frame) = if self.is_known { frames.next() } else { frames.greeting() } {
-            let Work::Idle(session) = &mut self.work else { return Ok(()) };
-            if let Some(frame) = session.try_handle(frame?) {
-                // In a box of its own: what waits for a frame most of the time stays small.
-                Box::pin(self.handle(frame)).await;
-            }
+        Ok(self.handle_at_once(&mut frames)?.map(|frame| (frame, frames)))
+    }
+
+    async fn rest(&mut self, frame: Incoming, mut frames: Frames) -> Result<(), Undecodable> {
+        let mut next = Some(frame);
+        while let Some(frame) = next {
+            self.handle(frame).await;
+            next = self.handle_at_once(&mut frames)?;
+        }
+        Ok(())
+    }
+
+    /// Handles frames up to the first that takes its time, which is returned.
+    fn handle_at_once(&mut self, frames: &mut Frames) -> Result<Option<Incoming>, Undecodable> {
+        loop {
             if self.connection.ending.is_cancelled() {
-                return Ok(());
+                return Ok(None);
             }
             if !self.is_known && self.connection.claims().is_some() {
                 self.is_known = true;
                 self.place.known();
                 self.reader.allow(self.node.config.limits.max_payload());
             }
+            let Some(frame) = (if self.is_known { frames.next() } else { frames.greeting() }) else { break };
+            let Work::Idle(session) = &mut self.work else { return Ok(None) };
+            if let Some(frame) = session.try_handle(frame?) {
+                return Ok(Some(frame));
+            }
         }
         if !self.is_known {
             self.reader.allow_another();
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Handles a frame that takes its time, as soon as there is room for its answer: a client that asks and does not read the
