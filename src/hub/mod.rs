@@ -137,11 +137,13 @@ impl Hub {
     /// The room was deleted, when this was its newest id: its subscriptions here end. A room of the same name that was
     /// made since is another one.
     pub fn deleted(&self, name: &RoomName, head: MessageId) {
-        let mut rooms = self.rooms.write();
-        let Some(room) = rooms.get(name) else { return };
-        if !room.is_newer_than(head)
-            && let Some(room) = rooms.remove(name)
-        {
+        let gone = {
+            let mut rooms = self.rooms.write();
+            let is_gone = rooms.get(name).is_some_and(|room| !room.is_newer_than(head));
+            if is_gone { rooms.remove(name) } else { None }
+        };
+        // Its members are told without the lock that all rooms need.
+        if let Some(room) = gone {
             room.deleted();
             self.let_go.lock().push(room);
         }
