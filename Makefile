@@ -82,9 +82,9 @@ check: cargo ## Check formatting and lints
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
 
-SECONDS ?= 3600
-soak: cargo deps ## Let clients come and go for SECONDS=3600, and look whether anything grows
-	ROOMLOG_SOAK_SECONDS=$(SECONDS) cargo test --release --locked --test it soak:: -- --nocapture
+SOAK_SECONDS ?= 3600
+soak: cargo deps ## Let clients come and go for an hour (SOAK_SECONDS=…), and look whether anything grows
+	ROOMLOG_SOAK_SECONDS=$(SOAK_SECONDS) cargo test --release --locked --test it soak:: -- --nocapture
 
 # With a nightly compiler and cargo-fuzz, guided by coverage; else the same bodies, with inputs made by chance.
 FUZZ ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))

@@ -20,6 +20,7 @@ mod clocks;
 mod cluster;
 mod conformance;
 mod connect;
+mod crowd;
 mod durability;
 mod durable;
 mod embedded;
