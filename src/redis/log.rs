@@ -147,9 +147,16 @@ impl Store {
         if has_position(&page) {
             return Ok(without_position(page));
         }
-        let Some(fork) = self.fork(room, after).await? else { return Ok(without_position(page)) };
-        let page = self.read_from(room, fork.into(), fork.to_string(), limit + 1).await?;
-        Ok(Page { after, fork: Some(fork), ..without_position(page) })
+        let (epoch, fork) = self.fork(room, after).await?;
+        let page = match fork {
+            None => without_position(page),
+            Some(fork) => {
+                let page = self.read_from(room, fork.into(), fork.to_string(), limit + 1).await?;
+                Page { after, fork: Some(fork), ..without_position(page) }
+            }
+        };
+        // Otherwise an epoch began in between, and the page is of another history than the one that was asked about.
+        if page.head.epoch == epoch { Ok(page) } else { Box::pin(self.read_after(room, after, limit)).await }
     }
 
     /// Reads the entries from a time on, in Unix ms, oldest first, at most `limit`; all where it is 0. The page begins right

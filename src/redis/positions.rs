@@ -2,8 +2,9 @@
 
 use fred::types::Value;
 
+use super::log::epoch;
 use super::store::Store;
-use crate::log::{Position, Unavailable};
+use crate::log::{Epoch, Position, Unavailable};
 use crate::protocol::{MessageId, RoomName};
 use crate::telemetry::RedisCall;
 
@@ -29,15 +30,19 @@ impl Store {
         }
     }
 
-    /// The newest id that a room's log shares with the history in which a position was read; `None` if it has the position.
+    /// The epoch that a room's log is in, and the newest id that it shares with the history in which a position was read; `None`
+    /// if it has the position.
     pub(super) async fn fork(
         &self,
         room: &RoomName,
         position: Position,
-    ) -> Result<Option<MessageId>, Unavailable> {
+    ) -> Result<(Epoch, Option<MessageId>), Unavailable> {
         let args = [position.id.to_string(), format!("{:016x}", position.epoch.0)].map(Value::from);
-        let reply =
-            self.run_one(room, self.function(RedisCall::Read, "locate", self.keys.log(room), args)).await?;
-        reply.as_str().map(|id| id.parse().map_err(|_| Unavailable)).transpose()
+        let command = self.function(RedisCall::Read, "locate", self.keys.log(room), args);
+        let reply = self.run_one(room, command).await?.into_array();
+        let text = |index: usize| reply.get(index).and_then(Value::as_str);
+        let epoch = text(0).and_then(|name| epoch(&name)).ok_or(Unavailable)?;
+        let fork = text(1).map(|id| id.parse().map_err(|_| Unavailable)).transpose()?;
+        Ok((epoch, fork))
     }
 }

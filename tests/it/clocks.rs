@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{Client, Clock, Redis, Rest, Server, Upgrade, eventually, everything, token_for};
+use crate::harness::{Client, Clock, Redis, Rest, Server, Upgrade, eventually, everything, ids, token_for};
 
 const HOUR: u64 = 3_600_000;
 
@@ -25,6 +25,38 @@ async fn a_key_is_known_after_the_clock_of_redis_stepped_back() {
         clock.shift(shift);
         let again = client.ok(publish.clone()).await;
         assert_eq!((&again["id"], &again["duplicate"]), (&first["id"], &json!(true)), "{again}");
+    }
+}
+
+/// Where the clock is behind the log, ids go on from the newest one, whatever the time is. Those that a Redis lost are not
+/// given to other messages: whoever has read up to them is told.
+#[tokio::test]
+async fn ids_that_were_lost_are_not_given_again_by_a_clock_that_stepped_back() {
+    let clock = Clock::new();
+    clock.shift(60_000);
+    let mut redis = Redis::on_clock(&clock, &["--appendonly", "no"]).await;
+    let server = Server::on(&redis.url()).await;
+    let mut writer = Client::connect(&server, &everything("ann")).await;
+    writer.publish_many("room", 3, 10).await;
+    clock.shift(0);
+    redis.ask(&["SAVE"]);
+    let lost = writer.publish_many("room", 2, 10).await;
+    redis.stop();
+    redis.start_again().await;
+    let rest = Rest::new(&server, &everything("ann"));
+    eventually("the node has found Redis again", async || rest.get("/readyz").await.status == 200).await;
+    let new = writer.publish_many("room", 2, 10).await;
+    for id in &lost {
+        assert!(!new.contains(id), "{new:?} after {lost:?}");
+        let mut late = Client::connect(&server, &everything("late")).await;
+        late.subscribe("room", json!({ "since": id })).await;
+        let gap = late.expect("gap").await;
+        assert_eq!(
+            (&gap["reason"], gap["next"].as_str()),
+            (&json!("rewound"), Some(new[0].as_str())),
+            "{gap}"
+        );
+        assert_eq!(ids(&late.messages(2).await), new);
     }
 }
 

@@ -50,6 +50,19 @@ local function used_windows(known, window, last, older)
   return hashes
 end
 
+-- Most ms by which the first id of an epoch is ahead of a clock that is behind.
+local AHEAD_OF_LOST = 4096
+
+-- The ms of new ids: never less than before. Where the clock is behind the log, all ids have the ms of the newest one, those
+-- that a former history lost as well: a new epoch takes a later ms, by chance one that no other took, so that no lost id is given
+-- again.
+local function stamp_of(time, ms, goes_on, history)
+  if goes_on or time > ms then
+    return math.max(ms, time)
+  end
+  return ms + 1 + tonumber(string.sub(history, 1, 3), 16) % AHEAD_OF_LOST
+end
+
 -- keys: log
 -- args: length of a window in ms, how many ears of the bell are the caller's, then for each message: key, '1' if nobody
 -- can have used that before, from, type and data
@@ -67,7 +80,7 @@ local function append(keys, args)
     -- Perhaps a room that was deleted a moment ago is made anew.
     ms = math.max(ms, deleted_ms + 1)
   end
-  local stamp = whole(math.max(ms, time))
+  local stamp = whole(stamp_of(time, ms, is_first or epoch == history, history))
   local ids, fresh, here = {}, {}, {}
   local rung = is_heard(bell, tonumber(args[2])) and { 'm', history, after }
   for i = 3, #args, 5 do
@@ -124,9 +137,9 @@ end
 
 -- keys: log
 -- args: a position, and the epoch in which it was read
--- Returns nothing if the room's history has the position, otherwise the newest id that both share.
+-- Returns the newest epoch of the room's history, and, unless that has the position, the newest id that both share.
 local function locate(keys, args)
-  return fork(keys[1], args[1], args[2])
+  return { redis.call('HGET', of(keys[1], 'head'), 'epoch') or UNKNOWN, fork(keys[1], args[1], args[2]) }
 end
 
 -- The id with this seq, in a log without holes, of which the entry that is named last has this seq or a later one. All entries up to
