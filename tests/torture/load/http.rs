@@ -40,7 +40,8 @@ impl Http {
 
     fn asked(&self, node: usize, since: Option<MessageId>) -> Asked<'_> {
         let at = self.world.record.now();
-        Asked { reader: &self.name, room: self.room, node, durable: since.is_none(), since, at }
+        let durable = since.is_none();
+        Asked { reader: &self.name, room: self.room, node, durable, by_request: true, since, at }
     }
 
     /// The answer to a request, if it came and is no error.
@@ -73,7 +74,7 @@ pub async fn events(world: Arc<World>, room: &'static str) {
     loop {
         let node = any_node(&world, &mut http.dice);
         let reader = http.name.clone();
-        let asked = Asked { reader: &reader, ..http.asked(node, Some(position)) };
+        let asked = Asked { reader: &reader, by_request: false, ..http.asked(node, Some(position)) };
         let request = http.client.get(http.url(node, "events")).bearer_auth(&http.token);
         let request = request.header("Last-Event-ID", position.to_string()).send();
         let answer = timeout(PATIENCE, request).await.ok().and_then(Result::ok);

@@ -73,6 +73,7 @@ struct Asked<'a> {
     room: &'static str,
     node: usize,
     durable: bool,
+    by_request: bool,
     since: Option<MessageId>,
     at: u64,
 }
@@ -89,6 +90,7 @@ impl<'a> Session<'a> {
             room: asked.room.to_owned(),
             node: asked.node,
             durable: asked.durable,
+            by_request: asked.by_request,
             since: asked.since,
             position,
         }));

@@ -96,6 +96,7 @@ impl Reader {
             room: self.room,
             node,
             durable: self.is_durable(),
+            by_request: false,
             since,
             at: world.record.now(),
         };

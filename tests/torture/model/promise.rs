@@ -22,6 +22,8 @@ pub struct Promise {
     pub rewinds: Vec<Window>,
     /// There may be two primaries then, with a history each.
     pub splits: Vec<Window>,
+    /// When Redis began a new history.
+    pub histories: Vec<Ms>,
 }
 
 /// "Up to two seconds of confirmed messages", and one for a machine that is busy.
@@ -39,23 +41,37 @@ impl Promise {
     /// What may happen under this plan, with the faults at the times that the record has.
     pub fn of(plan: &Plan, events: &[Event]) -> Self {
         let mut promise = Self::default();
-        for event in events {
-            if let Event::Fault { at, till, index } = event {
-                promise.allow(plan, plan.faults[*index].fault, *at, *till);
-            }
+        let faults: Vec<(Fault, Ms, Ms)> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Fault { at, till, index } => Some((plan.faults[*index].fault, *at, *till)),
+                _ => None,
+            })
+            .collect();
+        let unsynced: Vec<Window> = faults.iter().filter_map(|fault| unsynced(*fault)).collect();
+        for (fault, at, till) in faults {
+            promise.allow(plan, &unsynced, fault, at, till);
         }
         promise
     }
 
-    fn allow(&mut self, plan: &Plan, fault: Fault, at: Ms, till: Ms) {
+    fn allow(&mut self, plan: &Plan, unsynced: &[Window], fault: Fault, at: Ms, till: Ms) {
+        if begins_a_history(fault) {
+            self.histories.push(at);
+        }
+        // From when on something may be missing on the disk, if Redis syncs each second.
+        let since = |at: Ms| {
+            let from = at.saturating_sub(EVERYSEC);
+            let stopped = unsynced.iter().filter(|window| window.from <= at && from <= window.to);
+            stopped.map(|window| window.from.saturating_sub(EVERYSEC)).min().unwrap_or(from).min(from)
+        };
         match fault {
             Fault::PowerLoss if plan.sync == Sync::Everysec => {
-                let from = (at + POWER_AFTER).saturating_sub(EVERYSEC);
-                self.lose(Window { from, to: till });
+                self.lose(Window { from: since(at + POWER_AFTER), to: till });
             }
             // Redis answers the writes of the round in which it finds the disk full.
             Fault::DiskFull { killed: true } if plan.sync == Sync::Everysec => {
-                self.lose(Window { from: at.saturating_sub(EVERYSEC), to: till });
+                self.lose(Window { from: since(at), to: till });
             }
             Fault::PrimaryKill { .. } | Fault::PrimaryPause { .. } | Fault::Partition { .. } => {
                 self.fail_over(plan, Window { from: at, to: till + DEMOTION });
@@ -85,10 +101,37 @@ impl Promise {
     }
 }
 
+/// When `everysec` syncs nothing: Redis compares times of day, so once its clock has stepped back it waits until that has
+/// caught up.
+fn unsynced((fault, at, till): (Fault, Ms, Ms)) -> Option<Window> {
+    match fault {
+        Fault::RedisClock { ms: ahead @ 0.. } => Some(Window { from: till, to: till + ahead.unsigned_abs() }),
+        Fault::RedisClock { ms: behind } => {
+            Some(Window { from: at, to: till.min(at + behind.unsigned_abs()) })
+        }
+        _ => None,
+    }
+}
+
+fn begins_a_history(fault: Fault) -> bool {
+    matches!(
+        fault,
+        Fault::RedisKill
+            | Fault::RedisRestart
+            | Fault::PowerLoss
+            | Fault::DiskFull { killed: true }
+            | Fault::PrimaryKill { .. }
+            | Fault::PrimaryPause { .. }
+            | Fault::Partition { .. }
+            | Fault::Failover { .. }
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::harness::Dice;
+    use crate::model::plan::Planned;
 
     fn plan(topology: Topology, sync: Sync, durability: Durability, fault: Fault) -> Plan {
         let mut plan = Plan::draw(Dice::new(1).next(), topology, 1);
@@ -106,17 +149,33 @@ mod tests {
     #[test]
     fn a_kill_loses_nothing_on_one_server() {
         for (sync, durability) in [(Sync::Always, Durability::Disk), (Sync::Everysec, Durability::Memory)] {
-            assert_eq!(promise(Topology::Single, sync, durability, Fault::RedisKill), Promise::default());
+            let kill = promise(Topology::Single, sync, durability, Fault::RedisKill);
+            assert_eq!(kill, Promise { histories: vec![10_000], ..Promise::default() });
         }
     }
 
     #[test]
     fn a_power_loss_takes_the_last_seconds_of_everysec_and_nothing_of_always() {
         let always = promise(Topology::Single, Sync::Always, Durability::Disk, Fault::PowerLoss);
-        assert_eq!(always, Promise::default());
+        assert_eq!(always, Promise { histories: vec![10_000], ..Promise::default() });
         let everysec = promise(Topology::Single, Sync::Everysec, Durability::Memory, Fault::PowerLoss);
         assert_eq!(everysec.losses, [Window { from: 11_000, to: 16_000 }]);
         assert_eq!(everysec.losses, everysec.rewinds);
+    }
+
+    #[test]
+    fn everysec_syncs_nothing_until_a_clock_that_stepped_back_has_caught_up() {
+        let mut plan = plan(Topology::Single, Sync::Everysec, Durability::Memory, Fault::PowerLoss);
+        let events =
+            [(0, 5000, 6000), (1, 10_000, 16_000)].map(|(index, at, till)| Event::Fault { at, till, index });
+        for (ms, from) in [(30_000, 3000), (2000, 11_000), (-30_000, 11_000)] {
+            let power = plan.faults[0];
+            plan.faults = vec![
+                Planned { fault: Fault::RedisClock { ms }, ..power },
+                Planned { fault: Fault::PowerLoss, ..power },
+            ];
+            assert_eq!(Promise::of(&plan, &events).losses, [Window { from, to: 16_000 }], "{ms}");
+        }
     }
 
     #[test]

@@ -79,6 +79,8 @@ pub struct Opened {
     pub node: usize,
     /// Whether the position is Redis's.
     pub durable: bool,
+    /// Whether each read is a request that names its position.
+    pub by_request: bool,
     /// The position that was asked for, if any.
     pub since: Option<MessageId>,
     /// The position that was told.

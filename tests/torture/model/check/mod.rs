@@ -60,6 +60,7 @@ struct Reader<'a> {
     name: &'a str,
     room: &'a str,
     durable: bool,
+    by_request: bool,
     sessions: Vec<&'a Opened>,
     seen: Vec<Seen<'a>>,
 }
@@ -102,6 +103,7 @@ impl<'a> Run<'a> {
                         name: &opened.reader,
                         room: &opened.room,
                         durable: opened.durable,
+                        by_request: opened.by_request,
                         sessions: Vec::new(),
                         seen: Vec::new(),
                     });

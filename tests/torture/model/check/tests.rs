@@ -1,5 +1,8 @@
 //! A sound run is found sound, and each rule finds the violation that is planted for it.
 
+mod durable;
+mod readers;
+
 use roomlog::protocol::MessageId;
 use uuid::Uuid;
 
@@ -27,7 +30,7 @@ fn stored(id: MessageId, number: u64) -> Stored {
 struct Tale {
     events: Vec<Event>,
     now: Ms,
-    fault: Option<Fault>,
+    faults: Vec<Fault>,
     sessions: u64,
 }
 
@@ -48,6 +51,16 @@ impl Tale {
     }
 
     fn opens(&mut self, reader: &str, durable: bool, position: MessageId) -> u64 {
+        self.opens_since(reader, durable, None, position)
+    }
+
+    fn opens_since(
+        &mut self,
+        reader: &str,
+        durable: bool,
+        since: Option<MessageId>,
+        position: MessageId,
+    ) -> u64 {
         self.sessions += 1;
         self.now += 10;
         self.events.push(Event::Opened(Opened {
@@ -58,7 +71,8 @@ impl Tale {
             room: ROOM.into(),
             node: 0,
             durable,
-            since: None,
+            by_request: false,
+            since,
             position,
         }));
         self.sessions
@@ -89,12 +103,12 @@ impl Tale {
         self.events.push(Event::Ack { at, till, session, id: id(seq), outcome });
     }
 
-    /// The fault of the run, from now on.
+    /// A fault, from now on.
     fn fails(&mut self, fault: Fault) {
-        self.fault = Some(fault);
-        let at = self.now;
+        let (at, index) = (self.now, self.faults.len());
+        self.faults.push(fault);
         self.now += 10_000;
-        self.events.push(Event::Fault { at, till: self.now, index: 0 });
+        self.events.push(Event::Fault { at, till: self.now, index });
     }
 
     fn ends_with(&mut self, messages: Vec<Stored>) {
@@ -119,8 +133,8 @@ impl Tale {
     fn broken(&self) -> Vec<String> {
         let mut plan = Plan::draw(1, Topology::Sentinel, 1);
         (plan.sync, plan.durability) = (Sync::Everysec, Durability::Memory);
-        plan.faults.clear();
-        plan.faults.extend(self.fault.map(|fault| Planned { at: 0, lasts: 0, fault }));
+        let planned = self.faults.iter().map(|fault| Planned { at: 0, lasts: 0, fault: *fault });
+        plan.faults = planned.collect();
         let mut rules: Vec<_> = check(&plan, &self.events).into_iter().map(|found| found.rule).collect();
         rules.dedup();
         rules
@@ -263,206 +277,6 @@ fn observers_agree() {
     let messages = vec![stored(id(1), 1)];
     tale.events.push(Event::History { room: ROOM.into(), observer: "node 2".into(), messages });
     tale.breaks("observers agree");
-}
-
-#[test]
-fn subscribers_reach_the_end() {
-    let mut tale = Tale::of(3);
-    let session = tale.opens("live", false, MessageId::ZERO);
-    tale.gets_all(session, 1..=2);
-    tale.ends(3);
-    assert_eq!(tale.broken(), ["all reach the end", "all is delivered"]);
-}
-
-#[test]
-fn subscribers_see_no_hole_without_a_gap() {
-    let mut tale = Tale::of(3);
-    let session = tale.opens("live", false, MessageId::ZERO);
-    tale.gets(session, id(1), 1);
-    tale.gets(session, id(3), 3);
-    tale.ends(3);
-    assert_eq!(tale.broken(), ["no hole without a gap", "all is delivered"]);
-}
-
-#[test]
-fn a_message_of_the_new_history_is_not_taken_for_one_of_the_old() {
-    let (mut tale, session) = after_a_loss();
-    // As if 6 and 7 were the ones that it had: the next fits by its number.
-    tale.publish(8, Outcome::Ok(MessageId::new(3002, 6)));
-    tale.gets(session, MessageId::new(3002, 6), 8);
-    let mut log = log_after_the_loss();
-    log.push(stored(MessageId::new(3002, 6), 8));
-    tale.ends_with(log);
-    assert_eq!(tale.broken(), ["told of what is gone", "all is delivered"]);
-}
-
-#[test]
-fn a_gap_begins_at_the_position() {
-    let (mut tale, session) = after_a_loss();
-    tale.gap(session, id(3), MessageId::new(1004, 4), Reason::Rewound);
-    gets_the_rest(&mut tale, session);
-    tale.ends_with(log_after_the_loss());
-    tale.breaks("a gap begins at the position");
-}
-
-#[test]
-fn a_gap_does_not_cover_what_is_there() {
-    let (mut tale, session) = after_a_loss();
-    tale.gap(session, lost(5), MessageId::new(3001, 6), Reason::Rewound);
-    tale.publish(8, Outcome::Ok(MessageId::new(3002, 6)));
-    tale.gets(session, MessageId::new(3002, 6), 8);
-    let mut log = log_after_the_loss();
-    log.push(stored(MessageId::new(3002, 6), 8));
-    tale.ends_with(log);
-    assert_eq!(tale.broken(), ["told of what is gone", "all is delivered"]);
-
-    let mut tale = Tale::of(4);
-    let session = tale.opens("live", false, MessageId::ZERO);
-    tale.gets(session, id(1), 1);
-    tale.fails(FAILOVER);
-    tale.gap(session, id(1), id(4), Reason::Rewound);
-    tale.gets(session, id(4), 4);
-    tale.ends(4);
-    tale.breaks("a gap covers only what is gone");
-}
-
-#[test]
-fn a_gap_does_not_call_lost_what_is_there() {
-    let mut tale = Tale::of(3);
-    let session = tale.opens("live", false, MessageId::ZERO);
-    tale.gets_all(session, 1..=3);
-    tale.fails(FAILOVER);
-    tale.now += 60_000;
-    tale.gap(session, id(3), id(2), Reason::Rewound);
-    tale.gets_all(session, 2..=3);
-    tale.ends(3);
-    tale.breaks("a gap covers only what is gone");
-}
-
-#[test]
-fn no_gap_is_told_where_nothing_was_lost_or_trimmed() {
-    for (reason, rule) in [(Reason::Rewound, "nothing was lost"), (Reason::Trimmed, "nothing was trimmed")] {
-        let mut tale = Tale::of(2);
-        let session = tale.opens("live", false, MessageId::ZERO);
-        tale.gets(session, id(1), 1);
-        tale.gap(session, id(1), id(2), reason);
-        tale.gets(session, id(2), 2);
-        tale.ends(2);
-        tale.breaks(rule);
-    }
-}
-
-#[test]
-fn what_was_delivered_and_is_gone_is_told() {
-    let (mut tale, session) = after_a_loss();
-    tale.gap(session, lost(5), MessageId::new(1004, 5), Reason::Rewound);
-    tale.gets(session, MessageId::new(3001, 5), 7);
-    tale.ends_with(log_after_the_loss());
-    assert_eq!(tale.broken(), ["told of what is gone", "all is delivered"]);
-}
-
-#[test]
-fn what_is_delivered_stays_where_nothing_may_be_lost() {
-    let mut tale = Tale::of(2);
-    tale.publish(3, Outcome::Failed("forbidden".into()));
-    let session = tale.opens("live", false, MessageId::ZERO);
-    tale.gets_all(session, 1..=2);
-    tale.gets(session, lost(3), 3);
-    tale.ends(2);
-    assert_eq!(tale.broken(), ["all reach the end", "delivered is stored"]);
-}
-
-#[test]
-fn nothing_comes_that_nobody_sent() {
-    let mut tale = Tale::of(2);
-    let session = tale.opens("live", false, MessageId::ZERO);
-    tale.gets(session, id(1), 1);
-    tale.gets(session, id(2), 9);
-    tale.ends(2);
-    tale.breaks("nothing that nobody sent");
-}
-
-#[test]
-fn nothing_comes_twice() {
-    let mut tale = Tale::of(3);
-    let session = tale.opens("reader", false, MessageId::ZERO);
-    tale.gets_all(session, 1..=3);
-    let again = tale.opens("reader", false, id(2));
-    tale.gets_all(again, 3..=3);
-    tale.ends(3);
-    tale.breaks("nothing twice");
-}
-
-#[test]
-fn live_is_told_where_all_was_delivered() {
-    let mut tale = Tale::of(3);
-    let session = tale.opens("live", false, MessageId::ZERO);
-    tale.gets_all(session, 1..=2);
-    tale.live(session, id(3));
-    tale.gets_all(session, 3..=3);
-    tale.ends(3);
-    tale.breaks("live is true");
-}
-
-#[test]
-fn an_ack_is_not_undone_for_the_next_holder() {
-    let mut tale = Tale::of(3);
-    let first = tale.opens("durable", true, MessageId::ZERO);
-    tale.gets_all(first, 1..=3);
-    tale.acks(first, 3, true);
-    tale.opens("durable", true, id(2));
-    tale.ends(3);
-    tale.breaks("an ack is not undone");
-}
-
-#[test]
-fn an_ack_is_not_undone_at_the_end() {
-    for position in [Some(id(2)), None] {
-        let mut tale = Tale::of(3);
-        let session = tale.opens("durable", true, MessageId::ZERO);
-        tale.gets_all(session, 1..=3);
-        tale.acks(session, 3, true);
-        tale.ends(3);
-        tale.position("durable", position);
-        tale.breaks("an ack is not undone");
-    }
-}
-
-#[test]
-fn an_ack_within_a_failover_may_be_undone() {
-    let mut tale = Tale::of(3);
-    let session = tale.opens("durable", true, MessageId::ZERO);
-    tale.gets_all(session, 1..=3);
-    tale.fails(FAILOVER);
-    tale.acks(session, 3, true);
-    let again = tale.opens("durable", true, id(1));
-    tale.gets_all(again, 2..=3);
-    tale.ends(3);
-    tale.is_sound();
-}
-
-#[test]
-fn nothing_acknowledged_comes_again() {
-    let mut tale = Tale::of(3);
-    let first = tale.opens("durable", true, MessageId::ZERO);
-    tale.gets_all(first, 1..=3);
-    tale.acks(first, 2, true);
-    let second = tale.opens("durable", true, id(2));
-    tale.gets_all(second, 2..=3);
-    tale.ends(3);
-    assert_eq!(tale.broken(), ["no hole without a gap", "nothing acknowledged comes again"]);
-}
-
-#[test]
-fn a_position_moves_by_acks_alone() {
-    let mut tale = Tale::of(3);
-    let first = tale.opens("durable", true, MessageId::ZERO);
-    tale.gets_all(first, 1..=2);
-    tale.acks(first, 1, true);
-    let second = tale.opens("durable", true, id(2));
-    tale.gets_all(second, 3..=3);
-    tale.ends(3);
-    tale.breaks("a position moves by acks alone");
 }
 
 #[test]
