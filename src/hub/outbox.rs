@@ -8,16 +8,22 @@
 //! Whoever queues something writes it too, as far as the socket takes it: to wake a task for that costs more than the system
 //! call. Only what the socket does not take is left to a task, which ends when all is written.
 
+mod queue;
+mod writes;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, Semaphore};
 
+pub use self::queue::Part;
+use self::queue::{Added, Queue};
+pub use self::writes::{Permit, Turn, Writes};
 use crate::telemetry::Timed;
 
 /// Parts in one write. Linux takes 1024; so many fill a socket's buffer in most cases.
@@ -26,9 +32,6 @@ const PARTS_AT_ONCE: usize = 64;
 /// Bytes of notices above the limit: 256 for each of the most subscriptions that a connection has by default, which may all end
 /// at once.
 const NOTICES: usize = 4 * 1024 * 1024;
-
-/// Outboxes that one task writes to in turn, some 6 µs each; more are shared among tasks, so that nothing else waits for long.
-const WRITES_AT_ONCE: usize = 128;
 
 /// Where an outbox writes to.
 pub trait Sink: Send + Sync {
@@ -54,101 +57,6 @@ pub trait Sink: Send + Sync {
 
     /// A message was written whose delivery is timed.
     fn delivered(&self, message: Timed);
-}
-
-/// Something to be written.
-#[derive(Debug, Clone)]
-pub struct Part {
-    /// The bytes, complete in themselves.
-    pub bytes: Bytes,
-    /// What is in it, if this is where the delivery's latency is measured.
-    pub timed: Option<Timed>,
-}
-
-/// What became of a part.
-#[derive(Debug, PartialEq, Eq)]
-enum Added {
-    /// Whoever queued it sees to it that it is written.
-    First,
-    /// Somebody does already.
-    Later,
-    /// There was no room for it.
-    Full,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    parts: VecDeque<Part>,
-    bytes: usize,
-    /// Whether some of the first part was written: nothing may come before the rest of it.
-    started: bool,
-    /// Where the answer to the newest ping waits.
-    pong: Option<usize>,
-    /// Permits that are out.
-    permits: usize,
-    /// Whether a task writes, or what was taken last may still be on its way.
-    writing: bool,
-    closed: bool,
-    /// Whether it ended because notices filled their reserve.
-    overrun: bool,
-}
-
-impl Queue {
-    fn add(&mut self, part: Part) -> Added {
-        self.bytes += part.bytes.len();
-        self.parts.push_back(part);
-        self.added()
-    }
-
-    fn added(&self) -> Added {
-        if self.parts.len() == 1 && !self.writing { Added::First } else { Added::Later }
-    }
-
-    /// Puts a pong before all that has not begun to be written, in place of one that is there already.
-    fn pong(&mut self, bytes: Bytes) -> Added {
-        self.bytes += bytes.len();
-        let part = Part { bytes, timed: None };
-        match self.pong.filter(|at| *at > 0 || !self.started) {
-            Some(at) => {
-                self.bytes -= self.parts[at].bytes.len();
-                self.parts[at] = part;
-                return Added::Later;
-            }
-            None => {
-                let at = usize::from(self.started);
-                self.parts.insert(at, part);
-                self.pong = Some(at);
-            }
-        }
-        self.added()
-    }
-
-    /// So many bytes were written.
-    fn written(&mut self, mut count: usize, sink: &dyn Sink) {
-        self.bytes -= count;
-        while let Some(first) = self.parts.front_mut().filter(|_| count > 0) {
-            if count < first.bytes.len() {
-                first.bytes.advance(count);
-                self.started = true;
-                return;
-            }
-            count -= first.bytes.len();
-            self.started = false;
-            self.pong = self.pong.and_then(|at| at.checked_sub(1));
-            if let Some(timed) = self.parts.pop_front().and_then(|part| part.timed) {
-                sink.delivered(timed);
-            }
-        }
-    }
-
-    /// There is nobody to write to.
-    fn abandon(&mut self) {
-        self.parts = VecDeque::new();
-        self.bytes = 0;
-        self.started = false;
-        self.pong = None;
-        self.closed = true;
-    }
 }
 
 /// Where what is queued goes.
@@ -435,95 +343,12 @@ impl Outbox {
     }
 }
 
-/// The right to queue one answer: there was room for it when it was given. Dropping it gives the place back.
-#[derive(Debug)]
-pub struct Permit(Option<Arc<Outbox>>);
-
-impl Permit {
-    /// Sends the answer.
-    pub fn push(mut self, bytes: Bytes) {
-        if let Some(outbox) = self.0.take()
-            && outbox.answer(bytes) == Added::First
-        {
-            outbox.flush();
-        }
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if let Some(outbox) = &self.0 {
-            outbox.return_permit(&mut outbox.queue.lock());
-        }
-    }
-}
-
-/// The right to read a page for a client, and to queue it. One reader of a connection has it at a time.
-#[derive(Debug)]
-pub struct Turn<'a>(#[expect(dead_code, reason = "held until it is dropped")] SemaphorePermit<'a>);
-
 impl fmt::Debug for Outbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outbox")
             .field("queue", &self.queue)
             .field("limit", &self.limit)
             .finish_non_exhaustive()
-    }
-}
-
-/// What was queued in many outboxes, to be written once all of it is there: messages that come at once for one client go
-/// out in one system call. Dropping it writes.
-#[derive(Debug, Default)]
-pub struct Writes(Vec<Arc<Outbox>>);
-
-impl Writes {
-    /// Queues something live, if there is room.
-    #[must_use]
-    pub fn offer(&mut self, outbox: &Arc<Outbox>, part: Part) -> bool {
-        let added = outbox.offer(part);
-        if added == Added::First {
-            self.0.push(outbox.clone());
-        }
-        added != Added::Full
-    }
-
-    /// Queues an answer.
-    pub fn push(&mut self, mut permit: Permit, bytes: Bytes) {
-        if let Some(outbox) = permit.0.take()
-            && outbox.answer(bytes) == Added::First
-        {
-            self.0.push(outbox);
-        }
-    }
-
-    /// Queues a page for the client whose turn it is.
-    pub fn page(&mut self, _turn: Turn<'_>, outbox: &Arc<Outbox>, parts: Vec<Bytes>) {
-        if outbox.page(parts) == Added::First {
-            self.0.push(outbox.clone());
-        }
-    }
-
-    /// Queues what can neither wait nor be left out. A client that leaves so much of it unread that the reserve is full is cut off.
-    pub fn notice(&mut self, outbox: &Arc<Outbox>, bytes: Bytes) {
-        if outbox.add_notice(bytes) == Added::First {
-            self.0.push(outbox.clone());
-        }
-    }
-
-    /// Writes those of the others too.
-    pub fn join(&mut self, mut others: Self) {
-        self.0.append(&mut others.0);
-    }
-}
-
-impl Drop for Writes {
-    fn drop(&mut self) {
-        let mut outboxes = std::mem::take(&mut self.0);
-        while outboxes.len() > WRITES_AT_ONCE {
-            let some = outboxes.split_off(outboxes.len() - WRITES_AT_ONCE);
-            tokio::spawn(async move { some.iter().for_each(Outbox::flush) });
-        }
-        outboxes.iter().for_each(Outbox::flush);
     }
 }
 

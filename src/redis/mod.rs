@@ -17,6 +17,7 @@ mod keys;
 mod line;
 mod link;
 pub mod log;
+mod map;
 mod nodes;
 mod positions;
 mod redirect;

@@ -15,6 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::dial::{Dial, one};
 use super::link::{Link, LinkEvent, Listener};
+use super::map::{Map, is_described, map_of};
 use super::refusal::ConnectError;
 use super::topology::{SLOTS, Source, Topology};
 use crate::log::Unavailable;
@@ -90,79 +91,6 @@ impl Shard {
 
 fn of_slot(links: &[Arc<Link>], slot: u16) -> &Arc<Link> {
     &links[usize::from(slot) % links.len()]
-}
-
-/// Which shard has which slot.
-#[derive(Default)]
-pub struct Map {
-    epoch: u64,
-    /// By slot, the place of its shard in `shards`.
-    slots: Vec<Option<u16>>,
-    shards: Vec<Arc<Shard>>,
-}
-
-impl Map {
-    /// The shard of a slot, if it is served.
-    pub fn of_slot(&self, slot: u16) -> Option<&Arc<Shard>> {
-        self.slots.get(usize::from(slot)).copied().flatten().and_then(|at| self.shards.get(usize::from(at)))
-    }
-
-    /// The shards that have slots, in the order of their addresses.
-    pub fn serving(&self) -> Vec<Arc<Shard>> {
-        let mut serves = vec![false; self.shards.len()];
-        for at in self.slots.iter().flatten() {
-            serves[usize::from(*at)] = true;
-        }
-        let mut serving: Vec<_> = self
-            .shards
-            .iter()
-            .zip(serves)
-            .filter(|(_, serves)| *serves)
-            .map(|(shard, _)| shard.clone())
-            .collect();
-        serving.sort_by_key(|shard| shard.server.to_string());
-        serving
-    }
-
-    /// How many shards there are.
-    pub fn count(&self) -> usize {
-        self.shards.len()
-    }
-
-    /// The shard with this number.
-    pub fn numbered(&self, number: usize) -> Option<&Arc<Shard>> {
-        self.shards.iter().find(|shard| shard.number == number)
-    }
-
-    /// Bytes that wait to be appended.
-    pub fn queued(&self) -> usize {
-        self.shards.iter().map(|shard| shard.queued.load(Ordering::Relaxed)).sum()
-    }
-
-    fn at(&self, server: &Server) -> Option<&Arc<Shard>> {
-        self.shards.iter().find(|shard| shard.server == *server)
-    }
-
-    fn free_number(&self) -> usize {
-        let taken = |number| self.shards.iter().any(|shard| shard.number == number);
-        (0..).find(|number| !taken(*number)).unwrap_or_default()
-    }
-
-    /// The map in which a shard, perhaps a new one, has these slots too.
-    fn with(mut self, shard: Arc<Shard>, slots: impl IntoIterator<Item = u16>) -> Self {
-        let at = self.shards.iter().position(|known| Arc::ptr_eq(known, &shard)).unwrap_or_else(|| {
-            self.shards.push(shard);
-            self.shards.len() - 1
-        });
-        for slot in slots {
-            self.slots[usize::from(slot)] = u16::try_from(at).ok();
-        }
-        self
-    }
-
-    fn copy(&self) -> Self {
-        Self { epoch: self.epoch, slots: self.slots.clone(), shards: self.shards.clone() }
-    }
 }
 
 /// All shards, kept up with where the primaries are.
@@ -448,29 +376,4 @@ fn shard(
         used: Mutex::new(Instant::now()),
         _ends_the_links: stop.drop_guard(),
     })
-}
-
-fn map_of(topology: &Topology, shards: Vec<Arc<Shard>>) -> Map {
-    let mut map = Map { epoch: topology.epoch, slots: vec![None; usize::from(SLOTS)], shards };
-    for (server, ranges) in &topology.primaries {
-        if let Some(shard) = map.at(server).cloned() {
-            map = map.with(shard, ranges.iter().cloned().flatten().filter(|slot| *slot < SLOTS));
-        }
-    }
-    map
-}
-
-/// Whether a map says what a topology does.
-fn is_described(map: &Map, topology: &Topology) -> bool {
-    let served: usize =
-        topology.primaries.iter().flat_map(|(_, ranges)| ranges).map(ExactSizeIterator::len).sum();
-    map.epoch == topology.epoch
-        && map.slots.iter().flatten().count() == served
-        && topology.primaries.iter().all(|(server, ranges)| {
-            ranges
-                .iter()
-                .cloned()
-                .flatten()
-                .all(|slot| map.of_slot(slot).is_some_and(|s| s.server == *server))
-        })
 }

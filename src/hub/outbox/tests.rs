@@ -341,7 +341,7 @@ async fn what_is_gathered_is_written_together_and_in_order_with_the_rest() {
 
 #[tokio::test]
 async fn all_of_many_outboxes_are_written() {
-    let sockets: Vec<_> = (0..3 * WRITES_AT_ONCE).map(|_| to_socket(&[100])).collect();
+    let sockets: Vec<_> = (0..3 * writes::WRITES_AT_ONCE).map(|_| to_socket(&[100])).collect();
     let mut writes = Writes::default();
     sockets.iter().for_each(|(outbox, _)| writes.notice(outbox, bytes(1)));
     drop(writes);

@@ -1,0 +1,95 @@
+//! The ways in: a permit for an answer, a turn for a page, and writes to many outboxes at once.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::SemaphorePermit;
+
+use super::queue::Added;
+use super::{Outbox, Part};
+
+/// Outboxes that one task writes to in turn, some 6 µs each; more are shared among tasks, so that nothing else waits for long.
+pub(super) const WRITES_AT_ONCE: usize = 128;
+
+/// The right to queue one answer: there was room for it when it was given. Dropping it gives the place back.
+#[derive(Debug)]
+pub struct Permit(pub(super) Option<Arc<Outbox>>);
+
+impl Permit {
+    /// Sends the answer.
+    pub fn push(mut self, bytes: Bytes) {
+        if let Some(outbox) = self.0.take()
+            && outbox.answer(bytes) == Added::First
+        {
+            outbox.flush();
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(outbox) = &self.0 {
+            outbox.return_permit(&mut outbox.queue.lock());
+        }
+    }
+}
+
+/// The right to read a page for a client, and to queue it. One reader of a connection has it at a time.
+#[derive(Debug)]
+pub struct Turn<'a>(#[expect(dead_code, reason = "held until it is dropped")] pub(super) SemaphorePermit<'a>);
+
+/// What was queued in many outboxes, to be written once all of it is there: messages that come at once for one client go
+/// out in one system call. Dropping it writes.
+#[derive(Debug, Default)]
+pub struct Writes(Vec<Arc<Outbox>>);
+
+impl Writes {
+    /// Queues something live, if there is room.
+    #[must_use]
+    pub fn offer(&mut self, outbox: &Arc<Outbox>, part: Part) -> bool {
+        let added = outbox.offer(part);
+        if added == Added::First {
+            self.0.push(outbox.clone());
+        }
+        added != Added::Full
+    }
+
+    /// Queues an answer.
+    pub fn push(&mut self, mut permit: Permit, bytes: Bytes) {
+        if let Some(outbox) = permit.0.take()
+            && outbox.answer(bytes) == Added::First
+        {
+            self.0.push(outbox);
+        }
+    }
+
+    /// Queues a page for the client whose turn it is.
+    pub fn page(&mut self, _turn: Turn<'_>, outbox: &Arc<Outbox>, parts: Vec<Bytes>) {
+        if outbox.page(parts) == Added::First {
+            self.0.push(outbox.clone());
+        }
+    }
+
+    /// Queues what can neither wait nor be left out. A client that leaves so much of it unread that the reserve is full is cut off.
+    pub fn notice(&mut self, outbox: &Arc<Outbox>, bytes: Bytes) {
+        if outbox.add_notice(bytes) == Added::First {
+            self.0.push(outbox.clone());
+        }
+    }
+
+    /// Writes those of the others too.
+    pub fn join(&mut self, mut others: Self) {
+        self.0.append(&mut others.0);
+    }
+}
+
+impl Drop for Writes {
+    fn drop(&mut self) {
+        let mut outboxes = std::mem::take(&mut self.0);
+        while outboxes.len() > WRITES_AT_ONCE {
+            let some = outboxes.split_off(outboxes.len() - WRITES_AT_ONCE);
+            tokio::spawn(async move { some.iter().for_each(Outbox::flush) });
+        }
+        outboxes.iter().for_each(Outbox::flush);
+    }
+}
