@@ -21,6 +21,7 @@ mod cluster;
 mod conformance;
 mod connect;
 mod crowd;
+mod disks;
 mod durability;
 mod durable;
 mod embedded;

@@ -27,10 +27,9 @@ static int (*real_fdatasync)(int);
 static int (*real_close)(int);
 
 enum { FILES = 4096 };
-enum kind { UNKNOWN, OTHER, LOG };
 
 static struct file {
-    volatile int kind;
+    volatile int is_log;
     char *held;
     size_t length;
 } files[FILES];
@@ -50,9 +49,11 @@ __attribute__((constructor)) static void begin(void) {
     if (page != MAP_FAILED) disk = page;
 }
 
+/* Whether this is the append-only file. That is asked each time for all others: the C library closes its own files in ways that
+   are not seen here, and their numbers are used again. */
 static int is_log(int fd) {
     if (!disk || fd < 0 || fd >= FILES) return 0;
-    if (files[fd].kind == UNKNOWN) {
+    if (!files[fd].is_log) {
         char link[32] = "/proc/self/fd/", name[4096];
         char digits[12];
         int n = 0, rest = fd;
@@ -62,9 +63,9 @@ static int is_log(int fd) {
         link[at] = 0;
         ssize_t length = readlink(link, name, sizeof name - 1);
         name[length > 0 ? length : 0] = 0;
-        files[fd].kind = strstr(name, ".incr.aof") ? LOG : OTHER;
+        files[fd].is_log = strstr(name, ".incr.aof") != NULL;
     }
-    return files[fd].kind == LOG;
+    return files[fd].is_log;
 }
 
 /* With the lock held. */
@@ -105,14 +106,14 @@ ssize_t write(int fd, const void *bytes, size_t length) {
 
 static int sync_file(int fd, int (*real)(int)) {
     if (!is_log(fd)) return real(fd);
-    pthread_mutex_lock(&lock);
-    flush(fd);
-    pthread_mutex_unlock(&lock);
     int64_t ms = disk->sync_ms;
     if (ms > 0) {
         struct timespec wait = {ms / 1000, ms % 1000 * 1000000};
         nanosleep(&wait, NULL);
     }
+    pthread_mutex_lock(&lock);
+    flush(fd);
+    pthread_mutex_unlock(&lock);
     return real(fd);
 }
 
@@ -131,7 +132,7 @@ int close(int fd) {
     if (fd >= 0 && fd < FILES) {
         pthread_mutex_lock(&lock);
         if (files[fd].length) flush(fd);
-        files[fd].kind = UNKNOWN;
+        files[fd].is_log = 0;
         pthread_mutex_unlock(&lock);
     }
     return real_close(fd);

@@ -1,0 +1,79 @@
+//! Disks that fail, as the torture runs simulate them: what the documented promises say is lost is lost, and nothing more.
+
+use serde_json::json;
+
+use crate::harness::{Dials, Redis, Rest, Server, compiled, eventually, everything, free_port};
+
+/// A Redis on a disk that fails.
+struct Disk {
+    dials: Dials,
+    redis: Redis,
+    _server: Server,
+    rest: Rest,
+}
+
+impl Disk {
+    async fn with(sync: &str) -> Self {
+        let dials = Dials::new(&[0, 0, 0]);
+        let library = compiled("tests/torture/shims/disk.c").display().to_string();
+        let env = vec![("LD_PRELOAD", library), ("TEST_DISK", dials.path().to_owned())];
+        let redis = Redis::in_env(env, free_port(), &["--appendonly", "yes", "--appendfsync", sync]).await;
+        let server = Server::on(&redis.url()).await;
+        let rest = Rest::new(&server, &everything("ann"));
+        Self { dials, redis, _server: server, rest }
+    }
+
+    /// Publishes some, each of which is confirmed.
+    async fn publish(&self, count: usize) {
+        for n in 0..count {
+            self.rest.post("/v1/rooms/room/messages", &json!({ "data": n })).await.with(201);
+        }
+    }
+
+    /// How many messages there are after a crash, with a sound disk again.
+    async fn left(&mut self) -> usize {
+        self.redis.stop();
+        self.dials.set(&[0, 0, 0]);
+        self.redis.start_again().await;
+        let mut left = None;
+        eventually("the node has found Redis again", async || {
+            let page = self.rest.get("/v1/rooms/room/messages?limit=1000").await;
+            left = page.body["messages"].as_array().map(Vec::len);
+            left.is_some()
+        })
+        .await;
+        left.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_power_failure_takes_what_was_not_synced_and_nothing_else() {
+    for (sync, sync_ms, left) in [("everysec", 60_000, 0), ("always", 0, 5)] {
+        let mut disk = Disk::with(sync).await;
+        // What Redis writes stays in its process until it is synced.
+        disk.dials.set(&[1, 0, sync_ms]);
+        disk.publish(5).await;
+        assert_eq!(disk.left().await, left, "{sync}");
+        // A crash without a power failure takes nothing.
+        disk.publish(5).await;
+        assert_eq!(disk.left().await, left + 5, "{sync}");
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_messages_and_loses_none_that_redis_had_written() {
+    let mut disk = Disk::with("everysec").await;
+    disk.publish(5).await;
+    disk.dials.set(&[0, 1, 0]);
+    // Redis confirms those of the round in which it finds the disk full.
+    eventually("messages are refused", async || {
+        disk.rest.post("/v1/rooms/room/messages", &json!({ "data": 1 })).await.status == 503
+    })
+    .await;
+    disk.dials.set(&[0, 0, 0]);
+    eventually("messages are taken again", async || {
+        disk.rest.post("/v1/rooms/room/messages", &json!({ "data": 1 })).await.status == 201
+    })
+    .await;
+    assert!(disk.left().await >= 6);
+}
