@@ -23,12 +23,7 @@ struct Ack {
 pub(super) fn check(run: &Run<'_>, found: &mut Found) {
     for reader in run.readers.values().filter(|reader| reader.durable) {
         let acks = acks(reader);
-        // A confirmed one that must hold.
-        let firm: Vec<Ack> = acks
-            .iter()
-            .filter(|ack| ack.confirmed && !within(&run.promise.rewinds, ack.at, ack.till))
-            .copied()
-            .collect();
+        let firm: Vec<Ack> = acks.iter().filter(|ack| is_firm(run, reader, ack)).copied().collect();
         for opened in &reader.sessions {
             let before = firm.iter().filter(|ack| ack.till < opened.at).max_by_key(|ack| ack.id.seq);
             if let Some(ack) = before.filter(|ack| opened.position.seq < ack.id.seq) {
@@ -39,6 +34,13 @@ pub(super) fn check(run: &Run<'_>, found: &mut Found) {
         unasked(run, reader, &acks, found);
         at_the_end(run, reader, &firm, found);
     }
+}
+
+/// Whether an acknowledgement is a confirmed one that must hold. One of a lost message counts as far as all histories that
+/// may have lost it agree.
+fn is_firm(run: &Run<'_>, reader: &Reader<'_>, ack: &Ack) -> bool {
+    let counts_less = reader.by_request && !run.has(reader.room, ack.id) && run.several_histories(ack.till);
+    ack.confirmed && !counts_less && !within(&run.promise.rewinds, ack.at, ack.till)
 }
 
 /// The places in the log that a position skipped after Redis lost it, where that may be.

@@ -131,6 +131,11 @@ impl<'a> Run<'a> {
         self.stored.contains(&(room, id))
     }
 
+    /// Whether several histories may have lost an id that was named then: which of them did cannot be told.
+    fn several_histories(&self, at: Ms) -> bool {
+        self.promise.histories.iter().filter(|began| **began < at).count() > 1
+    }
+
     /// Whether a try to publish this key may have been executed while that could get lost.
     fn may_be_gone(&self, key: Uuid) -> bool {
         let tries = self.tries.get(&key).map_or(&[][..], Vec::as_slice);

@@ -198,14 +198,13 @@ fn gaps(run: &Run<'_>, reader: &Reader<'_>, told: &Told, found: &mut Found) {
             }
             Reason::Rewound => {
                 let split = within(&run.promise.splits, gap.at, gap.at);
-                // Which of several histories lost an id cannot be told: then delivery goes on where the first may have.
-                let several = run.promise.histories.iter().filter(|began| **began < gap.at).count() > 1;
                 let there = told.messages.iter().rev().find(|(id, (order, session))| {
                     // What the next holder of a durable subscription is told, an earlier one may have been told as well.
                     let same = !reader.durable || *session == gap.session;
                     same && *order < gap.order && id.seq >= gap.next.seq && run.has(reader.room, **id)
                 });
-                if let (false, Some((id, _))) = (split || (gap.named && several), there) {
+                if let (false, Some((id, _))) = (split || (gap.named && run.several_histories(gap.at)), there)
+                {
                     found.add("a gap covers only what is gone", format!("{text}, but {id} is there"));
                 }
             }

@@ -86,3 +86,35 @@ fn what_one_holder_was_told_the_next_one_is_told_again() {
     tale.ends_with((1..=3).map(|seq| stored(id(seq), seq)).chain([stored(new, 5)]).collect());
     tale.is_sound();
 }
+
+#[test]
+fn an_ack_of_a_lost_message_counts_as_far_as_is_sure() {
+    for histories in [1, 2] {
+        let mut tale = Tale::of(3);
+        let session = tale.opens("http", true, MessageId::ZERO);
+        if let Some(Event::Opened(opened)) = tale.events.last_mut() {
+            opened.by_request = true;
+        }
+        tale.gets_all(session, 1..=3);
+        tale.acks(session, 1, true);
+        tale.publish(4, Outcome::Ok(lost(4)));
+        tale.gets(session, lost(4), 4);
+        for _ in 0..histories {
+            tale.fails(FAILOVER);
+        }
+        tale.now += 60_000;
+        let (at, outcome) = (tale.now, Outcome::Ok(lost(4)));
+        tale.events.push(Event::Ack { at, till: at, session, id: lost(4), outcome });
+        tale.gap(session, lost(4), id(2), Reason::Rewound);
+        tale.gets_all(session, 2..=3);
+        let again = tale.opens("http", true, id(1));
+        tale.gets_all(again, 2..=3);
+        tale.ends_with((1..=3).map(|seq| stored(id(seq), seq)).collect());
+        assert_eq!(
+            tale.broken().contains(&"an ack is not undone".to_owned()),
+            histories == 1,
+            "{:?}",
+            tale.broken()
+        );
+    }
+}
