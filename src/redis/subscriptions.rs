@@ -120,8 +120,8 @@ pub struct Ack {
     pub group: Group,
     /// By whom.
     pub holder: String,
-    /// All up to and including this is handled.
-    pub id: MessageId,
+    /// All up to and including each of these is handled; newest first. Where Redis lost some, the others count.
+    pub ids: Vec<MessageId>,
 }
 
 /// Subscriptions in one call: Redis runs it as a whole, some 5 µs each.
@@ -152,6 +152,11 @@ fn outcomes(
         }
     }
     outcomes
+}
+
+/// Ids as functions read them.
+fn joined(ids: &[MessageId]) -> String {
+    ids.iter().map(MessageId::to_string).collect::<Vec<_>>().join(",")
 }
 
 impl Store {
@@ -209,8 +214,8 @@ impl Store {
         let calls = calls(acks, |ack| &ack.room);
         let commands = calls.iter().map(|(room, indexes)| {
             let args = indexes.iter().flat_map(|index| {
-                let Ack { group, holder, id, .. } = &acks[*index];
-                [group.as_str(), holder, &id.to_string()].map(Value::from)
+                let Ack { group, holder, ids, .. } = &acks[*index];
+                [group.as_str(), holder, &joined(ids)].map(Value::from)
             });
             (*room, self.function(RedisCall::Ack, "ack", self.keys.log(room), args))
         });
@@ -223,8 +228,8 @@ impl Store {
         outcomes(&calls, replies)
     }
 
-    /// Gives a durable subscription up, if this holder still has it, and moves its position to the last acknowledged id in the
-    /// same step. Whether it had it; where an id is given, also if it was given up at that id before.
+    /// Gives a durable subscription up, if this holder still has it, and moves its position to the last acknowledged ids, newest
+    /// first, in the same step. Whether it had it; where ids are given, also if it was given up there before.
     ///
     /// # Errors
     /// If Redis cannot be reached.
@@ -233,10 +238,9 @@ impl Store {
         room: &RoomName,
         group: &Group,
         holder: &str,
-        acked: Option<MessageId>,
+        acked: &[MessageId],
     ) -> Result<bool, Unavailable> {
-        let acked = acked.map_or(String::new(), |id| id.to_string());
-        let args = [group.as_str(), holder, &acked].map(Value::from);
+        let args = [group.as_str(), holder, &joined(acked)].map(Value::from);
         let command = self.function(RedisCall::Attach, "detach", self.keys.log(room), args);
         let reply = self.run_one(room, command).await?;
         self.note(room);

@@ -68,7 +68,12 @@ impl Acks {
     ) {
         self.metrics.acks.increment(1);
         let by = subscription.map_or(By::Request, |subscription| By::Connection(subscription.clone()));
-        self.remember(room, holding, by, Acked { id, waiting: written.into_iter().collect() });
+        self.remember(
+            room,
+            holding,
+            by,
+            Acked { id, waiting: written.map(|written| (id, written)).into_iter().collect() },
+        );
     }
 
     fn remember(&self, room: &RoomName, holding: &Holding, by: By, acked: Acked<Written>) {
@@ -84,7 +89,8 @@ impl Acks {
     pub async fn leave(&self, room: &RoomName, holding: &Holding) -> Result<(), Unavailable> {
         let acked = self.take(room, holding).await;
         let Holding { group, holder } = holding;
-        let outcome = self.store.detach(room, group, holder, acked.as_ref().map(|acked| acked.id)).await;
+        let ids = acked.as_ref().map_or(Vec::new(), Acked::ids);
+        let outcome = self.store.detach(room, group, holder, &ids).await;
         let Some(acked) = acked else {
             // Nothing is lost if that failed: the subscription is only shown as connected for longer.
             return Ok(());
@@ -109,7 +115,7 @@ impl Acks {
         let room = &subscription.room;
         let Some(acked) = self.take(room, holding).await else { return Ok(()) };
         let (id, Holding { group, holder }) = (acked.id, holding.clone());
-        let ack = Ack { room: room.clone(), group, holder, id };
+        let ack = Ack { room: room.clone(), group, holder, ids: acked.ids() };
         let outcome = self.store.acknowledge(&[ack]).await.pop().unwrap_or(Err(Unavailable));
         self.answer(outcome, acked, &mut Writes::default());
         match outcome {
@@ -178,14 +184,14 @@ impl Acks {
     }
 
     async fn write(self: Arc<Self>, batches: Vec<Batch<Written>>) {
-        let ack = |room: &RoomName, holding: &Holding, id| {
+        let ack = |room: &RoomName, holding: &Holding, ids| {
             let Holding { group, holder } = holding.clone();
-            Ack { room: room.clone(), group, holder, id }
+            Ack { room: room.clone(), group, holder, ids }
         };
         let acks: Vec<Ack> = batches
             .iter()
             .flat_map(|batch| {
-                batch.acks.iter().map(|(holding, _, acked)| ack(&batch.room, holding, acked.id))
+                batch.acks.iter().map(|(holding, _, acked)| ack(&batch.room, holding, acked.ids()))
             })
             .collect();
         let mut outcomes = self.store.acknowledge(&acks).await.into_iter();
@@ -218,7 +224,7 @@ impl Acks {
         self.wake.notify_one();
         drop(writes);
         for (room, Holding { group, holder }) in given_up {
-            let _shown_as_connected_for_longer = self.store.detach(&room, &group, &holder, None).await;
+            let _shown_as_connected_for_longer = self.store.detach(&room, &group, &holder, &[]).await;
         }
     }
 
@@ -226,7 +232,7 @@ impl Acks {
         if outcome == Ok(true) {
             self.metrics.ack_writes.increment(1);
         }
-        for written in acked.waiting {
+        for (_, written) in acked.waiting {
             written(outcome, writes);
         }
     }

@@ -129,11 +129,20 @@ local function attach(keys, args)
   return { position, id(ms, seq), is_new and 1 or 0 }
 end
 
--- Where an acknowledgement moves a position to, if anywhere. An id of a history that Redis lost counts up to where that
--- forked. A position of such a history may go back.
+-- Where acknowledgements move a position to, if anywhere: ids, newest first, with commas between. One of a history that Redis
+-- lost counts up to where that forked; then an older one may count for more. A position of such a history may go back.
 local function moved_to(log, position, acked)
-  local to = fork(log, acked, UNKNOWN) or acked
-  local ms, seq = parts(to)
+  local to, ms, seq
+  for id in string.gmatch(acked, '[^,]+') do
+    local forked = fork(log, id, UNKNOWN)
+    local id_ms, id_seq = parts(forked or id)
+    if not to or id_ms > ms or (id_ms == ms and id_seq > seq) then
+      to, ms, seq = forked or id, id_ms, id_seq
+    end
+    if not forked then
+      break
+    end
+  end
   local had_ms, had_seq = parts(position)
   local newer = ms > had_ms or (ms == had_ms and seq > had_seq)
   if newer or (to ~= position and fork(log, position, UNKNOWN)) then
@@ -142,7 +151,7 @@ local function moved_to(log, position, acked)
 end
 
 -- keys: log
--- args: group, holder and id of each acknowledgement
+-- args: for each subscription group, holder and acknowledged ids
 -- Returns for each 1 if the position is now at or behind the id, 0 if another connection holds the subscription.
 local function ack(keys, args)
   local log = keys[1]
@@ -171,7 +180,7 @@ local function ack(keys, args)
 end
 
 -- keys: log
--- args: group, holder, and the last id that it acknowledged, or ''
+-- args: group, holder, and the ids that it acknowledged last, or ''
 -- Gives the subscription up, if this holder still has it. Returns 1 if it had, or has given it up at this id before.
 local function detach(keys, args)
   local log = keys[1]

@@ -23,14 +23,22 @@ pub(super) const INTERVAL_AWAITED: Duration = Duration::from_millis(250);
 pub(super) struct Acked<W> {
     /// All up to and including this is handled.
     pub id: MessageId,
-    /// Told when it is written.
-    pub waiting: Vec<W>,
+    /// Told when theirs is written.
+    pub waiting: Vec<(MessageId, W)>,
 }
 
 impl<W> Acked<W> {
     fn join(&mut self, later: Self) {
         self.id = self.id.max(later.id);
         self.waiting.extend(later.waiting);
+    }
+
+    /// All that are answered for, newest first: if Redis lost the newest, an older one counts.
+    pub fn ids(&self) -> Vec<MessageId> {
+        let mut ids: Vec<_> = self.waiting.iter().map(|(id, _)| *id).chain([self.id]).collect();
+        ids.sort_unstable_by(|one, other| other.cmp(one));
+        ids.dedup();
+        ids
     }
 }
 

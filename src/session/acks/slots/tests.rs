@@ -19,7 +19,12 @@ fn holding(n: usize) -> Holding {
 }
 
 fn acked(seq: u64, waiting: &[u64]) -> Acked<u64> {
-    Acked { id: MessageId::new(1, seq), waiting: waiting.to_vec() }
+    let id = MessageId::new(1, seq);
+    Acked { id, waiting: waiting.iter().map(|number| (id, *number)).collect() }
+}
+
+fn waiting(acked: &Acked<u64>) -> impl Iterator<Item = u64> {
+    acked.waiting.iter().map(|(_, number)| *number)
 }
 
 fn note(slots: &mut Slots<u64>, seq: u64, waiting: &[u64], now: Instant) -> bool {
@@ -142,7 +147,7 @@ proptest! {
                 Step::End { .. } => {}
                 Step::Leave { room: r, holder } => match slots.take(&room(r), &holding(holder)) {
                     Taken::Now(Some(acked)) => {
-                        told.extend(acked.waiting);
+                        told.extend(waiting(&acked));
                         stored.insert((r, holder), acked.id);
                     }
                     Taken::Now(None) => {}
@@ -155,7 +160,7 @@ proptest! {
             for (which, fails) in ends {
                 let batch = under_way.remove(which);
                 let outcomes: Vec<_> = batch.acks.into_iter().map(|(holding, _, acked)| {
-                    told.extend(&acked.waiting);
+                    told.extend(waiting(&acked));
                     if fails {
                         return (holding, Some(Acked { id: acked.id, waiting: Vec::new() }));
                     }
@@ -167,7 +172,7 @@ proptest! {
             leaving.retain_mut(|(key, left)| match left.try_recv() {
                 Ok(left) => {
                     if let Some(acked) = left {
-                        told.extend(acked.waiting);
+                        told.extend(waiting(&acked));
                         stored.insert(*key, acked.id);
                     }
                     false
