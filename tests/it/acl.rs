@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::harness::{
-    Client, Cluster, Redis, Rest, Server, admin, eventually, everything, id_of, repository, run, within,
+    Client, Cluster, Redis, Rest, Server, admin, eventually, everything, id_of, ids, repository, run, within,
 };
 
 const PASSWORD: &str = "hunter2";
@@ -185,4 +185,21 @@ async fn what_the_rule_leaves_out_is_denied() {
     let shown = docs.lines().find(|line| line.starts_with("ACL SETUSER roomlog ")).expect("the rule");
     let (shown, _more) = shown.split_once(" …").expect("a rule cut short");
     assert!(line.replace(PASSWORD, "PASSWORD").starts_with(shown), "{line}");
+}
+
+/// Where the server's user may not ask for the name of the history, epochs have none, and all else works.
+#[tokio::test]
+async fn messages_are_taken_where_info_is_denied() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    redis.ask(&["ACL", "SETUSER", "default", "-info"]);
+    client.join("room").await;
+    let mut sent = Vec::new();
+    eventually("the name is asked for", async || {
+        sent.extend(client.publish_many("room", 1, 10).await);
+        redis.ask(&["ACL", "LOG"]).list().iter().any(|entry| entry.field("object").text() == "info")
+    })
+    .await;
+    assert_eq!(ids(&client.messages(sent.len()).await), sent);
 }

@@ -67,6 +67,9 @@ end
 local AHEAD = 3600000
 local deleted_ms = 0
 
+-- In place of an epoch that is not known.
+local UNKNOWN = '0000000000000000'
+
 -- The name of this server's history. Redis gives its data set a new replication id whenever it may go on differently from
 -- how it was known before: at each start, and when a replica becomes the primary. INFO costs as much as half an append, so the
 -- answer is kept for a moment: a primary that was replaced does not come back within it.
@@ -86,9 +89,6 @@ end
 -- epoch are common to what was there before and to what is there now; what the former primary appended beyond is lost.
 -- This is Kafka's leader epoch (KIP-101).
 local EPOCHS = 16
-
--- In place of an epoch that is not known.
-local UNKNOWN = '0000000000000000'
 
 local function epochs(head)
   local list = {}
