@@ -2,6 +2,7 @@
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
+COPY crates crates
 RUN mkdir src benches && echo 'fn main() {}' > src/main.rs && touch src/lib.rs benches/micro.rs \
  && cargo build --release --locked \
  && rm -rf src

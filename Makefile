@@ -27,7 +27,7 @@ run: cargo deps ## Build and start a server for trying things out (ARGS="…" fo
 test: cargo deps ## Run all tests (with ARGS="…", which goes to cargo test, those of the server only)
 	@scripts/install-deps.sh valkey curl nats nginx prometheus prometheus-redis-exporter strace
 	cargo build --locked
-	cargo test --locked $(ARGS)
+	cargo test --workspace --locked $(ARGS)
 	@test -n "$(ARGS)" || $(MAKE) --no-print-directory test-js test-python test-demo
 
 # Under the name of a Redis, first on PATH: whatever a test starts is a Valkey. The package that install-deps.sh falls back to is
@@ -79,8 +79,8 @@ torture: cargo deps ## Let everything fail under load, and check the promises, s
 	    --report "$(CARGO_TARGET_DIR)/torture.md" $(ARGS)
 
 check: cargo ## Check formatting and lints
-	cargo fmt --check
-	cargo clippy --all-targets --locked -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 SOAK_SECONDS ?= 3600
 soak: cargo deps ## Let clients come and go for an hour (SOAK_SECONDS=…), and look whether anything grows

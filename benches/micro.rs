@@ -15,10 +15,10 @@ use roomlog::hub::outbox::{Outbox, Part, Sink, Writes};
 use roomlog::hub::ring::RingLimits;
 use roomlog::hub::tail::Tail;
 use roomlog::log::{Entry, Epoch, Head, Page, Run};
-use roomlog::protocol::decode::Frames;
-use roomlog::protocol::frame::Message;
-use roomlog::protocol::{Data, Encoding, MessageId, RoomName, UserId, encode};
 use roomlog::telemetry::Timed;
+use roomlog_protocol::decode::Frames;
+use roomlog_protocol::frame::Message;
+use roomlog_protocol::{Data, Encoding, MessageId, RoomName, UserId, encode};
 use uuid::Uuid;
 
 fn main() {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::log::follow::{follows, reason};
 use crate::log::{Entry, Event, PageSize, Position, Unavailable, follow};
+use crate::protocol::continuity::{follows, reason};
 use crate::protocol::frame::{Gap, HistoryPage};
 use crate::protocol::request::Range;
 use crate::protocol::{MessageId, RoomName};

@@ -6,7 +6,6 @@ pub mod bench;
 pub mod canary;
 mod children;
 pub mod cli;
-pub mod client;
 pub mod config;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
@@ -17,10 +16,11 @@ pub mod janitor;
 pub mod log;
 mod memory;
 pub mod node;
-pub mod protocol;
 pub mod redis;
 pub mod session;
 pub mod telemetry;
 pub mod time;
 mod tls;
 pub mod top;
+
+use roomlog_protocol as protocol;

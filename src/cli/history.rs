@@ -5,11 +5,11 @@ use clap::Args;
 use super::Failed;
 use super::output::{Output, note};
 use super::remote::{Remote, advise, run};
-use crate::client::{Client, Gap, Message, Page};
-use crate::log::follow::{follows, reason};
+use crate::protocol::continuity::{follows, reason};
 use crate::protocol::request::Range;
 use crate::protocol::{MessageId, RoomName};
 use crate::time::{now_ms, parse_ms};
+use roomlog_client::{Client, Gap, Message, Page};
 
 /// Most messages of one page.
 const PAGE: usize = 1000;

@@ -8,7 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::client::{Gap, GapReason, Message};
+use roomlog_client::{Gap, GapReason, Message};
 
 /// Where a command prints, and how.
 #[derive(Debug)]

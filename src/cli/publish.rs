@@ -13,9 +13,9 @@ use uuid::Uuid;
 use super::Failed;
 use super::output::{Output, note};
 use super::remote::{Remote, advise, run};
-use crate::client::{Client, Error, NewMessage, Published};
 use crate::protocol::request::DEFAULT_TYPE;
 use crate::protocol::{ErrorCode, RoomName};
+use roomlog_client::{Client, Error, NewMessage, Published};
 
 /// Lines that are sent at once, and their bytes: together no more than a server with the usual limits takes.
 const LINES: usize = 500;

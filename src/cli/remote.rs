@@ -6,8 +6,8 @@ use clap::Args;
 
 use super::Failed;
 use super::output::Output;
-use crate::client::{Client, Error};
 use crate::protocol::ErrorCode;
+use roomlog_client::{Client, Error};
 
 /// Which server, and how to print.
 #[derive(Debug, Args)]

@@ -9,8 +9,8 @@ use serde_json::json;
 use super::Failed;
 use super::output::{Output, Style, day_and_time, note};
 use super::remote::{Remote, advise, run};
-use crate::client::{Client, Error, Room};
 use crate::protocol::{ErrorCode, MessageId, Pattern, RoomName};
+use roomlog_client::{Client, Error, Room};
 
 /// Rooms that are asked about at once.
 const AT_ONCE: usize = 16;

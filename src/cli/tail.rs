@@ -11,9 +11,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::Failed;
 use super::output::{Output, note};
 use super::remote::{Remote, advise, run};
-use crate::client::{Error, Event, Tail, TailOptions};
 use crate::protocol::request::{MAX_LAST, Start};
 use crate::protocol::{MessageId, RoomName, SubscriptionName};
+use roomlog_client::{Error, Event, Tail, TailOptions};
 
 /// How often it looks whether somebody still reads what is printed.
 const LOOK: Duration = Duration::from_millis(500);

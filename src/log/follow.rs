@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Entry, Page};
 use crate::protocol::MessageId;
+use crate::protocol::continuity::{follows, reason};
 use crate::protocol::frame::{Gap, GapReason};
 
 /// One thing that a reader is told.
@@ -55,16 +56,6 @@ pub fn follow(page: &Page) -> (Vec<Event>, MessageId) {
         position = MessageId::ZERO;
     }
     (events, position)
-}
-
-/// Whether a message with this id comes right after the position, without a hole.
-pub fn follows(position: MessageId, id: MessageId) -> bool {
-    id > position && id.seq == position.seq + 1
-}
-
-/// Why the log goes on at `next` after a position that it does not follow.
-pub fn reason(position: MessageId, next: MessageId) -> GapReason {
-    if next.seq > position.seq { GapReason::Trimmed } else { GapReason::Rewound }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ mod websocket;
 
 use std::sync::Arc;
 
-use roomlog::protocol::MessageId;
+use roomlog_protocol::MessageId;
 use serde_json::Value;
 use tokio::task::JoinSet;
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use roomlog::protocol::MessageId;
+use roomlog_protocol::MessageId;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 

@@ -3,7 +3,7 @@
 
 use std::io::{self, BufRead, Write};
 
-use roomlog::protocol::MessageId;
+use roomlog_protocol::MessageId;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use roomlog::protocol::MessageId;
+use roomlog_protocol::MessageId;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Found, Run};
 use crate::model::record::{Event, Stored};
-use roomlog::protocol::MessageId;
+use roomlog_protocol::MessageId;
 
 pub(super) fn check(run: &Run<'_>, found: &mut Found) {
     let mut first: BTreeMap<&str, (&str, &[Stored])> = BTreeMap::new();

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use roomlog::protocol::MessageId;
+use roomlog_protocol::MessageId;
 
 use super::{Found, Reader, Run};
 use crate::model::promise::within;

@@ -9,7 +9,7 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use roomlog::protocol::MessageId;
+use roomlog_protocol::MessageId;
 use uuid::Uuid;
 
 use super::plan::Plan;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use roomlog::protocol::MessageId;
+use roomlog_protocol::MessageId;
 use uuid::Uuid;
 
 use super::{Found, Run};

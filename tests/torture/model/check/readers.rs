@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use roomlog::protocol::MessageId;
+use roomlog_protocol::MessageId;
 use uuid::Uuid;
 
 use super::{Found, Reader, Run, durable};

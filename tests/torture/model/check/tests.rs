@@ -3,7 +3,7 @@
 mod durable;
 mod readers;
 
-use roomlog::protocol::MessageId;
+use roomlog_protocol::MessageId;
 use uuid::Uuid;
 
 use super::check;

@@ -1,6 +1,6 @@
 //! The rules of durable subscriptions.
 
-use roomlog::protocol::MessageId;
+use roomlog_protocol::MessageId;
 
 use super::*;
 

@@ -1,6 +1,6 @@
 //! The rules of all subscribers.
 
-use roomlog::protocol::MessageId;
+use roomlog_protocol::MessageId;
 
 use super::*;
 

@@ -8,8 +8,8 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 use serde_json::value::RawValue;
 
 use super::Undecodable;
-use crate::protocol::Encoding;
-use crate::protocol::data::{self, Data, DataError, Head};
+use crate::Encoding;
+use crate::data::{self, Data, DataError, Head};
 
 /// The elements of a payload, which is one map or an array of them: found one at a time, and never collected.
 #[derive(Debug)]

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::protocol::frame::Gap;
-use crate::protocol::{MessageId, RoomName};
+use roomlog_protocol::frame::Gap;
+use roomlog_protocol::{MessageId, RoomName};
 
 /// A message to publish.
 #[derive(Debug, Clone, PartialEq, Serialize)]

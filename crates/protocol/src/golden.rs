@@ -21,7 +21,7 @@ struct Golden {
 }
 
 fn golden(direction: &str) -> Vec<Golden> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/protocol");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/protocol");
     let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
     let values = files.filter(|path| path.extension().is_some_and(|end| end == "json")).map(|path| {
         let value: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();

@@ -12,8 +12,8 @@ use super::reader::{Reader, Verdict};
 use super::socket::{Frame, Lost, Socket};
 use super::types::Message;
 use super::{ANSWER_WITHIN, Client, Error, Gap};
-use crate::protocol::request::Start;
-use crate::protocol::{MessageId, RoomName, SubscriptionName};
+use roomlog_protocol::request::Start;
+use roomlog_protocol::{MessageId, RoomName, SubscriptionName};
 
 /// The pause before the first reconnect, at most; it doubles with each one that fails.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);

@@ -2,11 +2,11 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! use roomlog::client::{Client, Event, NewMessage, TailOptions};
-//! use roomlog::protocol::request::Start;
+//! use roomlog_client::{Client, Event, NewMessage, TailOptions};
+//! use roomlog_protocol::request::Start;
 //!
 //! let client = Client::new("http://127.0.0.1:8080", Some("the token"))?;
-//! let room: roomlog::protocol::RoomName = "chat.general".parse()?;
+//! let room: roomlog_protocol::RoomName = "chat.general".parse()?;
 //! client.publish(&NewMessage::new(room.clone(), serde_json::json!({ "text": "hello" }))).await?;
 //!
 //! let mut tail = client.tail(TailOptions { start: Some(Start::Last(10)), ..TailOptions::new(room) }).await?;
@@ -35,10 +35,10 @@ use serde::de::DeserializeOwned;
 pub use self::error::Error;
 pub use self::tail::{Event, Tail, TailOptions};
 pub use self::types::{Message, NewMessage, Page, Published, Room, RoomList};
-pub use crate::protocol::frame::{Gap, GapReason};
+pub use roomlog_protocol::frame::{Gap, GapReason};
 
-use crate::protocol::request::Range;
-use crate::protocol::{Failure, Pattern, RoomName};
+use roomlog_protocol::request::Range;
+use roomlog_protocol::{Failure, Pattern, RoomName};
 
 /// Time for a connection to be made.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);

@@ -1,6 +1,6 @@
 //! What can go wrong for a client: the server's own code and words where it answered, and a cause where it did not.
 
-use crate::protocol::{ErrorCode, Failure};
+use roomlog_protocol::{ErrorCode, Failure};
 
 /// Why something could not be done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

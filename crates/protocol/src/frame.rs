@@ -2,7 +2,6 @@
 //! `encode` writes once for all readers.
 
 use serde::{Deserialize, Serialize, Serializer};
-use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::codes::{CloseCode, Failure};
@@ -10,13 +9,14 @@ use super::data::Data;
 use super::ids::{MessageId, RoomName, UserId};
 
 /// A message of a room's log, as REST and history show it: the `message` frame without `op`.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Message {
     /// The room.
-    #[schema(value_type = String)]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub room: RoomName,
     /// The id that the log gave it.
-    #[schema(value_type = String, example = "1700000000000-42")]
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "1700000000000-42"))]
     pub id: MessageId,
     /// The key that its sender gave it.
     #[serde(serialize_with = "as_text")]
@@ -27,7 +27,7 @@ pub struct Message {
     #[serde(rename = "type")]
     pub kind: String,
     /// Its content: any JSON value.
-    #[schema(value_type = Object)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub data: Data,
 }
 
@@ -37,20 +37,22 @@ pub fn as_text<S: Serializer>(key: &Uuid, serializer: S) -> Result<S::Ok, S::Err
 }
 
 /// What would follow `after` is not to be had; delivery goes on at `next`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Gap {
     /// The last id before the gap.
-    #[schema(value_type = String)]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub after: MessageId,
     /// The id at which delivery goes on; where that message is not there yet, the smallest id it can have.
-    #[schema(value_type = String)]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub next: MessageId,
     /// Why.
     pub reason: GapReason,
 }
 
 /// Why messages are not to be had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum GapReason {
     /// Retention took them, or they were deleted.
@@ -239,14 +241,15 @@ pub enum Answer {
 }
 
 /// A page of a room's log.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HistoryPage {
     /// The messages, in the order asked for.
     pub messages: Vec<Message>,
     /// Whether there are more in that direction.
     pub more: bool,
     /// The room's newest id.
-    #[schema(value_type = String)]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub head: MessageId,
     /// The first place in the page at which messages are missing.
     #[serde(skip_serializing_if = "Option::is_none")]

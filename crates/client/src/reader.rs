@@ -1,9 +1,9 @@
 //! Where a reader of a room stands: proves, whatever the server sends after a reconnect, that each message is handed on
 //! once, in order, or a gap is told. No I/O.
 
-use crate::log::follow::{follows, reason};
-use crate::protocol::MessageId;
-use crate::protocol::frame::{Gap, GapReason};
+use roomlog_protocol::MessageId;
+use roomlog_protocol::continuity::{follows, reason};
+use roomlog_protocol::frame::{Gap, GapReason};
 
 /// A reader that stands right behind this message.
 #[derive(Debug, Clone, Copy)]

@@ -18,8 +18,8 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use super::error::{Error, failure};
 use super::types::Message;
 use super::{ANSWER_WITHIN, Client, problem};
-use crate::protocol::frame::Gap;
-use crate::protocol::{Encoding, MessageId};
+use roomlog_protocol::frame::Gap;
+use roomlog_protocol::{Encoding, MessageId};
 
 /// Beyond the interval of the server's pings: silent for longer, the connection is dead.
 const GRACE: Duration = Duration::from_secs(15);

@@ -1,8 +1,10 @@
 //! The wire contract as types: ids, frames, the two encodings and the catalogue of codes. No I/O.
 //!
-//! `request` and `decode` are what comes in, `frame` and `encode` what goes out, `wire` how it is framed on the socket.
+//! `request` and `decode` are what comes in, `frame` and `encode` what goes out, `wire` how it is framed on the socket,
+//! `continuity` how a reader proves that it missed nothing.
 
 pub mod codes;
+pub mod continuity;
 pub mod data;
 pub mod decode;
 pub mod encode;
