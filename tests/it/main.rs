@@ -3,9 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-// Some of it is for tests/torture alone.
-#[allow(dead_code, unused_imports)]
-mod harness;
+use roomlog_testkit as harness;
+
 #[path = "../torture/model/mod.rs"]
 #[allow(dead_code)]
 mod model;

@@ -4,9 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
 mod faults;
-#[path = "../it/harness/mod.rs"]
-#[allow(dead_code, unused_imports)]
-mod harness;
 mod load;
 #[allow(dead_code, unused_imports)]
 mod model;
@@ -22,6 +19,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use parking_lot::Mutex;
+use roomlog_testkit as harness;
 
 use model::check::{Violation, check};
 use model::plan::Plan;

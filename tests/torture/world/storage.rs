@@ -35,7 +35,7 @@ impl Instance {
         let port = free_port();
         let proxy = Proxy::start(SocketAddr::from(([127, 0, 0, 1], port))).await;
         let (clock, disk) = (Clock::new(), Dials::new(&[0, 0, 0]));
-        let libraries = [compiled("tests/torture/shims/disk.c"), compiled("tests/it/harness/clock.c")];
+        let libraries = [compiled("tests/torture/shims/disk.c"), compiled("crates/testkit/src/clock.c")];
         let libraries: Vec<_> = libraries.iter().map(|path| path.display().to_string()).collect();
         let mut env: Vec<_> = clock.env().into_iter().filter(|(name, _)| *name != "LD_PRELOAD").collect();
         env.extend([("LD_PRELOAD", libraries.join(":")), ("TEST_DISK", disk.path().to_owned())]);

@@ -18,6 +18,7 @@ mod shim;
 mod token;
 pub mod wire;
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
@@ -30,13 +31,26 @@ pub use codec::{binary, from_msgpack, to_msgpack};
 pub use dice::Dice;
 pub use events::{Event, Events};
 pub use nginx::Nginx;
-pub use prometheus::{Prometheus, repository};
+pub use prometheus::Prometheus;
 pub use redis::{Redis, free_port};
 pub use resp::{Place, Reply};
 pub use rest::{Answer, Rest, answer};
-pub use server::{Lines, NO_CHECKS, Server, follow, run, run_with_input, spawn};
+pub use server::{Lines, NO_CHECKS, Server, follow, program, run, run_with_input, spawn};
 pub use shim::{Dials, compiled};
 pub use token::{SECRET, admin, everything, now, sign, token, token_for, token_with_id};
+
+/// A path in the repository.
+pub fn path(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+}
+
+/// The text of a file of the repository.
+///
+/// # Panics
+/// If it cannot be read.
+pub fn repository(file: &str) -> String {
+    std::fs::read_to_string(path(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
 
 /// How long anything may take that should be quick. Far above what it takes, since tests share few cores.
 pub const DEADLINE: Duration = Duration::from_secs(30);

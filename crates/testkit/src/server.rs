@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 
@@ -30,9 +31,25 @@ pub struct Server {
     pub address: SocketAddr,
 }
 
+/// A program of this workspace, built in the same way as the test that runs it.
+///
+/// # Panics
+/// If it is not there.
+pub fn program(name: &str) -> PathBuf {
+    let program = built().join(name);
+    assert!(program.exists(), "{} is missing: cargo build --workspace", program.display());
+    program
+}
+
+/// The folder with the programs of this build: a test is in a folder of that.
+pub(crate) fn built() -> PathBuf {
+    let test = std::env::current_exe().expect("the path of this program");
+    test.ancestors().nth(2).expect("a build folder").to_owned()
+}
+
 /// A command with these arguments, and of the environment only what is said here.
 fn command(args: &[&str], env: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_roomlog"));
+    let mut command = Command::new(program("roomlog"));
     command.args(args).env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
     command.env("ROOMLOG_LOG__FORMAT", "text").env("ROOMLOG_AUTH__HS256_SECRET", SECRET);
     command.envs(env.iter().copied()).stdin(Stdio::null());
@@ -202,8 +219,7 @@ fn address_in(line: &str) -> Option<SocketAddr> {
     rest[..end].parse().ok()
 }
 
-/// A thread, not a task: the server never waits for a test that is busy.
-/// Collects what a process writes.
+/// Collects what a process writes, in a thread: it never waits for a test that is busy.
 pub fn follow(stream: impl Read + Send + 'static) -> Lines {
     let lines = Lines::default();
     let writer = Arc::clone(&lines);

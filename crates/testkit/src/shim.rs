@@ -6,6 +6,8 @@ use std::process::Command;
 use parking_lot::Mutex;
 use tempfile::{NamedTempFile, TempPath};
 
+use super::server::built;
+
 /// A file of numbers that processes have mapped.
 #[derive(Debug)]
 pub struct Dials {
@@ -37,16 +39,20 @@ impl Dials {
 /// Compiles a library from this source, a path in the repository, at its first use.
 pub fn compiled(source: &str) -> PathBuf {
     static COMPILED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let folder = built().join("shims");
+    std::fs::create_dir_all(&folder).unwrap();
     let name = Path::new(source).with_extension("so");
     let library = folder.join(name.file_name().unwrap());
     let mut compiled = COMPILED.lock();
     if !compiled.contains(&library) {
         // Test processes run side by side: each makes its own, and the last to rename it does no harm to the others.
         let made = library.with_extension(format!("so.{}", std::process::id()));
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(source);
         let mut compiler = Command::new("cc");
-        compiler.args(["-O1", "-shared", "-fPIC", "-o"]).arg(&made).arg(source).args(["-ldl", "-pthread"]);
+        compiler
+            .args(["-O1", "-shared", "-fPIC", "-o"])
+            .arg(&made)
+            .arg(super::path(source))
+            .args(["-ldl", "-pthread"]);
         let status = compiler.status().expect("a C compiler, which Rust needs too");
         assert!(status.success(), "the library was not compiled: {status}");
         std::fs::rename(&made, &library).unwrap();

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::redis::{Redis, free_port};
-use super::{Rest, Server, eventually};
+use super::{Rest, Server, eventually, repository};
 
 /// A running Prometheus, with the exporters that it reads. Dropping it kills them.
 #[derive(Debug)]
@@ -18,13 +18,6 @@ pub struct Prometheus {
     _dir: TempDir,
 }
 
-/// A file of the repository.
-pub fn repository(path: &str) -> String {
-    let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
-
-/// What a program from a package is missing for.
 fn start(program: &str, args: &[String]) -> Child {
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

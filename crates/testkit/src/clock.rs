@@ -20,7 +20,7 @@ impl Clock {
 
     /// What a process must have in its environment to follow this clock.
     pub fn env(&self) -> [(&'static str, String); 2] {
-        let library = compiled("tests/it/harness/clock.c").to_str().unwrap().to_owned();
+        let library = compiled("crates/testkit/src/clock.c").to_str().unwrap().to_owned();
         [("LD_PRELOAD", library), ("TEST_CLOCK", self.0.path().to_owned())]
     }
 }
