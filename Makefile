@@ -26,7 +26,7 @@ run: cargo deps ## Build and start a server for trying things out (ARGS="…" fo
 
 test: cargo deps ## Run all tests (with ARGS="…", which goes to cargo test, those of the server only)
 	@scripts/install-deps.sh valkey curl nats nginx prometheus prometheus-redis-exporter strace
-	cargo build --locked
+	cargo build --workspace --locked
 	cargo test --workspace --locked $(ARGS)
 	@test -n "$(ARGS)" || $(MAKE) --no-print-directory test-js test-python test-demo
 
@@ -69,10 +69,10 @@ test-demo: deps ## Run all tests of the page, and photograph it
 
 bench: cargo deps ## Measure beside other servers, some 30 minutes, for docs/benchmarks.md (BENCH="rooms …" for some)
 	@scripts/install-deps.sh node nginx nats
-	npm ci --prefix bench/peers --no-fund --no-audit
-	cargo build --release --locked
-	@CARGO_TARGET_DIR="$(abspath $(CARGO_TARGET_DIR))" node bench/run.mjs $(BENCH) $(ARGS); \
-	    measured=$$?; node bench/report.mjs && exit $$measured
+	npm ci --prefix crates/bench/peers --no-fund --no-audit
+	cargo build --workspace --release --locked
+	@CARGO_TARGET_DIR="$(abspath $(CARGO_TARGET_DIR))" node crates/bench/run.mjs $(BENCH) $(ARGS); \
+	    measured=$$?; node crates/bench/report.mjs && exit $$measured
 
 torture: cargo deps ## Let everything fail under load, and check the promises, some 2 1/2 hours (RUNS=… SECONDS=… for less)
 	cargo test --release --locked --test torture -- --runs $(RUNS) --seconds $(SECONDS) \
@@ -103,9 +103,9 @@ deny: cargo ## Check licences and sources of all dependencies, and that none is 
 	@scripts/install-deps.sh cargo-deny
 	cargo deny --log-level error check licenses bans sources
 
-bench-quick: cargo deps ## Compare what messages cost with bench/recorded.json, in less than three minutes
-	cargo build --release --locked
-	"$(CARGO_TARGET_DIR)/release/roomlog" bench quick --spawn $(ARGS)
+bench-quick: cargo deps ## Compare what messages cost with crates/bench/recorded.json, in less than three minutes
+	cargo build --workspace --release --locked
+	"$(CARGO_TARGET_DIR)/release/roomlog-bench" quick --spawn $(ARGS)
 
 build: cargo ## Build the optimised program
 	cargo build --release --locked

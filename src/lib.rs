@@ -2,9 +2,7 @@
 
 pub mod api;
 pub mod auth;
-pub mod bench;
 pub mod canary;
-mod children;
 pub mod cli;
 pub mod config;
 #[cfg(any(test, feature = "fuzz"))]

@@ -1,6 +1,5 @@
 //! The `roomlog` command: what it takes, and which file does it.
 
-mod bench;
 mod config;
 mod doctor;
 mod files;
@@ -50,11 +49,6 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Print the default configuration with what each key means, or the one in force
     Config(config::Show),
-    /// Measure a server under load: latency, CPU, memory; every message is checked
-    Bench(bench::Bench),
-    /// Serve the floor for `bench --floor`
-    #[command(hide = true)]
-    BenchFloor(bench::Floor),
 }
 
 /// Where the configuration comes from.
@@ -128,8 +122,6 @@ pub fn run() -> ExitCode {
         Command::Top(top) => top.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Config(show) => show.run(),
-        Command::Bench(bench) => bench.run(),
-        Command::BenchFloor(floor) => floor.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -30,8 +30,8 @@ pub use self::error::EmbeddedError;
 use self::home::Home;
 use self::program::Program;
 use self::resp::Reply;
-use crate::children::Spawner;
 use crate::memory;
+use roomlog_children::Spawner;
 
 /// How long a Redis that shall end may take before the next, harder step.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -12,7 +12,6 @@ mod model;
 mod acks;
 mod acl;
 mod alerts;
-mod bench;
 mod chaos;
 mod cli;
 mod clocks;

@@ -35,13 +35,16 @@ pub use prometheus::Prometheus;
 pub use redis::{Redis, free_port};
 pub use resp::{Place, Reply};
 pub use rest::{Answer, Rest, answer};
-pub use server::{Lines, NO_CHECKS, Server, follow, program, run, run_with_input, spawn};
+pub use server::{
+    Lines, NO_CHECKS, Server, follow, program, run, run_program, run_with_input, spawn, spawn_program,
+};
 pub use shim::{Dials, compiled};
 pub use token::{SECRET, admin, everything, now, sign, token, token_for, token_with_id};
 
 /// A path in the repository.
 pub fn path(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).expect("the repository").join(path)
 }
 
 /// The text of a file of the repository.

@@ -47,9 +47,13 @@ pub(crate) fn built() -> PathBuf {
     test.ancestors().nth(2).expect("a build folder").to_owned()
 }
 
-/// A command with these arguments, and of the environment only what is said here.
+/// `roomlog` with these arguments, and of the environment only what is said here.
 fn command(args: &[&str], env: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(program("roomlog"));
+    command_of("roomlog", args, env)
+}
+
+fn command_of(name: &str, args: &[&str], env: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(program(name));
     command.args(args).env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
     command.env("ROOMLOG_LOG__FORMAT", "text").env("ROOMLOG_AUTH__HS256_SECRET", SECRET);
     command.envs(env.iter().copied()).stdin(Stdio::null());
@@ -263,7 +267,16 @@ pub async fn run(args: &[&str], env: &[(&str, &str)]) -> Run {
 
 /// Runs `roomlog` with this on its standard input.
 pub async fn run_with_input(args: &[&str], env: &[(&str, &str)], input: &str) -> Run {
-    let mut command = tokio::process::Command::from(command(args, env));
+    run_to_end(command(args, env), input).await
+}
+
+/// Runs another program of this workspace to its end.
+pub async fn run_program(name: &str, args: &[&str], env: &[(&str, &str)]) -> Run {
+    run_to_end(command_of(name, args, env), "").await
+}
+
+async fn run_to_end(command: Command, input: &str) -> Run {
+    let mut command = tokio::process::Command::from(command);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
@@ -283,7 +296,12 @@ pub struct Running {
 
 /// Starts `roomlog` with these arguments and this environment.
 pub fn spawn(args: &[&str], env: &[(&str, &str)]) -> Running {
-    let mut child = command(args, env).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    spawn_program("roomlog", args, env)
+}
+
+/// Starts another program of this workspace.
+pub fn spawn_program(name: &str, args: &[&str], env: &[(&str, &str)]) -> Running {
+    let mut child = command_of(name, args, env).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let lines = follow(child.stdout.take().unwrap());
     Running { child, lines }
 }

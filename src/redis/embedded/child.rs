@@ -19,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::home::Home;
 use super::log;
-use crate::children::Spawner;
+use roomlog_children::Spawner;
 
 /// How many of its last lines are kept for the error, if it fails.
 const KEPT_LINES: usize = 20;

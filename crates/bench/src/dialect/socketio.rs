@@ -122,7 +122,7 @@ impl Speech for Client {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::dialect::testing::{hear, publish};
+    use crate::dialect::testing::{hear, publish};
 
     fn client(since: Option<&str>) -> Client {
         Client::new(Hello { room: "a", since, ..Hello::default() })

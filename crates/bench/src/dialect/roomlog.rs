@@ -1,9 +1,9 @@
 //! Roomlog's own protocol, in both encodings. It is also what servers speak that have no protocol of their own.
 
 use super::{Heard, Hello, Speech, Upgrade};
-use crate::bench::frame::{self, Frame, Request};
-use crate::bench::socket::Opcode;
-use crate::protocol::Encoding;
+use crate::frame::{self, Frame, Request};
+use crate::socket::Opcode;
+use roomlog_protocol::Encoding;
 
 /// References of the requests of which each member has one. Publishes have the next one.
 const CONNECT: u64 = 1;
@@ -95,7 +95,7 @@ impl Member {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::dialect::testing::{hear, hello, publish};
+    use crate::dialect::testing::{hear, hello, publish};
 
     #[test]
     fn who_comes_back_says_since_when_and_a_durable_member_acknowledges() {

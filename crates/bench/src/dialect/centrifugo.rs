@@ -154,7 +154,7 @@ impl Speech for Client {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::dialect::testing::{hear, hello, publish};
+    use crate::dialect::testing::{hear, hello, publish};
 
     fn client(since: Option<&str>) -> Client {
         Client::new(Hello { room: "a", since, ..Hello::default() })

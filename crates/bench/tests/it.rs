@@ -1,19 +1,21 @@
 //! The load generator: each workload, tiny, against the server that it starts, finds nothing lost, twice or out of order.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Redis, Rest, Server, admin, eventually, run, spawn};
+use roomlog_testkit::{Redis, Rest, Server, admin, eventually, path, run_program, spawn_program};
 
 const SHORT: [&str; 6] = ["--repeats", "1", "--duration", "300ms", "--warmup", "100ms"];
 
 /// Runs it for a moment.
 async fn short(workload: &str, more: &[&str], env: &[(&str, &str)]) -> Value {
-    let args: Vec<&str> = ["bench", workload].iter().chain(&SHORT).chain(more).copied().collect();
-    let output = run(&args, env).await.success();
+    let args: Vec<&str> = [workload].iter().chain(&SHORT).chain(more).copied().collect();
+    let output = run_program("roomlog-bench", &args, env).await.success();
     serde_json::from_str(&output).unwrap()
 }
 
@@ -113,8 +115,8 @@ async fn system_calls_are_counted_where_strace_is() {
 
     let nowhere = [env[0], env[1], ("PATH", "/nonexistent")];
     let args: Vec<&str> =
-        ["bench", "fanout", "--syscalls", "--server-pid", &pid].iter().chain(&SHORT).copied().collect();
-    let refused = run(&args, &nowhere).await.failure();
+        ["fanout", "--syscalls", "--server-pid", &pid].iter().chain(&SHORT).copied().collect();
+    let refused = run_program("roomlog-bench", &args, &nowhere).await.failure();
     assert!(refused.contains("strace, which is not installed"), "{refused}");
 }
 
@@ -136,7 +138,7 @@ async fn a_sweep_has_a_report_for_each_size_and_a_chart() {
     let chart = fs::read_to_string(&chart).unwrap();
     assert!(chart.starts_with("<svg") && chart.contains("Members of one room"), "{chart}");
 
-    let other = run(&["bench", "sweep", "--plot", "chart.png"], &[]).await.failure();
+    let other = run_program("roomlog-bench", &["sweep", "--plot", "chart.png"], &[]).await.failure();
     assert!(other.contains("FILE.svg"), "{other}");
 }
 
@@ -144,14 +146,14 @@ async fn a_sweep_has_a_report_for_each_size_and_a_chart() {
 async fn quick_compares_with_what_was_recorded() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("recorded.json");
-    let few = ["bench", "quick", "--spawn", "--rooms", "2", "--members", "3", "--recorded"];
+    let few = ["quick", "--spawn", "--rooms", "2", "--members", "3", "--recorded"];
     let args = |more: &[&'static str]| -> Vec<String> {
         let path = path.to_str().unwrap();
         few.iter().chain(&[path]).chain(&SHORT).chain(more).map(|arg| (*arg).to_owned()).collect()
     };
     let quick = async |more: &[&'static str]| {
         let args = args(more);
-        run(&args.iter().map(String::as_str).collect::<Vec<_>>(), &[]).await
+        run_program("roomlog-bench", &args.iter().map(String::as_str).collect::<Vec<_>>(), &[]).await
     };
     quick(&["--record"]).await.success();
     assert!(read(&path)["durable"]["redis_us_per_publish"].as_f64().unwrap() > 0.0);
@@ -179,8 +181,8 @@ async fn what_cannot_be_measured_is_refused_with_a_reason() {
         (&["replay", "--members", "2"], "one room with one member"),
         (&["fanout", "--rate", "0"], "--rate"),
     ] {
-        let args: Vec<&str> = ["bench"].iter().chain(args).chain(&["--spawn"]).copied().collect();
-        let refused = run(&args, &[]).await.failure();
+        let args: Vec<&str> = args.iter().chain(&["--spawn"]).copied().collect();
+        let refused = run_program("roomlog-bench", &args, &[]).await.failure();
         assert!(refused.contains(reason), "{refused}");
     }
 }
@@ -205,8 +207,14 @@ async fn a_server_that_runs_already_is_measured_with_a_token() {
     assert_clean(&report, &["roomlog"]);
     assert!(report["servers"][0]["figures"]["server_us_per_delivery"].is_number(), "{report}");
 
-    let refused = run(&["bench", "fanout"], &[("ROOMLOG_URL", &url)]).await.failure();
+    let refused = run_program("roomlog-bench", &["fanout"], &[("ROOMLOG_URL", &url)]).await.failure();
     assert!(refused.contains("--token"), "{refused}");
+}
+
+/// Two servers to compare with, by their directories.
+fn nats() -> [String; 2] {
+    ["nats-core", "nats-jetstream"]
+        .map(|name| path(&format!("crates/bench/peers/{name}")).display().to_string())
 }
 
 #[tokio::test]
@@ -215,8 +223,11 @@ async fn other_servers_are_measured_beside_it_in_their_own_protocol() {
     let start = broken.path().join("start");
     fs::write(&start, "#!/bin/sh\necho 'this one needs a licence' >&2\nexit 1\n").unwrap();
     fs::set_permissions(&start, PermissionsExt::from_mode(0o755)).unwrap();
-    let peers = ["bench/peers/nats-core", "bench/peers/nats-jetstream", broken.path().to_str().unwrap()];
-    let peers: Vec<&str> = peers.iter().flat_map(|peer| ["--peer", peer]).collect();
+    let [core, jetstream] = nats();
+    let peers: Vec<&str> = [&*core, &*jetstream, broken.path().to_str().unwrap()]
+        .iter()
+        .flat_map(|peer| ["--peer", peer])
+        .collect();
     let args: Vec<&str> = ["--spawn", "--floor", "--rate", "200"].iter().chain(&peers).copied().collect();
     let report = bench("rooms", &args, &[]).await;
     let name = broken.path().file_name().unwrap().to_str().unwrap();
@@ -233,7 +244,8 @@ async fn other_servers_are_measured_beside_it_in_their_own_protocol() {
 
 #[tokio::test]
 async fn what_another_server_loses_is_a_figure() {
-    let peers = ["--peer", "bench/peers/nats-core", "--peer", "bench/peers/nats-jetstream"];
+    let [core, jetstream] = nats();
+    let peers = ["--peer", &core, "--peer", &jetstream];
     let args: Vec<&str> = ["--spawn", "--floor"].iter().chain(&peers).copied().collect();
     let report = bench("storm", &args, &[]).await;
     let server = |index: usize| &report["servers"][index];
@@ -271,7 +283,8 @@ async fn what_it_started_ends_with_it_even_if_it_is_killed() {
     // What it would have removed itself goes with this directory.
     let dir = tempfile::tempdir().unwrap();
     let env = [("TMPDIR", dir.path().to_str().unwrap())];
-    let generator = spawn(&["bench", "rooms", "--spawn", "--nodes", "2", "--duration", "10m"], &env);
+    let generator =
+        spawn_program("roomlog-bench", &["rooms", "--spawn", "--nodes", "2", "--duration", "10m"], &env);
     let mut started = Vec::new();
     eventually("Redis and both nodes run", async || {
         started = children(generator.pid());

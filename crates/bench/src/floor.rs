@@ -15,10 +15,10 @@ use tungstenite::handshake::derive_accept_key;
 use uuid::Uuid;
 
 use super::frame::{self, Frame};
+use super::now_ms;
 use super::socket;
-use crate::protocol::wire::write_header;
-use crate::protocol::{Encoding, encode};
-use crate::time::now_ms;
+use roomlog_protocol::wire::write_header;
+use roomlog_protocol::{Encoding, encode};
 
 /// Who is in a room, and the number of its newest message.
 #[derive(Default)]

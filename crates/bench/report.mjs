@@ -1,11 +1,11 @@
-// Makes docs/benchmarks.md from bench/results, all of it from the figures.
+// Makes docs/benchmarks.md from crates/bench/results, all of it from the figures.
 
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-const root = join(import.meta.dirname, "..");
+const root = join(import.meta.dirname, "../..");
 const read = (name) => {
-  const file = join(root, "bench/results", `${name}.json`);
+  const file = join(root, "crates/bench/results", `${name}.json`);
   return existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : null;
 };
 
@@ -173,7 +173,7 @@ const page = `# Benchmarks
 
 Roomlog beside what one would use instead, each doing the same work for the same load generator, in turn, on one machine. This page
 is written by \`make bench\`, all of it from the figures; run it on your machine. What each server is, and when it confirms a
-message, is in [bench/peers](../bench/peers/README.md); what the workloads do, in [operations](operations.md#measuring).
+message, is in [crates/bench/peers](../crates/bench/peers/README.md); what the workloads do, in [operations](operations.md#measuring).
 
 - Behind each figure is its ratio to Roomlog's of the same run. CPU is that of the server's processes, first without and then with Redis's.
 - *floor* is a bare server that only writes frames to sockets: less than that no server needs.

@@ -314,10 +314,17 @@ fn rounded(value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::{Fsync, SpawnOptions};
+    use crate::{Fsync, SpawnOptions};
 
     fn options() -> SpawnOptions {
-        SpawnOptions { nodes: 1, redis_url: None, fsync: Fsync::Everysec, redis: None, redis_address: None }
+        SpawnOptions {
+            program: None,
+            nodes: 1,
+            redis_url: None,
+            fsync: Fsync::Everysec,
+            redis: None,
+            redis_address: None,
+        }
     }
 
     fn report(values: &[&[f64]]) -> Report {

@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use clap::ValueEnum;
 
 use super::socket::Opcode;
-use crate::protocol::Encoding;
+use roomlog_protocol::Encoding;
 
 /// A protocol, by the name that a server says when it listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -119,7 +119,7 @@ fn text(payload: &[u8], out: &mut Vec<u8>) {
 #[allow(clippy::unwrap_used)]
 mod testing {
     use super::*;
-    use crate::bench::socket::first;
+    use crate::socket::first;
 
     /// What is heard in this, as text, and what is answered.
     pub fn hear(speech: &mut dyn Speech, payload: &str) -> (Vec<String>, Vec<String>) {

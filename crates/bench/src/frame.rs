@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::{Encoding, encode};
+use roomlog_protocol::{Encoding, encode};
 
 /// A frame of a client.
 #[derive(Debug, Default, Serialize)]

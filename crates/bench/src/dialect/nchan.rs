@@ -89,7 +89,7 @@ impl Speech for Publisher {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::bench::dialect::testing::{hear, publish};
+    use crate::dialect::testing::{hear, publish};
 
     #[test]
     fn messages_have_ids_from_which_one_resumes() {

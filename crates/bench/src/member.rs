@@ -15,7 +15,7 @@ use super::line::Line;
 use super::tally::{Tally, count};
 use super::track::Track;
 use super::{BenchError, Target};
-use crate::protocol::Encoding;
+use roomlog_protocol::Encoding;
 
 /// Time in which a member must have joined, however many others do at the same time.
 const JOINED_WITHIN: Duration = Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! Starting what is measured: nodes of this program's own `serve` on a fresh Redis, of a peer on one like it, or the floor.
+//! Starting what is measured: nodes of `roomlog serve` on a fresh Redis, of a peer on one like it, or the floor.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,15 +20,10 @@ use uuid::Uuid;
 use super::dialect::Dialect;
 use super::redis::{Fsync, Redis};
 use super::{BenchError, Node, Target, Workload, process};
-use crate::auth::{Permission, RoomGrants, mint};
-use crate::children::Spawner;
-use crate::config::Config;
+use roomlog_children::Spawner;
 
 /// Time to start, and to end.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
-
-/// How long the token holds.
-const TTL: Duration = Duration::from_secs(24 * 3600);
 
 /// What comes before the address in the line that says that a server listens.
 const LISTENING: &str = "listening on http://";
@@ -41,7 +36,7 @@ const SPEAKING: &str = " speaking ";
 pub enum Server {
     /// One that runs already.
     Running(Target),
-    /// This program's own, started for each repeat.
+    /// Roomlog, started for each repeat.
     Roomlog(SpawnOptions),
     /// Another one, by the directory that holds its `start`, started for each repeat.
     Peer(PathBuf, SpawnOptions),
@@ -52,6 +47,8 @@ pub enum Server {
 /// How a server is started.
 #[derive(Debug, Clone)]
 pub struct SpawnOptions {
+    /// The program `roomlog`; without one, that beside this program.
+    pub program: Option<PathBuf>,
     /// How many nodes.
     pub nodes: usize,
     /// A Redis to use, instead of one of the run's own.
@@ -113,7 +110,7 @@ impl Server {
             Self::Roomlog(options) => roomlog(self.name(), options).await,
             Self::Peer(directory, options) => peer(self.name(), directory, options).await,
             Self::Floor => {
-                let process = Process::start(program(&["bench-floor"])?).await?;
+                let process = Process::start(floor()?).await?;
                 Ok(Started::of(self.name(), String::new(), vec![process]))
             }
         }
@@ -167,10 +164,9 @@ async fn roomlog(name: &str, options: &SpawnOptions) -> Result<Started, BenchErr
     let secret = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
     let mut processes = Vec::new();
     for _ in 0..options.nodes {
-        let mut command = program(&["serve", "--listen", "127.0.0.1:0", "--redis-url", &url])?;
-        command.env("ROOMLOG_AUTH__HS256_SECRET", &secret).env("ROOMLOG_LOG__FORMAT", "text");
-        command.env_remove("ROOMLOG_CONFIG").env_remove("ROOMLOG_LOG");
-        command.env("ROOMLOG_LOG__LEVEL", "info");
+        let mut command = program(options, &secret)?;
+        command.args(["serve", "--listen", "127.0.0.1:0", "--redis-url", &url]);
+        command.env("ROOMLOG_LOG__FORMAT", "text").env("ROOMLOG_LOG__LEVEL", "info");
         // All connections are one user's, and begin at once.
         command.env("ROOMLOG_LIMITS__CREATE_RATE", "0");
         // Nothing is trimmed that is still to be read.
@@ -180,7 +176,7 @@ async fn roomlog(name: &str, options: &SpawnOptions) -> Result<Started, BenchErr
         }
         processes.push(Process::start(command).await?);
     }
-    Ok(Started::of(name, token(&secret)?, processes).with(redis, options))
+    Ok(Started::of(name, token(options, &secret).await?, processes).with(redis, options))
 }
 
 /// Starts Redis, and a peer as often as there are to be nodes.
@@ -195,13 +191,30 @@ async fn peer(name: &str, directory: &Path, options: &SpawnOptions) -> Result<St
     Ok(Started::of(name, String::new(), processes).with(redis, options))
 }
 
-/// This program.
-fn program(args: &[&str]) -> Result<Command, BenchError> {
-    let program = std::env::current_exe()
-        .map_err(|error| BenchError::Io("this program cannot be found".into(), error))?;
+/// Roomlog's program, with nothing of this environment but a secret.
+fn program(options: &SpawnOptions, secret: &str) -> Result<Command, BenchError> {
+    let program = match &options.program {
+        Some(program) => program.clone(),
+        None => this_program()?.with_file_name("roomlog"),
+    };
+    if !program.is_file() {
+        let missing = format!("{} is missing: build it, or name it with --program", program.display());
+        return Err(BenchError::Refused(missing));
+    }
     let mut command = Command::new(program);
-    command.args(args);
+    command.env("ROOMLOG_AUTH__HS256_SECRET", secret).env_remove("ROOMLOG_CONFIG").env_remove("ROOMLOG_LOG");
     Ok(command)
+}
+
+/// This program, to serve the floor.
+fn floor() -> Result<Command, BenchError> {
+    let mut command = Command::new(this_program()?);
+    command.arg("floor");
+    Ok(command)
+}
+
+fn this_program() -> Result<PathBuf, BenchError> {
+    std::env::current_exe().map_err(|error| BenchError::Io("this program cannot be found".into(), error))
 }
 
 /// A process that serves, with what it starts itself. Dropping it kills them.
@@ -283,12 +296,14 @@ pub(super) async fn terminate(child: &mut Child) {
 }
 
 /// A token for everything, as the server that was started takes it.
-fn token(secret: &str) -> Result<String, BenchError> {
-    let minted = || -> Result<String, Box<dyn std::error::Error>> {
-        let overrides = vec![("auth.hs256_secret".to_owned(), toml::Value::String(secret.to_owned()))];
-        let config = Config::load(None, std::env::vars(), overrides)?;
-        let all = RoomGrants::from([("*".parse()?, Permission::ALL.to_vec())]);
-        Ok(mint(&config.auth, &"bench".parse()?, &all, TTL, None)?)
-    };
-    minted().map_err(|error| BenchError::Refused(format!("no token can be made: {error}")))
+async fn token(options: &SpawnOptions, secret: &str) -> Result<String, BenchError> {
+    let mut command = program(options, secret)?;
+    command.args(["token", "--user", "bench", "--room", "*=read,write,manage", "--ttl", "24h"]);
+    let failed = |error| BenchError::Io("no token can be made".into(), error);
+    let made = command.stdin(Stdio::null()).kill_on_drop(true).output().await.map_err(failed)?;
+    if !made.status.success() {
+        let why = String::from_utf8_lossy(&made.stderr).trim().to_owned();
+        return Err(BenchError::Refused(format!("no token can be made: {why}")));
+    }
+    Ok(String::from_utf8_lossy(&made.stdout).trim().to_owned())
 }

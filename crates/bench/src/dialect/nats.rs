@@ -10,7 +10,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::{Heard, Hello, Speech, Upgrade};
-use crate::bench::socket::Opcode;
+use crate::socket::Opcode;
 
 /// The stream, and what its subjects begin with.
 const STREAM: &str = "ROOMS";
@@ -304,7 +304,7 @@ fn jetstream(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::dialect::testing::{hear, hello, publish};
+    use crate::dialect::testing::{hear, hello, publish};
 
     #[test]
     fn without_a_store_the_answered_ping_confirms() {

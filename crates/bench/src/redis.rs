@@ -16,8 +16,10 @@ use uuid::Uuid;
 
 use super::BenchError;
 use super::spawn::{PATIENCE, terminate};
-use crate::children::Spawner;
-use crate::redis::embedded::{Embedded, EmbeddedOptions, Found};
+use roomlog_children::Spawner;
+
+/// Servers that can be the Redis of a run.
+const SERVERS: [&str; 2] = ["redis-server", "valkey-server"];
 
 /// When the Redis of the run has a message on its disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -53,14 +55,9 @@ impl Redis {
     pub async fn start(fsync: Fsync) -> Result<Self, BenchError> {
         let directory = Directory::make()?;
         let failed = |error| BenchError::Io("Redis cannot be started".into(), error);
-        let options = EmbeddedOptions { data_dir: directory.0.clone(), server: None, max_memory: None };
-        let found = Embedded::find(&options).await.map_err(|error| BenchError::Refused(error.to_string()))?;
-        let Found::Idle { program, .. } = found else {
-            return Err(failed(io::ErrorKind::AddrInUse.into()));
-        };
         // Free a moment ago, which for a measurement is good enough.
         let address = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).map_err(failed)?;
-        let mut command = Command::new(program);
+        let mut command = Command::new(program()?);
         command.args([
             "--bind",
             "127.0.0.1",
@@ -107,6 +104,19 @@ impl Redis {
         let log = std::fs::read_to_string(self._directory.0.join("redis.log")).unwrap_or_default();
         BenchError::Late(PATIENCE, format!("starting Redis: {log}"))
     }
+}
+
+/// The first of these that is on PATH.
+fn program() -> Result<PathBuf, BenchError> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut places =
+        SERVERS.iter().flat_map(|name| std::env::split_paths(&path).map(move |dir| dir.join(name)));
+    places.find(|place| place.is_file()).ok_or_else(|| {
+        BenchError::Refused(format!(
+            "no {} on PATH: install Redis or Valkey 7.0 or newer",
+            SERVERS.join(" or ")
+        ))
+    })
 }
 
 /// A directory for the run's data, which goes when it is dropped.

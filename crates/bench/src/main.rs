@@ -1,32 +1,37 @@
-//! `roomlog bench`.
+//! The command `roomlog-bench`.
 
-use std::io::{IsTerminal, Write};
+use std::error::Error;
+use std::io::{self, IsTerminal, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use clap::builder::PossibleValue;
-use clap::{Args, ValueEnum};
+use clap::{Parser, ValueEnum};
 use reqwest::Url;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
-use super::{Failed, files};
-use crate::bench::{
-    self, Dialect, Findings, Fsync, Node, Plan, Quick, Server, SpawnOptions, Sweep, Target, Workload,
+use roomlog_bench::{
+    self as bench, Dialect, Findings, Fsync, Node, Plan, Quick, Server, SpawnOptions, Sweep, Target, Workload,
 };
-use crate::protocol::Encoding;
+use roomlog_protocol::Encoding;
 
 /// Measures a server under load: latency, CPU and memory, with every message checked for loss, duplicates and order.
-#[derive(Debug, Args)]
-pub struct Bench {
+#[derive(Debug, Parser)]
+#[command(name = "roomlog-bench", version, max_term_width = 100)]
+struct Bench {
     /// What to measure
     workload: What,
     /// Start the server that is measured, with a Redis of its own in a temporary directory
     #[arg(long)]
     spawn: bool,
+    /// The server's program, instead of the `roomlog` beside this one
+    #[arg(long, value_name = "PATH", requires = "spawn")]
+    program: Option<PathBuf>,
     /// Measure a server that only writes frames to sockets beside it, and print ratios to that
     #[arg(long)]
     floor: bool,
@@ -97,7 +102,7 @@ pub struct Bench {
     #[arg(long, value_name = "FILE.svg", value_parser = svg)]
     plot: Option<PathBuf>,
     /// The ratios with which `quick` compares
-    #[arg(long, value_name = "FILE", default_value = "bench/recorded.json")]
+    #[arg(long, value_name = "FILE", default_value = "crates/bench/recorded.json")]
     recorded: PathBuf,
     /// Record the ratios of `quick` there
     #[arg(long)]
@@ -106,6 +111,9 @@ pub struct Bench {
     #[arg(long)]
     json: bool,
 }
+
+/// A measurement failed, in words for people.
+type Failed = Box<dyn Error>;
 
 /// A workload, or several of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,18 +145,40 @@ impl ValueEnum for What {
     }
 }
 
-/// Serves the floor for `bench --floor`.
-#[derive(Debug, Args)]
-pub struct Floor {}
+fn main() -> ExitCode {
+    bench::raise_open_files();
+    let done = match std::env::args().nth(1).as_deref() {
+        // How it starts the floor; nobody else does.
+        Some("floor") => local(bench::floor::serve()).map_err(Failed::from),
+        _ => Bench::parse().run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // A reader of the output, such as `head`, has enough.
+        Err(error) if is_closed_pipe(&*error) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&*error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_closed_pipe(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[allow(clippy::print_stderr)] // This is what standard error is for.
+fn complain(error: &dyn Error) {
+    eprintln!("roomlog-bench: {error}");
+}
 
 impl Bench {
-    pub fn run(self) -> Result<(), Failed> {
-        files::raise();
+    fn run(self) -> Result<(), Failed> {
         let report = local(self.measure())?;
         if let Some(path) = &self.plot {
             report.plot(path)?;
         }
-        let mut out = std::io::stdout();
+        let mut out = io::stdout();
         if self.json || !out.is_terminal() {
             writeln!(out, "{}", report.to_json())?;
         } else {
@@ -231,6 +261,7 @@ impl Bench {
     /// How servers are started.
     fn options(&self) -> SpawnOptions {
         SpawnOptions {
+            program: self.program.clone(),
             nodes: self.nodes.into(),
             redis_url: self.redis_url.clone(),
             fsync: self.redis_fsync,
@@ -245,15 +276,8 @@ impl Bench {
     }
 }
 
-impl Floor {
-    pub fn run(self) -> Result<(), Failed> {
-        files::raise();
-        Ok(local(bench::floor::serve())?)
-    }
-}
-
 /// Runs on this thread alone, with tasks that share what is on it.
-fn local<T, E: From<std::io::Error>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+fn local<T, E: From<io::Error>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, work)
 }

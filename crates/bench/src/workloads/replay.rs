@@ -17,7 +17,7 @@ use super::super::resp::Resp;
 use super::super::tally::{Tally, count};
 use super::super::{BenchError, Plan, Target};
 use super::Usage;
-use crate::protocol::Encoding;
+use roomlog_protocol::Encoding;
 
 /// Messages of a page.
 const PAGE: usize = 1000;

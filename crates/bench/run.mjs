@@ -1,30 +1,32 @@
 // Measures Roomlog beside its peers: every workload with all of them on one node, then those that ask for it on two, and
-// Roomlog alone with a Redis that has each message on its disk. `node bench/run.mjs rooms fanout` does these only. What is
-// found goes to bench/results and docs/benchmarks/*.svg; bench/report.mjs makes the page. Options behind the names are those of
-// `roomlog bench`, and replace what is said here: `node bench/run.mjs rooms --duration 1s`.
+// Roomlog alone with a Redis that has each message on its disk. `node crates/bench/run.mjs rooms fanout` does these only. What is
+// found goes to crates/bench/results and docs/benchmarks/*.svg; crates/bench/report.mjs makes the page. Options behind the names are those of
+// `roomlog-bench`, and replace what is said here: `node crates/bench/run.mjs rooms --duration 1s`.
 
 import { spawn, spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism, cpus, loadavg, release, totalmem } from "node:os";
 import { join, resolve } from "node:path";
 
-const root = join(import.meta.dirname, "..");
-const results = join(root, "bench/results");
+const root = join(import.meta.dirname, "../..");
+const results = join(root, "crates/bench/results");
 const charts = join(root, "docs/benchmarks");
-const roomlog = resolve(root, process.env.CARGO_TARGET_DIR ?? "target", "release/roomlog");
+const programs = resolve(root, process.env.CARGO_TARGET_DIR ?? "target", "release");
+const roomlog = join(programs, "roomlog");
+const generator = join(programs, "roomlog-bench");
 
 // How long and how often. All of it takes some 30 minutes on two cores.
 const LOAD = ["--duration", "4s", "--warmup", "1s"];
 const THRICE = ["--repeats", "3"];
 const TWICE = ["--repeats", "2"];
-const PEERS = readdirSync(join(root, "bench/peers"), { withFileTypes: true })
+const PEERS = readdirSync(join(root, "crates/bench/peers"), { withFileTypes: true })
   .filter((entry) => entry.isDirectory() && entry.name !== "node_modules")
   .map((entry) => entry.name);
 /** Those that keep what they confirm, as Roomlog does. */
-const STORING = ["socketio-streams", "ws-streams", "nchan", "nats-jetstream"].flatMap((name) => ["--peer", `bench/peers/${name}`]);
-const BESIDE = [...PEERS.flatMap((name) => ["--peer", `bench/peers/${name}`]), "--floor"];
+const STORING = ["socketio-streams", "ws-streams", "nchan", "nats-jetstream"].flatMap((name) => ["--peer", `crates/bench/peers/${name}`]);
+const BESIDE = [...PEERS.flatMap((name) => ["--peer", `crates/bench/peers/${name}`]), "--floor"];
 
-/** Each run: what it is called, and the arguments of `roomlog bench`. */
+/** Each run: what it is called, and the arguments of `roomlog-bench`. */
 const RUNS = [
   ["idle", ["idle", "--duration", "2s", ...TWICE, ...BESIDE]],
   ["fanout", ["fanout", ...LOAD, ...THRICE, ...BESIDE]],
@@ -57,12 +59,12 @@ mkdirSync(charts, { recursive: true });
 writeFileSync(join(results, "machine.json"), JSON.stringify(machine(), null, 2));
 let failed = false;
 for (const [index, [name, args]] of runs.entries()) {
-  const all = ["bench", ...without(args, more), "--spawn", ...more];
-  console.error(`[${index + 1}/${runs.length}] ${name}: roomlog ${all.join(" ")}`);
+  const all = [...without(args, more), "--spawn", ...more];
+  console.error(`[${index + 1}/${runs.length}] ${name}: roomlog-bench ${all.join(" ")}`);
   const started = Date.now();
   const { code, out } = await run([...all, "--json", "--plot", `docs/benchmarks/${name}.svg`]);
   if (out) {
-    const found = { command: `roomlog ${all.join(" ")}`, date: new Date(started).toISOString(), report: JSON.parse(out) };
+    const found = { command: `roomlog-bench ${all.join(" ")}`, date: new Date(started).toISOString(), report: JSON.parse(out) };
     writeFileSync(join(results, `${name}.json`), JSON.stringify(found, null, 2));
     for (const { server, failed } of found.report.servers ?? []) if (failed) console.error(`    ${server}: ${failed}`);
   }
@@ -71,7 +73,7 @@ for (const [index, [name, args]] of runs.entries()) {
 }
 process.exit(failed ? 1 : 0);
 
-/** The runs that were asked for, and behind the first option more of `roomlog bench`'s. */
+/** The runs that were asked for, and behind the first option more of `roomlog-bench`'s. */
 function split(args) {
   const first = args.findIndex((arg) => arg.startsWith("-"));
   return first < 0 ? [args, []] : [args.slice(0, first), args.slice(first)];
@@ -83,7 +85,7 @@ function without(args, options) {
 }
 
 async function run(args) {
-  const child = spawn(roomlog, args, { cwd: root, stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(generator, args, { cwd: root, stdio: ["ignore", "pipe", "inherit"] });
   let out = "";
   child.stdout.setEncoding("utf8").on("data", (text) => (out += text));
   return new Promise((resolve) => {
@@ -98,7 +100,7 @@ function machine() {
     const { stdout, stderr } = spawnSync(command, args, { cwd: root, encoding: "utf8" });
     return `${stdout ?? ""}${stderr ?? ""}`.trim().split("\n")[0] || "missing";
   };
-  const { packages } = JSON.parse(readFileSync(join(root, "bench/peers/package-lock.json"), "utf8"));
+  const { packages } = JSON.parse(readFileSync(join(root, "crates/bench/peers/package-lock.json"), "utf8"));
   const locked = Object.keys(packages[""].dependencies).map((name) => [name, packages[`node_modules/${name}`].version]);
   return {
     date: new Date().toISOString(),

@@ -1,4 +1,4 @@
-//! The load generator behind `roomlog bench`: workloads, each against a running server or one that it starts, and
+//! The load generator behind `roomlog-bench`: workloads, each against a running server or one that it starts, and
 //! against a floor that only writes frames, so that figures can be read as ratios of one run.
 //!
 //! It is one thread with hand-driven sockets, so that it costs little beside what it measures; its own CPU is in the
@@ -28,11 +28,11 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
-use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 
 pub use self::dialect::Dialect;
@@ -43,8 +43,7 @@ pub use self::report::{Findings, Outcome, Report};
 pub use self::spawn::{Server, SpawnOptions, Started};
 pub use self::sweep::Sweep;
 use self::tally::Tally;
-use crate::gateway::admission::Places;
-use crate::protocol::Encoding;
+use roomlog_protocol::Encoding;
 
 /// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -282,10 +281,23 @@ async fn measure(plan: &Plan, server: &Server, tally: &Rc<Tally>) -> Result<Figu
     figures
 }
 
-/// Connections for which open files are enough, of this process and of each that it starts.
+/// Connections for which open files are enough, of this process and of each that it starts. A node keeps at most a quarter of
+/// its files for connections that have shown no token, and some for itself.
 fn connections_at_most() -> usize {
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(now, _)| now);
-    Places::new(usize::MAX, usize::try_from(limit).unwrap_or(usize::MAX)).clients
+    usize::try_from(limit / 4 * 3).unwrap_or(usize::MAX).saturating_sub(64)
+}
+
+/// Lets this process, and those that it starts, have as many files open as the system allows.
+pub fn raise_open_files() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _as_many_as_before = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+}
+
+/// Unix time in milliseconds.
+fn now_ms() -> u64 {
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64)
 }
 
 /// A line each second, where somebody watches.
