@@ -10,12 +10,16 @@ ARGS ?=
 # Runs of make bench, all unless told otherwise: make bench BENCH="rooms fanout"
 BENCH ?=
 
+# Schedules of make simulation, from a seed on; without a number, that seed alone with all that happens: make simulation SCHEDULES= SEED=7
+SCHEDULES ?= 1000000
+SEED ?= 0
+
 # Runs of make torture, and seconds of faults in each: make torture RUNS=20 SECONDS=30 ARGS="--topology cluster"
 RUNS ?= 200
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo torture test test-valkey test-js test-python test-demo bench bench-quick check build deploy dashboards deny deps fuzz soak cargo
+.PHONY: help run demo torture simulation test test-valkey test-js test-python test-demo bench bench-quick check build deploy dashboards deny deps fuzz soak cargo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -73,6 +77,10 @@ bench: cargo deps ## Measure beside other servers, some 30 minutes, for docs/ben
 	cargo build --workspace --release --locked
 	@CARGO_TARGET_DIR="$(abspath $(CARGO_TARGET_DIR))" node crates/bench/run.mjs $(BENCH) $(ARGS); \
 	    measured=$$?; node crates/bench/report.mjs && exit $$measured
+
+simulation: cargo ## Run whole nodes under a million simulated schedules, and check the promises (SCHEDULES=… SEED=…)
+	ROOMLOG_SIMULATION_SCHEDULES=$(SCHEDULES) ROOMLOG_SIMULATION_SEED=$(SEED) \
+	    cargo test --release --locked --lib simulation::tests::many_schedules -- --ignored --nocapture
 
 torture: cargo deps ## Let everything fail under load, and check the promises, some 2 1/2 hours (RUNS=… SECONDS=… for less)
 	cargo test --release --locked --test torture -- --runs $(RUNS) --seconds $(SECONDS) \

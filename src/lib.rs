@@ -16,6 +16,9 @@ mod memory;
 pub mod node;
 pub mod redis;
 pub mod session;
+#[cfg(test)]
+mod simulation;
+mod tasks;
 pub mod telemetry;
 pub mod time;
 mod tls;

@@ -1,5 +1,7 @@
 //! A node: the composition root. What a server is made of, started in order and stopped in order.
 
+#[cfg(test)]
+mod simulated;
 mod tasks;
 
 use std::sync::Arc;
@@ -87,6 +89,21 @@ pub struct Node {
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
+fn hub_options(config: &Config) -> HubOptions {
+    HubOptions {
+        ring_messages: config.hub.ring_messages,
+        ring_bytes: config.hub.ring_bytes,
+        ring_budget: config.hub.ring_budget,
+        linger: config.hub.linger,
+        check_interval: config.hub.check_interval,
+    }
+}
+
+/// Half a second beyond a command's time: what waited behind a command that was lost is answered soon after it.
+fn appender_patience(config: &Config) -> Duration {
+    config.redis.command_timeout + Duration::from_millis(500)
+}
+
 impl Node {
     /// Starts everything but the listener.
     ///
@@ -123,17 +140,7 @@ impl Node {
         let shown = config.redis.url.as_ref().map_or(options.url.clone(), ToString::to_string);
         let refused = |error| StartError::Redis(shown.clone(), error);
         let store = Store::connect(options, metrics.clone(), stop.clone()).await.map_err(refused)?;
-        let hub = Hub::new(
-            store.clone(),
-            HubOptions {
-                ring_messages: config.hub.ring_messages,
-                ring_bytes: config.hub.ring_bytes,
-                ring_budget: config.hub.ring_budget,
-                linger: config.hub.linger,
-                check_interval: config.hub.check_interval,
-            },
-            metrics.clone(),
-        );
+        let hub = Hub::new(store.clone(), hub_options(&config), metrics.clone());
         let (listening, echo) = (hub.clone(), Arc::new(Echo::default()));
         let probes = echo.clone();
         let ear: Ear = Arc::new(move |event: BellEvent| match event {
@@ -142,9 +149,7 @@ impl Node {
         });
         let bell = Bell::connect(&store, ear, stop.clone()).await.map_err(refused)?;
         hub.listen(bell.clone(), stop.clone());
-        // Half a second beyond a command's time: what waited behind a command that was lost is answered soon after it.
-        let patience = config.redis.command_timeout + Duration::from_millis(500);
-        let appender = Appender::new(store.clone(), hub.clone(), patience, metrics.clone());
+        let appender = Appender::new(store.clone(), hub.clone(), appender_patience(&config), metrics.clone());
         let acks = Acks::start(store.clone(), hub.clone(), metrics.clone(), draining.clone(), stop.clone());
         let registry = Arc::new(Registry::new(config.limits.connections, metrics.clone()));
         let canary = Canary::new(&id, echo, bell, appender.clone(), store.clone(), metrics.clone());

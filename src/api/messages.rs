@@ -180,7 +180,7 @@ fn store(
     draft: Draft,
 ) -> Result<impl Future<Output = Result<Published, Problem>> + use<>, Problem> {
     bearer.require(&room, Permission::Write)?;
-    let spent = node.publishing.spend(&bearer.user, std::time::Instant::now());
+    let spent = node.publishing.spend(&bearer.user, Instant::now());
     spent.map_err(|wait| rate::refusal(rate::PUBLISHES, wait))?;
     node.takes(&room, &draft.data)?;
     let key = draft.key;

@@ -6,10 +6,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::Hub;
 use super::outbox::Writes;
@@ -18,6 +19,7 @@ use crate::protocol::frame::Message;
 use crate::protocol::request::Draft;
 use crate::protocol::{RoomName, UserId};
 use crate::redis::{AppendedBatch, Batch, Failure, Shard, Store};
+use crate::tasks;
 use crate::telemetry::{Class, Metrics, Outcome, Queue};
 
 /// Most messages of one room in one append. Redis runs an append as a whole; this many take about 2 ms of it.
@@ -182,7 +184,7 @@ impl Appender {
         if !ready.rooms.is_empty() && !ready.gathering && ready.pipelines < most {
             ready.gathering = true;
             ready.pipelines += 1;
-            tokio::spawn(self.clone().pipeline(number, shard));
+            tasks::spawn(self.clone().pipeline(number, shard));
         }
     }
 
@@ -242,7 +244,7 @@ impl Appender {
         let deadline = oldest.unwrap_or_else(Instant::now) + self.patience;
         let sent = Instant::now();
         let outcomes = match shard {
-            Some(shard) => tokio::time::timeout_at(deadline.into(), self.store.append(shard, &batches))
+            Some(shard) => tokio::time::timeout_at(deadline, self.store.append(shard, &batches))
                 .await
                 .unwrap_or_else(|_elapsed| vec![Err(Failure::Unavailable); batches.len()]),
             // The shard has gone.
@@ -280,7 +282,7 @@ impl Appender {
         self.measure();
         if !again.is_empty() {
             let appender = self.clone();
-            tokio::spawn(async move {
+            tasks::spawn(async move {
                 tokio::time::sleep(PAUSE).await;
                 again.into_iter().for_each(|room| appender.go_on(number, room));
             });
@@ -316,7 +318,13 @@ impl Appender {
                     Ok(_) => Outcome::Stored,
                     Err(Unavailable) => Outcome::Unavailable,
                 };
-                traces.published(draft.key, batch.room.as_str(), *submitted, sent, outcome.as_str());
+                traces.published(
+                    draft.key,
+                    batch.room.as_str(),
+                    submitted.into_std(),
+                    sent.into_std(),
+                    outcome.as_str(),
+                );
             }
         }
     }
@@ -351,7 +359,7 @@ impl Appender {
             Ok(Appended { duplicate: true, .. }) => Outcome::Duplicate,
             Err(Unavailable) => Outcome::Unavailable,
         };
-        self.metrics.published(class, label, submitted);
+        self.metrics.published(class, label, submitted.into_std());
         confirm(outcome, writes);
     }
 }

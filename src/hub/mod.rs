@@ -24,7 +24,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use self::outbox::Writes;
@@ -37,6 +37,7 @@ use crate::protocol::frame::Ended;
 use crate::protocol::request::Start;
 use crate::protocol::{MessageId, RoomName};
 use crate::redis::{Bell, BellEvent, Ring, Shard, Store};
+use crate::tasks;
 use crate::telemetry::{CatchUpReason, Hole, Metrics};
 
 /// How the hub follows rooms.
@@ -92,7 +93,7 @@ impl Hub {
     /// Gives the hub its ear, and starts to compare positions, until `stop`.
     pub fn listen(self: &Arc<Self>, bell: Arc<Bell>, stop: CancellationToken) {
         if self.bell.set(bell).is_ok() {
-            tokio::spawn(self.clone().check_positions(stop));
+            tasks::spawn(self.clone().check_positions(stop));
         }
     }
 
@@ -197,11 +198,13 @@ impl Hub {
                 // In a task of its own: who goes away meanwhile, as the client of a request may, does not leave it half done.
                 let (hub, room) = (self.clone(), room.clone());
                 let Some(held) = room.hold() else { continue };
-                let opening = tokio::spawn(async move {
+                let (opening, opened) = oneshot::channel();
+                tasks::spawn(async move {
                     let _held = held;
-                    room.opened.get_or_try_init(|| hub.open(&room)).await.map(drop)
+                    let outcome = room.opened.get_or_try_init(|| hub.open(&room)).await;
+                    let _nobody_waits_any_more = opening.send(outcome.map(drop));
                 });
-                opening.await.map_err(|_| Unavailable)??;
+                opened.await.map_err(|_| Unavailable)??;
             }
             return Ok(hold);
         }
@@ -290,7 +293,7 @@ impl Hub {
         }
         if let Some(after) = work.read {
             let (hub, room) = (self.clone(), room.clone());
-            tokio::spawn(async move { hub.read_for_tail(&room, after).await });
+            tasks::spawn(async move { hub.read_for_tail(&room, after).await });
         }
     }
 
@@ -331,6 +334,8 @@ impl Hub {
     async fn check_positions(self: Arc<Self>, stop: CancellationToken) {
         loop {
             tokio::select! {
+                // The end first; the other two lead to the same.
+                biased;
                 () = stop.cancelled() => return,
                 () = self.check_now.notified() => {}
                 () = tokio::time::sleep(self.options.check_interval) => {}

@@ -24,6 +24,7 @@ use tokio::sync::{Notify, Semaphore};
 pub use self::queue::Part;
 use self::queue::{Added, Queue};
 pub use self::writes::{Permit, Turn, Writes};
+use crate::tasks;
 use crate::telemetry::Timed;
 
 /// Parts in one write. Linux takes 1024; so many fill a socket's buffer in most cases.
@@ -181,7 +182,7 @@ impl Outbox {
         if !queue.writing && !self.write(sink.as_ref(), &mut queue) {
             queue.writing = true;
             drop(queue);
-            tokio::spawn(self.clone().write_rest());
+            tasks::spawn(self.clone().write_rest());
         }
     }
 
@@ -213,6 +214,8 @@ impl Outbox {
         let To::Sink(sink) = &self.to else { return };
         loop {
             let broken = tokio::select! {
+                // A socket that broke is found out at once; what else woke it is looked at in either case.
+                biased;
                 writable = sink.writable() => writable.is_err(),
                 // Perhaps there is nobody to write to any more.
                 () = self.ready.notified() => false,

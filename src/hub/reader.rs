@@ -11,6 +11,7 @@ use super::outbox::Turn;
 use super::room::{Join, Room};
 use super::subscription::Subscription;
 use crate::log::{Event, Page, Position, Unavailable, follow};
+use crate::tasks;
 use crate::telemetry::{CatchUpReason, Path, logs};
 
 /// How long a reader waits before it asks Redis again after a failure.
@@ -32,7 +33,7 @@ impl Hub {
         }
         self.metrics.catch_up(reason);
         let hub = self.clone();
-        tokio::spawn(async move {
+        tasks::spawn(async move {
             hub.metrics.catching_up.increment(1);
             hub.catch_up(&room, &subscription, position, announce).await;
             hub.metrics.catching_up.decrement(1);

@@ -7,13 +7,14 @@ mod members;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
 use slab::Slab;
 use tokio::sync::{Notify, OnceCell};
+use tokio::time::Instant;
 
 use self::members::Holders;
 pub(super) use self::members::Join;
@@ -24,6 +25,7 @@ use super::tail::{Asked, Step, Tail};
 use crate::log::{Event, Page, PageSize, Position, Unavailable};
 use crate::protocol::{MessageId, RoomName};
 use crate::redis::{Place, Signal};
+use crate::tasks::planted;
 use crate::telemetry::{CatchUpReason, Class, Metrics, Path, Queue, Timed};
 
 /// Somebody who reads the room here.
@@ -202,7 +204,14 @@ impl Room {
                 delivered += 1;
             } else {
                 self.metrics.full(Queue::Outbox);
+                if planted!(SlowReaderSkips) {
+                    continue;
+                }
                 member.live = false;
+                let position = match event {
+                    Event::Message(entry) if planted!(FallsBackTooLate) => entry.id().into(),
+                    _ => position,
+                };
                 work.left_behind.push(LeftBehind {
                     subscription: subscription.clone(),
                     position,

@@ -24,6 +24,10 @@ use super::store::{Store, slot_of};
 use super::topology::SLOTS;
 use crate::log::Unavailable;
 use crate::protocol::RoomName;
+use crate::tasks;
+
+#[cfg(test)]
+mod simulated;
 
 /// How often the node looks after its subscriptions.
 const TICK: Duration = Duration::from_secs(1);
@@ -81,17 +85,7 @@ impl Bell {
         ear: Ear,
         stop: CancellationToken,
     ) -> Result<Arc<Self>, ConnectError> {
-        let bell = Arc::new(Self {
-            shards: store.shards.clone(),
-            keys: store.keys.clone(),
-            wanted: Mutex::default(),
-            lines: Mutex::default(),
-            left: Mutex::default(),
-            dirty: AtomicBool::new(false),
-            wake: Notify::new(),
-            ear,
-            stop,
-        });
+        let bell = Arc::new(Self::new(store, ear, stop));
         let shards = bell.shards.map().serving();
         let connected = join_all(shards.iter().map(|shard| bell.connect_to(shard))).await;
         let (mut why, mut any) = (None, false);
@@ -109,8 +103,22 @@ impl Bell {
             _ => {}
         }
         bell.trial().await?;
-        tokio::spawn(bell.clone().tend());
+        tasks::spawn(bell.clone().tend());
         Ok(bell)
+    }
+
+    fn new(store: &Store, ear: Ear, stop: CancellationToken) -> Self {
+        Self {
+            shards: store.shards.clone(),
+            keys: store.keys.clone(),
+            wanted: Mutex::default(),
+            lines: Mutex::default(),
+            left: Mutex::default(),
+            dirty: AtomicBool::new(false),
+            wake: Notify::new(),
+            ear,
+            stop,
+        }
     }
 
     /// Fails where an ACL denies the channels: of all ways to subscribe, the client reports that for one alone.
@@ -254,6 +262,8 @@ impl Bell {
         let mut part = 0;
         loop {
             tokio::select! {
+                // The end first; all the others lead to what is done below, and none of them is always ready.
+                biased;
                 () = self.stop.cancelled() => break,
                 () = self.wake.notified() => {}
                 changed = changes.changed() => if changed.is_ok() {
@@ -334,7 +344,7 @@ impl Bell {
         }
         for (line, wishes) in deaf.into_values() {
             let bell = self.clone();
-            tokio::spawn(async move {
+            tasks::spawn(async move {
                 let Some(_alone) = line.repairing() else { return };
                 let mut heard = Vec::with_capacity(wishes.len());
                 for wish in wishes {

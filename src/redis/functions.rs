@@ -5,7 +5,7 @@
 
 use uuid::Uuid;
 
-const SOURCE: &str = concat!(
+pub(crate) const SOURCE: &str = concat!(
     include_str!("functions/shared.lua"),
     include_str!("functions/durable.lua"),
     include_str!("functions/log.lua"),

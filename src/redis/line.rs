@@ -16,6 +16,7 @@ use super::link::Link;
 use super::redirect::Redirect;
 use super::shards::Shard;
 use crate::log::Unavailable;
+use crate::tasks;
 
 /// Channels in one pipeline, and wishes that wait.
 const AT_ONCE: usize = 256;
@@ -94,7 +95,7 @@ impl Line {
         let (asks, waiting) = mpsc::channel(AT_ONCE);
         let (made, repairing) = (AtomicU64::new(0), AtomicBool::new(false));
         let line = Arc::new(Self { shard, link, asks, made, repairing, stop });
-        tokio::spawn(line.clone().work(bell.clone(), waiting));
+        tasks::spawn(line.clone().work(bell.clone(), waiting));
         line
     }
 
@@ -115,6 +116,8 @@ impl Line {
     /// Asks, and waits while there are too many wishes.
     pub(super) async fn ask(&self, ask: Ask) -> Result<(), Unavailable> {
         tokio::select! {
+            // Nothing more is asked of a line that has ended.
+            biased;
             () = self.stop.cancelled() => Err(Unavailable),
             asked = self.asks.send(ask) => asked.map_err(|_| Unavailable),
         }
@@ -134,6 +137,8 @@ impl Line {
         let mut asks = Vec::new();
         loop {
             tokio::select! {
+                // Nothing more is done on a line that has ended.
+                biased;
                 () = self.stop.cancelled() => return,
                 _ = waiting.recv_many(&mut asks, AT_ONCE) => {}
             }
@@ -181,6 +186,11 @@ impl Line {
     /// Subscribes to channels, one in a command: so each has one reply, and a pipeline of them keeps in step. For each, whether
     /// it is heard.
     async fn subscribe(&self, bell: &Bell, channels: Vec<(u16, &str)>) -> Vec<bool> {
+        #[cfg(test)]
+        if let Some(end) = self.link.end() {
+            let replies = end.tune("SSUBSCRIBE", channels.iter().map(|(_, channel)| *channel)).await;
+            return replies.iter().map(Result::is_ok).collect();
+        }
         let pipeline = self.link.client().pipeline();
         for (slot, channel) in &channels {
             let command = CustomCommand::new_static("SSUBSCRIBE", ClusterHash::Custom(*slot), false);
@@ -222,6 +232,11 @@ impl Line {
             return;
         }
         for channels in slots.into_values() {
+            #[cfg(test)]
+            if let Some(end) = self.link.end() {
+                end.tune("SUNSUBSCRIBE", channels.iter().map(String::as_str)).await;
+                continue;
+            }
             if let Err(error) = self.link.client().sunsubscribe(channels).await {
                 tracing::debug!(%error, "a bell could not be left");
             }

@@ -51,6 +51,9 @@ pub struct Link {
     longest_wait: Duration,
     listener: Option<Listener>,
     forwarding: Mutex<Vec<AbortOnDropHandle<()>>>,
+    /// In a simulation, what stands where the client would.
+    #[cfg(test)]
+    simulated: Option<super::simulated::End>,
 }
 
 impl Link {
@@ -101,7 +104,23 @@ impl Link {
             longest_wait,
             listener,
             forwarding: Mutex::default(),
+            #[cfg(test)]
+            simulated: None,
         })
+    }
+
+    /// A link of a simulation. Its client is never used.
+    #[cfg(test)]
+    pub(super) fn ending_at(end: super::simulated::End, builder: Builder, client: Client) -> Arc<Self> {
+        let link =
+            Arc::into_inner(Self::new(builder, client, Duration::ZERO, None)).expect("nobody else has it");
+        Arc::new(Self { simulated: Some(end), ..link })
+    }
+
+    /// What stands where the client would, in a simulation.
+    #[cfg(test)]
+    pub(super) fn end(&self) -> Option<super::simulated::End> {
+        self.simulated
     }
 
     /// The client to send with.
@@ -112,6 +131,10 @@ impl Link {
     /// Whether sending has a chance. Saying no at once keeps commands for a dead server from piling up in the client, whose
     /// queue has no bound.
     pub fn usable(&self) -> bool {
+        #[cfg(test)]
+        if let Some(end) = self.simulated {
+            return end.is_up();
+        }
         self.misses.load(Ordering::Relaxed) < MISSES_UNTIL_DOWN && self.client.read().is_connected()
     }
 

@@ -13,6 +13,7 @@ use crate::log::{Appended, Entry, Epoch, Head, Page, Position, Unavailable};
 use crate::protocol::frame::Message;
 use crate::protocol::request::Draft;
 use crate::protocol::{Data, MessageId, RoomName, UserId};
+use crate::tasks::planted;
 use crate::telemetry::RedisCall;
 
 /// Probes in a node's room of them.
@@ -144,7 +145,7 @@ impl Store {
         limit: usize,
     ) -> Result<Page, Unavailable> {
         let page = self.read_from(room, after, after.id.to_string(), limit + 1).await?;
-        if has_position(&page) {
+        if has_position(&page) || planted!(ReadAsksNoFork) {
             return Ok(without_position(page));
         }
         let (epoch, fork) = self.fork(room, after).await?;
@@ -219,8 +220,15 @@ impl Store {
     async fn read(&self, room: &RoomName, range: Command) -> Result<(Head, Vec<Arc<Entry>>), Unavailable> {
         let epoch = [Value::from(self.keys.head(room)), Value::from("epoch")];
         let epoch = Command::new(RedisCall::Head, "HGET", epoch);
-        let replies = self.run(room, [self.head_command(room), range.clone(), epoch]).await?;
-        let [head, mut entries, epoch] = replies.try_into().map_err(|_| Unavailable)?;
+        let mut commands = [self.head_command(room), range.clone(), epoch];
+        if planted!(HeadAfterEntries) {
+            commands.swap(0, 1);
+        }
+        let replies = self.run(room, commands).await?;
+        let [mut head, mut entries, epoch] = replies.try_into().map_err(|_| Unavailable)?;
+        if planted!(HeadAfterEntries) {
+            std::mem::swap(&mut head, &mut entries);
+        }
         let epoch = epoch.as_str().and_then(|name| self::epoch(&name)).unwrap_or_default();
         let head = match known_head(&head) {
             Some(head) if head.epoch == epoch => head,

@@ -11,7 +11,7 @@ pub mod due;
 pub mod durability;
 mod ears;
 pub mod embedded;
-mod functions;
+pub(crate) mod functions;
 mod inspect;
 mod keys;
 mod line;
@@ -26,6 +26,8 @@ mod reserve;
 pub mod revocations;
 pub mod rooms;
 pub mod shards;
+#[cfg(test)]
+pub(crate) mod simulated;
 pub mod store;
 pub mod subscriptions;
 mod topology;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fred::clients::Client;
 use fred::types::config::{Server, ServerConfig};
@@ -11,6 +11,7 @@ use fred::types::{Builder, RespVersion};
 use futures_util::future::{join_all, try_join_all};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::dial::{Dial, one};
@@ -19,6 +20,10 @@ use super::map::{Map, is_described, map_of};
 use super::refusal::ConnectError;
 use super::topology::{SLOTS, Source, Topology};
 use crate::log::Unavailable;
+use crate::tasks;
+
+#[cfg(test)]
+mod simulated;
 
 /// How often the primaries are asked for while all is well.
 const CALM: Duration = Duration::from_secs(2);
@@ -137,7 +142,7 @@ impl Shards {
         };
         shards.set(map);
         if !matches!(shards.source, Source::Fixed(_)) {
-            tokio::spawn(shards.clone().follow());
+            tasks::spawn(shards.clone().follow());
         }
         Ok(shards)
     }

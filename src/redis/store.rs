@@ -3,12 +3,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fred::interfaces::{ClientLike, KeysInterface};
 use fred::types::Value;
 use fred::util::redis_keyslot;
 use futures_util::future::join_all;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::dial::Dial;
@@ -23,6 +24,9 @@ use super::wire::Wire;
 use crate::log::Unavailable;
 use crate::protocol::RoomName;
 use crate::telemetry::{Metrics, RedisCall};
+
+#[cfg(test)]
+mod simulated;
 
 /// Commands in one pipeline: replies stay small, and no other command waits for long behind these.
 const PIPELINE: usize = 512;

@@ -5,10 +5,11 @@ mod slots;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -19,6 +20,7 @@ use crate::log::Unavailable;
 use crate::protocol::frame::Ended;
 use crate::protocol::{MessageId, RoomName};
 use crate::redis::{Ack, Store};
+use crate::tasks::{self, planted};
 use crate::telemetry::Metrics;
 
 /// Time in which rooms that become due are gathered into one write.
@@ -53,7 +55,7 @@ impl Acks {
         let slots = Mutex::new(Slots::new());
         let (wake, waiting) = (Notify::new(), TaskTracker::new());
         let acks = Arc::new(Self { store, hub, slots, wake, waiting, metrics });
-        tokio::spawn(acks.clone().drive(draining, stop));
+        tasks::spawn(acks.clone().drive(draining, stop));
         acks
     }
 
@@ -89,7 +91,10 @@ impl Acks {
     pub async fn leave(&self, room: &RoomName, holding: &Holding) -> Result<(), Unavailable> {
         let acked = self.take(room, holding).await;
         let Holding { group, holder } = holding;
-        let ids = acked.as_ref().map_or(Vec::new(), Acked::ids);
+        let mut ids = acked.as_ref().map_or(Vec::new(), Acked::ids);
+        if planted!(LeaveDropsAck) {
+            ids.clear();
+        }
         let outcome = self.store.detach(room, group, holder, &ids).await;
         let Some(acked) = acked else {
             // Nothing is lost if that failed: the subscription is only shown as connected for longer.
@@ -153,11 +158,13 @@ impl Acks {
             let due = self.slots.lock().next_due();
             let wait = async {
                 match due {
-                    Some(due) => tokio::time::sleep_until(due.into()).await,
+                    Some(due) => tokio::time::sleep_until(due).await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
+                // The end first; then, whatever woke it, all that is due is looked at.
+                biased;
                 () = stop.cancelled() => return,
                 () = draining.cancelled(), if !hurries => {
                     hurries = true;
@@ -177,7 +184,7 @@ impl Acks {
                 shards.entry(shard).or_default().push(batch);
             }
             for batches in shards.into_values() {
-                tokio::spawn(self.clone().write(batches));
+                tasks::spawn(self.clone().write(batches));
             }
             tokio::time::sleep(TICK).await;
         }

@@ -1,8 +1,7 @@
 //! Durable subscriptions, whoever holds them: a connection, or a client that comes over HTTP and has none.
 
-use std::time::Instant;
-
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::hub::outbox::Writes;

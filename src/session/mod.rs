@@ -14,9 +14,10 @@ mod subscribe;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
+use tokio::time::Instant;
 
 use self::in_flight::InFlight;
 use self::registry::{Connection, PING_INTERVAL};

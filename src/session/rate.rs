@@ -2,9 +2,10 @@
 //! they come. The time is an argument.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::protocol::{ErrorCode, Failure, UserId};
 

@@ -7,6 +7,7 @@ use tokio::sync::SemaphorePermit;
 
 use super::queue::Added;
 use super::{Outbox, Part};
+use crate::tasks;
 
 /// Outboxes that one task writes to in turn, some 6 µs each; more are shared among tasks, so that nothing else waits for long.
 pub(super) const WRITES_AT_ONCE: usize = 128;
@@ -88,7 +89,7 @@ impl Drop for Writes {
         let mut outboxes = std::mem::take(&mut self.0);
         while outboxes.len() > WRITES_AT_ONCE {
             let some = outboxes.split_off(outboxes.len() - WRITES_AT_ONCE);
-            tokio::spawn(async move { some.iter().for_each(Outbox::flush) });
+            tasks::spawn(async move { some.iter().for_each(Outbox::flush) });
         }
         outboxes.iter().for_each(Outbox::flush);
     }

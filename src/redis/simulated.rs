@@ -1,0 +1,110 @@
+//! The end of a connection in a simulation: where the client library's would be, it asks the simulated network. All that decides
+//! is above it, and real.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fred::clients::Client;
+use fred::error::{Error, ErrorKind};
+use fred::types::config::Server;
+use fred::types::{Builder, Message, MessageKind, RespVersion, Value};
+use tokio::time::timeout;
+
+use super::dial::Dial;
+use super::link::{Link, LinkEvent, Listener};
+use super::store::Command;
+use crate::simulation::network::{self, Heard, Kind, Pipeline, Replies};
+
+/// After how long a command counts as lost.
+pub const COMMAND_TIMEOUT: Duration = Duration::from_millis(400);
+
+/// A node's end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct End {
+    node: usize,
+    kind: Kind,
+}
+
+/// What each connection is made with, and never used by it.
+#[derive(Clone)]
+pub(super) struct Unused {
+    pub(super) dial: Dial,
+    builder: Builder,
+    client: Client,
+}
+
+thread_local! {
+    static UNUSED: Unused = {
+        let dial = Dial::new("redis://simulated", COMMAND_TIMEOUT).expect("a URL");
+        let builder = dial.builder(dial.target().clone(), RespVersion::RESP2);
+        let client = builder.build().expect("a client");
+        Unused { dial, builder, client }
+    };
+}
+
+pub(super) fn unused() -> Unused {
+    UNUSED.with(Clone::clone)
+}
+
+/// The address of every simulated server: nodes find the newest behind it.
+pub(super) fn server() -> Server {
+    Server::new("simulated", 6379)
+}
+
+impl End {
+    /// Whether the connection stands.
+    pub fn is_up(self) -> bool {
+        network::is_up(self.node, self.kind)
+    }
+
+    /// Sends commands in one pipeline.
+    pub(super) async fn exchange<'a>(self, commands: impl ExactSizeIterator<Item = &'a Command>) -> Replies {
+        let bytes = |value: &Value| {
+            value.as_bytes().map_or_else(|| value.as_string().unwrap_or_default().into(), Into::into)
+        };
+        let words = |command: &Command| {
+            let mut words = Vec::with_capacity(1 + command.args.len());
+            words.push(command.name.into());
+            words.extend(command.args.iter().map(bytes));
+            words
+        };
+        self.ask(commands.map(words).collect()).await
+    }
+
+    /// Subscribes to channels, or unsubscribes.
+    pub async fn tune(self, command: &str, channels: impl Iterator<Item = &str>) -> Replies {
+        self.ask(channels.map(|channel| vec![command.into(), channel.into()]).collect()).await
+    }
+
+    async fn ask(self, pipeline: Pipeline) -> Replies {
+        let count = pipeline.len();
+        let failed = |kind: ErrorKind, text: &'static str| {
+            (0..count).map(|_| Err(Error::new(kind.clone(), text))).collect()
+        };
+        match timeout(COMMAND_TIMEOUT, network::send(self.node, self.kind, pipeline)).await {
+            Ok(Ok(replies)) => replies,
+            Ok(Err(_)) => failed(ErrorKind::IO, "the connection broke"),
+            Err(_elapsed) => failed(ErrorKind::Timeout, "no reply in time"),
+        }
+    }
+}
+
+impl Link {
+    /// A link of a node of a simulation.
+    pub(super) fn simulated(node: usize, kind: Kind, listener: Option<Listener>) -> Arc<Self> {
+        if let Some(listener) = listener {
+            let event = |heard| match heard {
+                Heard::Reconnected => LinkEvent::Reconnected,
+                Heard::Message(channel, payload) => LinkEvent::Message(Message {
+                    channel: String::from_utf8_lossy(&channel).into_owned().into(),
+                    value: Value::Bytes(bytes::Bytes::copy_from_slice(&payload)),
+                    kind: MessageKind::SMessage,
+                    server: server(),
+                }),
+            };
+            network::listen(node, Arc::new(move |heard| listener(event(heard))));
+        }
+        let Unused { builder, client, .. } = unused();
+        Self::ending_at(End { node, kind }, builder, client)
+    }
+}

@@ -1,0 +1,40 @@
+//! The store of a node of a simulation.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Store, StoreOptions};
+use crate::config::Config;
+use crate::redis::due::Notes;
+use crate::redis::durability::Durability;
+use crate::redis::functions::Functions;
+use crate::redis::keys::Keys;
+use crate::redis::reserve::Reserve;
+use crate::redis::shards::Shards;
+use crate::redis::simulated::COMMAND_TIMEOUT;
+use crate::redis::wire::Wire;
+use crate::telemetry::Metrics;
+
+impl Store {
+    /// A store that asks the simulated network.
+    pub(crate) fn simulated(
+        node: usize,
+        config: &Config,
+        metrics: Arc<Metrics>,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
+        let options = StoreOptions {
+            url: String::new(),
+            prefix: config.redis.prefix.clone(),
+            clients: 1,
+            durability: Durability::Memory,
+            command_timeout: COMMAND_TIMEOUT,
+            deduplication_window: config.retention.deduplication_window,
+        };
+        let shards = Shards::simulated(node, stop);
+        let wire = Wire::new(shards.clone(), Functions::default(), None, metrics);
+        let keys = Keys::new(&options.prefix);
+        Arc::new(Self { shards, wire, keys, options, reserve: Reserve::default(), notes: Notes::default() })
+    }
+}

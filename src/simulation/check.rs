@@ -1,0 +1,104 @@
+//! The promises, held against what happened in a schedule: the rules of the checker of the torture runs. Here all is known, each
+//! entry's place in its history too, so that some are stricter.
+
+mod durable;
+mod readers;
+
+use std::collections::{HashMap, HashSet};
+
+use super::data::Id;
+use super::record::Order;
+use super::world::World;
+
+/// A schedule, arranged for the rules.
+struct Facts<'a> {
+    world: &'a World,
+    /// The log that counts, at the end.
+    log: Vec<Id>,
+    there: HashSet<Id>,
+    /// The newest id ever given in it.
+    head: Id,
+}
+
+/// The promises that were broken.
+pub fn check(world: &World) -> Vec<String> {
+    let log = world.log();
+    let facts = Facts { world, there: log.iter().copied().collect(), log, head: world.head() };
+    let mut found: Vec<String> = world.record.wrong.iter().chain(&world.wrong).cloned().collect();
+    publishes(&facts, &mut found);
+    readers::check(&facts, &mut found);
+    durable::check(&facts, &mut found);
+    found
+}
+
+impl Facts<'_> {
+    /// Whether what was done between these moments may be lost.
+    fn may_be_lost(&self, from: Order, till: Order) -> bool {
+        self.world.losses.iter().any(|loss| from <= loss.till && loss.from <= till)
+    }
+
+    /// Whether an entry was lost: the log that counts never had it.
+    fn is_lost(&self, id: Id) -> bool {
+        self.world.entries.get(&id).is_some_and(|known| known.deleted || !self.world.inherited(known))
+    }
+
+    /// The newest id that an entry's history shares with the log that counts: its own, if it is not lost.
+    fn shared(&self, mut id: Id) -> Id {
+        while self.is_lost(id) {
+            match self.world.entries.get(&id).and_then(|known| known.after) {
+                Some(after) => id = after,
+                None => return (0, 0),
+            }
+        }
+        id
+    }
+}
+
+/// What was confirmed is stored once, and in order.
+fn publishes(facts: &Facts<'_>, found: &mut Vec<String>) {
+    let record = &facts.world.record;
+    let mut places: HashMap<u128, Vec<Id>> = HashMap::new();
+    for id in &facts.log {
+        if let Some(known) = facts.world.entries.get(id) {
+            places.entry(known.key).or_default().push(*id);
+        }
+    }
+    for (key, places) in places.iter().filter(|(_, places)| places.len() > 1) {
+        found.push(format!("stored once: {key} is at {places:?}"));
+    }
+    for publish in &record.publishes {
+        let Some((order, outcome)) = publish.answered else { continue };
+        let Some(id) = outcome else {
+            if publish.asked > facts.world.asked_at_last {
+                found.push(format!("all recovers: {} could not be published at the end", publish.key));
+            }
+            continue;
+        };
+        match facts.world.entries.get(&id) {
+            Some(known) if known.key != publish.key => {
+                found.push(format!("nothing that nobody sent: {id:?} is {}, not {}", known.key, publish.key));
+            }
+            Some(known) if facts.there.contains(&id) || known.removed || known.deleted => {}
+            Some(_) if facts.may_be_lost(publish.asked, order) => {}
+            Some(_) => found.push(format!("confirmed is stored: {} at {id:?} is gone", publish.key)),
+            None => found.push(format!("confirmed is stored: nobody ever gave {id:?}")),
+        }
+    }
+    // A message that was published after another was confirmed comes after it.
+    let stored = |id: &Id| facts.there.contains(id);
+    for one in &record.publishes {
+        let Some((confirmed, Some(first))) = one.answered else { continue };
+        for other in record.publishes.iter().filter(|other| other.asked > confirmed) {
+            let tried_before =
+                record.publishes.iter().any(|tried| tried.key == other.key && tried.asked < confirmed);
+            if let Some((_, Some(second))) = other.answered
+                && !tried_before
+                && second <= first
+                && stored(&first)
+                && stored(&second)
+            {
+                found.push(format!("in the order of publishing: {second:?} comes after {first:?}"));
+            }
+        }
+    }
+}

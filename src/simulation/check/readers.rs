@@ -1,0 +1,156 @@
+//! Each subscriber sees a run without a hole or is told of each gap, gets all that is there, nothing twice and nothing that
+//! nobody sent; and a gap says what is gone, no more and no less.
+
+use std::collections::HashSet;
+
+use super::Facts;
+use crate::simulation::data::Id;
+use crate::simulation::record::{Run, Told};
+
+pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<String>) {
+    for (number, run) in facts.world.record.runs.iter().enumerate() {
+        let mut reader = Reader::new(facts, run);
+        let (mut lasts, last) = (run.confirmed <= facts.world.asked_at_last, facts.world.head_at_last);
+        for (order, told) in &run.told {
+            if lasts && *order > facts.world.asked_at_last {
+                lasts = false;
+                if reader.position.1 != last.1 {
+                    found
+                        .push(format!("all reach the end: {:?} after quiet, head {last:?}", reader.position));
+                }
+            }
+            if let Err(broken) = reader.told(*told) {
+                found.push(format!("run {number} of client {}, at {order}: {broken}", run.client));
+            }
+        }
+        if run.over.is_none() {
+            reader.end(&mut |broken| found.push(format!("run {number} of client {}: {broken}", run.client)));
+        }
+    }
+}
+
+/// A subscriber, as it goes on.
+struct Reader<'a> {
+    facts: &'a Facts<'a>,
+    run: &'a Run,
+    position: Id,
+    begun: bool,
+    /// What it has, as far as it was not told that it is gone.
+    has: Vec<Id>,
+    /// All that it ever got.
+    got: HashSet<Id>,
+    /// From where on it must have got everything.
+    start: u64,
+    /// Whether it forgets what was lost: it was told that something is gone.
+    told_of_gap: bool,
+}
+
+impl<'a> Reader<'a> {
+    fn new(facts: &'a Facts<'a>, run: &'a Run) -> Self {
+        Self {
+            facts,
+            run,
+            position: run.position,
+            begun: false,
+            has: Vec::new(),
+            got: HashSet::new(),
+            start: run.position.1,
+            told_of_gap: false,
+        }
+    }
+
+    fn told(&mut self, told: Told) -> Result<(), String> {
+        let position = self.position;
+        match told {
+            Told::Message(id, key) => {
+                self.position = id;
+                self.begun = true;
+                if id.1 != position.1 + 1 || id < position {
+                    return Err(format!("no hole without a gap: {id:?} follows {position:?}"));
+                }
+                if self.facts.world.entries.get(&id).is_none_or(|known| known.key != key) {
+                    return Err(format!("nothing that nobody sent: {id:?} is {key}"));
+                }
+                if self.has.contains(&id) {
+                    return Err(format!("nothing twice: {id:?}"));
+                }
+                self.has.push(id);
+                self.got.insert(id);
+            }
+            Told::Live(id) if id.1 != position.1 => {
+                return Err(format!("live is true: live at {id:?}, position {position:?}"));
+            }
+            Told::Live(_) => {}
+            Told::Gap(after, next, rewound) => {
+                let at_start = !self.begun && self.run.began.named.is_some_and(|named| named.1 == after.1);
+                let outcome = if after.1 != position.1 && !at_start {
+                    Err(format!("a gap begins at the position: from {after:?}, position {position:?}"))
+                } else if rewound {
+                    self.rewound(next)
+                } else {
+                    self.trimmed(after, next)
+                };
+                self.position = (next.0, next.1.saturating_sub(1));
+                self.begun = true;
+                return outcome.map_err(|broken| format!("{broken} (gap from {after:?} to {next:?})"));
+            }
+        }
+        Ok(())
+    }
+
+    fn trimmed(&mut self, after: Id, next: Id) -> Result<(), String> {
+        self.told_of_gap = true;
+        let Facts { world, there, log, .. } = self.facts;
+        if !world.losses.is_empty() || world.deletions > 0 {
+            // It forgets the history that was lost.
+            self.has.retain(|id| there.contains(id));
+        }
+        let gone = |id: &&Id| after.1 < id.1 && id.1 < next.1;
+        let any = world.given.iter().filter(gone).any(|id| !there.contains(id) || world.entries[id].removed);
+        if !any {
+            return Err("nothing was trimmed".to_owned());
+        }
+        let covered = log.iter().find(|id| after < **id && **id < next && !world.entries[*id].removed);
+        covered.map_or(Ok(()), |id| Err(format!("a gap covers only what is gone: {id:?} is there")))
+    }
+
+    fn rewound(&mut self, next: Id) -> Result<(), String> {
+        self.told_of_gap = true;
+        let Facts { world, .. } = self.facts;
+        self.start = self.start.min(next.1.saturating_sub(1));
+        self.has.retain(|id| id.1 < next.1);
+        if world.losses.is_empty() && world.deletions == 0 {
+            return Err("nothing was lost".to_owned());
+        }
+        // A position that a client names tells no history: where several lost it, the earliest fork is taken.
+        let ambiguous = !self.begun && (world.split || world.losses.len() + world.deletions > 1);
+        let shared = self.facts.shared(self.position);
+        if next.1.saturating_sub(1) < shared.1 && !ambiguous {
+            return Err(format!("a gap covers only what is gone: {shared:?} is common to both histories"));
+        }
+        Ok(())
+    }
+
+    /// The subscription lasts to the end of the schedule.
+    fn end(&self, broken: &mut impl FnMut(String)) {
+        let Facts { world, there, log, head } = self.facts;
+        if self.position.1 != head.1 {
+            broken(format!("all reach the end: position {:?}, head {head:?}", self.position));
+        }
+        let began_at_lost = !self.told_of_gap && self.facts.is_lost(self.run.position);
+        let at_lost = began_at_lost.then_some(&self.run.position);
+        let gone = self.has.iter().chain(at_lost).find(|id| self.facts.is_lost(**id));
+        if let Some(id) = gone {
+            broken(format!("told of what is gone: {id:?} is, and no gap came"));
+        }
+        let missing = |id: &&Id| id.1 > self.start && !self.got.contains(id) && !world.entries[*id].removed;
+        if let Some(id) = log.iter().find(missing) {
+            broken(format!("all is delivered: {id:?} never was"));
+        }
+        // Nothing that was taken out is delivered once everybody knows.
+        let late = self.run.asked > world.asked_at_last;
+        if late && let Some(id) = self.got.iter().find(|id| !there.contains(id)) {
+            broken(format!("observers agree: {id:?} is not in the log"));
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The simulation itself: seeds that must hold, planted bugs that must be found, and many schedules on demand.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::bugs::Bug;
+use super::{Outcome, run};
+
+/// A number from the environment.
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+/// A seed and what it broke, with all that happened.
+fn report(seed: u64, outcome: &Outcome) -> String {
+    let traced = run(seed, None, true);
+    let mut text = String::new();
+    for line in traced.trace {
+        let _infallible = writeln!(text, "{line}");
+    }
+    let _infallible = writeln!(text, "seed {seed} breaks {:#?}", outcome.violations);
+    text
+}
+
+#[test]
+fn promises_hold_in_some_schedules() {
+    for seed in 0..300 {
+        let outcome = run(seed, None, false);
+        assert!(outcome.violations.is_empty(), "{}", report(seed, &outcome));
+    }
+}
+
+#[test]
+fn a_seed_always_does_the_same() {
+    // Sessions have ids by chance, which decide nothing.
+    let told = |seed| {
+        let Outcome { steps, trace, .. } = run(seed, None, true);
+        let masked = |line: &String| line.split('/').filter(|part| part.len() != 36).collect::<String>();
+        (steps, trace.iter().map(masked).collect::<Vec<_>>())
+    };
+    for seed in 0..50 {
+        assert!(told(seed) == told(seed), "seed {seed}");
+    }
+}
+
+/// Runs as many schedules as `ROOMLOG_SIMULATION_SCHEDULES` says, from `ROOMLOG_SIMULATION_SEED` on, on all cores; or, where no number
+/// is given, that seed alone, with all that happens.
+#[test]
+#[ignore = "takes as long as it is told to"]
+fn many_schedules() {
+    let first = number("ROOMLOG_SIMULATION_SEED").unwrap_or(0);
+    let Some(count) = number("ROOMLOG_SIMULATION_SCHEDULES") else {
+        let outcome = run(first, None, false);
+        println!("{}", report(first, &outcome));
+        assert!(outcome.violations.is_empty());
+        return;
+    };
+    let began = Instant::now();
+    let next = AtomicU64::new(first);
+    let (void, steps) = (AtomicU64::new(0), AtomicU64::new(0));
+    let broken: Mutex<BTreeMap<String, Vec<u64>>> = Mutex::default();
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + count {
+                        break;
+                    }
+                    let outcome = run(seed, None, false);
+                    void.fetch_add(u64::from(outcome.void.is_some()), Ordering::Relaxed);
+                    steps.fetch_add(outcome.steps as u64, Ordering::Relaxed);
+                    for violation in outcome.violations {
+                        let rule = violation.split_once(": ").map_or("", |(_, rule)| rule);
+                        let rule = if violation.starts_with("run ") { rule } else { &violation };
+                        let rule = rule.split(':').next().unwrap_or_default().to_owned();
+                        broken.lock().entry(rule).or_default().push(seed);
+                    }
+                }
+            });
+        }
+    });
+    let minutes = began.elapsed().as_secs_f64() / 60.0;
+    println!(
+        "{count} schedules of {} steps, {} without meaning: {:.0} a minute",
+        steps.into_inner() / count.max(1),
+        void.into_inner(),
+        count as f64 / minutes
+    );
+    let broken = broken.into_inner();
+    for (rule, seeds) in &broken {
+        println!("{rule}: {} times, as with the seeds {:?}", seeds.len(), &seeds[..seeds.len().min(8)]);
+    }
+    assert!(broken.is_empty());
+}
+
+#[test]
+#[ignore = "for a search by hand"]
+fn planted_bugs_are_found() {
+    for bug in Bug::ALL {
+        let seed = (0..20_000).find(|seed| {
+            !run(*seed, Some(bug), false).violations.is_empty()
+                && run(*seed, None, false).violations.is_empty()
+        });
+        println!("{bug:?}: {seed:?}");
+    }
+}

@@ -1,0 +1,366 @@
+//! All that a schedule has beside the tasks: its dice, its clock, the servers, and what is known of every entry.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::bugs::{self, Bug};
+use super::data::{Data, Id, Reply, Text, Words};
+use super::library::{Added, Context, Library, SERVERS};
+use super::network::{Kind, Place, Rates};
+use super::record::{Record, Told};
+
+/// Where the clock of Redis stands when a schedule begins, in Unix ms.
+pub const BEGINNING: u64 = 1_700_000_000_000;
+
+/// The room that all is about.
+pub const ROOM: &str = "room";
+
+/// The key of its log.
+pub const LOG: &[u8] = b"rl:{room}:log";
+
+/// The key of its head.
+const HEAD: &[u8] = b"rl:{room}:head";
+
+/// The key of its durable subscriptions.
+pub const SUBS: &[u8] = b"rl:{room}:subs";
+
+/// A server.
+pub struct Server {
+    pub context: Context,
+    /// Its clock, against the one of the schedule.
+    pub ahead_us: i64,
+    /// Of the ids that servers before it gave, how many of the first it has.
+    pub inherits: usize,
+}
+
+/// What is known of an entry that was ever appended.
+#[derive(Debug, Clone, Copy)]
+pub struct Known {
+    /// What its sender named it.
+    pub key: u128,
+    /// Whether it was trimmed, or deleted.
+    pub removed: bool,
+    /// Whether its room was deleted.
+    pub deleted: bool,
+    /// The server that gave it its id.
+    pub server: usize,
+    /// The id before it in that log.
+    pub after: Option<Id>,
+    /// How many were given before.
+    pub number: usize,
+}
+
+/// A loss of what was written last.
+#[derive(Debug, Clone, Copy)]
+pub struct Loss {
+    /// From when on, by the order of the record, what was written may be gone.
+    pub from: usize,
+    /// Since when, by the order of the record, no node writes to the old server.
+    pub till: usize,
+}
+
+/// What a replica has.
+struct Replica {
+    data: Data,
+    /// Since when, by the order of the record.
+    from: usize,
+    /// How many ids were given by then.
+    given: usize,
+}
+
+/// All of it.
+pub struct World {
+    pub rng: fastrand::Rng,
+    /// Microseconds since the schedule began.
+    pub now_us: u64,
+    pub servers: Vec<Server>,
+    pub places: Vec<Place>,
+    pub rates: Rates,
+    pub entries: HashMap<Id, Known>,
+    /// Their ids, in the order in which they were given.
+    pub given: Vec<Id>,
+    pub record: Record,
+    /// What a replica has, if it has fallen behind.
+    replica: Option<Replica>,
+    pub losses: Vec<Loss>,
+    /// Whether there were ever two servers that nodes wrote to.
+    pub split: bool,
+    pub deletions: usize,
+    /// Deletions that may be under way.
+    deleting: usize,
+    /// When the last questions were asked, by the order of the record.
+    pub asked_at_last: usize,
+    /// The newest id then.
+    pub head_at_last: Id,
+    /// What servers did that they must not.
+    pub wrong: Vec<String>,
+    /// Why nothing can be said of this schedule, if an assumption does not hold.
+    pub void: Option<&'static str>,
+    /// What happened, where it is wanted.
+    pub trace: Option<Vec<String>>,
+    library: Rc<Library>,
+}
+
+thread_local! {
+    static WORLD: RefCell<Option<World>> = const { RefCell::new(None) };
+    static LIBRARIES: RefCell<HashMap<Option<Bug>, Rc<Library>>> = RefCell::default();
+}
+
+/// Looks at the world, or changes it. Never calls what a node has.
+pub fn in_world<T>(work: impl FnOnce(&mut World) -> T) -> T {
+    WORLD.with_borrow_mut(|world| work(world.as_mut().expect("there is a simulation")))
+}
+
+/// Puts a new world in place.
+pub fn begin(world: World) {
+    WORLD.set(Some(world));
+}
+
+/// Takes the world away.
+pub fn end() -> Option<World> {
+    WORLD.take()
+}
+
+impl World {
+    /// A world with one server and no nodes.
+    pub fn new(seed: u64, traced: bool) -> Self {
+        let bug = bugs::planted().filter(|bug| bug.is_in_library());
+        let load = || Rc::new(Library::load(bug).expect("the library can be loaded"));
+        let library =
+            LIBRARIES.with_borrow_mut(|libraries| libraries.entry(bug).or_insert_with(load).clone());
+        let mut world = Self {
+            rng: fastrand::Rng::with_seed(seed),
+            now_us: 0,
+            servers: Vec::new(),
+            places: Vec::new(),
+            rates: Rates::default(),
+            entries: HashMap::new(),
+            given: Vec::new(),
+            record: Record::default(),
+            replica: None,
+            losses: Vec::new(),
+            split: false,
+            deletions: 0,
+            deleting: 0,
+            asked_at_last: usize::MAX,
+            head_at_last: (0, 0),
+            wrong: Vec::new(),
+            void: None,
+            trace: traced.then(Vec::new),
+            library,
+        };
+        world.start_server(Data::default(), 0, 0);
+        world
+    }
+
+    /// Writes down what happened, where that is wanted.
+    pub fn note(&mut self, what: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:>9.3} ms  {}", self.now_us as f64 / 1000.0, what()));
+        }
+    }
+
+    fn start_server(&mut self, data: Data, inherits: usize, ahead_us: i64) {
+        let history = format!("{:032x}{:08x}", u128::from(self.rng.u64(1..)) << 64, self.servers.len());
+        self.library.reset(self.servers.len());
+        self.servers.push(Server { context: Context::new(data, history), ahead_us, inherits });
+    }
+
+    /// Whether another server can take over.
+    pub fn may_fail_over(&self) -> bool {
+        self.servers.len() < SERVERS && self.deleting == 0 && !self.is_asked(b"_delete")
+    }
+
+    /// A new server takes over, with what the replica had. Nodes turn to it, each in its own time where they are split.
+    pub fn fail_over(&mut self, split: bool, ahead_us: i64) {
+        let newest = self.servers.len() - 1;
+        let Replica { data, from, given } = self.replica.take().unwrap_or_else(|| self.copy());
+        self.note(|| {
+            format!("server {} takes over{}", newest + 1, if split { ", unknown to some" } else { "" })
+        });
+        self.start_server(data, given, ahead_us);
+        self.split |= split;
+        self.losses.push(Loss { from, till: usize::MAX });
+        for node in 0..self.places.len() {
+            if !self.places[node].alive {
+                continue;
+            }
+            if split && self.rng.bool() {
+                let moves = self.now_us + self.some_time(2000);
+                self.places[node].moves = Some(moves);
+            } else {
+                self.move_node(node);
+            }
+        }
+    }
+
+    /// Notes that losses are over, once all nodes are at the newest server.
+    pub fn end_losses(&mut self) {
+        let newest = self.servers.len() - 1;
+        if self.places.iter().all(|place| !place.alive || place.server == newest) {
+            let order = self.record.order();
+            for loss in self.losses.iter_mut().filter(|loss| loss.till == usize::MAX) {
+                loss.till = order;
+            }
+        }
+    }
+
+    /// A replica is in step, and falls behind from here on.
+    pub fn lag(&mut self) {
+        self.note(|| "the replica falls behind".to_owned());
+        self.replica = Some(self.copy());
+    }
+
+    fn copy(&self) -> Replica {
+        Replica { data: self.newest().clone(), from: self.record.order(), given: self.given.len() }
+    }
+
+    /// Whether the history that counts has, or had, this entry.
+    pub fn inherited(&self, entry: &Known) -> bool {
+        self.servers[entry.server + 1..].iter().all(|server| entry.number < server.inherits)
+    }
+
+    /// The data set that counts.
+    pub fn newest(&self) -> &Data {
+        &self.servers[self.servers.len() - 1].context.data
+    }
+
+    /// The newest id of the room: what its head says.
+    pub fn head(&self) -> Id {
+        let part = |name: &[u8]| -> u64 {
+            let text = self.newest().field(HEAD, name);
+            text.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok()).unwrap_or(0)
+        };
+        if part(b"seq") == 0 { (0, 0) } else { (part(b"ms"), part(b"seq")) }
+    }
+
+    /// The entries of the log that counts.
+    pub fn log(&self) -> Vec<Id> {
+        ids(self.newest())
+    }
+
+    /// Runs a command on a server.
+    pub fn run(&mut self, server: usize, words: &Words) -> Reply {
+        let function = if words.get(0) == b"FCALL" { words.get(1) } else { b"" };
+        let takes_out =
+            [&b"delete"[..], b"delete_message", b"trim"].iter().any(|name| function.ends_with(name));
+        let of_room = function.ends_with(b"_delete");
+        let its = &mut self.servers[server];
+        let before = if takes_out { ids(&its.context.data) } else { Vec::new() };
+        // In steps, and unlike any other server's: two never give the same id by chance.
+        let ms = (BEGINNING * 1000 + self.now_us).wrapping_add_signed(its.ahead_us) / 1000;
+        let step = SERVERS as u64;
+        its.context.time_us = (ms / step * step + server as u64) * 1000 + self.now_us % 1000;
+        let reply = self.library.run(server, &mut its.context, words);
+        let added = std::mem::take(&mut its.context.added);
+        let published = std::mem::take(&mut its.context.published);
+        let after = if takes_out { ids(&its.context.data) } else { Vec::new() };
+        for Added { id, after, fields } in added {
+            self.entry(server, id, after, &fields);
+        }
+        for id in before.iter().filter(|id| !after.contains(id)) {
+            if let Some(known) = self.entries.get_mut(id) {
+                known.removed = true;
+            }
+        }
+        if of_room {
+            self.deletions += 1;
+            self.entries.values_mut().for_each(|known| known.deleted = true);
+            // A deletion is never lost.
+            if self.replica.is_some() {
+                self.lag();
+            }
+        }
+        for (channel, payload) in published {
+            self.publish(server, &channel, &payload);
+        }
+        reply
+    }
+
+    fn entry(&mut self, server: usize, id: Id, after: Option<Id>, fields: &[Text]) {
+        let key =
+            fields.get(1).and_then(|key| <[u8; 16]>::try_from(&**key).ok()).map_or(0, u128::from_be_bytes);
+        let number = self.given.len();
+        self.given.push(id);
+        let known = Known { key, removed: false, deleted: false, server, after, number };
+        match self.entries.insert(id, known) {
+            Some(former) if former.server == server => self.wrong.push(format!("{id:?} was given twice")),
+            Some(_) => self.void = Some("two servers gave the same id"),
+            None => {}
+        }
+    }
+
+    /// A place for a node that starts.
+    pub fn add_place(&mut self) -> usize {
+        let newest = self.servers.len() - 1;
+        self.places.push(Place::new(newest));
+        self.places.len() - 1
+    }
+
+    /// Some node that is alive.
+    pub fn some_place(&mut self) -> usize {
+        let alive: Vec<usize> = (0..self.places.len()).filter(|place| self.places[*place].alive).collect();
+        alive[self.rng.usize(..alive.len())]
+    }
+
+    /// A node dies.
+    pub fn kill(&mut self, place: usize) {
+        self.note(|| format!("node {place} is killed"));
+        for kind in Kind::ALL {
+            self.cut(place, kind, 0);
+        }
+        self.places[place].alive = false;
+    }
+
+    /// The newest server's clock is set.
+    pub fn set_clock(&mut self) {
+        let ahead_us = self.rng.i64(-3_000_000..3_000_000);
+        self.note(|| format!("the clock of Redis is set to {} ms ahead", ahead_us / 1000));
+        if let Some(server) = self.servers.last_mut() {
+            server.ahead_us = ahead_us;
+        }
+    }
+
+    /// A deletion begins, if there is one server alone.
+    pub fn begin_deletion(&mut self) -> bool {
+        let newest = self.servers.len() - 1;
+        let alone = self.places.iter().all(|place| !place.alive || place.server == newest);
+        self.deleting += usize::from(alone);
+        alone
+    }
+
+    /// A deletion has ended, or is given up.
+    pub fn end_deletion(&mut self) {
+        self.deleting -= 1;
+    }
+
+    /// An id that a client may name: where it has read to, or any that was ever given.
+    pub fn some_id(&mut self, client: usize) -> Option<Id> {
+        let read_to = self.record.runs.iter().rev().filter(|run| run.client == client).find_map(|run| {
+            run.told.last().map(|(_, told)| match *told {
+                Told::Message(id, _) | Told::Live(id) => id,
+                Told::Gap(_, next, _) => (next.0, next.1.saturating_sub(1)),
+            })
+        });
+        let given = std::mem::take(&mut self.given);
+        let any = self.rng.choice(&given).copied();
+        self.given = given;
+        if self.rng.u32(..10) < 6 { read_to.or(any) } else { any }
+    }
+
+    /// The newest message that was delivered on a connection, if its subscription is durable.
+    pub fn newest_told(&self, connection: usize) -> Option<Id> {
+        let run = &self.record.runs[self.record.connections[connection].run?];
+        let told = run.told.iter().rev().find_map(|(_, told)| match told {
+            Told::Message(id, _) => Some(*id),
+            _ => None,
+        });
+        told.filter(|_| run.began.durable)
+    }
+}
+
+/// The ids of the entries in the log of a data set.
+pub fn ids(data: &Data) -> Vec<Id> {
+    data.stream(LOG).map(|log| log.entries.iter().map(|entry| entry.id).collect()).unwrap_or_default()
+}
