@@ -39,8 +39,8 @@ pub struct Outcomes {
     pub plan: Plan,
     /// Its record.
     pub events: Vec<Event>,
-    /// What the nodes logged.
-    pub logs: Vec<Vec<String>>,
+    /// What each process logged, by its name.
+    pub logs: Vec<(String, String)>,
     /// What was broken.
     pub violations: Vec<Violation>,
     /// Recovery times, with the faults' places in the plan.
@@ -58,18 +58,19 @@ pub fn run(plan: Plan) -> Outcomes {
                 world.record.broken("the program goes on", panic);
             }
             runtime.block_on(async {
-                for node in &world.nodes {
-                    logs.push(node.end().await);
+                for (index, node) in world.nodes.iter().enumerate() {
+                    logs.push((format!("node{index}"), node.end().await.join("\n")));
                 }
+                logs.extend(world.storage.logs().await);
             });
             events = world.record.take();
         }
         Err(panic) => events.push(Event::Broken { at: 0, rule: "the world starts".into(), text: panic }),
     }
     runtime.shutdown_timeout(Duration::from_secs(5));
-    for (node, log) in logs.iter().enumerate() {
-        for line in log.iter().filter(|line| line.contains("panicked at")) {
-            let (rule, text) = ("no panic".to_owned(), format!("node {node}: {line}"));
+    for (name, log) in &logs {
+        for line in log.lines().filter(|line| line.contains("panicked at")) {
+            let (rule, text) = ("no panic".to_owned(), format!("{name}: {line}"));
             events.push(Event::Broken { at: 0, rule, text });
         }
     }
@@ -234,7 +235,7 @@ async fn positions(world: &World, room: &str) {
     }
 }
 
-/// Writes a run into a directory of its own: the plan, the record, the logs of the nodes, and what was broken.
+/// Writes a run into a directory of its own: the plan, the record, the logs of all processes, and what was broken.
 pub fn save(outcomes: &Outcomes, into: &Path) -> std::io::Result<PathBuf> {
     let folder = into.join(format!("{}-{}", outcomes.plan.topology.name(), outcomes.plan.seed));
     std::fs::create_dir_all(&folder)?;
@@ -244,8 +245,8 @@ pub fn save(outcomes: &Outcomes, into: &Path) -> std::io::Result<PathBuf> {
     let found: Vec<_> =
         outcomes.violations.iter().map(|found| format!("{}: {}\n", found.rule, found.text)).collect();
     std::fs::write(folder.join("violations.txt"), found.concat())?;
-    for (index, log) in outcomes.logs.iter().enumerate() {
-        std::fs::write(folder.join(format!("node{index}.log")), log.join("\n"))?;
+    for (name, log) in &outcomes.logs {
+        std::fs::write(folder.join(format!("{name}.log")), log)?;
     }
     Ok(folder)
 }

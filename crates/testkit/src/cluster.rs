@@ -211,6 +211,11 @@ impl Sentinel {
         self.redis.port()
     }
 
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        self.redis.log()
+    }
+
     /// Its answer to a command.
     pub fn ask(&self, command: &[&str]) -> super::Reply {
         self.redis.ask(command)

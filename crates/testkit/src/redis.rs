@@ -12,6 +12,9 @@ use tempfile::TempDir;
 use super::resp::{self, Place, Reply};
 use super::{Clock, eventually};
 
+/// The file that it logs to.
+const LOG: &str = "redis.log";
+
 const SENTINEL: &str = "--sentinel";
 
 /// A running Redis. Dropping it kills it.
@@ -141,6 +144,11 @@ impl Redis {
         self.place.clone()
     }
 
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join(LOG)).unwrap_or_default()
+    }
+
     /// How often a command was called since the statistics were reset.
     pub fn calls(&self, command: &str) -> u64 {
         let stats = self.ask(&["INFO", "commandstats"]).text();
@@ -214,7 +222,7 @@ fn spawn(dir: &TempDir, place: &Place, settings: &[String], surroundings: &Surro
             Place::Socket(path) => command.args(["--port", "0", "--unixsocket"]).arg(path),
             Place::Port(port) => command.args(["--port", &port.to_string(), "--bind", "127.0.0.1"]),
         };
-        command.arg("--dir").arg(dir).arg("--logfile").arg(dir.join("redis.log"));
+        command.arg("--dir").arg(dir).arg("--logfile").arg(dir.join(LOG));
         command
             .args([
                 "--repl-diskless-sync-delay",

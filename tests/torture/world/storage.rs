@@ -185,6 +185,18 @@ impl Storage {
         (0..self.nodes).map(Peer::Node).chain([Peer::Replica, Peer::Other]).collect()
     }
 
+    /// What each process logged, by its name.
+    pub async fn logs(&self) -> Vec<(String, String)> {
+        let mut logs = Vec::new();
+        for one in self.instances.iter().chain(&self.spare) {
+            let name = format!("redis-{}-at-{}", one.port, one.proxy.address.port());
+            logs.push((name, one.process.lock().await.log()));
+        }
+        let sentinels = self.sentinels.iter();
+        logs.extend(sentinels.map(|one| (format!("sentinel-{}", one.port()), one.log())));
+        logs
+    }
+
     /// A sentinel.
     pub fn sentinel(&self) -> &Sentinel {
         &self.sentinels[0]
