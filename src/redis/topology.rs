@@ -149,19 +149,21 @@ impl Sentinels {
         let links: Vec<_> = self.known.lock().values().filter(|link| link.usable()).cloned().collect();
         let answers = join_all(links.iter().map(|link| async {
             let client = link.client();
-            let primary = ask(&client, "SENTINEL", &["MASTER", &self.name]).await?;
+            let master = ask(&client, "SENTINEL", &["MASTER", &self.name]).await?;
+            // `MASTER` names the old primary, with the new epoch, until all replicas follow the one that was promoted.
+            let address = ask(&client, "SENTINEL", &["GET-MASTER-ADDR-BY-NAME", &self.name]).await?;
             let others = ask(&client, "SENTINEL", &["SENTINELS", &self.name]).await;
-            Some((primary, others))
+            Some((master, address, others))
         }))
         .await;
         let mut newest: Option<Topology> = None;
-        for (primary, others) in answers.into_iter().flatten() {
+        for (master, address, others) in answers.into_iter().flatten() {
             for other in others.map(Value::into_array).unwrap_or_default() {
-                if let Some((server, _)) = sentinels_word(other) {
+                if let Some((server, _)) = described(other) {
                     self.meet(&server);
                 }
             }
-            let Some((server, epoch)) = sentinels_word(primary) else { continue };
+            let (Some((_, epoch)), Some(server)) = (described(master), named(address)) else { continue };
             if newest.as_ref().is_none_or(|newest| epoch > newest.epoch) {
                 newest = Some(Topology { epoch, primaries: vec![(server, vec![0..=SLOTS - 1])] });
             }
@@ -226,7 +228,7 @@ fn primaries(reply: Value, asked: &Server) -> Option<Vec<(Server, Vec<RangeInclu
 }
 
 /// The address and the epoch in what a sentinel says of a server.
-fn sentinels_word(reply: Value) -> Option<(Server, u64)> {
+fn described(reply: Value) -> Option<(Server, u64)> {
     let (mut host, mut port, mut epoch) = (None, None, 0);
     let mut fields = reply.into_array().into_iter();
     while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
@@ -238,6 +240,13 @@ fn sentinels_word(reply: Value) -> Option<(Server, u64)> {
         }
     }
     Some((Server::new(host?, port?), epoch))
+}
+
+/// The address that a sentinel gives to clients.
+fn named(reply: Value) -> Option<Server> {
+    let mut parts = reply.into_array().into_iter();
+    let (host, port) = (parts.next()?.into_string()?, parts.next()?.as_u64()?);
+    Some(Server::new(host, u16::try_from(port).ok()?))
 }
 
 #[cfg(test)]
@@ -279,6 +288,8 @@ mod tests {
         assert_eq!(current_epoch("cluster_state:ok"), None);
         let word = ["name", "main", "ip", "10.0.0.1", "port", "6379", "flags", "master", "config-epoch", "4"];
         let word = Value::Array(word.map(Value::from).into());
-        assert_eq!(sentinels_word(word), Some((Server::new("10.0.0.1", 6379), 4)));
+        assert_eq!(described(word), Some((Server::new("10.0.0.1", 6379), 4)));
+        let address = Value::Array(["10.0.0.2", "6379"].map(Value::from).into());
+        assert_eq!(named(address), Some(Server::new("10.0.0.2", 6379)));
     }
 }

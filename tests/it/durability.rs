@@ -77,6 +77,36 @@ async fn a_sentinels_failover_interrupts_and_loses_nothing_that_was_replicated()
     assert_eq!(id_of(&reader.expect("message").await), id.unwrap());
 }
 
+/// A sentinel that has promoted a replica goes on calling the old primary the master, with the new epoch, until the other replicas
+/// follow: the address to go by is the one that it gives to clients.
+#[tokio::test]
+async fn the_promoted_replica_is_used_before_the_other_replicas_follow_it() {
+    let mut primary = Redis::on_port(&["--appendonly", "no"]).await;
+    let replica = primary.replica().await;
+    let stuck = primary.replica().await;
+    stuck.ask(&["CONFIG", "SET", "replica-priority", "0", "masterauth", "wrong"]);
+    let sentinel = Sentinel::watching(primary.port(), 1, 2).await;
+    sentinel.ask(&["SENTINEL", "SET", "main", "failover-timeout", "600000"]);
+    let server = Server::on(&sentinel.url()).await;
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    client.publish_many("room", 3, 10).await;
+
+    primary.stop();
+    let mut id = None;
+    eventually("publishing works again", async || {
+        let answer = client.request(json!({ "op": "publish", "room": "room", "data": "on" })).await;
+        id = (answer["op"] == "ok").then(|| id_of(&answer));
+        id.is_some()
+    })
+    .await;
+    assert_eq!(
+        replica.ask(&["XREVRANGE", "rl:{room}:log", "+", "-", "COUNT", "1"]).list()[0].list()[0].text(),
+        id.unwrap()
+    );
+    let master = sentinel.ask(&["SENTINEL", "MASTER", "main"]);
+    assert!(master.field("flags").text().contains("failover_in_progress"), "{master:?}");
+}
+
 #[tokio::test]
 async fn servers_with_different_prefixes_share_nothing() {
     let redis = Redis::start().await;

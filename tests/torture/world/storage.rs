@@ -207,8 +207,8 @@ impl Storage {
         match self.topology {
             Topology::Single => self.instances.first(),
             Topology::Sentinel => {
-                let main = self.sentinels[0].ask(&["SENTINEL", "MASTER", "main"]);
-                let port = main.field("port").number();
+                let address = self.sentinels[0].ask(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main"]);
+                let port = address.list()[1].number();
                 self.instances.iter().find(|one| i64::from(one.proxy.address.port()) == port)
             }
             Topology::Cluster => {
