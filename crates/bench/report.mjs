@@ -1,4 +1,4 @@
-// Makes docs/benchmarks.md from crates/bench/results, all of it from the figures.
+// Generates docs/benchmarks.md from the figures in crates/bench/results.
 
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -11,58 +11,58 @@ const read = (name) => {
 
 const LESS = "less";
 const MORE = "more";
-/** Figures by name: what they are called, and whether less or more of it is better, where that is so. */
+/** Figures by name: the label, and whether less or more is better, if either is. */
 const FIGURES = {
-  pss_kb_per_connection: ["KB a connection", LESS],
-  joins_per_s: ["joins a second", MORE],
-  server_us_per_join: ["CPU of a join, µs", LESS],
-  confirmed_per_s: ["confirmed a second", MORE],
-  delivered_per_s: ["delivered a second"],
-  server_us_per_delivery: ["CPU of a delivery, µs", LESS],
-  server_us_per_publish: ["CPU of a publish, µs", LESS],
-  all_us_per_delivery: ["with Redis's, µs", LESS],
-  all_us_per_publish: ["with Redis's, µs", LESS],
+  pss_kb_per_connection: ["KB per connection", LESS],
+  joins_per_s: ["joins per second", MORE],
+  server_us_per_join: ["CPU per join, µs", LESS],
+  confirmed_per_s: ["confirmed per second", MORE],
+  delivered_per_s: ["delivered per second"],
+  server_us_per_delivery: ["CPU per delivery, µs", LESS],
+  server_us_per_publish: ["CPU per publish, µs", LESS],
+  all_us_per_delivery: ["with Redis, µs", LESS],
+  all_us_per_publish: ["with Redis, µs", LESS],
   p50_ms: ["p50, ms", LESS],
   p99_ms: ["p99, ms", LESS],
   p999_ms: ["p99.9, ms", LESS],
-  all_caught_up_s: ["all have all after, s", LESS],
-  server_peak_mb: ["memory at most, MB", LESS],
-  server_growth_mb: ["memory grew by, MB", LESS],
-  highest_rate_per_s: ["highest rate a second", MORE],
-  redis_us_per_publish: ["Redis's CPU of a publish, µs", LESS],
-  redis_calls: ["calls of Redis", LESS],
-  rest_messages_per_s: ["REST, messages a second", MORE],
-  websocket_messages_per_s: ["WebSocket, messages a second", MORE],
-  bare_messages_per_s: ["bare XRANGE, messages a second"],
-  rest_to_bare: ["REST by bare", MORE],
-  websocket_to_bare: ["WebSocket by bare", MORE],
-  stopped_caught_up_s: ["stopped ones have all after, s", LESS],
+  all_caught_up_s: ["all caught up after, s", LESS],
+  server_peak_mb: ["peak memory, MB", LESS],
+  server_growth_mb: ["memory growth, MB", LESS],
+  highest_rate_per_s: ["highest rate per second", MORE],
+  redis_us_per_publish: ["Redis CPU per publish, µs", LESS],
+  redis_calls: ["Redis calls", LESS],
+  rest_messages_per_s: ["REST, messages per second", MORE],
+  websocket_messages_per_s: ["WebSocket, messages per second", MORE],
+  bare_messages_per_s: ["bare XRANGE, messages per second"],
+  rest_to_bare: ["REST / bare", MORE],
+  websocket_to_bare: ["WebSocket / bare", MORE],
+  stopped_caught_up_s: ["stalled readers caught up after, s", LESS],
 };
 const OFFERED = ["server_us_per_delivery", "all_us_per_delivery", "p50_ms", "p99_ms", "p999_ms"];
 const ROOMS = [...OFFERED.slice(0, 1), "redis_us_per_publish", ...OFFERED.slice(1)];
 const PUBLISH = ["confirmed_per_s", "server_us_per_publish", "all_us_per_publish", "p50_ms", "p99_ms"];
 const STORM = ["all_caught_up_s", "p50_ms", "server_us_per_delivery", "all_us_per_delivery", "redis_calls", "server_peak_mb"];
 const SECTIONS = [
-  ["idle", "Silent connections", ["pss_kb_per_connection", "server_us_per_join", "joins_per_s"]],
+  ["idle", "Idle connections", ["pss_kb_per_connection", "server_us_per_join", "joins_per_s"]],
   ["fanout", "One large room", OFFERED],
   ["rooms", "Many small rooms", ROOMS],
-  ["publish", "As fast as confirmations come", PUBLISH],
-  ["highest", "Many small rooms, as many messages as p99 stays below 50 ms", ["highest_rate_per_s"]],
-  ["durable", "Many small rooms, each message acknowledged by each member", ROOMS],
-  ["burst", "One large room, ten messages at once", OFFERED],
-  ["storm", "All come back at once", STORM],
-  ["storm-10000", "Ten thousand come back at once", STORM],
-  ["replay", "A million messages are read again", ["rest_messages_per_s", "websocket_messages_per_s", "bare_messages_per_s", "rest_to_bare", "websocket_to_bare"]],
-  ["slow", "Readers that stop", ["server_us_per_delivery", "p50_ms", "p99_ms", "server_growth_mb", "stopped_caught_up_s"]],
+  ["publish", "Publish throughput", PUBLISH],
+  ["highest", "Many small rooms, highest rate with p99 below 50 ms", ["highest_rate_per_s"]],
+  ["durable", "Many small rooms, each member acknowledges each message", ROOMS],
+  ["burst", "One large room, bursts of ten messages", OFFERED],
+  ["storm", "Reconnect storm", STORM],
+  ["storm-10000", "Reconnect storm of ten thousand", STORM],
+  ["replay", "Replay of a million messages", ["rest_messages_per_s", "websocket_messages_per_s", "bare_messages_per_s", "rest_to_bare", "websocket_to_bare"]],
+  ["slow", "Stalled readers", ["server_us_per_delivery", "p50_ms", "p99_ms", "server_growth_mb", "stopped_caught_up_s"]],
   ["rooms-two-nodes", "Many small rooms, on two nodes", ROOMS],
-  ["publish-two-nodes", "As fast as confirmations come, on two nodes", PUBLISH],
-  ["rooms-on-disk", "Many small rooms, each message on Redis's disk", ROOMS],
-  ["publish-on-disk", "As fast as confirmations come, each message on Redis's disk", PUBLISH],
+  ["publish-two-nodes", "Publish throughput, on two nodes", PUBLISH],
+  ["rooms-on-disk", "Many small rooms, each message synced to disk", ROOMS],
+  ["publish-on-disk", "Publish throughput, each message synced to disk", PUBLISH],
 ];
-/** Roomlog's figure is not called worse for less than this. */
+/** The smallest difference at which Roomlog's figure counts as worse. */
 const NOTEWORTHY = 0.05;
 
-const COUNTS = { lost: "lost", duplicates: "twice", reordered: "out of order", errors: "errors" };
+const COUNTS = { lost: "lost", duplicates: "duplicated", reordered: "out of order", errors: "errors" };
 const counts = (server) =>
   Object.entries(COUNTS).flatMap(([count, name]) => (server[count] > 0 ? [`${server[count].toLocaleString("en")} ${name}`] : []));
 
@@ -71,7 +71,7 @@ function show(value) {
   return value >= 1000 ? Math.round(value).toLocaleString("en") : value.toPrecision(value < 1 ? 2 : 3).replace(/\.0+$/, "");
 }
 
-/** A table of all servers: each figure, and by Roomlog's. */
+/** A table of all servers: each figure, and its ratio to Roomlog's. */
 function table(servers, names) {
   const ours = servers[0].figures;
   const cell = (server, name) => {
@@ -82,13 +82,13 @@ function table(servers, names) {
   const rows = servers.map((server) => [
     server === servers[0] ? `**${server.server}**` : server.server,
     ...names.map((name) => cell(server, name)),
-    server.repeats.length === 0 ? "-" : counts(server).join(", ") || "nothing",
+    server.repeats.length === 0 ? "-" : counts(server).join(", ") || "none",
   ]);
-  const head = ["", ...names.map((name) => FIGURES[name][0]), "went wrong"];
+  const head = ["", ...names.map((name) => FIGURES[name][0]), "failures"];
   return [head, head.map((_, index) => (index === 0 ? "---" : "---:")), ...rows].map((row) => `| ${row.join(" | ")} |`).join("\n");
 }
 
-/** Where a peer has a figure that is better than Roomlog's. */
+/** The figures in which a peer is better than Roomlog. */
 function better(title, servers, names) {
   const [ours, ...others] = servers;
   return names.flatMap((name) => {
@@ -105,7 +105,7 @@ function better(title, servers, names) {
   });
 }
 
-/** Adds what the server and its Redis cost together: some do in the one what others do in the other. */
+/** Adds the cost of the server and its Redis together: some servers do in one what others do in the other. */
 function withRedis({ figures }) {
   for (const one of ["delivery", "publish"]) {
     const server = figures[`server_us_per_${one}`];
@@ -132,7 +132,7 @@ const pages = found.map(({ name, title, names, command, date, report }) => {
   const notMeasured = report.servers.filter((server) => server.failed).map((server) => `- ${server.server}: ${server.failed.split("\n")[0]}`);
   const chart = existsSync(join(root, `docs/benchmarks/${name}.svg`)) && workload !== "idle" ? `\n![${title}](benchmarks/${name}.svg)\n` : "";
   return `## ${title}
-\`${workload}\`: ${rooms.toLocaleString("en")} ${rooms === 1 ? "room" : "rooms"} of ${members.toLocaleString("en")}${load}, ${payload} bytes each; medians of ${repeats} runs${load ? ` of ${duration} s` : ""}, ${date.slice(0, 10)}.
+\`${workload}\`: ${rooms.toLocaleString("en")} ${rooms === 1 ? "room" : "rooms"} of ${members.toLocaleString("en")}${load}, ${payload} bytes each; ${repeats === 1 ? "1 run" : `medians of ${repeats} runs`}${load ? ` of ${duration} s` : ""}, ${date.slice(0, 10)}.
 \`\`\`
 ${command}
 \`\`\`
@@ -141,7 +141,7 @@ ${table(report.servers, names)}
 ${chart}${notMeasured.length > 0 ? `\nNot measured:\n${notMeasured.join("\n")}\n` : ""}`;
 });
 
-/** How the cost of a delivery grows with rooms and with members. */
+/** The growth of the cost of a delivery with rooms and with members. */
 function sweep(result) {
   if (!result) return "";
   const { sweep, largest_by_100, left_out } = result.report;
@@ -149,8 +149,8 @@ function sweep(result) {
     const size = plan.workload === "rooms" ? `${plan.rooms.toLocaleString("en")} rooms of ${plan.members}` : `one room of ${plan.members.toLocaleString("en")}`;
     return [size, ...servers.map((server) => show(server.figures.server_us_per_delivery))];
   });
-  const growth = Object.entries(largest_by_100).filter(([, values]) => values).map(([name, values]) => [`${name}: largest by 100`, ...values.map(show)]);
-  const head = ["CPU of a delivery, µs", ...sweep[0].servers.map((server) => server.server)];
+  const growth = Object.entries(largest_by_100).filter(([, values]) => values).map(([name, values]) => [`${name}: largest relative to 100`, ...values.map(show)]);
+  const head = ["CPU per delivery, µs", ...sweep[0].servers.map((server) => server.server)];
   const lines = [head, head.map((_, index) => (index === 0 ? "---" : "---:")), ...rows, ...growth];
   return `## How cost grows
 \`\`\`
@@ -171,24 +171,27 @@ const wrong = found.flatMap(({ title, report }) =>
 
 const page = `# Benchmarks
 
-Roomlog beside what one would use instead, each doing the same work for the same load generator, in turn, on one machine. This page
-is written by \`make bench\`, all of it from the figures; run it on your machine. What each server is, and when it confirms a
-message, is in [crates/bench/peers](../crates/bench/peers/README.md); what the workloads do, in [operations](operations.md#measuring).
+Roomlog compared with the usual alternatives: each does the same work for the same load generator, in turn, on one machine.
+\`make bench\` generates this page from the figures; run it on your machine.
+[crates/bench/peers](../crates/bench/peers/README.md) describes each server, and when it confirms a message; [operations](operations.md#measuring) describes the workloads.
 
-- Behind each figure is its ratio to Roomlog's of the same run. CPU is that of the server's processes, first without and then with Redis's.
-- *floor* is a bare server that only writes frames to sockets: less than that no server needs.
-- Latency is from publishing to receiving, at the load generator; in a storm, from coming back to having all.
-- *went wrong* are messages of all runs that were lost, came twice or out of order, and errors. Some peers lose messages by design.
-- All are on one machine with the load generator, so they share its cores. Each run has a fresh Redis, which
-  has messages on its disk within a second unless it says otherwise. NATS has no Redis, but its own files.
+- In parentheses: the ratio to Roomlog in the same run.
+- CPU is that of the server's processes, first without and then with Redis.
+- *floor* is a bare server that only writes frames to sockets: no server needs less than that.
+- Latency is from publishing to receiving, at the load generator; in a storm, from reconnecting to having caught up.
+- *failures* are messages of all runs that were lost, duplicated or out of order, and errors.
+  Some peers lose messages by design.
+- All servers share the machine, and its cores, with the load generator.
+- Each run has a fresh Redis, which has messages on its disk within a second unless it says otherwise.
+  NATS has no Redis; it has its own files.
 
 ## Where Roomlog is not the best
-By more than ${100 * NOTEWORTHY} %, whatever else the other does or leaves undone:
+By more than ${100 * NOTEWORTHY} %, regardless of other differences in what the servers do:
 
 ${worse.join("\n") || "Nowhere."}
 
 ## What was lost
-${wrong.join("\n") || "Nothing, by any."}
+${wrong.join("\n") || "No server lost anything."}
 
 ${pages.join("\n")}
 ${sweep(read("sweep"))}
@@ -199,7 +202,7 @@ ${sweep(read("sweep"))}
 | processor | ${machine.cpu} |
 | memory | ${machine.memory} |
 | kernel | ${machine.kernel} |
-| load when it began | ${machine.load} |
+| load at the start | ${machine.load} |
 ${Object.entries(machine.versions).map(([name, version]) => `| ${name} | ${version} |`).join("\n")}
 `;
 writeFileSync(join(root, "docs/benchmarks.md"), page);
