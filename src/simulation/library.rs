@@ -257,3 +257,7 @@ fn pack(lua: &Lua, table: Table) -> Result<mlua::LuaString> {
     }
     lua.create_string(&out)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

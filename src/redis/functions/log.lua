@@ -163,6 +163,13 @@ local function id_at(log, seq, low_ms, low_seq, high_ms, high_seq)
   return high_ms, seq
 end
 
+-- The position right before an entry: the id before it, where the log has that, so that it is still found when this entry is deleted.
+local function right_before(log, ms, seq)
+  local before = redis.call('XREVRANGE', log, '(' .. id(ms, seq), '-', 'COUNT', 1)[1]
+  local _, before_seq = parts(before and before[1] or '0-0')
+  return before and before_seq == seq - 1 and before[1] or id(ms, seq - 1)
+end
+
 -- Entries that one call reads to count them.
 local COUNTED_AT_ONCE = 100
 
@@ -187,12 +194,12 @@ local function before_last(keys, args)
   end
   if length == last_seq - first_seq + 1 then
     local ms, seq = id_at(log, last_seq - count + 1, first_ms - 1, first_seq - 1, last_ms, last_seq)
-    return { id(ms, seq - 1), 0 }
+    return { right_before(log, ms, seq), 0 }
   end
   local wanted = math.min(count, COUNTED_AT_ONCE)
   local entries = redis.call('XREVRANGE', log, from, '-', 'COUNT', wanted)
   local ms, seq = parts(entries[#entries][1])
-  return { id(ms, seq - 1), #entries == wanted and count - wanted or 0 }
+  return { right_before(log, ms, seq), #entries == wanted and count - wanted or 0 }
 end
 
 redis.register_function('@LIBRARY@_append', append)

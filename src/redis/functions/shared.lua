@@ -146,11 +146,12 @@ local function has_place(log, list, head_ms, head_seq, ms, seq)
 end
 
 -- The newest id that a position of a lost history shares with the room's.
-local function forked_at(log, list, head_ms, head_seq, ms, seq, epoch)
+local function forked_at(log, list, head_ms, head_seq, ms, seq, epoch, foreign)
   -- Of the epochs that can have replaced that of the position, the earliest: rather something comes twice than never.
   local latest = list[#list]
   for _, later in ipairs(latest and latest.name ~= epoch and list or {}) do
-    local replaced = later.seq == 0 and ms < later.began or later.seq > 0 and ms <= later.began + SPLIT_BRAIN
+    -- All positions are beyond the beginning: only one of a foreign epoch may be of a time since then, and lost all the same.
+    local replaced = ms < later.began or (later.seq > 0 or foreign) and ms <= later.began + SPLIT_BRAIN
     if later.seq < seq and later.ms <= ms and replaced then
       return id(later.ms, later.seq)
     end
@@ -181,9 +182,12 @@ local function fork(log, position, epoch)
     return nil
   end
   local list = epoch ~= UNKNOWN and epochs(head) or {}
+  -- Of an epoch that the room's history does not have, as far as it is known.
+  local foreign = list[1] and list[1].seq == 0
   -- A room that is moved between primaries, and back, has several epochs of one name.
   for i = #list, 1, -1 do
     local ended = list[i + 1]
+    foreign = foreign and list[i].name ~= epoch
     if list[i].name == epoch and list[i].seq < seq and list[i].began <= ms then
       if ended and ended.seq < seq then
         return id(ended.ms, ended.seq)
@@ -196,8 +200,9 @@ local function fork(log, position, epoch)
   end
   list = epochs(head)
   local head_ms, head_seq = newest(log, head)
-  if (ms == head_ms and seq == head_seq) or has_place(log, list, head_ms, head_seq, ms, seq) then
+  local is_head = ms == head_ms and seq == head_seq
+  if is_head or (not foreign and has_place(log, list, head_ms, head_seq, ms, seq)) then
     return nil
   end
-  return forked_at(log, list, head_ms, head_seq, ms, seq, epoch)
+  return forked_at(log, list, head_ms, head_seq, ms, seq, epoch, foreign)
 end
