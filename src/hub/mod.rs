@@ -254,17 +254,13 @@ impl Hub {
     }
 
     /// Lets a subscription end without a word while another is about to take its place.
-    pub fn hush(&self, subscription: &Subscription) {
-        if let Some(room) = self.active(&subscription.room) {
-            room.hush(subscription);
-        }
+    pub fn hush(&self, hold: &Hold, subscription: &Subscription) {
+        hold.hush(subscription);
     }
 
-    /// Its place was not taken: its client is told if it ends, or has ended meanwhile.
-    pub fn tell_again(&self, subscription: &Subscription) {
-        if let Some(room) = self.active(&subscription.room) {
-            room.begin(subscription);
-        }
+    /// Its place was not taken: its client is told if it ends, or has ended meanwhile, as with the whole room.
+    pub fn tell_again(&self, hold: &Hold, subscription: &Subscription) {
+        hold.begin(subscription);
     }
 
     /// Ends a subscription at its client's wish.

@@ -55,7 +55,7 @@ impl Session {
         // Known before it is taken: whoever takes it over the moment after is heard.
         hub.enter(&hold, &subscription)?;
         if let Some(retaken) = retaken {
-            hub.hush(retaken);
+            hub.hush(&hold, retaken);
         }
         let attached = match &subscription.durable {
             None => {
@@ -71,7 +71,7 @@ impl Session {
             Err(failure) => {
                 hub.unsubscribe(&subscription);
                 if let Some(retaken) = retaken {
-                    hub.tell_again(retaken);
+                    hub.tell_again(&hold, retaken);
                 }
                 return Err(failure.into());
             }
