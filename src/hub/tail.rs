@@ -113,8 +113,7 @@ impl Tail {
     fn news<'a>(&self, position: Position, run: &'a Run) -> Option<&'a [Arc<Entry>]> {
         let last = run.entries.last()?.id();
         // Before a room's first message there is no epoch.
-        let strange = run.epoch != position.epoch && !planted!(TailIgnoresEpoch);
-        if strange && position.id != MessageId::ZERO {
+        if run.epoch != position.epoch && position.id != MessageId::ZERO {
             return self.ring.has(last).then_some(&[]);
         }
         if run.after == position.id || planted!(TailTakesAnyRun) {
@@ -200,7 +199,8 @@ impl Tail {
         }
         let mut events = Vec::new();
         told.into_iter().for_each(|event| self.deliver(event, &mut events));
-        self.position = Some(Position { id: reached, epoch: page.head.epoch });
+        let epoch = if planted!(PageKeepsEpoch) { position.epoch } else { page.head.epoch };
+        self.position = Some(Position { id: reached, epoch });
         if page.head.cut != self.cut {
             // Of the ring, or of the page while it was on its way, something was taken out.
             self.cut = page.head.cut;

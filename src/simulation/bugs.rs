@@ -9,8 +9,8 @@ pub enum Bug {
     FollowTellsNoGap,
     /// What is heard is taken for the next, whatever it says that it follows.
     TailTakesAnyRun,
-    /// What is heard is taken for the next, of whatever history it is.
-    TailIgnoresEpoch,
+    /// A page does not tell the tail of its epoch.
+    PageKeepsEpoch,
     /// A head that differs leads to no read.
     CheckReadsNothing,
     /// What is in memory is believed after something was taken out of the log.
@@ -56,7 +56,7 @@ impl Bug {
     pub const ALL: [Self; 22] = [
         Self::FollowTellsNoGap,
         Self::TailTakesAnyRun,
-        Self::TailIgnoresEpoch,
+        Self::PageKeepsEpoch,
         Self::CheckReadsNothing,
         Self::RingOutlivesCut,
         Self::JoinAnywhere,

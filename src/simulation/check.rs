@@ -42,8 +42,19 @@ impl Facts<'_> {
         self.world.entries.get(&id).is_some_and(|known| known.deleted || !self.world.inherited(known))
     }
 
-    /// The newest id that an entry's history shares with the log that counts: its own, if it is not lost.
-    fn shared(&self, mut id: Id) -> Id {
+    /// Whether the log that counts has, or had, an entry of this server.
+    fn knows(&self, server: usize) -> bool {
+        self.world.entries.values().any(|known| known.server == server && self.world.inherited(known))
+    }
+
+    /// The newest id that a position's history shares with the log that counts: its own, if it is not lost.
+    fn shared(&self, position: Id) -> Id {
+        let entries = &self.world.entries;
+        let mut id = position;
+        // Right before an entry, as servers make positions up.
+        if let (None, Some(next)) = (entries.get(&id), entries.get(&(id.0, id.1 + 1))) {
+            id = next.after.filter(|_| self.is_lost((id.0, id.1 + 1))).unwrap_or(id);
+        }
         while self.is_lost(id) {
             match self.world.entries.get(&id).and_then(|known| known.after) {
                 Some(after) => id = after,

@@ -22,6 +22,10 @@ use crate::telemetry::Metrics;
 const QUIET: Duration = Duration::from_millis(4000);
 const ANSWERED: Duration = Duration::from_millis(1800);
 
+/// How long keys are known at the least. Messages are sent again for a third of it: some of the rest they may be on their way, and
+/// clocks are set by no more.
+const WINDOW: Duration = Duration::from_secs(12);
+
 /// Steps after which a schedule counts as one that never ends.
 const MOST_STEPS: usize = 200_000;
 
@@ -97,7 +101,8 @@ pub struct Schedule {
     /// By their places in the network; those that are dead are gone.
     nodes: Vec<Option<Arc<Node>>>,
     clients: Vec<Client>,
-    keys: u128,
+    /// When each message was published first, by its key.
+    keys: Vec<u64>,
     left: usize,
     next: u64,
     phase: Phase,
@@ -126,6 +131,8 @@ impl Schedule {
         };
         // What is new after a deletion is of a later time: after a failover this rests on clocks that agree.
         profile.clocks &= !(profile.failovers && profile.deletions);
+        world.clocks_differ = profile.clocks;
+        let dice = &mut world.rng;
         let rate = |dice: &mut fastrand::Rng| [0, 0, 20, 100][dice.usize(..4)];
         world.rates = Rates {
             hold: rate(dice) / 2,
@@ -141,7 +148,8 @@ impl Schedule {
         parts.config.hub.ring_messages = [1, 3, 8, 100][dice.usize(..4)];
         parts.config.limits.outbox = [400, 1000, 100_000][dice.usize(..3)];
         // So that a window ends somewhere within.
-        parts.config.retention.deduplication_window = Duration::from_millis([8000, 60_000][dice.usize(..2)]);
+        parts.config.retention.deduplication_window = WINDOW;
+        world.began_us -= dice.u64(..WINDOW.as_micros() as u64);
         let left = dice.usize(8..40);
         let page = [1, 2, 5, usize::MAX][dice.usize(..4)];
         world::begin(world);
@@ -151,7 +159,7 @@ impl Schedule {
             profile,
             nodes: Vec::new(),
             clients: Vec::new(),
-            keys: 0,
+            keys: Vec::new(),
             left,
             next: 0,
             phase: Phase::Busy,

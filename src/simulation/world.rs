@@ -10,8 +10,8 @@ use super::library::{Added, Context, Library, SERVERS};
 use super::network::{Kind, Place, Rates};
 use super::record::{Record, Told};
 
-/// Where the clock of Redis stands when a schedule begins, in Unix ms.
-pub const BEGINNING: u64 = 1_700_000_000_000;
+/// Where the clock of Redis stands at about the beginning of a schedule, in Unix ms: a multiple of the windows of deduplication.
+const BEGINNING: u64 = 1_700_000_000_000;
 
 /// The room that all is about.
 pub const ROOM: &str = "room";
@@ -74,6 +74,8 @@ pub struct World {
     pub rng: fastrand::Rng,
     /// Microseconds since the schedule began.
     pub now_us: u64,
+    /// When that was by the clock of Redis, in Unix microseconds.
+    pub began_us: u64,
     pub servers: Vec<Server>,
     pub places: Vec<Place>,
     pub rates: Rates,
@@ -87,6 +89,8 @@ pub struct World {
     /// Whether there were ever two servers that nodes wrote to.
     pub split: bool,
     pub deletions: usize,
+    /// Whether clocks of servers differ, or are set.
+    pub clocks_differ: bool,
     /// Deletions that may be under way.
     deleting: usize,
     /// When the last questions were asked, by the order of the record.
@@ -132,6 +136,7 @@ impl World {
         let mut world = Self {
             rng: fastrand::Rng::with_seed(seed),
             now_us: 0,
+            began_us: BEGINNING * 1000,
             servers: Vec::new(),
             places: Vec::new(),
             rates: Rates::default(),
@@ -142,6 +147,7 @@ impl World {
             losses: Vec::new(),
             split: false,
             deletions: 0,
+            clocks_differ: false,
             deleting: 0,
             asked_at_last: usize::MAX,
             head_at_last: (0, 0),
@@ -249,7 +255,7 @@ impl World {
         let its = &mut self.servers[server];
         let before = if takes_out { ids(&its.context.data) } else { Vec::new() };
         // In steps, and unlike any other server's: two never give the same id by chance.
-        let ms = (BEGINNING * 1000 + self.now_us).wrapping_add_signed(its.ahead_us) / 1000;
+        let ms = (self.began_us + self.now_us).wrapping_add_signed(its.ahead_us) / 1000;
         let step = SERVERS as u64;
         its.context.time_us = (ms / step * step + server as u64) * 1000 + self.now_us % 1000;
         let reply = self.library.run(server, &mut its.context, words);

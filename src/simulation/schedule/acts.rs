@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Profile, Schedule};
+use super::{Profile, Schedule, WINDOW};
 use crate::log::retention::Plan;
 use crate::node::Node;
 use crate::protocol::MessageId;
@@ -45,8 +45,8 @@ impl Schedule {
     }
 
     fn publish(&mut self, client: usize) {
-        self.keys += 1;
-        self.clients[client].publish(self.keys);
+        self.keys.push(in_world(|world| world.now_us));
+        self.clients[client].publish(self.keys.len() as u128);
     }
 
     /// Sends a message again that was not confirmed, by whomever.
@@ -56,8 +56,10 @@ impl Schedule {
             let confirmed = |key: u128| {
                 publishes.iter().any(|one| one.key == key && one.answered.is_some_and(|(_, id)| id.is_some()))
             };
-            let open: Vec<u128> =
-                publishes.iter().map(|one| one.key).filter(|key| !confirmed(*key)).collect();
+            let is_known =
+                |key: u128| self.keys[key as usize - 1] + WINDOW.as_micros() as u64 / 3 > world.now_us;
+            let keys = publishes.iter().map(|one| one.key);
+            let open: Vec<u128> = keys.filter(|key| !confirmed(*key) && is_known(*key)).collect();
             world.rng.choice(open)
         });
         if let Some(key) = key {
