@@ -17,7 +17,7 @@ use crate::protocol::{Data, Encoding, Failure, MessageId, Pattern, RoomName, Sub
 use crate::redis::{RoomCursor, ring};
 use crate::telemetry::Metrics;
 
-pub use crate::gateway::fuzz::{inbox, upgrade};
+pub use crate::http::fuzz::{inbox, upgrade};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 

@@ -1,18 +1,18 @@
 //! Roomlog: durable messaging for chat, notification and collaboration servers. A room is a log.
 
-pub mod api;
 pub mod auth;
 pub mod canary;
 pub mod cli;
 pub mod config;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
-pub mod gateway;
 pub mod history;
+pub mod http;
 pub mod hub;
 pub mod janitor;
 pub mod log;
 mod memory;
+pub mod net;
 pub mod node;
 pub mod redis;
 pub mod session;

@@ -1,3 +1,5 @@
+//! Tokens with every kind of key, and what is wrong with those that are refused.
+
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;

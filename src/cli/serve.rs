@@ -12,12 +12,11 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{ConfigArgs, Failed, RedisArgs, files};
-use crate::api;
 use crate::auth::{Permission, RoomGrants, mint};
 use crate::config::Config;
-use crate::gateway::admission::{Admission, Places};
-use crate::gateway::certificates::Certificates;
-use crate::gateway::listener;
+use crate::http::{self, listener};
+use crate::net::admission::{Admission, Places};
+use crate::net::certificates::Certificates;
 use crate::node::Node;
 use crate::telemetry::logs;
 
@@ -117,7 +116,7 @@ async fn serve(mut config: Config, dev: bool) -> Result<(), Failed> {
     let grace = node.config.server.shutdown_grace;
     let draining = node.draining.clone();
     let admission = Admission::new(places, node.metrics.sockets.clone(), node.metrics.clone());
-    let router = api::router(node.clone(), dev);
+    let router = http::router(node.clone(), dev);
     if let Some(certificates) = &certificates {
         tokio::spawn(certificates.clone().watch(stop.clone()));
     }
@@ -125,7 +124,7 @@ async fn serve(mut config: Config, dev: bool) -> Result<(), Failed> {
     if let Some(listener) = metrics_listener {
         tracing::info!("metrics on http://{}/metrics", listener.local_addr()?);
         let few = Admission::new(Places::FEW, Gauge::noop(), node.metrics.clone());
-        let router = api::metrics_router(node.clone());
+        let router = http::metrics_router(node.clone());
         tokio::spawn(listener::serve(listener, router, few, None, stop.clone(), grace));
     }
     let url = format!("{scheme}://{address}");

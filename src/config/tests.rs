@@ -1,3 +1,5 @@
+//! Layers, and the errors that name a key and where it was set.
+
 #![allow(clippy::unwrap_used)]
 
 use std::time::Duration;

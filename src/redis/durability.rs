@@ -346,7 +346,7 @@ fn subscribers(facts: &ServerFacts) -> Option<Finding> {
         Finding::new(
             Severity::Warning,
             "client-output-buffer-limit pubsub 0 0 0",
-            "a gateway that reads too slowly fills the memory of Redis",
+            "a node that reads too slowly fills the memory of Redis",
             "CONFIG SET client-output-buffer-limit \"pubsub 32mb 8mb 60\"; CONFIG REWRITE",
         )
     })

@@ -4,12 +4,16 @@
 //! order; anything else waits until they have been answered.
 
 pub mod acks;
+mod backlog;
+pub mod connection;
 pub mod durable;
 pub mod held;
 mod in_flight;
+pub(crate) mod inbox;
 pub mod rate;
 pub mod registry;
 pub mod signal;
+mod socket;
 mod subscribe;
 
 use std::collections::HashMap;

@@ -54,7 +54,7 @@ mod signal;
 mod soak;
 mod sse;
 mod subscribe;
-
+mod tidy;
 mod tls;
 mod tokens;
 mod top;

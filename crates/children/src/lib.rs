@@ -50,7 +50,7 @@ impl Spawner {
 }
 
 /// Has the system end the child with SIGTERM when its parent dies, however that happens. Elsewhere than on Linux
-/// there is no such thing, and the next gateway ends what was left over.
+/// there is no such thing, and the next node ends what was left over.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 fn end_with_parent(command: &mut Command) {

@@ -1,5 +1,5 @@
 //! WebSocket framing of what the server sends (RFC 6455, section 5.2). Server frames are not masked, so one buffer can
-//! be shared by all sockets; what clients send is read in `gateway/inbox.rs`.
+//! be shared by all sockets; what clients send is read in `session/inbox.rs` of the server.
 
 use bytes::{BufMut, Bytes};
 

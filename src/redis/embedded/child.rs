@@ -81,7 +81,7 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(writer.try_clone()?)
             .stderr(writer)
-            // Out of the terminal's group: Ctrl-C is for the gateway, which still needs Redis to finish.
+            // Out of the terminal's group: Ctrl-C is for the node, which still needs Redis to finish.
             .process_group(0)
             .kill_on_drop(true);
         let child = spawner.spawn(command).await?;

@@ -25,7 +25,7 @@ pub enum EmbeddedError {
         source: io::Error,
     },
 
-    /// Another gateway holds the data directory.
+    /// Another node holds the data directory.
     #[error(
         "the data directory {} is in use by another roomlog{}: stop that one, or choose another directory with --data-dir",
         .path.display(), .pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
@@ -81,7 +81,7 @@ pub enum EmbeddedError {
         advice: String,
     },
 
-    /// A Redis that an earlier gateway left behind would not end.
+    /// A Redis that an earlier node left behind would not end.
     #[error(
         "a Redis of an earlier roomlog still runs on {} (pid {}) and does not end: stop it by hand, then start again",
         .path.display(), .pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string())

@@ -1,4 +1,4 @@
-//! The data directory of the embedded Redis: made private, locked against a second gateway, and with a place
+//! The data directory of the embedded Redis: made private, locked against a second node, and with a place
 //! for the socket.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
@@ -40,7 +40,7 @@ impl Home {
     /// Makes the directory if it is missing, takes its lock, and finds a place for the socket.
     ///
     /// # Errors
-    /// If the directory cannot be used, or another gateway uses it.
+    /// If the directory cannot be used, or another node uses it.
     pub(super) fn open(dir: &Path) -> Result<Self, EmbeddedError> {
         let unwritable = |path: &Path, source| EmbeddedError::Unwritable { path: path.to_owned(), source };
         match fs::metadata(dir) {
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_gateway_is_told_who_holds_the_directory() {
+    fn a_second_node_is_told_who_holds_the_directory() {
         let temp = tempfile::tempdir().unwrap();
         let first = Home::open(temp.path()).unwrap();
         let error = Home::open(temp.path()).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! A Redis that an earlier gateway left behind: asked to end, then made to, before the next one starts.
+//! A Redis that an earlier node left behind: asked to end, then made to, before the next one starts.
 //! Only what is surely that Redis gets a signal: its process id is checked against its command line.
 
 use std::fs;
@@ -34,7 +34,7 @@ pub(super) async fn end(home: &Home, patience: Duration) -> Result<(), EmbeddedE
             return Ok(());
         }
         let pid = process(home);
-        tracing::warn!(dir = %home.dir.display(), ?pid, ?step, "ending the Redis of an earlier gateway");
+        tracing::warn!(dir = %home.dir.display(), ?pid, ?step, "ending the Redis of an earlier node");
         take(step, home, pid).await;
         let deadline = Instant::now() + patience;
         while Instant::now() < deadline && is_there(home).await {

@@ -1,5 +1,5 @@
 //! Just enough of Redis's protocol for the supervisor: one command, one reply, one short-lived connection.
-//! It is also what asks a Redis that is still loading, or that an earlier gateway left behind.
+//! It is also what asks a Redis that is still loading, or that an earlier node left behind.
 
 use std::io;
 use std::path::Path;

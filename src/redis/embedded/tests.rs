@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// Names the data directory for [`a_gateway_to_be_killed`].
+/// Names the data directory for [`a_node_to_be_killed`].
 const HELPER: &str = "ROOMLOG_TEST_EMBEDDED_HELPER";
 
 fn options(dir: &Path) -> EmbeddedOptions {
@@ -68,7 +68,7 @@ async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// A Redis as a gateway leaves it behind that could not have it ended.
+/// A Redis as a node leaves it behind that could not have it ended.
 fn leave_over(dir: &Path) -> std::process::Child {
     let home = Home::open(dir).unwrap();
     let mut command = Command::new("redis-server");
@@ -234,9 +234,9 @@ async fn a_failure_shows_the_last_lines_of_redis() {
     assert!(text.contains("exit status: 1") && text.contains("Invalid AOF manifest"), "{text}");
 }
 
-/// Not a test of its own: this is the gateway that the next test kills.
+/// Not a test of its own: this is the node that the next test kills.
 #[tokio::test]
-async fn a_gateway_to_be_killed() {
+async fn a_node_to_be_killed() {
     if let Some(dir) = env::var_os(HELPER) {
         let _redis = start(Path::new(&dir)).await;
         std::future::pending::<()>().await;
@@ -245,10 +245,10 @@ async fn a_gateway_to_be_killed() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_gateway_killed_outright_takes_redis_along() {
+async fn a_node_killed_outright_takes_redis_along() {
     let dir = TempDir::new().unwrap();
-    let mut gateway = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "redis::embedded::tests::a_gateway_to_be_killed"])
+    let mut node = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "redis::embedded::tests::a_node_to_be_killed"])
         .env(HELPER, dir.path())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -259,8 +259,8 @@ async fn a_gateway_killed_outright_takes_redis_along() {
     let pid = pid_of(dir.path()).unwrap();
     assert!(runs(pid));
 
-    gateway.kill().unwrap();
-    gateway.wait().unwrap();
+    node.kill().unwrap();
+    node.wait().unwrap();
     eventually("the end of Redis", async || !runs(pid)).await;
 
     let redis = start(dir.path()).await;

@@ -1,3 +1,5 @@
+//! Frames and bodies that are read, and those that are refused.
+
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! When positions are due, and what is answered for them, as properties of any order of events.
+
 #![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;

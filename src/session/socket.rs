@@ -15,9 +15,9 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_util::either::Either;
 
 use super::inbox::{Allowance, Inbox, Received};
-use super::stream::Socket;
-use super::tls::Tls;
 use crate::hub::outbox::Sink;
+use crate::net::stream::Socket;
+use crate::net::tls::Tls;
 use crate::telemetry::{Metrics, Timed};
 
 /// Bytes of one read.
@@ -34,7 +34,7 @@ thread_local! {
 /// Splits a connection. `early` is what came behind the upgrade request. One message may come until [`Reader::allow`].
 ///
 /// Takes `early` for good: it keeps the whole buffer that the request was read to.
-pub(super) fn split(socket: Socket, early: Bytes, metrics: Arc<Metrics>) -> (Reader, Writer) {
+pub(crate) fn split(socket: Socket, early: Bytes, metrics: Arc<Metrics>) -> (Reader, Writer) {
     let (socket, tls) = match socket {
         Either::Left(plain) => (plain, None),
         Either::Right(secure) => {
@@ -50,7 +50,7 @@ pub(super) fn split(socket: Socket, early: Bytes, metrics: Arc<Metrics>) -> (Rea
 }
 
 /// The reading side.
-pub(super) struct Reader {
+pub(crate) struct Reader {
     stream: OwnedReadHalf,
     tls: Option<Arc<Tls>>,
     inbox: Inbox,
@@ -118,7 +118,7 @@ impl Reader {
 }
 
 /// The writing side.
-pub(super) struct Writer {
+pub(crate) struct Writer {
     stream: OwnedWriteHalf,
     tls: Option<Arc<Tls>>,
     metrics: Arc<Metrics>,

@@ -12,12 +12,12 @@ use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::extract::{Accept, Bearer, Body, Id, Query, Room};
-use super::problem::{Problem, ProblemBody};
 use crate::auth::Permission;
-use crate::gateway::admission::Place;
 use crate::history;
+use crate::http::extract::{Accept, Bearer, Body, Id, Query, Room};
+use crate::http::problem::{Problem, ProblemBody};
 use crate::hub::outbox::Outbox;
+use crate::net::admission::Place;
 use crate::node::Node;
 use crate::protocol::decode::{self, Drafts};
 use crate::protocol::frame::{HistoryPage, as_text};

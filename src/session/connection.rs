@@ -11,12 +11,12 @@ use futures_util::future::{BoxFuture, Either, FutureExt, ready};
 use tokio::time::timeout;
 use tracing::Instrument;
 
-use super::admission::Place;
 use super::backlog::Backlog;
 use super::inbox::Received;
 use super::socket::{self, Reader};
-use super::stream::Socket;
 use crate::hub::outbox::Outbox;
+use crate::net::admission::Place;
+use crate::net::stream::Socket;
 use crate::node::Node;
 use crate::protocol::decode::{Frames, Incoming, Undecodable};
 use crate::protocol::frame::Frame;
@@ -31,7 +31,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(4);
 
 /// Serves one client until its connection is over, and its session too. Not an `async fn`, which would keep its arguments,
 /// beside what is made of them, for as long as the connection lives.
-pub(super) fn serve(
+pub(crate) fn serve(
     node: Arc<Node>,
     socket: Socket,
     place: Arc<Place>,

@@ -1,13 +1,4 @@
-//! The HTTP interface. [`router`] is its table of contents; the OpenAPI document is made from the same table.
-
-pub mod extract;
-mod messages;
-mod operations;
-pub mod problem;
-mod request_id;
-mod rooms;
-mod signals;
-mod subscriptions;
+//! The table of contents of the HTTP interface. The OpenAPI document is made from the same table.
 
 use std::sync::Arc;
 
@@ -18,8 +9,9 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use self::problem::Problem;
-use crate::gateway::{events, origin, page, websocket};
+use super::middleware::{origin, request_id};
+use super::problem::Problem;
+use super::routes::{events, messages, operations, page, rooms, signals, subscriptions, websocket};
 use crate::node::Node;
 use crate::protocol::{ErrorCode, Failure};
 
@@ -78,7 +70,7 @@ fn routes_and_metrics() -> OpenApiRouter<Arc<Node>> {
 }
 
 /// The OpenAPI document.
-fn document() -> utoipa::openapi::OpenApi {
+pub(super) fn document() -> utoipa::openapi::OpenApi {
     routes_and_metrics().into_openapi()
 }
 

@@ -17,7 +17,7 @@ const MAX_CONTROL: usize = 125;
 
 /// What a client sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Received {
+pub(crate) enum Received {
     /// A text message.
     Text(Bytes),
     /// A binary message.
@@ -43,7 +43,7 @@ impl Received {
 
 /// How much a client may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Allowance {
+pub(crate) enum Allowance {
     /// One message, of at most so many bytes; what comes behind it waits until [`Inbox::allow`].
     One(usize),
     /// Any number, of at most so many bytes each.
@@ -59,7 +59,7 @@ impl Allowance {
 
 /// What has been received of one connection.
 #[derive(Debug)]
-pub(super) struct Inbox {
+pub(crate) struct Inbox {
     /// The beginning of a frame.
     partial: Vec<u8>,
     /// A message of which fragments are still to come.

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::extract::{Bearer, Body};
-use super::problem::{Problem, ProblemBody};
 use crate::auth::{LEEWAY, Revocation};
+use crate::http::extract::{Bearer, Body};
+use crate::http::problem::{Problem, ProblemBody};
 use crate::node::Node;
 use crate::protocol::{ErrorCode, Failure, UserId};
 use crate::time::now_s;
@@ -98,6 +98,6 @@ pub async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
 pub async fn openapi() -> impl IntoResponse {
     /// Made once, since anybody may ask for it.
     static DOCUMENT: LazyLock<Bytes> =
-        LazyLock::new(|| serde_json::to_vec(&super::document()).unwrap_or_default().into());
+        LazyLock::new(|| serde_json::to_vec(&crate::http::router::document()).unwrap_or_default().into());
     ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.clone())
 }

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 const UNSENT: usize = 64 * 1024;
 
 /// What TLS knows of a connection, after the handshake.
-pub(super) struct Tls(Mutex<ServerConnection>);
+pub(crate) struct Tls(Mutex<ServerConnection>);
 
 impl Tls {
     /// Goes on with a connection on which nothing is under way.

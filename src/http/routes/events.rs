@@ -13,13 +13,13 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
-use super::admission::Place;
-use crate::api::extract::{Bearer, Query, Room};
-use crate::api::problem::{Problem, ProblemBody};
 use crate::auth::Permission;
+use crate::http::extract::{Bearer, Query, Room};
+use crate::http::problem::{Problem, ProblemBody};
 use crate::hub::outbox::Outbox;
 use crate::hub::{Form, Holding, Subscription};
 use crate::log::Unavailable;
+use crate::net::admission::Place;
 use crate::node::Node;
 use crate::protocol::decode;
 use crate::protocol::{ErrorCode, Failure, UserId};

@@ -1,10 +1,11 @@
-//! The bodies of [`crate::fuzz`] that look into the gateway.
+//! The bodies of [`crate::fuzz`] that look into requests and sockets.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use tungstenite::handshake::derive_accept_key;
 
-use super::inbox::{Allowance, Inbox, Received};
-use super::websocket::{bearer, handshake};
+use super::extract::bearer;
+use super::routes::websocket::handshake;
+use crate::session::inbox::{Allowance, Inbox, Received};
 
 /// Bytes of a socket behind a first one, which says how they are cut and whether the client is known yet: pieces change
 /// nothing.

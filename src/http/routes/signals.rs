@@ -9,9 +9,9 @@ use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::extract::{Bearer, Body, Query, Room};
-use super::problem::{Problem, ProblemBody};
 use crate::auth::Permission;
+use crate::http::extract::{Bearer, Body, Query, Room};
+use crate::http::problem::{Problem, ProblemBody};
 use crate::node::Node;
 use crate::protocol::decode;
 use crate::session::{rate, signal};

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
-    SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
+    UPGRADE,
 };
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -16,20 +16,21 @@ use hyper_util::rt::TokioIo;
 use tracing::Instrument;
 use tungstenite::handshake::derive_accept_key;
 
-use super::admission::Place;
-use super::connection;
-use super::stream::{Socket, Stream};
-use crate::api::problem::Problem;
+use crate::http::extract::bearer;
+use crate::http::problem::Problem;
+use crate::net::admission::Place;
+use crate::net::stream::{Socket, Stream};
 use crate::node::Node;
 use crate::protocol::{Encoding, ErrorCode, Failure};
+use crate::session::connection;
 
 /// Answers the upgrade request.
 #[utoipa::path(
     get, path = "/v1/ws", tag = "live",
     responses(
         (status = 101, description = "A WebSocket with the subprotocol `roomlog.v1.json` or `roomlog.v1.msgpack`; see docs/protocol.md"),
-        (status = 400, description = "No WebSocket upgrade, or only unknown subprotocols", body = crate::api::problem::ProblemBody),
-        (status = 503, description = "The server ends", body = crate::api::problem::ProblemBody),
+        (status = 400, description = "No WebSocket upgrade, or only unknown subprotocols", body = crate::http::problem::ProblemBody),
+        (status = 503, description = "The server ends", body = crate::http::problem::ProblemBody),
     )
 )]
 pub async fn upgrade(State(node): State<Arc<Node>>, mut request: Request) -> Response {
@@ -62,15 +63,8 @@ pub async fn upgrade(State(node): State<Arc<Node>>, mut request: Request) -> Res
     (StatusCode::SWITCHING_PROTOCOLS, axum::response::AppendHeaders(headers)).into_response()
 }
 
-/// The token of an `Authorization: Bearer` header.
-pub fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
 /// Checks the request, and chooses the encoding: the first that the client asks for and the server has.
-pub(super) fn handshake(headers: &HeaderMap) -> Result<(Encoding, String), Failure> {
+pub(crate) fn handshake(headers: &HeaderMap) -> Result<(Encoding, String), Failure> {
     let has = |name: HeaderName, token: &str| {
         let values = headers.get_all(name);
         values

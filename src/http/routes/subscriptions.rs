@@ -9,10 +9,10 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Accept, Bearer, Body, Query, Room, Subscription};
-use super::problem::{Problem, ProblemBody};
 use super::rooms::KNOW;
 use crate::auth::Permission;
+use crate::http::extract::{Accept, Bearer, Body, Query, Room, Subscription};
+use crate::http::problem::{Problem, ProblemBody};
 use crate::node::Node;
 use crate::protocol::{ErrorCode, Failure, MessageId, decode};
 use crate::session::durable;

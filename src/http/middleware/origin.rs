@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::api::problem::Problem;
+use crate::http::problem::Problem;
 use crate::node::Node;
 use crate::protocol::Failure;
 

@@ -12,7 +12,7 @@ const EACH: usize = 64;
 
 /// Messages in the order in which they came.
 #[derive(Debug, Default)]
-pub(super) struct Backlog {
+pub(crate) struct Backlog {
     waiting: VecDeque<Received>,
     bytes: usize,
     over: bool,

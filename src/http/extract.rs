@@ -15,8 +15,7 @@ use tokio::time::Instant;
 
 use super::problem::Problem;
 use crate::auth::Claims;
-use crate::gateway::admission::Place;
-use crate::gateway::websocket::bearer;
+use crate::net::admission::Place;
 use crate::node::Node;
 use crate::protocol::{Encoding, ErrorCode, Failure, RoomName};
 
@@ -222,4 +221,11 @@ fn names_msgpack(headers: &HeaderMap, name: header::HeaderName) -> bool {
             kind.eq_ignore_ascii_case(MSGPACK) || kind.eq_ignore_ascii_case("application/x-msgpack")
         })
     })
+}
+
+/// The token of an `Authorization: Bearer` header.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }

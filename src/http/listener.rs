@@ -22,9 +22,9 @@ use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::admission::{Admission, Place};
-use super::certificates::Certificates;
-use super::stream::{Socket, Stream};
+use crate::net::admission::{Admission, Place};
+use crate::net::certificates::Certificates;
+use crate::net::stream::{Socket, Stream};
 
 /// Time in which a client must send the header of its first request.
 const FIRST_HEADER_WITHIN: Duration = Duration::from_secs(10);

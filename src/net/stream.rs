@@ -14,10 +14,10 @@ use tokio_util::either::Either;
 use super::admission::Place;
 
 /// A socket, plain or with TLS.
-pub(super) type Socket = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+pub(crate) type Socket = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// A socket and its place.
-pub(super) struct Stream {
+pub(crate) struct Stream {
     /// Until it is taken for an upgrade.
     socket: Option<Socket>,
     place: Arc<Place>,

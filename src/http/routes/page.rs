@@ -17,9 +17,9 @@ use rust_embed::RustEmbed;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::api::extract::Query;
-use crate::api::problem::Problem;
 use crate::auth::{Permission, RoomGrants, mint};
+use crate::http::extract::Query;
+use crate::http::problem::Problem;
 use crate::node::Node;
 use crate::protocol::{ErrorCode, Failure, UserId};
 

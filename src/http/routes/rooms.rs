@@ -9,9 +9,9 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Accept, Bearer, Query, Room};
-use super::problem::{Problem, ProblemBody};
 use crate::auth::Permission;
+use crate::http::extract::{Accept, Bearer, Query, Room};
+use crate::http::problem::{Problem, ProblemBody};
 use crate::node::Node;
 use crate::protocol::{ErrorCode, Failure, MessageId, Pattern, RoomName};
 use crate::redis::RoomCursor;
@@ -23,7 +23,7 @@ const ROOMS: usize = 100;
 const SCANS: usize = 50;
 
 /// Who may know of a room's state: those who read it, and those who manage it.
-pub(super) const KNOW: [Permission; 2] = [Permission::Read, Permission::Manage];
+pub(crate) const KNOW: [Permission; 2] = [Permission::Read, Permission::Manage];
 
 /// A room.
 #[derive(Debug, Serialize, ToSchema)]

@@ -1,0 +1,4 @@
+//! What all requests pass.
+
+pub mod origin;
+pub mod request_id;

@@ -1,0 +1,12 @@
+//! All that is HTTP: the listener, the routes, and what requests pass on their way.
+
+pub mod extract;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
+pub mod listener;
+mod middleware;
+pub mod problem;
+mod router;
+mod routes;
+
+pub use router::{metrics_router, router};

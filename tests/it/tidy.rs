@@ -1,0 +1,131 @@
+//! The structure that ARCHITECTURE.md describes, as far as a test can check it: which folder uses what, how long files are,
+//! and that documents know what the code has.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use roomlog_protocol::{CloseCode, ErrorCode};
+use serde_json::Value;
+
+use crate::harness::{path, repository};
+
+/// Lines of the longest file.
+const LONGEST: usize = 450;
+
+/// Folders, and the parts of the server that they must not use: those above them.
+const BELOW: [(&str, &[&str]); 7] = [
+    ("log", &["hub", "session", "http", "net", "node", "redis", "config"]),
+    ("auth", &["hub", "session", "http", "net", "node", "redis"]),
+    ("config", &["hub", "session", "http", "net", "node", "log", "auth"]),
+    ("telemetry", &["hub", "session", "http", "net", "node", "redis", "log", "auth"]),
+    ("redis", &["hub", "session", "http", "net", "node", "auth"]),
+    ("hub", &["session", "http", "net", "node", "auth"]),
+    ("net", &["hub", "session", "http", "node", "auth", "redis", "log"]),
+];
+
+/// Crates, and the folders that alone may use them. A simulation stands in for the server behind fred.
+const WALLED_IN: [(&str, &[&str]); 3] =
+    [("fred", &["src/redis", "src/simulation"]), ("axum", &["src/http"]), ("utoipa", &["src/http"])];
+
+/// Rust files below a folder of the repository.
+fn files(folder: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![path(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+            } else if entry.extension().is_some_and(|extension| extension == "rs") {
+                found.push(entry);
+            }
+        }
+    }
+    found
+}
+
+/// The path inside the repository.
+fn short(file: &Path) -> String {
+    file.strip_prefix(path("")).unwrap().display().to_string()
+}
+
+/// Whether a line of code names this crate or module.
+fn names(line: &str, path: &str) -> bool {
+    !line.trim_start().starts_with("//") && line.contains(&format!("{path}::"))
+}
+
+#[test]
+fn crates_stay_within_their_walls() {
+    for (name, homes) in WALLED_IN {
+        let is_outside = |file: &&PathBuf| !homes.iter().any(|home| short(file).starts_with(home));
+        for file in files("src").iter().filter(is_outside) {
+            let text = fs::read_to_string(file).unwrap();
+            let used = text.lines().find(|line| {
+                names(line, name) && !line.contains(&format!("crate::{name}")) && !line.contains('"')
+            });
+            assert_eq!(used, None, "{name} is for {homes:?}, not for {}", short(file));
+        }
+    }
+}
+
+#[test]
+fn no_folder_uses_what_is_above_it() {
+    for (folder, above) in BELOW {
+        for file in files(&format!("src/{folder}")) {
+            let text = fs::read_to_string(&file).unwrap();
+            // Tests may build on more.
+            let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+            for part in above {
+                let used = code.lines().find(|line| names(line, &format!("crate::{part}")));
+                assert_eq!(used, None, "{} is below {part}", short(&file));
+            }
+        }
+    }
+}
+
+#[test]
+fn files_are_short_and_open_with_their_job() {
+    for file in ["src", "crates", "tests", "benches"].into_iter().flat_map(files) {
+        let text = fs::read_to_string(&file).unwrap();
+        let lines = text.lines().count();
+        assert!(lines <= LONGEST, "{} has {lines} lines: split it by job", short(&file));
+        assert!(text.starts_with("//!"), "{} does not say what it is for", short(&file));
+    }
+}
+
+#[test]
+fn every_folder_is_on_the_map() {
+    let map = repository("ARCHITECTURE.md");
+    for root in ["src", "crates"] {
+        for entry in fs::read_dir(path(root)).unwrap().map(|entry| entry.unwrap().path()) {
+            let folder = short(&entry);
+            assert!(!entry.is_dir() || map.contains(&folder), "{folder} is not in ARCHITECTURE.md");
+        }
+    }
+}
+
+/// Names and numbers in the first cells of the tables on the protocol's page.
+fn rows() -> BTreeSet<String> {
+    let page = repository("docs/protocol.md");
+    let cells = page.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    cells.flat_map(|cell| cell.split(['`', ',', ' '])).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_operation_and_code_is_on_the_protocols_page() {
+    let rows = rows();
+    let mut known: BTreeSet<String> = ErrorCode::ALL.iter().map(|code| code.as_str().to_owned()).collect();
+    known.extend(CloseCode::ALL.iter().map(|code| code.number().to_string()));
+    for file in fs::read_dir(path("tests/fixtures/protocol")).unwrap().map(|entry| entry.unwrap().path()) {
+        if file.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let golden: Value = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+        let frames: Value = serde_json::from_str(golden["json"].as_str().unwrap()).unwrap();
+        let frames = frames.as_array().cloned().unwrap_or_else(|| vec![frames]);
+        known.extend(frames.iter().filter_map(|frame| frame["op"].as_str()).map(str::to_owned));
+    }
+    // `pong` is in the row of `ping`.
+    let missing: Vec<_> = known.iter().filter(|name| !rows.contains(*name) && *name != "pong").collect();
+    assert!(missing.is_empty(), "no row in docs/protocol.md: {missing:?}");
+}
