@@ -10,8 +10,9 @@ use super::output::{Output, Style};
 use super::remote::run;
 use super::{ConfigArgs, Failed, RedisArgs};
 use crate::config::Config;
+use crate::log::Durability;
 use crate::node::StartError;
-use crate::redis::durability::{Durability, Finding, ServerFacts, Severity, findings, in_force};
+use crate::redis::durability::{Finding, ServerFacts, Severity, findings, in_force};
 use crate::redis::embedded::{Embedded, EmbeddedOptions, Found};
 use crate::redis::{acl, inspect};
 

@@ -22,8 +22,8 @@ pub use sections::{
     ServerConfig, TracesConfig,
 };
 
+use crate::log::Durability;
 use crate::protocol::RoomName;
-use crate::redis::durability::Durability;
 
 /// The first layer, with all keys and what they mean: also the documentation of the configuration.
 pub const DEFAULTS: &str = include_str!("defaults.toml");

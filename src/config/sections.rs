@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::redis::durability::Durability;
+use crate::log::Durability;
 
 use super::secret::SecretUrl;
 use super::values;

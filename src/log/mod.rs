@@ -1,6 +1,7 @@
 //! What the core knows of a room's log: its entries, pages of it, and how a reader follows it. No I/O; the log itself
 //! is in Redis, behind [`crate::redis`].
 
+mod durability;
 pub mod entry;
 pub mod follow;
 mod pages;
@@ -8,6 +9,7 @@ pub mod retention;
 
 use std::sync::Arc;
 
+pub use durability::{Durability, UnknownDurability};
 pub use entry::Entry;
 pub use follow::{Event, follow};
 pub use pages::PageSize;

@@ -6,53 +6,10 @@ mod facts;
 #[allow(clippy::unwrap_used)]
 mod tests;
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 pub use self::facts::{Mode, ServerFacts};
-
-/// What a publish waits for before it is confirmed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Durability {
-    /// Redis has executed it.
-    Memory,
-    /// A replica has it as well.
-    Replica,
-    /// It is on Redis's disk: `appendfsync always`, and nothing else.
-    #[default]
-    Disk,
-}
-
-/// A text that names no [`Durability`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("durability is memory, replica or disk, and not {0:?}")]
-pub struct UnknownDurability(String);
-
-impl FromStr for Durability {
-    type Err = UnknownDurability;
-
-    fn from_str(text: &str) -> Result<Self, UnknownDurability> {
-        match text {
-            "memory" => Ok(Self::Memory),
-            "replica" => Ok(Self::Replica),
-            "disk" => Ok(Self::Disk),
-            _ => Err(UnknownDurability(text.to_owned())),
-        }
-    }
-}
-
-impl fmt::Display for Durability {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Memory => "memory",
-            Self::Replica => "replica",
-            Self::Disk => "disk",
-        })
-    }
-}
+use crate::log::Durability;
 
 /// How bad a [`Finding`] is; ordered from good to bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

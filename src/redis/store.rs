@@ -14,13 +14,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::dial::Dial;
 use super::due::Notes;
-use super::durability::Durability;
 use super::functions::Functions;
 use super::keys::Keys;
 use super::refusal::ConnectError;
 use super::reserve::Reserve;
 use super::shards::{Shard, ShardOptions, Shards};
 use super::wire::Wire;
+use crate::log::Durability;
 use crate::log::Unavailable;
 use crate::protocol::RoomName;
 use crate::telemetry::{Metrics, RedisCall};

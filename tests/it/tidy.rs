@@ -17,7 +17,7 @@ const LONGEST: usize = 450;
 const BELOW: [(&str, &[&str]); 7] = [
     ("log", &["hub", "session", "http", "net", "node", "redis", "config"]),
     ("auth", &["hub", "session", "http", "net", "node", "redis"]),
-    ("config", &["hub", "session", "http", "net", "node", "log", "auth"]),
+    ("config", &["hub", "session", "http", "net", "node", "redis", "auth", "telemetry"]),
     ("telemetry", &["hub", "session", "http", "net", "node", "redis", "log", "auth"]),
     ("redis", &["hub", "session", "http", "net", "node", "auth"]),
     ("hub", &["session", "http", "net", "node", "auth"]),

@@ -6,8 +6,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Store, StoreOptions};
 use crate::config::Config;
+use crate::log::Durability;
 use crate::redis::due::Notes;
-use crate::redis::durability::Durability;
 use crate::redis::functions::Functions;
 use crate::redis::keys::Keys;
 use crate::redis::reserve::Reserve;
