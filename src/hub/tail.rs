@@ -256,7 +256,8 @@ impl Tail {
 
 /// A page as it would be, had it been read from a position that was reached meanwhile; `None` if it does not tell.
 fn from_position(page: &Page, position: Position) -> Option<Page> {
-    if page.after.id == position.id {
+    // Positions before the first message are one.
+    if page.after.id == position.id || (page.after.id.seq, position.id.seq) == (0, 0) {
         return Some(page.clone());
     }
     let index = page.entries.iter().position(|entry| entry.id() == position.id)?;

@@ -144,7 +144,10 @@ impl Store {
         after: Position,
         limit: usize,
     ) -> Result<Page, Unavailable> {
-        let page = self.read_from(room, after, after.id.to_string(), limit + 1).await?;
+        // Before the first message of a log that may be another one by now, with earlier times.
+        let start = if after.id.seq == 0 { MessageId::ZERO } else { after.id };
+        let after = Position { id: start, ..after };
+        let page = self.read_from(room, after, start.to_string(), limit + 1).await?;
         if has_position(&page) || planted!(ReadAsksNoFork) {
             return Ok(without_position(page));
         }
