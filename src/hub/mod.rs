@@ -383,3 +383,6 @@ impl Hub {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

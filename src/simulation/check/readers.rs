@@ -143,7 +143,10 @@ impl<'a> Reader<'a> {
         // several may have lost it, the earliest fork is taken.
         let of = world.entries.get(&self.position).map(|known| known.server);
         let known = self.begun && of.is_none_or(|server| self.facts.knows(server));
-        let ambiguous = !known && (world.split || world.losses.len() + world.deletions > 1);
+        let several = world.split || world.losses.len() + world.deletions > 1;
+        // Nor may a failover bring back what a position was made up for, right before what is lost now.
+        let made_up = !self.begun && of.is_none();
+        let ambiguous = !known && (several || made_up);
         if next.1.saturating_sub(1) < shared.1 && !ambiguous {
             return Err(format!("a gap covers only what is gone: {shared:?} is common to both histories"));
         }

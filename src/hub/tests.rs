@@ -1,0 +1,46 @@
+//! What the hub tells of rooms that it does not have any more.
+#![allow(clippy::unwrap_used)]
+
+use uuid::Uuid;
+
+use super::outbox::Outbox;
+use super::*;
+use crate::config::Config;
+use crate::protocol::Encoding;
+use crate::redis::Group;
+
+/// A hub that reaches nothing.
+fn hub() -> Arc<Hub> {
+    let config = Config::load(None, std::iter::empty(), Vec::new()).unwrap();
+    let metrics = Arc::new(Metrics::new(&config.rooms));
+    let options = HubOptions {
+        ring_messages: 1,
+        ring_bytes: 1,
+        ring_budget: 1,
+        linger: Duration::ZERO,
+        check_interval: Duration::ZERO,
+    };
+    Hub::new(Store::simulated(0, &config, metrics.clone(), CancellationToken::new()), options, metrics)
+}
+
+#[test]
+fn who_fails_to_retake_a_subscription_is_told_that_its_room_was_deleted() {
+    let (hub, name): (_, RoomName) = (hub(), "room".parse().unwrap());
+    let room = Arc::new(Room::new(name.clone(), hub.limits.clone(), hub.metrics.clone()));
+    hub.rooms.write().insert(name.clone(), room.clone());
+    let hold = room.hold().unwrap();
+    let outbox = Arc::new(Outbox::taken(1000, || ()));
+    let (user, form) = ("ann".parse().unwrap(), Form::Frames(Encoding::Json));
+    let group = Group::new(&user, &"phone".parse().unwrap());
+    let holding = Holding { group, holder: "node/session/0".to_owned() };
+    let subscription =
+        Subscription::new(name.clone(), Uuid::nil(), user, form, outbox.clone(), Some(holding));
+    let subscription = Arc::new(subscription);
+    hub.enter(&hold, &subscription).unwrap();
+    hold.begin(&subscription);
+    hub.hush(&hold, &subscription);
+    hub.deleted(&name, MessageId::ZERO);
+    assert_eq!((subscription.has_ended(), outbox.bytes()), (true, 0));
+    hub.tell_again(&hold, &subscription);
+    assert!(outbox.bytes() > 0);
+}
