@@ -150,8 +150,9 @@ local function forked_at(log, list, head_ms, head_seq, ms, seq, epoch, foreign)
   -- Of the epochs that can have replaced that of the position, the earliest: rather something comes twice than never.
   local latest = list[#list]
   for _, later in ipairs(latest and latest.name ~= epoch and list or {}) do
-    -- All positions are beyond the beginning: only one of a foreign epoch may be of a time since then, and lost all the same.
-    local replaced = ms < later.began or (later.seq > 0 or foreign) and ms <= later.began + SPLIT_BRAIN
+    -- All positions are beyond the beginning: only one of a foreign epoch is surely lost, where the room began but once since.
+    local began_anew = foreign and #list == 1
+    local replaced = ms < later.began or (later.seq > 0 or began_anew) and ms <= later.began + SPLIT_BRAIN
     if later.seq < seq and later.ms <= ms and replaced then
       return id(later.ms, later.seq)
     end
