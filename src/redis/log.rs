@@ -171,6 +171,7 @@ impl Store {
     pub async fn read_since(&self, room: &RoomName, ms: u64, limit: usize) -> Result<Page, Unavailable> {
         let page = self.read_from(room, Position::default(), ms.to_string(), limit).await?;
         let after = page.entries.first().map_or(page.head.id, |first| first.id().predecessor());
+        let after = if after.seq == 0 { MessageId::ZERO } else { after };
         Ok(Page { after: after.into(), ..page })
     }
 

@@ -78,7 +78,7 @@ local function oldest(log, ms, seq)
   local first = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)
   if first[1] then
     local at, count = parts(first[1][1])
-    return id(at, count - 1)
+    return count == 1 and '0-0' or id(at, count - 1)
   end
   return id(ms, seq)
 end

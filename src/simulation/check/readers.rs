@@ -73,7 +73,8 @@ impl<'a> Reader<'a> {
             Told::Message(id, key) => {
                 self.position = id;
                 self.begun = true;
-                if id.1 != position.1 + 1 || id < position {
+                // Before the first message, the time says nothing.
+                if id.1 != position.1 + 1 || (id < position && position.1 > 0) {
                     return Err(format!("no hole without a gap: {id:?} follows {position:?}"));
                 }
                 if self.facts.world.entries.get(&id).is_none_or(|known| known.key != key) {
