@@ -3,7 +3,8 @@ FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY crates crates
-RUN mkdir src benches && echo 'fn main() {}' > src/main.rs && touch src/lib.rs benches/micro.rs \
+RUN mkdir -p src benches tests/torture && echo 'fn main() {}' > src/main.rs \
+ && touch src/lib.rs benches/micro.rs tests/torture/main.rs \
  && cargo build --release --locked \
  && rm -rf src
 COPY README.md ./
