@@ -3,6 +3,7 @@ import { readFileSync, readdirSync } from "node:fs";
 import { resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
+import { RoomlogError, isTemporary } from "../src/errors.js";
 import { codecOf, framesOf } from "../src/protocol.js";
 import type { ClientFrame, ServerFrame } from "../src/protocol.js";
 import { Server, token } from "./harness/server.js";
@@ -30,6 +31,17 @@ const hexOf = (bytes: string | Uint8Array): string => Buffer.from(bytes as Uint8
 /** As a reader of JSON gets it. */
 const asJson = (value: unknown): unknown =>
   JSON.parse(JSON.stringify(value, (_, item: unknown) => (item instanceof Uint8Array ? Buffer.from(item).toString("base64") : item)));
+
+interface Codes {
+  errors: { code: string; temporary: boolean }[];
+}
+
+describe("error codes", () => {
+  const text = readFileSync(resolve(import.meta.dirname, "../../../tests/fixtures/codes.json"), "utf8");
+  it.each((JSON.parse(text) as Codes).errors)("$code is worth another try: $temporary", ({ code, temporary }) => {
+    expect(isTemporary(new RoomlogError(code, "as in the table"))).toBe(temporary);
+  });
+});
 
 describe("golden frames", () => {
   it.each(of("client"))("$name is written so", ({ json: text, msgpack: hex, binary }) => {

@@ -7,6 +7,8 @@ import json
 import pytest
 from harness.server import REPOSITORY
 
+from roomlog import RoomlogError
+from roomlog.connection import FINAL
 from roomlog.protocol import codec_of, frames_of, gap_of, message_of, signal_of
 
 GOLDEN = [json.loads(path.read_text()) for path in sorted((REPOSITORY / "tests/fixtures/protocol").glob("*.json"))]
@@ -46,3 +48,16 @@ def test_is_read_so(golden):
             # Nothing of it is lost.
             read = dataclasses.asdict(readers[frame["op"]](frame))
             assert {key.rstrip("_"): value for key, value in read.items()} == {k: v for k, v in frame.items() if k != "op"}
+
+
+CODES = json.loads((REPOSITORY / "tests/fixtures/codes.json").read_text())
+
+
+@pytest.mark.parametrize("error", CODES["errors"], ids=[error["code"] for error in CODES["errors"]])
+def test_errors_are_worth_another_try_as_the_table_says(error):
+    assert RoomlogError(error["code"], "as in the table").is_temporary == error["temporary"]
+
+
+@pytest.mark.parametrize("close", CODES["closes"], ids=[str(close["number"]) for close in CODES["closes"]])
+def test_closes_are_final_as_the_table_says(close):
+    assert (close["number"] in FINAL) == close["final"]

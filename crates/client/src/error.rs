@@ -41,12 +41,9 @@ pub enum Error {
 impl Error {
     /// Whether the same again, a little later, may succeed.
     pub fn is_temporary(&self) -> bool {
-        use ErrorCode::{Internal, RateLimited, TooMany, Unavailable};
         match self {
             Self::Unreachable { .. } => true,
-            Self::Refused(failure) => {
-                matches!(failure.code, Unavailable | RateLimited | TooMany | Internal)
-            }
+            Self::Refused(failure) => failure.code.is_temporary(),
             Self::Unusable(_) | Self::Foreign { .. } | Self::Ended { .. } => false,
         }
     }

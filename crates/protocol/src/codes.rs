@@ -71,6 +71,11 @@ impl ErrorCode {
         self.row().1
     }
 
+    /// Whether the same request may succeed a little later, with nothing changed.
+    pub const fn is_temporary(self) -> bool {
+        matches!(self, Self::RateLimited | Self::Unavailable)
+    }
+
     const fn row(self) -> (&'static str, u16) {
         match self {
             Self::BadFrame => ("bad_frame", 400),
@@ -226,6 +231,11 @@ impl CloseCode {
         self.row().0
     }
 
+    /// Whether connecting again is no use.
+    pub const fn is_final(self) -> bool {
+        self.number() >= 4500
+    }
+
     /// `code` of the `goodbye` frame, and the metric's label.
     pub const fn as_str(self) -> &'static str {
         self.row().1
@@ -256,5 +266,28 @@ impl CloseCode {
             Self::TokenRevoked => (4502, "token_revoked", "the token was revoked"),
             Self::LimitsIgnored => (4503, "rate_limited", "the rate limit was ignored"),
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// The table for clients in all languages.
+    #[test]
+    fn clients_are_tested_with_the_same_table() {
+        let codes = ErrorCode::ALL.map(|code| {
+            json!({ "code": code.as_str(), "status": code.http_status(), "temporary": code.is_temporary() })
+        });
+        let closes = CloseCode::ALL.map(
+            |close| json!({ "number": close.number(), "code": close.as_str(), "final": close.is_final() }),
+        );
+        let table = json!({ "errors": codes, "closes": closes });
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/codes.json");
+        let kept: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        assert_eq!(kept, table, "tests/fixtures/codes.json is to be {table:#}");
     }
 }
