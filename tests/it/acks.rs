@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::harness::{Client, Redis, Reply, Rest, Server, eventually, everything};
+use crate::harness::{Client, Redis, Reply, Rest, Server, eventually, everything, served_again};
 
 /// So many that both of a node's connections to Redis serve some.
 const ROOMS: usize = 8;
@@ -238,12 +238,8 @@ async fn a_lost_message_that_is_acknowledged_takes_no_other_acknowledgement_alon
     redis.ask(&["SAVE"]);
     for lost in [0, 2] {
         if lost > 0 {
-            let subscribe = json!({ "op": "subscribe", "room": "room", "durable": "phone", "since": ids[1] });
-            // The connection for notifications comes back by itself, perhaps after that for appends.
-            eventually("subscriptions are taken again", async || {
-                client.request(subscribe.clone()).await["op"] == "ok"
-            })
-            .await;
+            served_again(&server, "room").await;
+            client.subscribe("room", json!({ "durable": "phone", "since": ids[1] })).await;
             client.until("live").await;
             redis.ask(&["SAVE"]);
             ids.extend(writer.publish_many("room", lost, 10).await);

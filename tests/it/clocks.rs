@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{Client, Clock, Redis, Rest, Server, Upgrade, eventually, everything, ids, token_for};
+use crate::harness::{
+    Client, Clock, Redis, Rest, Server, Upgrade, eventually, everything, ids, served_again, token_for,
+};
 
 const HOUR: u64 = 3_600_000;
 
@@ -43,8 +45,7 @@ async fn ids_that_were_lost_are_not_given_again_by_a_clock_that_stepped_back() {
     let lost = writer.publish_many("room", 2, 10).await;
     redis.stop();
     redis.start_again().await;
-    let rest = Rest::new(&server, &everything("ann"));
-    eventually("the node has found Redis again", async || rest.get("/readyz").await.status == 200).await;
+    served_again(&server, "room").await;
     let new = writer.publish_many("room", 2, 10).await;
     for id in &lost {
         assert!(!new.contains(id), "{new:?} after {lost:?}");

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Redis, Rest, Server, admin, eventually, everything, ids, seqs};
+use crate::harness::{Client, Redis, Rest, Server, admin, eventually, everything, ids, seqs, served_again};
 
 fn rewound(after: &str, next: &str) -> Value {
     json!({ "op": "gap", "room": "room", "after": after, "next": next, "reason": "rewound" })
@@ -108,14 +108,7 @@ async fn every_position_of_a_lost_history_is_recognised() {
         lost.extend(writer.publish_many("room", 5 - round, 10).await.into_iter().map(|id| (id, fork)));
         redis.stop();
         redis.start_again().await;
-        // All connections are back: that for the room's log, and that for its notifications.
-        eventually("the room is served again", async || {
-            let mut client = Client::connect(&server, &everything("eve")).await;
-            let subscribed = client.request(json!({ "op": "subscribe", "room": "room" })).await;
-            subscribed["op"] == "ok"
-                && client.request(json!({ "op": "history", "room": "room" })).await["op"] == "ok"
-        })
-        .await;
+        served_again(&server, "room").await;
     }
     for (since, fork) in lost {
         let mut resumed = Client::connect(&server, &everything("dan")).await;

@@ -21,6 +21,7 @@ pub mod wire;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
 pub use authority::Authority;
@@ -93,4 +94,16 @@ pub async fn room_with(count: usize) -> (Redis, Server, Client, Vec<String>) {
     let mut client = Client::connect(&server, &everything("ann")).await;
     let ids = client.publish_many("room", count, 10).await;
     (redis, server, client, ids)
+}
+
+/// Waits until a node serves a room again: after Redis was away, its connections come back one by one, that for appends
+/// and reads and that for notifications.
+pub async fn served_again(server: &Server, room: &str) {
+    eventually("the room is served again", async || {
+        let mut client = Client::connect(server, &everything("probe")).await;
+        let subscribed = client.request(json!({ "op": "subscribe", "room": room })).await;
+        subscribed["op"] == "ok"
+            && client.request(json!({ "op": "history", "room": room })).await["op"] == "ok"
+    })
+    .await;
 }
