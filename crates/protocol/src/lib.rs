@@ -3,6 +3,8 @@
 //! `request` and `decode` are what comes in, `frame` and `encode` what goes out, `wire` how it is framed on the socket,
 //! `continuity` how a reader proves that it missed nothing.
 
+#![warn(missing_docs)]
+
 pub mod codes;
 pub mod continuity;
 pub mod data;
