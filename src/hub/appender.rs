@@ -1,6 +1,8 @@
-//! The appender: gathers what is published into batches. While one append to a room is under way, the next messages of the
-//! room gather; what is ready for several rooms of a shard goes to Redis in one pipeline. A pipeline is a task, which begins
-//! with the first message and ends when nothing is ready any more. A shard that is dead or silent holds up its own rooms alone.
+//! The appender: gathers published messages into batches.
+//!
+//! While one append to a room is in progress, the room's next messages gather. Everything that is ready for
+//! several rooms of a shard goes to Redis in one pipeline. A pipeline is a task that starts with the first
+//! message and ends when nothing is ready. A shard that is dead or silent delays only its own rooms.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -22,28 +24,31 @@ use crate::redis::{AppendedBatch, Batch, Failure, Shard, Store};
 use crate::tasks;
 use crate::telemetry::{Class, Metrics, Outcome, Queue};
 
-/// Most messages of one room in one append. Redis runs an append as a whole; this many take about 2 ms of it.
+/// Most messages of one room in one append. Redis executes an append atomically: this many take about 2 ms of
+/// its time.
 const BATCH_MESSAGES: usize = 256;
 
-/// Bytes of one room after which an append is not made larger.
+/// Bytes of one room after which an append does not grow.
 const BATCH_BYTES: usize = 512 * 1024;
 
 /// Most messages in one pipeline.
 const PIPELINE_MESSAGES: usize = 1024;
 
-/// Pipelines under way on one connection. More would be smaller ones: what waits gathers.
+/// Most concurrent pipelines on one connection. More would only be smaller, since waiting messages gather.
 const PIPELINES: usize = 4;
 
-/// Bytes that may wait for Redis on this node. Beyond it, publishes fail at once. Shards have equal shares.
+/// Bytes that may wait for Redis on this node, divided equally among the shards. Above it, publishes fail at
+/// once.
 const QUEUE_BYTES: usize = 64 * 1024 * 1024;
 
-/// The least share of a shard.
+/// Smallest share of a shard, in bytes.
 const SHARE_BYTES: usize = 2 * 1024 * 1024;
 
-/// Before a batch is sent again that its shard could not take: the slot is on its way to another, or a failover is.
+/// Delay before a rejected batch is sent again. Its slot is moving to another shard, or a failover is in
+/// progress.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Told what became of a message, and where to put what its sender is to be told. Must not block.
+/// Receives the outcome of a message, and the batch in which to queue the sender's answer. Must not block.
 pub type Confirm = Box<dyn FnOnce(Result<Appended, Unavailable>, &mut Writes) + Send>;
 
 struct Waiting {
@@ -54,7 +59,7 @@ struct Waiting {
     space: Space,
 }
 
-/// A part of a shard's queue, for as long as it is held.
+/// A reserved part of a shard's queue, released on drop.
 struct Space {
     shard: Option<Arc<Shard>>,
     bytes: usize,
@@ -71,16 +76,16 @@ impl Drop for Space {
 /// The rooms of one connection of each shard.
 #[derive(Default)]
 struct Lane {
-    /// Messages that wait, of each room that has an append under way or is ready.
+    /// Waiting messages of each room that has an append in progress or is ready.
     rooms: HashMap<RoomName, VecDeque<Waiting>>,
-    /// By the number of the shard.
+    /// Indexed by shard number.
     shards: Vec<Ready>,
 }
 
-/// What is ready for a shard.
+/// The rooms that are ready for a shard.
 #[derive(Default)]
 struct Ready {
-    /// Rooms that have messages and no append under way.
+    /// Rooms with messages and no append in progress.
     rooms: VecDeque<RoomName>,
     pipelines: usize,
     /// Whether one of the pipelines is about to gather.
@@ -96,7 +101,7 @@ impl Lane {
     }
 }
 
-/// Takes messages and sees them into the log.
+/// Accepts messages and appends them to the log.
 pub struct Appender {
     store: Arc<Store>,
     hub: Arc<Hub>,
@@ -106,21 +111,22 @@ pub struct Appender {
     metrics: Arc<Metrics>,
 }
 
-/// A batch on its way, and whom to tell.
+/// A batch in progress, with the confirmations of its messages.
 struct Sending {
     batch: Batch,
     waiting: Vec<(Instant, Confirm)>,
 }
 
 impl Appender {
-    /// An appender with nothing to do yet. A message that is not confirmed within `patience` is answered [`Unavailable`].
+    /// Creates an idle appender. A message that is not confirmed within `patience` is answered with
+    /// [`Unavailable`].
     pub fn new(store: Arc<Store>, hub: Arc<Hub>, patience: Duration, metrics: Arc<Metrics>) -> Arc<Self> {
         let lanes = (0..store.lanes()).map(|_| Mutex::default()).collect();
         Arc::new(Self { store, hub, lanes, waiting: AtomicUsize::new(0), patience, metrics })
     }
 
-    /// Hands a message over; `confirm` is called once, after Redis has it or when it will not be tried any more. Messages
-    /// of one caller to one room keep their order.
+    /// Queues a message. `confirm` is called once: when Redis has the message, or when no further attempt is
+    /// made. Messages of one caller to one room keep their order.
     pub fn submit(self: &Arc<Self>, room: &RoomName, from: UserId, draft: Draft, confirm: Confirm) {
         let submitted = Instant::now();
         let bytes = draft.data.as_bytes().len() + draft.kind.len() + 128;
@@ -143,7 +149,7 @@ impl Appender {
         self.start(number, shard, &mut lane);
     }
 
-    /// Space in the queue of the room's shard.
+    /// Reserves space in the queue of the room's shard.
     fn space(&self, room: &RoomName, bytes: usize) -> Result<Space, Unavailable> {
         let shard = self.store.shard_of(room)?;
         let share = (QUEUE_BYTES / self.store.shards().map().count().max(1)).max(SHARE_BYTES);
@@ -156,7 +162,8 @@ impl Appender {
         Ok(space)
     }
 
-    /// Hands a message over at once, and returns what waits until Redis has it, which fails if it does not confirm in time.
+    /// Queues a message immediately. The returned future resolves when Redis has it, and fails if Redis does
+    /// not confirm in time.
     pub fn append(
         self: &Arc<Self>,
         room: &RoomName,
@@ -171,14 +178,14 @@ impl Appender {
         async move { confirmed.await.unwrap_or(Err(Unavailable)) }
     }
 
-    /// Messages that are not confirmed yet.
+    /// Returns the number of unconfirmed messages.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Starts a pipeline for what is ready, unless one is about to gather, or enough are under way.
+    /// Starts a pipeline for the ready rooms, unless one is about to gather or enough are running.
     fn start(self: &Arc<Self>, number: usize, shard: usize, lane: &mut Lane) {
-        // Where appends wait for a replica, each pipeline would wait behind the others.
+        // Where appends wait for a replica, pipelines on one connection would wait behind each other.
         let most = if self.store.waits_for_replica() { 1 } else { PIPELINES };
         let ready = lane.of(shard);
         if !ready.rooms.is_empty() && !ready.gathering && ready.pipelines < most {
@@ -197,7 +204,8 @@ impl Appender {
         }
     }
 
-    /// Takes what is ready, if anything is. Its rooms stay in `rooms` while their append is under way.
+    /// Takes the messages that are ready, if any. Their rooms stay in `rooms` while their append is in
+    /// progress.
     fn gather(
         self: &Arc<Self>,
         number: usize,
@@ -247,7 +255,7 @@ impl Appender {
             Some(shard) => tokio::time::timeout_at(deadline, self.store.append(shard, &batches))
                 .await
                 .unwrap_or_else(|_elapsed| vec![Err(Failure::Unavailable); batches.len()]),
-            // The shard has gone.
+            // The shard no longer exists.
             None => vec![Err(Failure::Again); batches.len()],
         };
         let (mut writes, mut again) = (Writes::default(), Vec::new());
@@ -294,13 +302,13 @@ impl Appender {
         let mut lane = self.lanes[number].lock();
         let queue = lane.rooms.entry(batch.room).or_default();
         for ((from, draft), (submitted, confirm)) in batch.messages.into_iter().zip(waiting).rev() {
-            // It had its share of the queue when it came.
+            // Its space was reserved when it was submitted.
             let space = Space { shard: None, bytes: draft.data.as_bytes().len() + draft.kind.len() + 128 };
             queue.push_front(Waiting { from, draft, submitted, confirm, space });
         }
     }
 
-    /// Tells of the messages that are followed.
+    /// Records the messages that are traced.
     fn trace(
         &self,
         batch: &Batch,
@@ -334,7 +342,8 @@ impl Appender {
         self.metrics.queued_bytes.set(self.store.shards().map().queued() as f64);
     }
 
-    /// The room's append is over: the next may start, at the shard that has the room now.
+    /// Continues after an append to the room has ended: the next one may start, on the shard that now has the
+    /// room.
     fn go_on(self: &Arc<Self>, number: usize, room: RoomName) {
         let shard = self.store.shard_of(&room).map_or(0, |shard| shard.number);
         let mut lane = self.lanes[number].lock();
@@ -364,8 +373,8 @@ impl Appender {
     }
 }
 
-/// Lets the tasks that are ready go first: those who are about to publish do so, and go along. Tokio's `yield_now` would ask
-/// the system for more of them too, which costs a call.
+/// Yields to the tasks that are ready, so that those about to publish join this batch. Tokio's `yield_now`
+/// would also poll the OS for events, which costs a system call.
 async fn go_behind() {
     let mut behind = false;
     std::future::poll_fn(|context| {
@@ -378,7 +387,7 @@ async fn go_behind() {
     .await;
 }
 
-/// The new messages of a batch as entries of the log, for the readers of this node.
+/// Converts the new messages of a batch to log entries, for the readers of this node.
 fn run(batch: Batch, appended: &AppendedBatch) -> Run {
     let Batch { room, messages, .. } = batch;
     let fresh = messages.into_iter().zip(&appended.messages).filter(|(_, appended)| !appended.duplicate);

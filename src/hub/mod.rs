@@ -40,28 +40,28 @@ use crate::redis::{Bell, BellEvent, Ring, Shard, Store};
 use crate::tasks;
 use crate::telemetry::{CatchUpReason, Hole, Metrics};
 
-/// How the hub follows rooms.
+/// Options for following rooms.
 #[derive(Debug, Clone)]
 pub struct HubOptions {
-    /// Messages in a room's ring.
+    /// Limit of messages in a room's ring.
     pub ring_messages: usize,
-    /// Bytes in a room's ring.
+    /// Limit of bytes in a room's ring.
     pub ring_bytes: usize,
-    /// Bytes in all rings.
+    /// Limit of bytes in all rings.
     pub ring_budget: usize,
-    /// How long a room stays active after its last reader.
+    /// Time for which a room stays active after its last reader has left.
     pub linger: Duration,
-    /// How often positions are compared with heads.
+    /// Interval at which positions are compared with heads.
     pub check_interval: Duration,
 }
 
 /// The active rooms of a node.
 pub struct Hub {
     store: Arc<Store>,
-    /// Set right after the hub is made: each needs the other.
+    /// Set right after construction, since the hub and the bell need each other.
     bell: OnceLock<Arc<Bell>>,
     rooms: RwLock<HashMap<RoomName, Arc<Room>>>,
-    /// Rooms that were deleted; their bells are still heard.
+    /// Deleted rooms, which are still subscribed to their channels.
     let_go: Mutex<Vec<Arc<Room>>>,
     limits: RingLimits,
     options: HubOptions,
@@ -70,7 +70,7 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// A hub that follows nothing yet. [`Hub::listen`] comes next.
+    /// Creates a hub that follows no rooms yet. Call [`Hub::listen`] next.
     pub fn new(store: Arc<Store>, options: HubOptions, metrics: Arc<Metrics>) -> Arc<Self> {
         let limits = RingLimits {
             messages: options.ring_messages,
@@ -90,14 +90,14 @@ impl Hub {
         })
     }
 
-    /// Gives the hub its ear, and starts to compare positions, until `stop`.
+    /// Connects the hub to pub/sub, and starts the position checks. They run until `stop`.
     pub fn listen(self: &Arc<Self>, bell: Arc<Bell>, stop: CancellationToken) {
         if self.bell.set(bell).is_ok() {
             tasks::spawn(self.clone().check_positions(stop));
         }
     }
 
-    /// What the bell calls. Does not block.
+    /// Handles a pub/sub event. Does not block.
     pub fn hear(self: &Arc<Self>, event: BellEvent) {
         match event {
             BellEvent::Interrupted => {
@@ -125,7 +125,7 @@ impl Hub {
         }
     }
 
-    /// Evicts messages that were taken out of the room's log.
+    /// Evicts cached messages that were trimmed or deleted from the room's log.
     pub fn evict(&self, name: &RoomName, cut: Cut) {
         if let Some(room) = self.active(name) {
             room.step(|tail| {
@@ -135,29 +135,30 @@ impl Hub {
         }
     }
 
-    /// The room was deleted, when this was its newest id: its subscriptions here end. A room of the same name that was
-    /// made since is another one.
+    /// Ends the local subscriptions of a room that was deleted when `head` was its newest id. A room of the
+    /// same name that was created later is not affected.
     pub fn deleted(&self, name: &RoomName, head: MessageId) {
         let gone = {
             let mut rooms = self.rooms.write();
             let is_gone = rooms.get(name).is_some_and(|room| !room.is_newer_than(head));
             if is_gone { rooms.remove(name) } else { None }
         };
-        // Its members are told without the lock that all rooms need.
+        // Members are notified without holding the lock of the room map.
         if let Some(room) = gone {
             room.deleted();
             self.let_go.lock().push(room);
         }
     }
 
-    /// What this node appended itself: its own readers need not wait for the bell. What they get is written when the
-    /// caller has no more.
+    /// Delivers the node's own append to local readers, which need not wait for the notification. The
+    /// returned writes go out when the caller has no more to add.
     pub fn appended(self: &Arc<Self>, room: &RoomName, run: impl FnOnce() -> Run) -> Writes {
         self.active(room).map(|room| self.heard(&room, &run())).unwrap_or_default()
     }
 
-    /// Whether this node hears a room's bell from this shard, as far as it knows. Where it errs, for a moment while its
-    /// connection breaks or a room is let go of, other nodes may hear of a message by their position check only.
+    /// Returns whether this node is subscribed to a room's channel on this shard, as far as it knows. It may
+    /// be wrong for a moment, while its connection breaks or a room is being closed. Other nodes then learn
+    /// of a message only from their position check.
     pub fn hears(&self, room: &RoomName, shard: &Arc<Shard>) -> bool {
         self.active(room).is_some_and(|room| room.listening.get().is_some_and(|place| place.is_at(shard)))
     }
@@ -172,15 +173,15 @@ impl Hub {
         writes
     }
 
-    /// A room's newest known id and its local readers, if it is active here.
+    /// Returns the room if it is active on this node.
     pub fn active(&self, room: &RoomName) -> Option<Arc<Room>> {
         self.rooms.read().get(room).cloned()
     }
 
-    /// Makes a room active for as long as the hold lives.
+    /// Activates a room for as long as the hold lives.
     ///
     /// # Errors
-    /// If its bell cannot be heard, or its newest id cannot be had.
+    /// If the subscription to its channel fails, or its head cannot be read.
     pub async fn hold(self: &Arc<Self>, name: &RoomName) -> Result<Hold, Unavailable> {
         loop {
             let room = self.rooms.read().get(name).cloned();
@@ -190,12 +191,13 @@ impl Hub {
                 rooms.entry(name.clone()).or_insert_with(make).clone()
             });
             let Some(hold) = room.hold() else {
-                // It is being let go of; the map may name it for a moment yet.
+                // The room is being closed. The map may contain it for a moment longer.
                 tokio::task::yield_now().await;
                 continue;
             };
             if !room.opened.initialized() {
-                // In a task of its own: who goes away meanwhile, as the client of a request may, does not leave it half done.
+                // Opened in a separate task, so that a caller that is dropped, as when a client disconnects,
+                // does not leave it half open.
                 let (hub, room) = (self.clone(), room.clone());
                 let Some(held) = room.hold() else { continue };
                 let (opening, opened) = oneshot::channel();
@@ -210,7 +212,7 @@ impl Hub {
         }
     }
 
-    /// Listens first, and asks for the head then: what comes in between is heard.
+    /// Subscribes before reading the head, so that no message in between is missed.
     async fn open(self: &Arc<Self>, room: &Arc<Room>) -> Result<(), Unavailable> {
         let bell = self.bell.get().ok_or(Unavailable)?;
         room.listening.get_or_try_init(|| bell.listen(&room.name)).await?;
@@ -221,10 +223,10 @@ impl Hub {
         Ok(())
     }
 
-    /// Where a subscription starts. `None` means with what is new.
+    /// Returns the position where a subscription starts. `None` means new messages only.
     ///
     /// # Errors
-    /// If Redis is needed for it, and cannot be reached.
+    /// If Redis is needed and cannot be reached.
     pub async fn position(&self, room: &Room, start: Option<Start>) -> Result<MessageId, Unavailable> {
         match start {
             None | Some(Start::New | Start::Last(0)) => Ok(room.position()),
@@ -237,52 +239,53 @@ impl Hub {
         }
     }
 
-    /// Makes a subscription known to its room, so that it ends if somebody takes it over. [`Hub::begin`] comes next.
+    /// Adds a subscription to its room, so that a takeover ends it. Call [`Hub::begin`] next.
     ///
     /// # Errors
-    /// If the room was deleted just now.
+    /// If the room has just been deleted.
     pub fn enter(&self, hold: &Hold, subscription: &Arc<Subscription>) -> Result<(), Unavailable> {
         if hold.enter(subscription) { Ok(()) } else { Err(Unavailable) }
     }
 
-    /// Lets a subscription's delivery begin after a position: it is live at once if that is the tail's, and catches up
-    /// otherwise.
+    /// Starts delivery after a position. The subscription is live at once if the tail is there, and catches
+    /// up otherwise.
     pub fn begin(self: &Arc<Self>, hold: &Hold, subscription: &Arc<Subscription>, position: MessageId) {
         let room = Arc::clone(hold);
         room.begin(subscription);
         self.read_on(room, subscription.clone(), position.into(), CatchUpReason::Subscribed);
     }
 
-    /// Lets a subscription end without a word while another is about to take its place.
+    /// Lets a subscription end silently while another is about to replace it.
     pub fn hush(&self, hold: &Hold, subscription: &Subscription) {
         hold.hush(subscription);
     }
 
-    /// Its place was not taken: its client is told if it ends, or has ended meanwhile, as with the whole room.
+    /// Reverts [`Hub::hush`] when the subscription was not replaced. Its client is notified if it ends, or if
+    /// it has ended meanwhile, for example with the whole room.
     pub fn tell_again(&self, hold: &Hold, subscription: &Subscription) {
         hold.begin(subscription);
     }
 
-    /// Ends a subscription at its client's wish.
+    /// Ends a subscription at its client's request.
     pub fn unsubscribe(&self, subscription: &Subscription) {
         if let Some(room) = self.active(&subscription.room) {
             room.leave(subscription);
         }
     }
 
-    /// Ends a subscription for a reason, and tells its client.
+    /// Ends a subscription for a reason, and notifies its client.
     pub fn dismiss(&self, subscription: &Subscription, code: Ended) {
         if let Some(room) = self.active(&subscription.room) {
             room.dismiss(subscription, code);
         }
     }
 
-    /// Subscribers of a room on this node.
+    /// Returns the number of the room's subscribers on this node.
     pub fn subscribers(&self, room: &RoomName) -> usize {
         self.active(room).map_or(0, |room| room.members())
     }
 
-    /// Does what a step asks for.
+    /// Performs the work that a step of the tail requested.
     fn work(self: &Arc<Self>, room: &Arc<Room>, work: Work) {
         for left in work.left_behind {
             self.read_on(room.clone(), left.subscription, left.position, left.reason);
@@ -293,8 +296,8 @@ impl Hub {
         }
     }
 
-    /// Reads for a tail until it asks for no more. Shares no reads: one that began earlier knows nothing of what was heard
-    /// since, which the tail would take for gone.
+    /// Reads for a tail until it requests no more. These reads are not shared: one that started earlier lacks
+    /// the messages that arrived since, and the tail would take them for lost.
     async fn read_for_tail(self: &Arc<Self>, room: &Arc<Room>, after: Position) {
         let mut next = Some(after);
         while let Some(after) = next {
@@ -314,7 +317,7 @@ impl Hub {
         }
     }
 
-    /// A page of a room's log from Redis, shared with all who ask for the same meanwhile.
+    /// Reads a page of a room's log from Redis. Concurrent callers that need the same page share the read.
     async fn page(self: &Arc<Self>, room: &Arc<Room>, after: Position) -> Result<Arc<Page>, Unavailable> {
         let (hub, of, limit) = (self.clone(), room.clone(), room.page_size.get());
         room.shared_read((after, limit), async move { hub.read(&of, after, limit).await }).await
@@ -326,11 +329,12 @@ impl Hub {
         Ok(page)
     }
 
-    /// Compares all positions with the heads, from time to time and when rings may have been lost; and lets idle rooms go.
+    /// Compares all positions with the heads, periodically and whenever notifications may have been lost.
+    /// Also closes idle rooms.
     async fn check_positions(self: Arc<Self>, stop: CancellationToken) {
         loop {
             tokio::select! {
-                // The end first; the other two lead to the same.
+                // Check `stop` first. The order of the others does not matter.
                 biased;
                 () = stop.cancelled() => return,
                 () = self.check_now.notified() => {}

@@ -1,12 +1,16 @@
-//! What waits to be written to one client, and the writing. Bounded: when it is over its limit, what is live falls back to
-//! catching up, and the client's own requests wait.
+//! The outbox: the bounded queue of bytes for one client, and the writing of it. While it is over its limit,
+//! live subscriptions fall back to catching up, and the client's own requests wait.
 //!
-//! Each way in has its bound. Live messages are offered, and refused above the limit. An answer needs a [`Permit`], a page a
-//! [`Turn`]: they are given out while there is room, and one pushes one. Of pongs, the newest waits alone. Notices, which cannot
-//! wait (`unsubscribed`, `goodbye`, a close), have a reserve above the limit; a client that lets it fill up is cut off.
+//! Each kind of item has its own bound:
+//! - Live messages are offered, and refused above the limit.
+//! - An answer needs a [`Permit`], a page a [`Turn`]. Each is granted while there is room, and allows one
+//!   item.
+//! - Of pongs, only the newest waits.
+//! - Notices (`unsubscribed`, `goodbye`, a close) cannot wait. They have a reserve above the limit, and a
+//!   client that lets it fill up is disconnected.
 //!
-//! Whoever queues something writes it too, as far as the socket takes it: to wake a task for that costs more than the system
-//! call. Only what the socket does not take is left to a task, which ends when all is written.
+//! The enqueuing task also writes, as much as the socket accepts. Waking a writer task costs more than the
+//! system call. A task is started only for the rest, and ends when everything is written.
 
 mod queue;
 mod writes;
@@ -27,70 +31,67 @@ pub use self::writes::{Permit, Turn, Writes};
 use crate::tasks;
 use crate::telemetry::Timed;
 
-/// Parts in one write. Linux takes 1024; so many fill a socket's buffer in most cases.
+/// Parts in one write. Linux accepts 1024, but 64 fill a socket's buffer in most cases.
 const PARTS_AT_ONCE: usize = 64;
 
-/// Bytes of notices above the limit: 256 for each of the most subscriptions that a connection has by default, which may all end
-/// at once.
+/// Bytes of notices above the limit: 256 for each subscription of a connection with the default maximum,
+/// since all may end at once.
 const NOTICES: usize = 4 * 1024 * 1024;
 
-/// Where an outbox writes to.
+/// The destination of an outbox's bytes.
 pub trait Sink: Send + Sync {
-    /// Writes what it takes at once, and says how many bytes that were.
+    /// Writes as much as it accepts at once, and returns the number of bytes.
     ///
     /// # Errors
-    /// `WouldBlock` if it takes nothing now; anything else if it never will again.
+    /// `WouldBlock` if it accepts nothing now; any other error is permanent.
     fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// Sends what it took and holds back, if it does so.
-    ///
-    /// # Errors
-    /// As [`Sink::try_write`].
+    /// Sends buffered bytes, if it buffers.
     fn flush(&self) -> io::Result<()> {
         Ok(())
     }
 
-    /// Waits until it may take something.
+    /// Waits until it may accept more.
     fn writable(&self) -> BoxFuture<'_, io::Result<()>>;
 
-    /// Ends both directions at once, and forgets what it took and has not sent.
+    /// Closes both directions at once, and drops what it accepted but has not sent.
     fn shut(&self);
 
-    /// A message was written whose delivery is timed.
+    /// Records that a message with a timed delivery was written.
     fn delivered(&self, message: Timed);
 }
 
-/// Where what is queued goes.
+/// The consumer of the queue.
 enum To {
-    /// It is written.
+    /// The outbox itself writes to the sink.
     Sink(Box<dyn Sink>),
-    /// Somebody takes it. What ends the connection is kept here.
+    /// A caller takes the parts. The function ends the connection.
     Taker(Box<dyn Fn() + Send + Sync>),
 }
 
-/// The queue of one client's connection.
+/// The send queue of one client's connection.
 pub struct Outbox {
     queue: Mutex<Queue>,
     limit: usize,
-    /// Most permits that are out at once.
+    /// Most permits that may be out at once.
     answers: usize,
     to: To,
-    /// Something can be taken, or the end was reached.
+    /// Notified when something can be taken, or the queue was closed.
     ready: Notify,
-    /// There is room again.
+    /// Notified when there is room again.
     room: Notify,
-    /// One reader of the log at a time: each holds a page in memory.
+    /// Allows one reader of the log at a time, since each holds a page in memory.
     turn: Semaphore,
 }
 
 impl Outbox {
-    /// A queue from which somebody takes. It accepts what is live while it holds at most so many bytes, and no answers. `cut` ends
-    /// the connection at once.
+    /// Creates a queue from which a caller takes the parts. It accepts live messages while it holds at most
+    /// `limit` bytes, and no answers. `cut` ends the connection at once.
     pub fn taken(limit: usize, cut: impl Fn() + Send + Sync + 'static) -> Self {
         Self::with(limit, 0, To::Taker(Box::new(cut)))
     }
 
-    /// A queue that writes by itself, and has at most so many answers under way.
+    /// Creates a queue that writes to `sink` itself, with at most `answers` answers in progress.
     pub fn to(sink: impl Sink + 'static, limit: usize, answers: usize) -> Self {
         Self::with(limit, answers, To::Sink(Box::new(sink)))
     }
@@ -107,14 +108,14 @@ impl Outbox {
         }
     }
 
-    /// Sends what cannot wait for room. See [`Writes::notice`].
+    /// Sends a notice, which cannot wait for room. See [`Writes::notice`].
     pub fn notice(self: &Arc<Self>, bytes: Bytes) {
         if self.add_notice(bytes) == Added::First {
             self.flush();
         }
     }
 
-    /// Answers a ping. Where the answer to an older one still waits, this one goes out instead of it (RFC 6455, section 5.5.3).
+    /// Answers a ping. Replaces the answer to an older one that is still queued (RFC 6455, section 5.5.3).
     pub fn pong(self: &Arc<Self>, bytes: Bytes) {
         let added = {
             let mut queue = self.queue.lock();
@@ -128,13 +129,13 @@ impl Outbox {
     fn offer(&self, part: Part) -> Added {
         let mut queue = self.queue.lock();
         if queue.closed {
-            // The reader finds out by itself; to the one that delivers, a closed connection is as good as any.
+            // The connection's reader notices the closed socket. For delivery, this counts as accepted.
             return Added::Later;
         }
         if queue.bytes > self.limit { Added::Full } else { queue.add(part) }
     }
 
-    /// Queues an answer, and takes its permit back.
+    /// Queues an answer, and returns its permit.
     fn answer(&self, bytes: Bytes) -> Added {
         let mut queue = self.queue.lock();
         self.return_permit(&mut queue);
@@ -175,7 +176,7 @@ impl Outbox {
         queue.permits -= 1;
     }
 
-    /// Writes what is queued, as far as the socket takes it; a task writes the rest.
+    /// Writes as much of the queue as the socket accepts. A task writes the rest.
     fn flush(self: &Arc<Self>) {
         let To::Sink(sink) = &self.to else { return self.ready.notify_one() };
         let mut queue = self.queue.lock();
@@ -186,7 +187,7 @@ impl Outbox {
         }
     }
 
-    /// Whether all was written that can be.
+    /// Returns `false` if the socket would block before everything was written.
     fn write(&self, sink: &dyn Sink, queue: &mut Queue) -> bool {
         while !queue.parts.is_empty() {
             let mut slices = [IoSlice::new(&[]); PARTS_AT_ONCE];
@@ -196,12 +197,12 @@ impl Outbox {
                 Ok(written) if written > 0 => queue.written(written, sink),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Ok(_) | Err(_) => {
-                    // Whoever reads from the socket finds out by itself.
+                    // The connection's reader notices the error itself.
                     queue.abandon();
                 }
             }
         }
-        // An idle connection keeps no memory for what once waited.
+        // An idle connection keeps no memory for a former queue.
         queue.parts = VecDeque::new();
         if sink.flush().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
             return false;
@@ -214,10 +215,10 @@ impl Outbox {
         let To::Sink(sink) = &self.to else { return };
         loop {
             let broken = tokio::select! {
-                // A socket that broke is found out at once; what else woke it is looked at in either case.
+                // Check for a broken socket first. The queue is examined in either case.
                 biased;
                 writable = sink.writable() => writable.is_err(),
-                // Perhaps there is nobody to write to any more.
+                // The outbox may have been abandoned.
                 () = self.ready.notified() => false,
             };
             let mut queue = self.queue.lock();
@@ -234,7 +235,7 @@ impl Outbox {
         }
     }
 
-    /// Takes what is to be written next, at most so many parts; nothing at the end.
+    /// Takes the next parts to write, at most `most`. Returns none after the end.
     pub async fn take(&self, most: usize) -> Vec<Part> {
         loop {
             let ready = self.ready.notified();
@@ -246,7 +247,7 @@ impl Outbox {
                     let parts: Vec<Part> = queue.parts.drain(..count).collect();
                     queue.bytes -= parts.iter().map(|part| part.bytes.len()).sum::<usize>();
                     if queue.parts.is_empty() {
-                        // An idle connection keeps no memory for what once waited.
+                        // An idle connection keeps no memory for a former queue.
                         queue.parts = VecDeque::new();
                     }
                     if queue.bytes <= self.limit {
@@ -262,14 +263,14 @@ impl Outbox {
         }
     }
 
-    /// Takes nothing more. What is queued is still written.
+    /// Accepts nothing more. Queued parts are still written.
     pub fn close(&self) {
         self.queue.lock().closed = true;
         self.ready.notify_one();
         self.room.notify_waiters();
     }
 
-    /// Takes nothing more, forgets what is queued, and ends the connection: there is nobody to write to.
+    /// Accepts nothing more, drops the queue, and ends the connection at once.
     pub fn abandon(&self) {
         self.queue.lock().abandon();
         match &self.to {
@@ -279,39 +280,40 @@ impl Outbox {
         self.close();
     }
 
-    /// Whether it was abandoned because its client left too many notices unread.
+    /// Returns whether it was abandoned because its client left too many notices unread.
     pub fn is_overrun(&self) -> bool {
         self.queue.lock().overrun
     }
 
-    /// Waits until all that is queued has been written.
+    /// Waits until everything queued has been written.
     pub async fn written(&self) {
         self.until(|queue| (queue.parts.is_empty() && !queue.writing).then_some(())).await;
     }
 
-    /// Whether something waits to be written, or is being written.
+    /// Returns whether anything is queued or being written.
     pub fn is_waiting(&self) -> bool {
         let queue = self.queue.lock();
         queue.bytes > 0 || queue.writing
     }
 
-    /// Bytes that wait to be taken.
+    /// Returns the number of queued bytes.
     pub fn bytes(&self) -> usize {
         self.queue.lock().bytes
     }
 
-    /// A permit for an answer, if [`Outbox::has_room`] would not wait.
+    /// Returns a permit for an answer, if [`Outbox::has_room`] would not wait.
     pub fn has_room_now(self: &Arc<Self>) -> Option<Permit> {
         self.permit(&mut self.queue.lock()).flatten()
     }
 
-    /// Waits while more is queued than the limit, or as many permits are out as there are. `None` if the outbox is closed. For
-    /// answers: a client that catches up has pages queued, below the limit, and is still to be answered.
+    /// Waits for a permit for an answer, while the queue is over the limit or all permits are out. Returns
+    /// `None` if the outbox is closed. A client that catches up has pages queued, below the limit, and still
+    /// gets its answers.
     pub async fn has_room(self: &Arc<Self>) -> Option<Permit> {
         self.until(|queue| self.permit(queue)).await
     }
 
-    /// A permit, or that there is none any more; nothing while there is no room.
+    /// Returns a permit, `Some(None)` if the outbox is closed, or `None` while there is no room.
     fn permit(self: &Arc<Self>, queue: &mut Queue) -> Option<Option<Permit>> {
         if queue.closed {
             return Some(None);
@@ -323,7 +325,7 @@ impl Outbox {
         Some(Some(Permit(Some(self.clone()))))
     }
 
-    /// Waits for a state of the queue.
+    /// Waits until `state` returns a value for the queue.
     async fn until<T>(&self, state: impl Fn(&mut Queue) -> Option<T>) -> T {
         loop {
             let mut changed = std::pin::pin!(self.room.notified());
@@ -335,7 +337,8 @@ impl Outbox {
         }
     }
 
-    /// Waits for the right to read a page for this client, and until little is queued. `None` if the outbox is closed.
+    /// Waits for the turn to read a page for this client, and until little is queued. Returns `None` if the
+    /// outbox is closed.
     pub async fn turn(&self) -> Option<Turn<'_>> {
         let turn = self.turn.acquire().await.ok()?;
         let little = self.limit / 4;

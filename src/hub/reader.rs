@@ -1,5 +1,5 @@
-//! Catching up: reading the log for one subscription at its client's pace, until it meets the tail. That is the whole
-//! treatment of backlogs, reconnect storms and slow consumers.
+//! Catching up: reads the log for one subscription, at its client's pace, until it meets the tail. Backlogs,
+//! reconnect storms and slow consumers are all handled this way.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,11 +14,11 @@ use crate::log::{Event, Page, Position, Unavailable, follow};
 use crate::tasks;
 use crate::telemetry::{CatchUpReason, Path, logs};
 
-/// How long a reader waits before it asks Redis again after a failure.
+/// Delay before a reader asks Redis again after a failure.
 const RETRY: Duration = Duration::from_millis(250);
 
 impl Hub {
-    /// Joins the tail at once where that is possible, and starts a reader otherwise.
+    /// Joins the tail at once if possible, and starts a reader otherwise.
     pub(super) fn read_on(
         self: &Arc<Self>,
         room: Arc<Room>,
@@ -26,7 +26,7 @@ impl Hub {
         position: Position,
         reason: CatchUpReason,
     ) {
-        // `live` is said once: when the backlog of the subscribe is done.
+        // `live` is sent once, when the backlog of the subscribe is delivered.
         let announce = reason == CatchUpReason::Subscribed;
         if announce && matches!(room.join(&subscription, position, announce), Join::Live) {
             return;
@@ -40,7 +40,7 @@ impl Hub {
         });
     }
 
-    /// Ends when the subscription is live, or over.
+    /// Reads until the subscription is live or has ended.
     async fn catch_up(
         self: &Arc<Self>,
         room: &Arc<Room>,
@@ -57,7 +57,7 @@ impl Hub {
                     continue;
                 }
                 Join::Elsewhere(None) => {
-                    // Around the read alone: pages from the ring cost no span.
+                    // Only the read has a span: pages from the ring need none.
                     self.page(room, position).instrument(logs::session(subscription.session)).await
                 }
             };
@@ -74,7 +74,7 @@ impl Hub {
         }
     }
 
-    /// Hands a page to a subscription, and returns the position after it.
+    /// Delivers a page to a subscription, and returns the position after it.
     fn tell(
         &self,
         turn: Turn<'_>,
@@ -98,8 +98,8 @@ impl Hub {
         Position { id: reached, epoch: page.head.epoch }
     }
 
-    /// A reader has reached the log's end, or a fork. If the tail has not seen this head, it has missed something, and reads
-    /// too.
+    /// Lets the tail compare a page's head, after a reader has reached the log's end or a fork. A tail that
+    /// has not seen this head has missed something, and reads too.
     async fn let_tail_follow(self: &Arc<Self>, room: &Arc<Room>, page: &Page) {
         let at = room.position();
         let work = room.step(|tail| tail.compare(page.head, page.fork.is_some()));

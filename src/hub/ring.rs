@@ -1,5 +1,6 @@
-//! The newest messages of a room, in memory, so that reconnects and slow readers rarely cost Redis anything. Bounded by
-//! count, by bytes, and by a budget that all rings of a node share, in which encoded forms count too. Pure, but for the shared count of bytes.
+//! The newest messages of a room, in memory, so that reconnects and slow readers rarely need Redis. Bounded
+//! by count, by bytes, and by a budget that all rings of a node share. Cached encodings count as well. Pure,
+//! except for the shared byte count.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,23 +9,23 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::log::Entry;
 use crate::protocol::MessageId;
 
-/// Messages that a ring keeps even where the node's budget is spent.
+/// Messages that a ring keeps even when the node's budget is exceeded.
 const LEAST: usize = 4;
 
-/// How much rings may keep.
+/// The limits of a ring.
 #[derive(Debug, Clone)]
 pub struct RingLimits {
-    /// Messages in one ring.
+    /// Most messages in one ring.
     pub messages: usize,
-    /// Bytes in one ring.
+    /// Most bytes in one ring.
     pub bytes: usize,
-    /// Bytes in all rings of the node.
+    /// Most bytes in all rings of the node.
     pub budget: usize,
     /// Bytes in all rings now.
     pub spent: Arc<AtomicUsize>,
 }
 
-/// The ring of one room: entries without a hole, from right after `floor`.
+/// The ring of one room: entries without a hole, starting right after `floor`.
 #[derive(Debug)]
 pub struct Ring {
     floor: MessageId,
@@ -34,7 +35,6 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// An empty ring at a position.
     pub fn new(floor: MessageId, limits: RingLimits) -> Self {
         Self { floor, entries: VecDeque::new(), bytes: 0, limits }
     }
@@ -47,7 +47,8 @@ impl Ring {
         self.shrink();
     }
 
-    /// Keeps to the limits. What is encoded of entries counts too, so the budget may be spent without a new one.
+    /// Evicts entries until the limits are met. Encodings count too, so the budget may be exceeded without a
+    /// new entry.
     pub fn shrink(&mut self) {
         while self.entries.len() > self.limits.messages
             || self.bytes > self.limits.bytes
@@ -58,13 +59,12 @@ impl Ring {
         }
     }
 
-    /// The position at which the ring begins.
     #[cfg(test)]
     pub fn floor(&self) -> MessageId {
         self.floor
     }
 
-    /// Whether this is the position at which the ring begins, or that of one of its entries.
+    /// Returns whether the position is the ring's floor or one of its entries.
     pub fn has(&self, position: MessageId) -> bool {
         position == self.floor || self.entries.binary_search_by_key(&position, |entry| entry.id()).is_ok()
     }
@@ -76,7 +76,7 @@ impl Ring {
         }
     }
 
-    /// Starts anew at a position that does not follow from what was there.
+    /// Restarts empty, at a position that does not follow from the previous entries.
     pub fn restart(&mut self, floor: MessageId) {
         while let Some(oldest) = self.entries.pop_front() {
             self.remove(&oldest);
@@ -84,8 +84,8 @@ impl Ring {
         self.floor = floor;
     }
 
-    /// The entries right after a position, at most so many and about so many bytes; `None` if the ring does not reach
-    /// back to it, or does not know it.
+    /// Returns the entries right after a position, at most `messages` and about `bytes`. Returns `None` if
+    /// the position is before the ring, or unknown to it.
     pub fn after(&self, position: MessageId, messages: usize, bytes: usize) -> Option<Vec<Arc<Entry>>> {
         let start = if position == self.floor {
             0
@@ -101,7 +101,7 @@ impl Ring {
         Some(self.entries.range(start..).take(messages).take_while(fits).cloned().collect())
     }
 
-    /// The position before the newest so many entries, if the ring has them.
+    /// Returns the position before the newest `messages` entries, if the ring has them.
     pub fn before_last(&self, messages: usize) -> Option<MessageId> {
         let start = self.entries.len().checked_sub(messages)?;
         Some(if start == 0 { self.floor } else { self.entries[start - 1].id() })

@@ -1,7 +1,9 @@
-//! A room that is active on this node: its tail, and what those who read it here are told. How they come and go is in `members`.
+//! A room that is active on this node: its tail, and delivery to its local subscribers. Subscribing and
+//! leaving are in `members`.
 //!
-//! Lock order: a lane of the appender, the hub's map, a room's state, an outbox. No lock is held across an await. What is to be written is
-//! declared before the lock, so that it is written after the lock is gone.
+//! Lock order: a lane of the appender, the hub's map, a room's state, an outbox. No lock is held across an
+//! await. Pending writes are declared before the lock is taken, so that they are written after it is
+//! released.
 
 mod members;
 
@@ -28,11 +30,11 @@ use crate::redis::{Place, Signal};
 use crate::tasks::planted;
 use crate::telemetry::{CatchUpReason, Class, Metrics, Path, Queue, Timed};
 
-/// Somebody who reads the room here.
+/// A local subscriber of the room.
 #[derive(Debug)]
 struct Member {
     subscription: Arc<Subscription>,
-    /// Whether the tail pushes; otherwise a reader brings the log at the client's pace.
+    /// Whether the tail pushes. Otherwise a reader delivers the log at the client's pace.
     live: bool,
 }
 
@@ -41,10 +43,10 @@ struct State {
     tail: Tail,
     members: Slab<Member>,
     holders: Holders,
-    /// Who uses the room without being a member: requests that wait for a message.
+    /// Number of users without a subscription, such as requests that wait for a message.
     holds: usize,
     idle_since: Instant,
-    /// The hub has let go of it; whoever still has it must ask the hub for another.
+    /// Whether the hub has closed it. Callers that still have it must ask the hub for another.
     closed: bool,
 }
 
@@ -55,23 +57,22 @@ type SharedRead = Shared<BoxFuture<'static, Result<Arc<Page>, Unavailable>>>;
 
 /// An active room.
 pub struct Room {
-    /// Its name.
     pub name: RoomName,
-    /// The class under which it is counted.
+    /// The class under which its metrics are counted.
     pub class: Class,
-    /// Set once its bell is heard.
+    /// Set once the node is subscribed to its channel.
     pub(super) listening: OnceCell<Arc<Place>>,
     /// Set once its position is known.
     pub(super) opened: OnceCell<()>,
     state: Mutex<State>,
-    /// How much of its log to read at once.
+    /// Number of entries to read from its log at once.
     pub(super) page_size: PageSize,
     reads: Mutex<HashMap<ReadKey, SharedRead>>,
     changed: Notify,
     metrics: Arc<Metrics>,
 }
 
-/// A subscription that has to read on from a position by itself.
+/// A subscription that must continue from a position with its own reader.
 #[derive(Debug)]
 pub(super) struct LeftBehind {
     pub subscription: Arc<Subscription>,
@@ -79,14 +80,14 @@ pub(super) struct LeftBehind {
     pub reason: CatchUpReason,
 }
 
-/// What a step asks the hub to do.
+/// The work that a step requests from the hub.
 #[derive(Debug, Default)]
 pub(super) struct Work {
     /// A read to make for the tail.
     pub read: Option<Position>,
-    /// Readers to start.
+    /// Subscriptions that need a reader.
     pub left_behind: Vec<LeftBehind>,
-    /// What live members are to get.
+    /// Pending writes to live members.
     pub writes: Writes,
 }
 
@@ -113,27 +114,28 @@ impl Room {
         }
     }
 
-    /// The newest id that this node has seen.
+    /// Returns the newest id that this node has seen.
     pub fn position(&self) -> MessageId {
         self.state.lock().tail.position().unwrap_or_default().id
     }
 
-    /// What to hand to [`Tail::check`] with the head that is asked for next.
+    /// Returns the state to pass to [`Tail::check`], together with the head that is read next.
     pub(super) fn asking(&self) -> Asked {
         self.state.lock().tail.asking()
     }
 
-    /// The position before the newest so many messages, if the ring has them.
+    /// Returns the position before the newest `messages` messages, if the ring has them.
     pub(super) fn before_last(&self, messages: usize) -> Option<MessageId> {
         self.state.lock().tail.recent()?.before_last(messages)
     }
 
-    /// Subscribers on this node.
+    /// Returns the number of subscribers on this node.
     pub fn members(&self) -> usize {
         self.state.lock().members.len()
     }
 
-    /// Waits until the room's position is another one, or the hub has let go of the room, as when it is deleted.
+    /// Waits until the room's position changes, or the hub closes the room, for example because it was
+    /// deleted.
     pub async fn moved_from(&self, position: MessageId) {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
@@ -149,7 +151,7 @@ impl Room {
         }
     }
 
-    /// Lets the tail take a step, and tells the live members what comes of it.
+    /// Lets the tail take a step, and delivers the resulting events to live members.
     pub(super) fn step(&self, step: impl FnOnce(&mut Tail) -> Step) -> Work {
         let mut state = self.state.lock();
         let before = state.tail.position();
@@ -180,9 +182,10 @@ impl Room {
         work
     }
 
-    /// Tells live members of one event; who has no room for it falls back to reading on from `position`, before it.
+    /// Delivers one event to live members. A member without room for it falls back to catching up from
+    /// `position`, which is before the event.
     fn tell(&self, members: &mut Slab<Member>, event: &Event, position: Position, work: &mut Work) {
-        // One delivery a message is timed: a figure for each would cost more than it tells.
+        // Only one delivery of each message is timed: timing all of them would cost too much.
         let mut timed = match event {
             Event::Message(entry) => {
                 Some(Timed { key: entry.message.key, appended: entry.id().ms, class: self.class })
@@ -224,14 +227,14 @@ impl Room {
         }
     }
 
-    /// Whether this cannot be the room that was deleted when its newest id was `head`: ids after a deletion are of a later
-    /// time, and before the first there is none.
+    /// Returns whether this cannot be the room that was deleted when its newest id was `head`. Ids after a
+    /// deletion have a later time, and a new room has no ids at first.
     pub(super) fn is_newer_than(&self, head: MessageId) -> bool {
         let position = self.position();
         position > head || (position == MessageId::ZERO && head != MessageId::ZERO)
     }
 
-    /// Hands a signal to those present whom it is for.
+    /// Delivers a signal to the members that it is addressed to.
     pub(super) fn signal(&self, signal: &Signal) {
         let mut writes = Writes::default();
         let mut told = Told::new(&self.name, signal);
@@ -250,7 +253,7 @@ impl Room {
         }
     }
 
-    /// Keeps the room active without a subscription. `None` if the hub has let go of it.
+    /// Keeps the room active without a subscription. Returns `None` if the hub has closed it.
     pub(super) fn hold(self: &Arc<Self>) -> Option<Hold> {
         let mut state = self.state.lock();
         if state.closed {
@@ -260,7 +263,7 @@ impl Room {
         Some(Hold(self.clone()))
     }
 
-    /// Closes the room if nobody has used it for so long. Whether it is closed.
+    /// Closes the room if it has been unused for `linger`. Returns whether it is closed.
     pub(super) fn close_if_idle(&self, linger: Duration) -> bool {
         let mut state = self.state.lock();
         let idle = state.members.is_empty() && state.holds == 0 && state.idle_since.elapsed() >= linger;
@@ -268,7 +271,7 @@ impl Room {
         state.closed
     }
 
-    /// A read that others who ask for the same while it is under way share.
+    /// Shares a read with concurrent callers that ask for the same.
     pub(super) fn shared_read<F>(self: &Arc<Self>, key: ReadKey, read: F) -> SharedRead
     where
         F: Future<Output = Result<Page, Unavailable>> + Send + 'static,
@@ -289,7 +292,7 @@ impl Room {
     }
 }
 
-/// Keeps a room active for as long as it lives.
+/// A guard that keeps a room active.
 pub struct Hold(Arc<Room>);
 
 impl std::ops::Deref for Hold {

@@ -1,4 +1,4 @@
-//! One client's subscription to one room: who it is, where its bytes go, and in which form.
+//! One client's subscription to one room: its identity, its outbox, and the form of its frames.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -13,22 +13,22 @@ use crate::protocol::frame::{Ended, Frame, Gap};
 use crate::protocol::{Encoding, MessageId, RoomName, UserId};
 use crate::redis::{Group, Signal};
 
-/// How a client reads.
+/// The form in which a client receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// WebSocket messages in this encoding.
     Frames(Encoding),
     /// Server-Sent Events.
     Events {
-        /// Whether signals are wanted among them.
+        /// Whether signals are included.
         signals: bool,
-        /// The name, of its own choice, in which the client sends signals.
+        /// The session that the client chose for sending signals.
         sender: Option<Uuid>,
     },
 }
 
 impl Form {
-    /// A live message, shared by all who read this form.
+    /// Encodes a live message, shared by all clients of this form.
     pub fn message(self, entry: &Entry) -> Bytes {
         match self {
             Self::Frames(encoding) => entry.encoded(encoding).message().clone(),
@@ -36,7 +36,7 @@ impl Form {
         }
     }
 
-    /// What somebody who catches up is told of a page, in as few parts as its gaps allow.
+    /// Encodes the events of a page for a client that catches up, in as few parts as its gaps allow.
     pub fn page(self, room: &RoomName, events: &[Event]) -> Vec<Bytes> {
         let mut parts = Vec::new();
         let mut entries: Vec<&Arc<Entry>> = Vec::with_capacity(events.len());
@@ -67,12 +67,12 @@ impl Form {
         }
     }
 
-    /// A `gap`.
+    /// Encodes a `gap`.
     pub fn gap(self, room: &RoomName, gap: Gap) -> Bytes {
         self.frame("gap", &Frame::Gap { room, gap })
     }
 
-    /// `live`, where the form has it.
+    /// Encodes `live`. An event stream gets a comment instead.
     pub fn live(self, room: &RoomName, id: MessageId) -> Bytes {
         match self {
             Self::Frames(encoding) => encode::frame(encoding, &Frame::Live { room, id }),
@@ -80,7 +80,7 @@ impl Form {
         }
     }
 
-    /// Which of a signal's encodings it takes, if any.
+    /// Returns the index of the signal encoding for this form, or `None` if it gets no signals.
     fn of_signal(self) -> Option<usize> {
         match self {
             Self::Frames(Encoding::Json) => Some(0),
@@ -90,7 +90,7 @@ impl Form {
         }
     }
 
-    /// `unsubscribed`.
+    /// Encodes `unsubscribed`.
     pub fn unsubscribed(self, room: &RoomName, code: Ended) -> Bytes {
         self.frame("unsubscribed", &Frame::Unsubscribed { room, code, message: code.message() })
     }
@@ -106,7 +106,7 @@ impl Form {
     }
 }
 
-/// A signal as it is told to many: encoded once for each form, and shared.
+/// A signal for many clients: encoded once for each form, and shared.
 pub(super) struct Told<'a> {
     frame: Frame<'a>,
     encoded: [Option<Bytes>; 3],
@@ -118,47 +118,42 @@ impl<'a> Told<'a> {
         Self { frame: Frame::Signal { room, from: from.as_str(), kind, data }, encoded: Default::default() }
     }
 
-    /// The signal in this form, where it is wanted.
+    /// Returns the signal in this form, if the form gets signals.
     pub fn to(&mut self, form: Form) -> Option<Bytes> {
         let place = &mut self.encoded[form.of_signal()?];
         Some(place.get_or_insert_with(|| form.frame("signal", &self.frame)).clone())
     }
 }
 
-/// A durable subscription as somebody holds it, from one subscribe to what ends that.
+/// A hold on a durable subscription, from a subscribe until the subscription is released, lost or deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Holding {
-    /// The subscription.
     pub group: Group,
-    /// Who holds it: `<node>/<session>/<which of that connection's subscribes>`, or a UUID where there is no connection.
+    /// The holder: `<node>/<session>/<number of the subscribe>`, or a UUID for a client without a connection.
     pub holder: String,
 }
 
-/// A subscription. The room knows it while it lasts; a reader carries it along while it catches up.
+/// A subscription. The room has it while it lasts, and a reader while it catches up.
 #[derive(Debug)]
 pub struct Subscription {
-    /// The room.
     pub room: RoomName,
-    /// The connection's session.
+    /// The session of its connection.
     pub session: Uuid,
-    /// Its user.
     pub user: UserId,
-    /// How its client reads.
     pub form: Form,
-    /// Where its bytes go.
     pub outbox: Arc<Outbox>,
-    /// What it holds, if it is durable.
+    /// Its hold, if it is durable.
     pub durable: Option<Holding>,
-    /// Set once its client is to be told of what happens in the room.
+    /// Whether its client is notified of events of the room.
     begun: AtomicBool,
-    /// Why it ended before it began: its client is told when it would begin.
+    /// The reason it ended before it began. The client is notified when it begins.
     untold: OnceLock<Ended>,
     ended: AtomicBool,
     pub(super) place: AtomicUsize,
 }
 
 impl Subscription {
-    /// A subscription that is nowhere yet.
+    /// Creates a subscription that is in no room yet.
     pub fn new(
         room: RoomName,
         session: Uuid,
@@ -181,7 +176,7 @@ impl Subscription {
         }
     }
 
-    /// Whether it is its own client that signals so: that does not come back.
+    /// Returns whether its own client is the sender. A client does not receive its own signals.
     pub(super) fn is_of(&self, sender: Uuid) -> bool {
         match self.form {
             Form::Frames(_) => self.session == sender,
@@ -189,39 +184,39 @@ impl Subscription {
         }
     }
 
-    /// Whether its client is told of what happens in the room.
+    /// Returns whether its client is notified of events of the room.
     pub(super) fn has_begun(&self) -> bool {
         self.begun.load(Ordering::Acquire)
     }
 
-    /// Whether both are the same durable subscription, each as somebody holds it.
+    /// Returns whether both are the same durable subscription, regardless of the holder.
     pub fn is_same_durable(&self, other: &Self) -> bool {
         let groups = self.durable.as_ref().zip(other.durable.as_ref());
         groups.is_some_and(|(one, other)| one.group == other.group)
     }
 
-    /// Its client is told of no end until it begins again.
+    /// Suspends notice of its end until it begins again.
     pub(super) fn hush(&self) {
         self.begun.store(false, Ordering::Release);
     }
 
-    /// Begins it. What its client is to be told at once, if it is over already.
+    /// Begins it. Returns the reason to report at once if it has already ended.
     pub(super) fn begin(&self) -> Option<Ended> {
         self.begun.store(true, Ordering::Release);
         self.untold.get().copied()
     }
 
-    /// Notes why it ended, for when it begins.
+    /// Stores the reason it ended, to be reported when it begins.
     pub(super) fn tell_later(&self, code: Ended) {
         let _the_first_reason_stands = self.untold.set(code);
     }
 
-    /// Whether it is over, whoever ended it.
+    /// Returns whether it has ended, for any reason.
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Ends it. Whether it had not ended before.
+    /// Ends it. Returns `false` if it had already ended.
     pub(super) fn end(&self) -> bool {
         !self.ended.swap(true, Ordering::AcqRel)
     }

@@ -1,11 +1,13 @@
-//! The tail of a room: how far this node has followed its log, and the next step for whatever comes in. Pure: it says
-//! what to deliver and what to read, and `room` does it.
+//! The tail of a room: the position this node has reached in its log, and the next step for each input. Pure:
+//! it decides what to deliver and what to read, and `room` does both.
 //!
-//! All sources feed it: answers to the node's own appends and notifications ([`Tail::hear`]), comparisons with the head
-//! ([`Tail::check`]), and reads ([`Tail::take`]). Any of them may be lost, late, repeated or reordered, and may come from a
-//! primary that was replaced. An entry is delivered only if it proves that it follows the position: it names the id before it,
-//! and the epoch. Anything else that is new leads to a read from the position, and a read is the truth: where the log does
-//! not have the position, it names the fork.
+//! All sources feed it: answers to the node's own appends and notifications ([`Tail::hear`]), comparisons
+//! with the head ([`Tail::check`]), and reads ([`Tail::take`]). Each may be lost, late, repeated or
+//! reordered, and may come from a primary that was replaced.
+//!
+//! An entry is delivered only if it proves that it follows the position, by the id before it and the epoch.
+//! Any other news leads to a read from the position. A read is authoritative: if the log does not have the
+//! position, the page names the fork.
 
 use std::sync::Arc;
 
@@ -17,37 +19,39 @@ use crate::tasks::planted;
 /// The outcome of a step.
 #[derive(Debug, Default)]
 pub struct Step {
-    /// What live subscribers are told, in order.
+    /// Events for live subscribers, in order.
     pub events: Vec<Event>,
-    /// A read to make from this position; its outcome goes to [`Tail::take`] or [`Tail::read_failed`].
+    /// A position to read from. The result goes to [`Tail::take`] or [`Tail::read_failed`].
     pub read: Option<Position>,
-    /// The node was further behind than a read brings: subscribers that are live go on by themselves, from this position.
+    /// The position from which live subscribers must catch up with their own readers. Set when the node was
+    /// further behind than one read covers.
     pub leave_behind: Option<Position>,
 }
 
-/// How far a room's log was followed.
+/// The progress of following a room's log.
 #[derive(Debug)]
 pub struct Tail {
-    /// All up to here was delivered; not known before [`Tail::open`].
+    /// The newest delivered position. Unknown before [`Tail::open`].
     position: Option<Position>,
     ring: Ring,
-    /// The name of the last cut that the ring knows of.
+    /// The last cut that the ring reflects.
     cut: u64,
-    /// Messages before this id were taken out of the log, also those that arrive only now.
+    /// Messages before this id are no longer in the log, including those that arrive late.
     taken_out: MessageId,
-    /// Whether the ring may hold what the log does not have any more: something may have been missed.
+    /// Whether the ring may have messages that the log lacks, because notice of a cut may have been missed.
     suspect: bool,
-    /// Something came in that cannot be placed: the log must be read.
+    /// Whether something arrived that cannot be placed, so that the log must be read.
     wanted: bool,
-    /// Whether a read is under way.
+    /// Whether a read is in progress.
     reading: bool,
-    /// How many interruptions there were. What was asked before one proves nothing of the ring after it.
+    /// Number of interruptions so far. The answer to a query made before one proves nothing about the ring
+    /// after it.
     interruptions: u64,
-    /// The same when the read that is under way began.
+    /// The value of `interruptions` when the current read began.
     reading_since: u64,
 }
 
-/// The state when a check was asked for. Its answer counts only if that still holds.
+/// The state at the time of a query for the head. Its answer counts only while that state holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asked {
     position: Option<Position>,
@@ -55,7 +59,7 @@ pub struct Asked {
 }
 
 impl Tail {
-    /// A tail whose position is not known yet. What it hears meanwhile is not lost.
+    /// Creates a tail without a position yet. Messages that arrive before [`Tail::open`] are not lost.
     pub fn new(limits: RingLimits) -> Self {
         Self {
             position: None,
@@ -80,17 +84,17 @@ impl Tail {
         self.step(Vec::new())
     }
 
-    /// The newest delivered id, and its epoch.
+    /// Returns the newest delivered id, and its epoch.
     pub fn position(&self) -> Option<Position> {
         self.position
     }
 
-    /// Recent messages, unless they may be gone.
+    /// Returns the recent messages, unless the log may lack some of them.
     pub fn recent(&self) -> Option<&Ring> {
         (!self.suspect).then_some(&self.ring)
     }
 
-    /// Keeps the ring to its limits after something of it was encoded.
+    /// Shrinks the ring to its limits after some of its entries were encoded.
     pub fn shrink_ring(&mut self) {
         self.ring.shrink();
     }
@@ -109,7 +113,7 @@ impl Tail {
         self.step(events)
     }
 
-    /// The part of a run that comes after the position; `None` if the run does not prove where it belongs.
+    /// Returns the part of a run after the position, or `None` if the run does not prove its place.
     fn news<'a>(&self, position: Position, run: &'a Run) -> Option<&'a [Arc<Entry>]> {
         let last = run.entries.last()?.id();
         // Before a room's first message there is no epoch.
@@ -119,7 +123,7 @@ impl Tail {
         if run.after == position.id || planted!(TailTakesAnyRun) {
             return Some(&run.entries);
         }
-        // Ids of one epoch are of one log, so their order tells what was delivered before.
+        // Ids of one epoch belong to one log, so their order shows which were delivered before.
         if last <= position.id {
             return Some(&[]);
         }
@@ -127,8 +131,9 @@ impl Tail {
         Some(&run.entries[index + 1..])
     }
 
-    /// Compares with a head that a reader found. One that this tail has not come by leads to a read; and so does one that it
-    /// has passed, if the reader came by a fork: then what was heard since may be of the lost history.
+    /// Compares with a head that a reader found. A head that this tail has not reached leads to a read. So
+    /// does one that it has passed, if the reader found a fork: later notifications may then belong to the
+    /// lost history.
     pub fn compare(&mut self, head: Head, forked: bool) -> Step {
         let position = self.position.unwrap_or_default();
         let passed = !forked && head.id < position.id && !self.suspect && self.ring.has(head.id);
@@ -139,23 +144,23 @@ impl Tail {
         self.step(Vec::new())
     }
 
-    /// Drops messages that were taken out of the log.
+    /// Evicts messages that were trimmed or deleted from the log.
     pub fn evict(&mut self, cut: Cut) {
         if cut.after == self.cut {
             self.cut = cut.name;
         }
-        // Where another cut was missed, the next check finds that.
+        // If another cut was missed, the next check finds it.
         self.ring.evict_before(cut.before);
         self.taken_out = self.taken_out.max(cut.before);
     }
 
-    /// Notes that something may have been missed. The ring is not read until the next check or read.
+    /// Records that notifications may have been missed. The ring is not used until the next check or read.
     pub fn interrupt(&mut self) {
         self.suspect = true;
         self.interruptions += 1;
     }
 
-    /// To be called before the room's head is asked for, and handed to [`Tail::check`] with it.
+    /// Returns the state to pass to [`Tail::check`]. Call it before querying the room's head.
     pub fn asking(&self) -> Asked {
         Asked { position: self.position, interruptions: self.interruptions }
     }
@@ -166,7 +171,7 @@ impl Tail {
             return self.step(Vec::new());
         };
         let head_position = Position::from(head);
-        // Where the tail has moved on meanwhile, the head was one of the positions that it came by.
+        // If the tail has advanced meanwhile, the head was one of the positions that it passed.
         let passed = position != before
             && (head_position == before
                 || (head.epoch == position.epoch && head.id >= before.id && self.ring.has(head.id)));
@@ -180,12 +185,12 @@ impl Tail {
         self.step(Vec::new())
     }
 
-    /// Takes what a read brought.
+    /// Takes the page of a read.
     pub fn take(&mut self, page: &Page) -> Step {
         self.reading = false;
         let Some(position) = self.position else { return Step::default() };
         let Some(page) = from_position(page, position) else {
-            // It began before the position, and does not tell how the log goes on from there.
+            // The read started before the position, and does not show how the log continues from there.
             let other = page.head.epoch != position.epoch || page.fork.is_some();
             self.wanted |= other || page.head.id > position.id;
             return self.step(Vec::new());
@@ -202,7 +207,7 @@ impl Tail {
         let epoch = if planted!(PageKeepsEpoch) { position.epoch } else { page.head.epoch };
         self.position = Some(Position { id: reached, epoch });
         if page.head.cut != self.cut {
-            // Of the ring, or of the page while it was on its way, something was taken out.
+            // Messages were cut from the ring, or from the page during the read.
             self.cut = page.head.cut;
             self.restart_ring();
         }
@@ -210,13 +215,13 @@ impl Tail {
         self.step(events)
     }
 
-    /// The read that was asked for did not succeed. The next check asks again.
+    /// Records that the requested read failed. The next check asks again.
     pub fn read_failed(&mut self) {
         self.reading = false;
         self.wanted = false;
     }
 
-    /// The log is as it was followed, and this was its last cut.
+    /// Confirms that the log is as it was followed, and that this was its last cut.
     fn confirm(&mut self, cut: u64) {
         self.suspect = false;
         if cut != self.cut && !planted!(RingOutlivesCut) {
@@ -238,7 +243,7 @@ impl Tail {
                 self.ring.push(entry.clone());
                 self.ring.evict_before(self.taken_out);
             }
-            // Readers before the gap must be told of it, by a read; so the ring forgets what was before.
+            // Readers before the gap must learn of it from a read, so the ring drops everything before it.
             Event::Gap(gap) => self.ring.restart(gap.next.predecessor()),
         }
         events.push(event);
@@ -254,9 +259,10 @@ impl Tail {
     }
 }
 
-/// A page as it would be, had it been read from a position that was reached meanwhile; `None` if it does not tell.
+/// Returns the page as if it had been read from a position that was reached meanwhile, or `None` if the page
+/// does not show that.
 fn from_position(page: &Page, position: Position) -> Option<Page> {
-    // Positions before the first message are one.
+    // All positions before the first message are equal.
     if page.after.id == position.id || (page.after.id.seq, position.id.seq) == (0, 0) {
         return Some(page.clone());
     }

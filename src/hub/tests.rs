@@ -1,4 +1,4 @@
-//! What the hub tells of rooms that it does not have any more.
+//! Tests of the hub with rooms that were deleted.
 #![allow(clippy::unwrap_used)]
 
 use uuid::Uuid;
@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::protocol::Encoding;
 use crate::redis::Group;
 
-/// A hub that reaches nothing.
+/// A hub without a connection to Redis.
 fn hub() -> Arc<Hub> {
     let config = Config::load(None, std::iter::empty(), Vec::new()).unwrap();
     let metrics = Arc::new(Metrics::new(&config.rooms));

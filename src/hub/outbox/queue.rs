@@ -1,4 +1,5 @@
-//! The queue of one outbox: parts in order, a pong before them, and what was written of the first.
+//! The queue of one outbox: parts in order, at most one pong ahead of them, and the progress of a partial
+//! write.
 
 use std::collections::VecDeque;
 
@@ -7,23 +8,23 @@ use bytes::{Buf, Bytes};
 use super::Sink;
 use crate::telemetry::Timed;
 
-/// Something to be written.
+/// One item of the queue.
 #[derive(Debug, Clone)]
 pub struct Part {
     /// The bytes, complete in themselves.
     pub bytes: Bytes,
-    /// What is in it, if this is where the delivery's latency is measured.
+    /// The message in it, if the latency of this delivery is measured.
     pub timed: Option<Timed>,
 }
 
-/// What became of a part.
+/// The outcome of queuing a part.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Added {
-    /// Whoever queued it sees to it that it is written.
+    /// The caller is responsible for the writing.
     First,
-    /// Somebody does already.
+    /// A writer is already active.
     Later,
-    /// There was no room for it.
+    /// There was no room.
     Full,
 }
 
@@ -31,16 +32,16 @@ pub(super) enum Added {
 pub(super) struct Queue {
     pub(super) parts: VecDeque<Part>,
     pub(super) bytes: usize,
-    /// Whether some of the first part was written: nothing may come before the rest of it.
+    /// Whether part of the first item was written. Nothing may come before the rest of it.
     started: bool,
-    /// Where the answer to the newest ping waits.
+    /// Index of the answer to the newest ping.
     pong: Option<usize>,
-    /// Permits that are out.
+    /// Number of permits that are out.
     pub(super) permits: usize,
-    /// Whether a task writes, or what was taken last may still be on its way.
+    /// Whether a task is writing, or what was last taken may not be written yet.
     pub(super) writing: bool,
     pub(super) closed: bool,
-    /// Whether it ended because notices filled their reserve.
+    /// Whether it was closed because notices filled their reserve.
     pub(super) overrun: bool,
 }
 
@@ -55,7 +56,8 @@ impl Queue {
         if self.parts.len() == 1 && !self.writing { Added::First } else { Added::Later }
     }
 
-    /// Puts a pong before all that has not begun to be written, in place of one that is there already.
+    /// Inserts a pong before everything that has not been partly written, and replaces one that is already
+    /// queued.
     pub(super) fn pong(&mut self, bytes: Bytes) -> Added {
         self.bytes += bytes.len();
         let part = Part { bytes, timed: None };
@@ -74,7 +76,7 @@ impl Queue {
         self.added()
     }
 
-    /// So many bytes were written.
+    /// Removes `count` written bytes.
     pub(super) fn written(&mut self, mut count: usize, sink: &dyn Sink) {
         self.bytes -= count;
         while let Some(first) = self.parts.front_mut().filter(|_| count > 0) {
@@ -92,7 +94,7 @@ impl Queue {
         }
     }
 
-    /// There is nobody to write to.
+    /// Drops the queue, since its connection is gone.
     pub(super) fn abandon(&mut self) {
         self.parts = VecDeque::new();
         self.bytes = 0;

@@ -1,4 +1,4 @@
-//! Who gets a place in the queue, who waits for one, and how it ends.
+//! Tests of the bounds of the outbox, of waiting for room, and of closing it.
 #![allow(clippy::unwrap_used)]
 
 use std::pin::pin;
@@ -16,7 +16,7 @@ fn with_limit(limit: usize) -> Arc<Outbox> {
     Arc::new(Outbox::with(limit, 2, To::Taker(Box::new(|| ()))))
 }
 
-/// Whether an answer would find room now.
+/// Returns whether an answer would find room now.
 fn has_room(outbox: &Arc<Outbox>) -> bool {
     outbox.has_room_now().is_some()
 }
@@ -33,7 +33,7 @@ fn live(length: usize) -> Part {
     Part { bytes: bytes(length), timed: Some(TIMED) }
 }
 
-/// The lengths of what is taken, in order.
+/// Returns the lengths of the parts taken, in order.
 async fn taken(outbox: &Outbox, most: usize) -> Vec<usize> {
     outbox.take(most).await.iter().map(|part| part.bytes.len()).collect()
 }
@@ -75,7 +75,7 @@ async fn whoever_waits_for_something_to_write_is_woken() {
     assert_eq!(take.await, [3]);
 }
 
-/// A writer waits for other things too, and drops the wait that was not first.
+/// A writer also waits for other events, and drops the wait that did not complete first.
 #[tokio::test]
 async fn a_wait_that_is_dropped_loses_nothing() {
     let outbox = with_limit(10);
@@ -110,7 +110,7 @@ async fn there_is_room_for_pages_at_a_quarter_of_the_limit() {
     assert!(turn.await.is_some(), "2 are left");
 }
 
-/// What was taken may still be on its way to the socket until the writer comes back for more.
+/// The last parts taken may not be written yet, until the writer asks for more.
 #[tokio::test]
 async fn something_waits_until_the_writer_comes_back_and_finds_nothing() {
     let outbox = with_limit(8);
@@ -223,7 +223,7 @@ async fn a_client_that_leaves_too_many_notices_unread_is_cut_off() {
     outbox.written().await;
 }
 
-/// Who abandons an outbox leaves no task behind, though its socket takes nothing for ever.
+/// An abandoned outbox leaves no task behind, even if its socket never accepts anything.
 #[tokio::test]
 async fn an_abandoned_outbox_has_no_task() {
     let (outbox, socket) = to_socket(&[]);
@@ -251,7 +251,8 @@ async fn the_newest_pong_alone_waits_and_goes_before_what_has_not_begun() {
         pong(byte);
     }
     assert_eq!(outbox.bytes(), 13);
-    // Two bytes of the newest pong go out. It stays whole, and only the newest of the next waits behind it.
+    // Two bytes of the newest pong go out. That pong stays whole, and of the next ones only the newest waits
+    // behind it.
     socket.let_take(&[2]);
     while outbox.bytes() == 13 {
         tokio::task::yield_now().await;
@@ -266,13 +267,13 @@ async fn the_newest_pong_alone_waits_and_goes_before_what_has_not_begun() {
     assert_eq!(*socket.had.lock(), expected);
 }
 
-/// A socket that takes what the test lets it take.
+/// A socket that accepts as much as the test allows.
 #[derive(Debug, Default)]
 struct Socket {
     had: Mutex<Vec<u8>>,
-    /// The lengths of its writes.
+    /// The length of each write.
     writes: Mutex<Vec<usize>>,
-    /// How much it takes, at once and in all, before it would block.
+    /// The most bytes that each write accepts. Once empty, writes block.
     takes: Mutex<VecDeque<usize>>,
     free: Notify,
     broken: AtomicBool,

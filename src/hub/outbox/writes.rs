@@ -1,4 +1,4 @@
-//! The ways in: a permit for an answer, a turn for a page, and writes to many outboxes at once.
+//! The ways to queue: a permit for an answer, a turn for a page, and batched writes to many outboxes.
 
 use std::sync::Arc;
 
@@ -9,15 +9,15 @@ use super::queue::Added;
 use super::{Outbox, Part};
 use crate::tasks;
 
-/// Outboxes that one task writes to in turn, some 6 µs each; more are shared among tasks, so that nothing else waits for long.
+/// Outboxes that one task writes to in sequence, at about 6 µs each. More are split among tasks, so that
+/// nothing else waits long.
 pub(super) const WRITES_AT_ONCE: usize = 128;
 
-/// The right to queue one answer: there was room for it when it was given. Dropping it gives the place back.
+/// Permission to queue one answer, for which there was room when it was granted. Returned on drop.
 #[derive(Debug)]
 pub struct Permit(pub(super) Option<Arc<Outbox>>);
 
 impl Permit {
-    /// Sends the answer.
     pub fn push(mut self, bytes: Bytes) {
         if let Some(outbox) = self.0.take()
             && outbox.answer(bytes) == Added::First
@@ -35,17 +35,17 @@ impl Drop for Permit {
     }
 }
 
-/// The right to read a page for a client, and to queue it. One reader of a connection has it at a time.
+/// The turn to read a page for a client, and to queue it. One reader of a connection has it at a time.
 #[derive(Debug)]
 pub struct Turn<'a>(#[expect(dead_code, reason = "held until it is dropped")] pub(super) SemaphorePermit<'a>);
 
-/// What was queued in many outboxes, to be written once all of it is there: messages that come at once for one client go
-/// out in one system call. Dropping it writes.
+/// A batch of writes to many outboxes. Messages for one client that come together go out in one system call.
+/// Dropping it writes.
 #[derive(Debug, Default)]
 pub struct Writes(Vec<Arc<Outbox>>);
 
 impl Writes {
-    /// Queues something live, if there is room.
+    /// Queues a live message, if there is room.
     #[must_use]
     pub fn offer(&mut self, outbox: &Arc<Outbox>, part: Part) -> bool {
         let added = outbox.offer(part);
@@ -55,7 +55,6 @@ impl Writes {
         added != Added::Full
     }
 
-    /// Queues an answer.
     pub fn push(&mut self, mut permit: Permit, bytes: Bytes) {
         if let Some(outbox) = permit.0.take()
             && outbox.answer(bytes) == Added::First
@@ -71,14 +70,15 @@ impl Writes {
         }
     }
 
-    /// Queues what can neither wait nor be left out. A client that leaves so much of it unread that the reserve is full is cut off.
+    /// Queues a notice, which can neither wait nor be left out. A client is disconnected if its unread
+    /// notices fill the reserve.
     pub fn notice(&mut self, outbox: &Arc<Outbox>, bytes: Bytes) {
         if outbox.add_notice(bytes) == Added::First {
             self.0.push(outbox.clone());
         }
     }
 
-    /// Writes those of the others too.
+    /// Adds the writes of another batch.
     pub fn join(&mut self, mut others: Self) {
         self.0.append(&mut others.0);
     }

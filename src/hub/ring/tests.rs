@@ -1,10 +1,10 @@
-//! What a ring knows, what it lets go of, and what rings share.
+//! Tests of a ring: lookups, eviction, and the shared budget.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
 use crate::protocol::Encoding;
 
-/// Bytes of an entry with so much text.
+/// Returns the size in bytes of an entry with `text` bytes of text.
 fn size(text: usize) -> usize {
     entry(1, text).size()
 }
@@ -21,14 +21,14 @@ fn unlimited() -> RingLimits {
     RingLimits { messages: usize::MAX, bytes: usize::MAX, budget: usize::MAX, spent: Arc::default() }
 }
 
-/// A ring from `floor`, with the entries up to `head`.
+/// Builds a ring from `floor`, with the entries up to `head`.
 fn ring(limits: &RingLimits, floor: u64, head: u64) -> Ring {
     let mut ring = Ring::new(at(floor), limits.clone());
     (floor + 1..=head).for_each(|seq| ring.push(entry(seq, 0)));
     ring
 }
 
-/// The `seq` of what comes after a position, if the ring knows.
+/// Returns the `seq` of the entries after a position, if the ring knows it.
 fn after(ring: &Ring, position: MessageId) -> Option<Vec<u64>> {
     let entries = ring.after(position, usize::MAX, usize::MAX)?;
     Some(entries.iter().map(|entry| entry.id().seq).collect())

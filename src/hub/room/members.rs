@@ -1,4 +1,4 @@
-//! Who reads a room here: how subscriptions enter it, go live, begin, and end. What they are told meanwhile is in the room
+//! The members of a room: how subscriptions enter it, go live, begin, and end. Delivery is in the room
 //! itself.
 
 use std::collections::HashMap;
@@ -15,18 +15,19 @@ use crate::log::{Head, Page, Position};
 use crate::protocol::frame::Ended;
 use crate::tasks::planted;
 
-/// What a reader at a position finds.
+/// The result of joining the tail from a position.
 #[derive(Debug)]
 pub(in crate::hub) enum Join {
     /// It is now live.
     Live,
-    /// The node has followed the log to another position: the page from the ring, if that reaches back to the reader's.
+    /// The node has reached another position. Contains a page from the ring, if the ring reaches back to the
+    /// reader's.
     Elsewhere(Option<Page>),
-    /// The subscription is over.
+    /// The subscription has ended.
     Ended,
 }
 
-/// The members with a durable subscription, by how they hold it: one that is taken over is found without a look at all
+/// The members with a durable subscription, keyed by holding, so that a takeover needs no scan of all
 /// members. Two event streams may name the same holder.
 #[derive(Debug, Default)]
 pub(super) struct Holders(HashMap<Holding, Vec<Arc<Subscription>>>);
@@ -52,11 +53,11 @@ impl Holders {
     }
 }
 
-/// Vacant places of members that stay for those to come.
+/// Vacant slots to keep for new members.
 const VACANT: usize = 1024;
 
 impl Room {
-    /// Makes a subscription a member, not yet live. `false` if the hub has let go of the room.
+    /// Adds a subscription as a member, not yet live. Returns `false` if the hub has closed the room.
     pub(in crate::hub) fn enter(&self, subscription: &Arc<Subscription>) -> bool {
         let mut state = self.state.lock();
         if state.closed {
@@ -69,7 +70,7 @@ impl Room {
         true
     }
 
-    /// Joins a member to the tail if its position is the tail's, and says `live` the first time.
+    /// Joins a member to the tail if it is at the tail's position, and sends `live` the first time.
     pub(in crate::hub) fn join(
         &self,
         subscription: &Subscription,
@@ -107,7 +108,7 @@ impl Room {
         Join::Live
     }
 
-    /// Ends a subscription. Whether it had not ended before.
+    /// Ends a subscription. Returns `false` if it had already ended.
     pub(in crate::hub) fn leave(&self, subscription: &Subscription) -> bool {
         let mut state = self.state.lock();
         self.remove(&mut state, subscription)
@@ -121,7 +122,7 @@ impl Room {
             state.holders.remove(subscription);
             state.idle_since = Instant::now();
             self.metrics.subscriptions.decrement(1);
-            // Each message walks vacant places too.
+            // Each message iterates over vacant slots too.
             if state.members.capacity() > VACANT + 4 * state.members.len() {
                 state.members.compact(|member, _, place| {
                     member.subscription.place.store(place, Ordering::Release);
@@ -132,7 +133,7 @@ impl Room {
         true
     }
 
-    /// Ends the subscriptions that `which` picks, and tells their clients why.
+    /// Ends the subscriptions that `which` selects, and notifies their clients of the reason.
     fn end(&self, code: Ended, which: impl FnOnce(&State) -> Vec<Arc<Subscription>>) {
         let mut writes = Writes::default();
         let mut state = self.state.lock();
@@ -148,7 +149,7 @@ impl Room {
         }
     }
 
-    /// From here on a member's client is told of what happens; and at once if that is over already.
+    /// Starts notifying a member's client. If the subscription ended meanwhile, reports that immediately.
     pub(in crate::hub) fn begin(&self, subscription: &Subscription) {
         let mut writes = Writes::default();
         // Subscriptions end under this lock.
@@ -158,21 +159,21 @@ impl Room {
         }
     }
 
-    /// A member's client is not told if it ends, until [`Room::begin`].
+    /// Suspends notice of a member's end until [`Room::begin`].
     pub(in crate::hub) fn hush(&self, subscription: &Subscription) {
         // Subscriptions end under this lock.
         let _state = self.state.lock();
         subscription.hush();
     }
 
-    /// A durable subscription that this connection held was taken over, or deleted. Who has come since holds it by another
+    /// Ends a durable subscription of this node that was taken over or deleted. A newer holder has another
     /// name, and keeps it.
     pub(in crate::hub) fn lost(&self, holding: &Holding, code: Ended) {
         self.end(code, |state| state.holders.of(holding));
     }
 
-    /// Hands a reader's bytes to a subscription, unless it has ended: its client has been told so, and nothing may come after
-    /// that. Whether it has not.
+    /// Queues a reader's bytes for a subscription, and returns `true`, unless it has ended. Nothing may
+    /// follow the notice of its end.
     pub(in crate::hub) fn hand(
         &self,
         turn: Turn<'_>,
@@ -190,9 +191,9 @@ impl Room {
         true
     }
 
-    /// The room was deleted.
+    /// Ends all subscriptions after the room was deleted.
     pub(in crate::hub) fn deleted(&self) {
-        // First, so that nobody enters behind those who are sent away.
+        // Closed first, so that no subscription enters after the others have ended.
         self.state.lock().closed = true;
         self.end(Ended::Deleted, |state| {
             state.members.iter().map(|(_, member)| member.subscription.clone()).collect()
@@ -200,7 +201,7 @@ impl Room {
         self.changed.notify_waiters();
     }
 
-    /// Ends one member's subscription for a reason, and tells its client.
+    /// Ends one member's subscription for a reason, and notifies its client.
     pub(in crate::hub) fn dismiss(&self, dismissed: &Subscription, code: Ended) {
         self.end(code, |state| {
             let member = state.members.get(dismissed.place.load(Ordering::Acquire));

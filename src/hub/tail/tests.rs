@@ -1,4 +1,5 @@
-//! The rules of the tail, one example each; [`simulation`] holds them against all that can happen.
+//! The rules of the tail, with one example each. [`simulation`] tests them against everything that can
+//! happen.
 #![allow(clippy::unwrap_used)]
 
 mod model;
@@ -17,7 +18,7 @@ fn entries(ids: &[&str]) -> Vec<Arc<Entry>> {
     ids.iter().map(|text| Entry::sample(id(text), 0)).collect()
 }
 
-/// A run of the first epoch.
+/// Builds a run of the first epoch.
 fn run(after: &str, ids: &[&str]) -> Run {
     run_of(1, after, ids)
 }
@@ -34,7 +35,7 @@ fn head_of(epoch: u64, text: &str) -> Head {
     Head { id: id(text), epoch: Epoch(epoch), cut: 0 }
 }
 
-/// A cut right after the one before it.
+/// Builds a cut right after the previous one.
 fn cut(before: &str, name: u64) -> Cut {
     Cut { before: id(before), name, after: name - 1 }
 }
@@ -43,29 +44,29 @@ fn limits(messages: usize) -> RingLimits {
     RingLimits { messages, bytes: usize::MAX, budget: usize::MAX, spent: Arc::default() }
 }
 
-/// A tail that stands at this head.
+/// Builds a tail at this head.
 fn tail(at: &str) -> Tail {
     let mut tail = Tail::new(limits(10));
     tail.open(head(at));
     tail
 }
 
-/// A read that reached the log's end.
+/// Builds a page that reaches the log's end.
 fn page(after: &str, ids: &[&str], at: &str) -> Page {
     Page { after: id(after).into(), fork: None, entries: entries(ids), head: head(at), complete: true }
 }
 
-/// A read of a log that shares with the position's history all up to `fork`.
+/// Builds a page of a log that shares the position's history only up to `fork`.
 fn forked(after: &str, fork: &str, ids: &[&str], head: Head) -> Page {
     Page { fork: Some(id(fork)), head, ..page(after, ids, "0") }
 }
 
-/// A read of which the log goes on.
+/// Builds a page that does not reach the log's end.
 fn first_page(after: &str, ids: &[&str], at: &str) -> Page {
     Page { complete: false, ..page(after, ids, at) }
 }
 
-/// What is to be done, as text: events in order, then the read and who is left behind.
+/// Formats a step: events in order, then the read and `leave_behind`.
 fn shown(step: &Step) -> String {
     let mut words: Vec<String> = step
         .events
@@ -113,7 +114,7 @@ fn a_hole_leads_to_a_read_from_the_position() {
     check(&tail.take(&page("1-4", &[], "1-4")), "");
 }
 
-/// The `seq` is dense, and yet it is another log: one message of the old one was given the same `seq`.
+/// The `seq` is dense, but the log is another one, in which a different message has the same `seq`.
 #[test]
 fn a_dense_seq_is_no_proof() {
     let mut tail = tail("1-3");
@@ -125,7 +126,7 @@ fn a_dense_seq_is_no_proof() {
     check(&tail.hear(&run_of(2, "2-4", &["2-5"])), "2-5");
 }
 
-/// Two primaries gave the same id, each to a message of its own.
+/// Two primaries gave the same id to different messages.
 #[test]
 fn the_same_id_of_another_epoch_is_no_proof() {
     let mut tail = tail("1-3");

@@ -1,4 +1,4 @@
-//! How members are found once some of them have left.
+//! Tests of finding members after others have left.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::atomic::AtomicUsize;
@@ -59,7 +59,7 @@ fn members_that_left_take_no_places() {
     }
     assert_eq!(room.members(), 200);
     assert!(room.state.lock().members.capacity() <= VACANT + 4 * 200);
-    // Those who stayed were moved, and are found.
+    // The remaining members were moved, and are still found.
     for (index, (number, subscription)) in stay.into_iter().enumerate() {
         match index % 3 {
             0 => assert!(room.leave(subscription)),

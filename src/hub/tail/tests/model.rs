@@ -1,4 +1,4 @@
-//! Redis as the tail sees it, as a value: a room's log, the logs of primaries that were replaced, and reads that take their
+//! A model of Redis as the tail sees it: a room's log, the logs of replaced primaries, and reads that take
 //! time.
 
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::log::{Cut, Entry, Epoch, Head, Page, Position, Run};
 use crate::protocol::MessageId;
 
-/// A message by content: ids of two histories may be the same.
+/// A message, compared by content: two histories may use the same id.
 pub(super) type Message = Arc<Entry>;
 
 fn same(a: &Message, b: &Message) -> bool {
@@ -20,7 +20,7 @@ pub(super) struct Branch {
     name: u64,
     /// All messages ever appended, in order.
     pub(super) all: Vec<Message>,
-    /// Those that are still there.
+    /// The messages that are retained.
     pub(super) kept: Vec<Message>,
     pub(super) head: Head,
     /// Each epoch's name, and the newest id before it.
@@ -46,7 +46,6 @@ impl Branch {
         Run { epoch: Epoch(self.name), after, entries }
     }
 
-    /// Takes messages out.
     fn remove(&mut self, range: std::ops::Range<usize>) -> Vec<Message> {
         let range = range.start.min(self.kept.len())..range.end.min(self.kept.len());
         if range.is_empty() {
@@ -68,15 +67,16 @@ impl Branch {
     }
 }
 
-/// All histories of the room. Those that were replaced stay, since clients and nodes may have read them.
+/// All histories of the room. Replaced ones stay, since clients and nodes may have read them.
 pub(super) struct World {
     pub(super) branches: Vec<Branch>,
-    /// The history that counts.
+    /// The current history.
     pub(super) current: usize,
     /// The primary that the node is connected to.
     pub(super) serving: usize,
     names: u64,
-    /// What was ever trimmed or deleted: a Redis that lost that write has it again, although readers were told that it is gone.
+    /// All messages ever trimmed or deleted. A Redis that lost that write has them again, although readers
+    /// were told that they are gone.
     pub(super) removed: Vec<Message>,
 }
 
@@ -94,13 +94,13 @@ impl World {
         &self.branches[self.serving]
     }
 
-    /// Appends at the primary that the node is connected to, or at the one that counts.
+    /// Appends at the primary that the node is connected to, or at the current one.
     pub(super) fn append(&mut self, here: bool, count: usize, ms: u64) -> Run {
         let branch = if here { self.serving } else { self.current };
         self.branches[branch].append(count, ms)
     }
 
-    /// Takes messages out.
+    /// Removes messages.
     pub(super) fn remove(&mut self, range: std::ops::Range<usize>) -> Option<Cut> {
         let log = &mut self.branches[self.current];
         let removed = log.remove(range);
@@ -111,8 +111,8 @@ impl World {
         Some(Cut { before, name: self.names, after })
     }
 
-    /// Another primary takes over, or the same one comes back, without the newest writes. The node may stay with the old
-    /// one for a while.
+    /// Fails over to another primary, or restarts the same one, without the newest writes. The node may stay
+    /// with the old one for a while.
     pub(super) fn fail_over(&mut self, lost_writes: usize, partitioned: bool) {
         let old = self.log();
         let back = old.past.len().saturating_sub(lost_writes);
@@ -128,7 +128,7 @@ impl World {
         }
     }
 
-    /// The room is deleted, and made anew by the next append.
+    /// Deletes the room. The next append creates it anew.
     pub(super) fn delete(&mut self) {
         let log = self.log();
         let new = Branch { name: log.name, ms: log.ms + 1, ..Branch::default() };
@@ -137,13 +137,14 @@ impl World {
         self.serving = self.current;
     }
 
-    /// The newest id that a branch shares with the history of a position, if it does not have that position.
+    /// Returns the newest id that a branch shares with the history of a position, if the branch lacks that
+    /// position.
     fn fork(&self, branch: &Branch, position: Position) -> Option<MessageId> {
         let Position { id, epoch } = position;
         if id.seq == 0 {
             return None;
         }
-        // A server may make a position up right before a message.
+        // A server may construct a position right before a message.
         let at = |branch: &Branch| {
             let given = |message: &Message| message.id() == id || message.id() == id.successor();
             branch.all.iter().position(given)
@@ -173,7 +174,7 @@ impl World {
     }
 }
 
-/// A read on its way.
+/// A read in progress.
 pub(super) enum Read {
     Asked(Position),
     Begun {
@@ -181,7 +182,7 @@ pub(super) enum Read {
         branch: usize,
         head: Head,
     },
-    /// The page, and the branch that it is of.
+    /// The page, and the branch that it was read from.
     Done(Page, usize),
     Failed,
 }
@@ -192,7 +193,7 @@ impl Read {
             Self::Asked(asked) => Self::Begun { asked, branch: world.serving, head: world.served().head },
             // The connection broke.
             Self::Begun { branch, .. } if branch != world.serving => Self::Failed,
-            // An epoch began while it was read: it is read again.
+            // An epoch began during the read, so it is repeated.
             Self::Begun { asked, head, .. } if head.epoch != world.served().head.epoch => Self::Asked(asked),
             Self::Begun { asked, branch, head } => Self::Done(world.page(branch, asked, head, limit), branch),
             over => over,

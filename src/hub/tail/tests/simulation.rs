@@ -1,10 +1,13 @@
-//! A log, its tail and two readers, and all that can come between them: notifications that are lost, repeated, late or out of
-//! order, and of primaries that were replaced; reads and checks that take their time or fail; retention, deletion;
-//! and a Redis that comes back, or is taken over, without its newest writes, while the node stays with the old one.
-//! Whatever happens, each reader is told every message of the log once and in order, or of the gap.
+//! Simulation of a log, its tail and two readers, with everything that can come between them:
+//! - notifications that are lost, repeated, late or out of order, or that come from replaced primaries;
+//! - reads and checks that take time or fail;
+//! - retention and deletion;
+//! - a Redis that restarts or fails over without its newest writes, while the node stays with the old one.
 //!
-//! Nothing is assumed of the order in which connections break, recover and bring what they have. One thing only: ids after a
-//! room was deleted are of a later time than all before.
+//! In every case, each reader gets every message of the log once and in order, or a gap.
+//!
+//! Nothing is assumed about the order in which connections break, recover and deliver. The only assumption:
+//! ids after a deletion of the room have a later time than all before.
 
 use proptest::prelude::*;
 
@@ -13,7 +16,7 @@ use super::*;
 use crate::log::Epoch;
 use crate::protocol::frame::GapReason;
 
-/// A subscriber, which holds the server to its promise with everything that it is told.
+/// A subscriber that checks the server's guarantees on every event.
 struct Reader {
     start: MessageId,
     position: MessageId,
@@ -21,7 +24,7 @@ struct Reader {
     got: Vec<Message>,
     gaps: usize,
     live: bool,
-    /// Events that it still has room for while it is live.
+    /// Events that it has room for while it is live.
     room: usize,
     read: Option<Read>,
 }
@@ -40,7 +43,7 @@ impl Reader {
         }
     }
 
-    /// `branch` is that of the page, if the event is of one.
+    /// Receives an event. `branch` is that of the page, if the event came from one.
     fn told(&mut self, event: &Event, world: &World, branch: usize) {
         match event {
             Event::Message(entry) => {
@@ -66,7 +69,8 @@ impl Reader {
                         assert!(covered.is_empty(), "{gap:?} covers {covered:?}");
                     }
                     GapReason::Rewound => {
-                        // It is told that these are lost; should a late notification bring one again, it is told so again.
+                        // The gap reports these as lost. If a late notification delivers one again, another
+                        // gap reports it again.
                         self.got.retain(|message| message.id().seq < gap.next.seq && log.has(message));
                     }
                 }
@@ -76,7 +80,7 @@ impl Reader {
     }
 }
 
-/// One thing that happens.
+/// One step of the simulation.
 #[derive(Debug, Clone)]
 enum Op {
     Append {
@@ -105,11 +109,11 @@ enum Op {
     Check,
     CheckFails,
     CatchUp(usize),
-    /// The second reader takes so many more events, and is then left behind.
+    /// The second reader accepts this many more events, and then falls behind.
     Slow(usize),
 }
 
-/// A notification on its way.
+/// A notification in transit.
 #[derive(Clone)]
 enum Notified {
     Messages(Run),
@@ -119,7 +123,7 @@ enum Notified {
 struct Simulation {
     world: World,
     tail: Tail,
-    /// The head that the tail opens at, once its answer is there.
+    /// The head that the tail opens at, once its answer has arrived.
     opening: Option<Head>,
     read: Option<Read>,
     check: Option<(Asked, Option<Head>)>,
@@ -150,7 +154,7 @@ impl Simulation {
         match *op {
             Op::Append { count, ms, own } => {
                 let new = Notified::Messages(self.world.append(own, count, ms));
-                // A node hears of its own appends twice.
+                // A node receives its own appends twice.
                 self.notified.extend((0..=usize::from(own)).map(|_| new.clone()));
             }
             Op::Trim(count) => self.remove(0..count),
@@ -226,7 +230,7 @@ impl Simulation {
         }
     }
 
-    /// What the hub does with a step.
+    /// Performs a step as the hub does.
     fn step(&mut self, step: Step, branch: usize) {
         let epoch = self.tail.position().unwrap_or_default().epoch;
         for reader in self.readers.iter_mut().filter(|reader| reader.live) {
@@ -253,7 +257,7 @@ impl Simulation {
         }
     }
 
-    /// The next thing that a reader of the hub does for a subscriber that is not live.
+    /// Performs the next action of the hub's reader for a subscriber that is not live.
     fn catch_up(&mut self, which: usize) {
         let Some(Position { id: head, epoch }) = self.tail.position() else { return };
         let reader = &mut self.readers[which];
@@ -301,7 +305,7 @@ impl Simulation {
         reader.epoch = page.head.epoch;
     }
 
-    /// Lets everything that is under way come to its end, without another notification, and compares with the log.
+    /// Completes everything in progress, without another notification, and compares with the log.
     fn settle(&mut self) {
         self.world.serving = self.world.current;
         self.open();
@@ -354,7 +358,7 @@ impl Simulation {
     }
 }
 
-/// What happens to a log that loses nothing.
+/// Generates operations on a log that loses nothing.
 fn plain_op() -> impl Strategy<Value = Op> {
     prop_oneof![
         8 => (1..4_usize, 0..3_u64, any::<bool>()).prop_map(|(count, ms, own)| Op::Append { count, ms, own }),
