@@ -1,5 +1,5 @@
-//! Acknowledgements of this node, gathered: however often clients acknowledge, the positions of a room are written together,
-//! once a second, or four times where somebody waits for it; and at the end of a subscription.
+//! Gathers the acknowledgements of this node. However often clients acknowledge, the positions of a room are
+//! written together: once a second, four times a second if a client waits, and when a subscription ends.
 
 mod slots;
 
@@ -23,16 +23,16 @@ use crate::redis::{Ack, Store};
 use crate::tasks::{self, planted};
 use crate::telemetry::Metrics;
 
-/// Time in which rooms that become due are gathered into one write.
+/// Time for which rooms that become due are gathered into one write.
 const TICK: Duration = Duration::from_millis(25);
 
-/// How often it is looked whether all is written, when the server ends.
+/// Polling interval during shutdown, until everything is written.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Told whether the position is written, or `false` if another client holds the subscription. Must not block.
+/// Receives `true` when the position is written, or `false` if another client holds the subscription. Must
+/// not block.
 pub type Written = Box<dyn FnOnce(Result<bool, Unavailable>, &mut Writes) + Send>;
 
-/// Gathers acknowledgements.
 pub struct Acks {
     store: Arc<Store>,
     hub: Arc<Hub>,
@@ -44,7 +44,7 @@ pub struct Acks {
 }
 
 impl Acks {
-    /// Starts to write, until `stop`; and without waiting for more from `draining` on.
+    /// Starts the writer, which runs until `stop`. From `draining` on, it writes without delay.
     pub fn start(
         store: Arc<Store>,
         hub: Arc<Hub>,
@@ -59,7 +59,8 @@ impl Acks {
         acks
     }
 
-    /// Notes that a durable subscription, and the connection it is of, have handled all up to an id.
+    /// Records that a durable subscription, and the connection it belongs to, has handled everything up to an
+    /// id.
     pub fn note(
         &self,
         room: &RoomName,
@@ -84,10 +85,10 @@ impl Acks {
         }
     }
 
-    /// Gives a durable subscription up: its last acknowledgement is written in the same step.
+    /// Gives up a durable subscription, and writes its last acknowledgement in the same step.
     ///
     /// # Errors
-    /// If there was an acknowledgement, and Redis did not confirm it. It is tried again then, until Redis answers.
+    /// If there was an acknowledgement that Redis did not confirm. It is then retried until Redis answers.
     pub async fn leave(&self, room: &RoomName, holding: &Holding) -> Result<(), Unavailable> {
         let acked = self.take(room, holding).await;
         let Holding { group, holder } = holding;
@@ -97,7 +98,7 @@ impl Acks {
         }
         let outcome = self.store.detach(room, group, holder, &ids).await;
         let Some(acked) = acked else {
-            // Nothing is lost if that failed: the subscription is only shown as connected for longer.
+            // A failure here loses nothing: the subscription is only shown as connected for longer.
             return Ok(());
         };
         let id = acked.id;
@@ -108,10 +109,10 @@ impl Acks {
         outcome.map(drop)
     }
 
-    /// Writes now what waits to be written of a subscription that goes on.
+    /// Writes the pending acknowledgement of a subscription now.
     ///
     /// # Errors
-    /// If Redis did not confirm it. It is tried again then.
+    /// If Redis did not confirm it. It is then retried.
     pub async fn flush(
         &self,
         subscription: &Arc<Subscription>,
@@ -134,7 +135,7 @@ impl Acks {
         outcome.map(drop)
     }
 
-    /// Takes what waits to be written of a holder, once no write of it is under way.
+    /// Takes a holder's pending acknowledgement, after any write of it in progress.
     async fn take(&self, room: &RoomName, holding: &Holding) -> Option<Acked<Written>> {
         let taken = self.slots.lock().take(room, holding);
         match taken {
@@ -143,7 +144,7 @@ impl Acks {
         }
     }
 
-    /// Returns when no client without a connection waits for an answer, and all is written.
+    /// Waits until no client without a connection waits for an answer, and everything is written.
     pub async fn settled(&self) {
         self.waiting.close();
         self.waiting.wait().await;
@@ -163,7 +164,7 @@ impl Acks {
                 }
             };
             tokio::select! {
-                // The end first; then, whatever woke it, all that is due is looked at.
+                // Check `stop` first. After any other wake-up, everything due is handled.
                 biased;
                 () = stop.cancelled() => return,
                 () = draining.cancelled(), if !hurries => {
@@ -177,7 +178,7 @@ impl Acks {
             if due.is_empty() {
                 continue;
             }
-            // A primary that does not answer holds up its own rooms only.
+            // Grouped by shard, so that a primary that does not answer delays only its own rooms.
             let mut shards: HashMap<usize, Vec<Batch<Written>>> = HashMap::new();
             for batch in due {
                 let shard = self.store.shard_of(&batch.room).map_or(0, |shard| shard.number);
@@ -209,12 +210,12 @@ impl Acks {
                 let id = acked.id;
                 self.answer(outcome, acked, &mut writes);
                 let again = match (outcome, by) {
-                    // Another client has it, and the bell's word of that has not come.
+                    // Another client holds it, and the notification of that has not arrived.
                     (Ok(false), By::Connection(subscription)) => {
                         self.hub.dismiss(&subscription, Ended::Replaced);
                         None
                     }
-                    // Whoever asked is told; the position is tried again all the same.
+                    // The waiting clients are notified of the failure, and the position is retried.
                     (Err(Unavailable), By::Connection(_) | By::Gone) => {
                         Some(Acked { id, waiting: Vec::new() })
                     }

@@ -1,16 +1,17 @@
-//! What a client sent while the session handles an earlier frame. Bounded: while it is full, the connection is not read from.
+//! The messages that a client sent while the session handles an earlier frame. Bounded: while it is full, the
+//! connection is not read.
 
 use std::collections::VecDeque;
 
 use super::inbox::Received;
 
-/// Bytes from which on nothing more is taken. The last message taken may go beyond.
+/// Bytes at which it is full. The last message accepted may exceed it.
 const LIMIT: usize = 64 * 1024;
 
-/// What a message counts beside its bytes, so that empty ones count too.
+/// Bytes that a message counts in addition to its length, so that empty messages count too.
 const EACH: usize = 64;
 
-/// Messages in the order in which they came.
+/// Messages in the order of arrival.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
     waiting: VecDeque<Received>,
@@ -19,24 +20,23 @@ pub(crate) struct Backlog {
 }
 
 impl Backlog {
-    /// Whether to read on.
+    /// Returns whether to continue reading.
     pub fn has_room(&self) -> bool {
         !self.over && self.bytes < LIMIT
     }
 
-    /// Adds what came last.
     pub fn push(&mut self, received: Received) {
         self.over |= received.is_last();
         self.bytes += size(&received);
         self.waiting.push_back(received);
     }
 
-    /// Takes what came first.
+    /// Removes the oldest message.
     pub fn pop(&mut self) -> Option<Received> {
         let first = self.waiting.pop_front()?;
         self.bytes -= size(&first);
         if self.waiting.is_empty() {
-            // A connection that is idle keeps no memory for what once waited.
+            // An idle connection keeps no memory for a former backlog.
             self.waiting = VecDeque::new();
         }
         Some(first)

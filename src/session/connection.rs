@@ -1,7 +1,9 @@
-//! The life of a WebSocket after its upgrade. One task reads what the client sends, has the session handle it, and sees to the
-//! end. It reads on while a frame is handled, so pings are answered whatever a request waits for, and it can end the
-//! connection at any moment: a request that is under way then comes to its end behind the closed socket, so that nothing it
-//! took is left behind.
+//! The life of a WebSocket after its upgrade. One task reads what the client sends, lets the session handle
+//! it, and ends the connection.
+//!
+//! It continues to read while a frame is handled, so pings are answered whatever a request waits for, and the
+//! connection can end at any moment. A request in progress then completes behind the closed socket, so that
+//! nothing it acquired leaks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,12 +27,12 @@ use crate::session::Session;
 use crate::session::registry::{CUT_AFTER, Connection, Entered, Registry};
 use crate::telemetry::{Transport, logs};
 
-/// Time in which what is under way is answered before a client is told that the server restarts: longer than a publish waits
+/// Time to answer requests in progress before a client is notified of a restart. Longer than a publish waits
 /// for Redis.
 const ANSWER_WITHIN: Duration = Duration::from_secs(4);
 
-/// Serves one client until its connection is over, and its session too. Not an `async fn`, which would keep its arguments,
-/// beside what is made of them, for as long as the connection lives.
+/// Serves one client until its connection and its session have ended. Not an `async fn`, which would keep its
+/// arguments in memory, next to the values made from them, for the life of the connection.
 pub(crate) fn serve(
     node: Arc<Node>,
     socket: Socket,
@@ -41,7 +43,7 @@ pub(crate) fn serve(
 ) -> impl Future<Output = ()> {
     let (reader, writer) = socket::split(socket, early, node.metrics.clone());
     let limits = &node.config.limits;
-    // One more than publishes may wait: the frame that is being handled is answered too.
+    // One more than the limit of publishes, so that the frame being handled can be answered too.
     let outbox = Arc::new(Outbox::to(writer, limits.outbox, limits.publishes_in_flight + 1));
     let entered = Registry::enter(&node.registry, Transport::WebSocket, encoding, outbox.clone(), None);
     let Some(connection) = entered else {
@@ -69,7 +71,7 @@ pub(crate) fn serve(
     })
 }
 
-/// Says goodbye, closes the socket, and ends the session.
+/// Sends the goodbye, closes the socket, and ends the session.
 async fn end(connection: &Connection, reader: Reader, work: Work) {
     let ended = async {
         let session = match work {
@@ -81,7 +83,7 @@ async fn end(connection: &Connection, reader: Reader, work: Work) {
     };
     let mut ended = std::pin::pin!(ended.instrument(logs::session(connection.id)));
     let restarts = connection.farewell() == Some(CloseCode::Restarting);
-    // There is time to answer what is under way.
+    // A restart leaves time to answer requests in progress.
     let has_ended = restarts && timeout(ANSWER_WITHIN, &mut ended).await.is_ok();
     connection.say_goodbye();
     let closed = close(&connection.outbox, reader);
@@ -92,7 +94,7 @@ async fn end(connection: &Connection, reader: Reader, work: Work) {
     }
 }
 
-/// Closes a socket after what is queued for it, unless its client does not take that in time.
+/// Closes a socket once its queue is written, or when the client has not read it in time.
 async fn close(outbox: &Outbox, reader: Reader) {
     let closed = async {
         outbox.written().await;
@@ -103,12 +105,12 @@ async fn close(outbox: &Outbox, reader: Reader) {
     }
 }
 
-/// What the session does.
+/// The state of the session.
 enum Work {
     Idle(Session),
-    /// It handled a frame when the connection was ended.
+    /// It was handling a frame when the connection was ended.
     Busy(BoxFuture<'static, Session>),
-    /// It is on its way from the one to the other.
+    /// It is changing from one state to the other.
     Moved,
 }
 
@@ -118,15 +120,16 @@ struct Listener {
     place: Arc<Place>,
     encoding: Encoding,
     reader: Reader,
-    /// What came while an earlier frame was handled.
+    /// Messages that arrived while an earlier frame was handled.
     backlog: Backlog,
-    /// Whether the client has said who it is.
+    /// Whether the client has authenticated.
     is_known: bool,
     work: Work,
 }
 
 impl Listener {
-    /// Reads and handles until the client closes or breaks a rule, or the connection is ended.
+    /// Reads and handles messages until the client closes or violates the protocol, or the connection is
+    /// ended.
     async fn listen(&mut self) {
         loop {
             let received = match self.backlog.pop() {
@@ -174,8 +177,8 @@ impl Listener {
         }
     }
 
-    /// Handles the frames of a message, each before the next is decoded. What remains from the first frame on that takes its
-    /// time is in a box: the future that waits for messages most of the time stays small.
+    /// Handles the frames of a message, each before the next is decoded. From the first frame that has to
+    /// wait, the rest is in a box, so that the future that mostly waits for messages stays small.
     fn message(&mut self, payload: Bytes) -> impl Future<Output = Result<(), Undecodable>> {
         match self.begin(payload) {
             Ok(Some((frame, frames))) => Either::Left(Box::pin(self.rest(frame, frames))),
@@ -198,7 +201,7 @@ impl Listener {
         Ok(())
     }
 
-    /// Handles frames up to the first that takes its time, which is returned.
+    /// Handles frames up to the first that has to wait, and returns that one.
     fn handle_at_once(&mut self, frames: &mut Frames) -> Result<Option<Incoming>, Undecodable> {
         loop {
             if self.connection.ending.is_cancelled() {
@@ -221,8 +224,8 @@ impl Listener {
         Ok(None)
     }
 
-    /// Handles a frame that takes its time, as soon as there is room for its answer: a client that asks and does not read the
-    /// answers waits.
+    /// Handles a frame that has to wait, as soon as there is room for its answer. A client that does not read
+    /// its answers has to wait.
     async fn handle(&mut self, frame: Incoming) {
         let outbox = self.connection.outbox.clone();
         let Some(Some(permit)) = self.read_while(outbox.has_room()).await else { return };
@@ -238,7 +241,7 @@ impl Listener {
         };
     }
 
-    /// Waits for something, and reads on meanwhile. `None` if the connection is ended before.
+    /// Awaits a future, and continues to read meanwhile. Returns `None` if the connection is ended first.
     async fn read_while<T>(&mut self, awaited: impl Future<Output = T>) -> Option<T> {
         let mut awaited = std::pin::pin!(awaited);
         loop {
@@ -250,7 +253,7 @@ impl Listener {
                     self.make_way();
                     return None;
                 }
-                // Of a client that is not known yet nothing more is taken.
+                // Nothing more is accepted from a client before it has authenticated.
                 received = self.reader.next(), if self.is_known && self.backlog.has_room() => received,
             };
             match received {
@@ -266,7 +269,7 @@ impl Listener {
         self.connection.heard();
     }
 
-    /// Ends the connection because it has been a stranger's for too long, and others wait.
+    /// Ends the connection because it has been unauthenticated for too long while others wait.
     fn make_way(&self) {
         self.connection.close(CloseCode::Overloaded, None, &self.node.metrics);
     }

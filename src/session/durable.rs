@@ -1,4 +1,4 @@
-//! Durable subscriptions, whoever holds them: a connection, or a client that comes over HTTP and has none.
+//! Durable subscriptions, held by a connection, or by a client that comes over HTTP without one.
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -13,15 +13,15 @@ use crate::protocol::{ErrorCode, Failure, MessageId, RoomName, SubscriptionName,
 use crate::redis::{AttachAt, Attached, Group, NotAttached};
 use crate::session::rate;
 
-/// The subscription of a client without a connection, as one that takes it now holds it.
+/// Creates a new hold for a client that comes over HTTP.
 pub fn holding(user: &UserId, name: &SubscriptionName) -> Holding {
     held_as(user, name, Uuid::new_v4())
 }
 
-/// The same, as one that has taken it before says that it holds it.
+/// Restores the hold that such a client presents. `holder` came from `POST …/subscriptions`.
 ///
 /// # Errors
-/// `bad_request` if no client can hold it so.
+/// `bad_request` if `holder` is malformed.
 pub fn holding_of(user: &UserId, name: &SubscriptionName, holder: &str) -> Result<Holding, Failure> {
     let holder = holder.parse().map_err(|_| {
         Failure::bad_request("`holder` must be that of the answer to POST /v1/rooms/{room}/subscriptions")
@@ -29,15 +29,16 @@ pub fn holding_of(user: &UserId, name: &SubscriptionName, holder: &str) -> Resul
     Ok(held_as(user, name, holder))
 }
 
-/// No node is named in it, since none can say whether the client is still there.
+/// The name has no node, since no node knows whether the client is still there.
 fn held_as(user: &UserId, name: &SubscriptionName, holder: Uuid) -> Holding {
     Holding { group: Group::new(user, name), holder: holder.simple().to_string() }
 }
 
-/// Takes a user's durable subscription, creating it where it is new.
+/// Takes a user's durable subscription, creating it if it is new.
 ///
 /// # Errors
-/// `unavailable` if Redis cannot be reached, or has no room for a new one; `rate_limited` if it is new, and one too many.
+/// `unavailable` if Redis cannot be reached, or has no room for a new one; `rate_limited` if it is new and
+/// the user creates too many too fast; `too_many` if the user has the most that are allowed in the room.
 pub async fn take(
     node: &Node,
     room: &Room,
@@ -50,7 +51,7 @@ pub async fn take(
         Some(Start::After(id)) => AttachAt::Id(id),
         Some(Start::New) => AttachAt::New,
         Some(Start::Oldest) => AttachAt::Oldest,
-        // `last` is for the first use only; later ones go on at the stored position.
+        // `last` applies to the first use only. Later ones continue from the stored position.
         Some(Start::Last(_)) => {
             let position = node.hub.position(room, start).await;
             AttachAt::StoredOr(position.map_err(|Unavailable| Failure::unavailable())?)
@@ -75,15 +76,15 @@ pub async fn take(
     })
 }
 
-/// Whether this node has seen as much of the room.
+/// Returns whether this node has seen the room up to this id.
 pub fn is_known(node: &Node, room: &RoomName, id: MessageId) -> bool {
     node.hub.active(room).is_some_and(|room| id <= room.position())
 }
 
-/// Checks that there was a message to acknowledge.
+/// Checks that an id to acknowledge is not beyond the room's newest message.
 ///
 /// # Errors
-/// `bad_request` if the id is beyond the newest, `unavailable` if that cannot be known.
+/// `bad_request` if it is, `unavailable` if that cannot be determined.
 pub async fn check(node: &Node, room: &RoomName, id: MessageId) -> Result<(), Failure> {
     if !is_known(node, room, id)
         && id > node.store.head(room).await.map_err(|Unavailable| Failure::unavailable())?.id
@@ -93,10 +94,11 @@ pub async fn check(node: &Node, room: &RoomName, id: MessageId) -> Result<(), Fa
     Ok(())
 }
 
-/// Acknowledges for a client without a connection, and waits until that is written.
+/// Acknowledges for a client without a connection, and waits until the position is written.
 ///
 /// # Errors
-/// `bad_request` for an id beyond the newest, `not_subscribed` if the client holds the subscription no more, `unavailable`.
+/// `bad_request` for an id beyond the newest, `not_subscribed` if the client no longer holds the
+/// subscription, `unavailable`.
 pub async fn acknowledge(
     node: &Node,
     room: &RoomName,
@@ -117,7 +119,7 @@ pub async fn acknowledge(
     }
 }
 
-/// A client holds a durable subscription no more.
+/// Returns the failure of a client that no longer holds a durable subscription.
 pub fn lost() -> Failure {
     let message =
         "this holder has lost the durable subscription: a newer one took it over, or it was deleted";

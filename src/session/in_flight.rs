@@ -1,11 +1,11 @@
-//! How many publishes of a connection wait for Redis.
+//! The number of a connection's publishes that wait for Redis.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
-/// Counts what is on its way.
+/// A bounded counter of operations in progress.
 #[derive(Debug)]
 pub struct InFlight {
     count: AtomicUsize,
@@ -13,38 +13,37 @@ pub struct InFlight {
     landed: Notify,
 }
 
-/// One thing on its way; it has landed when this is dropped.
+/// A permit for one operation, released on drop.
 #[derive(Debug)]
 pub struct Landing(Arc<InFlight>);
 
 impl InFlight {
-    /// A count with a bound.
     pub fn new(limit: usize) -> Self {
         Self { count: AtomicUsize::new(0), limit, landed: Notify::new() }
     }
 
-    /// One more is on its way.
+    /// Counts one more operation. Does not wait.
     pub fn take_off(self: &Arc<Self>) -> Landing {
         self.count.fetch_add(1, Ordering::AcqRel);
         Landing(self.clone())
     }
 
-    /// Whether the bound is reached.
+    /// Returns whether the limit is reached.
     pub fn is_full(&self) -> bool {
         self.count.load(Ordering::Acquire) >= self.limit
     }
 
-    /// Whether nothing is on its way.
+    /// Returns whether no operation is in progress.
     pub fn is_empty(&self) -> bool {
         self.count.load(Ordering::Acquire) == 0
     }
 
-    /// Waits until the bound is not reached.
+    /// Waits until the count is below the limit.
     pub async fn has_room(&self) {
         self.at_most(self.limit.saturating_sub(1)).await;
     }
 
-    /// Waits until nothing is on its way.
+    /// Waits until no operation is in progress.
     pub async fn drained(&self) {
         self.at_most(0).await;
     }

@@ -1,7 +1,7 @@
-//! What comes over a WebSocket (RFC 6455, section 5): bytes in, as they come, and whole messages out. Pure.
+//! Decodes incoming bytes of a WebSocket (RFC 6455, section 5) into whole messages. Pure.
 //!
-//! It keeps memory only while something is half received, since most connections are silent most of the time, and little of
-//! it before the client has said who it is. Headers are read by tungstenite.
+//! Most connections are silent most of the time, so it keeps memory only while something is partly received,
+//! and little of it before the client has authenticated. tungstenite parses the headers.
 
 use std::collections::VecDeque;
 use std::io::Cursor;
@@ -12,41 +12,39 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use crate::protocol::CloseCode;
 
-/// Longest payload of a control frame.
+/// Longest payload of a control frame, in bytes.
 const MAX_CONTROL: usize = 125;
 
-/// What a client sent.
+/// One item from the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Received {
-    /// A text message.
     Text(Bytes),
-    /// A binary message.
     Binary(Bytes),
-    /// It wants this back.
+    /// A ping, with the payload of its pong.
     Ping(Bytes),
-    /// It lives.
+    /// A pong, which shows that the client is alive.
     Pong,
-    /// It closes, with a code or without.
+    /// A close, with its code if there is one.
     Close(Option<u16>),
-    /// What came is against the rules, and the connection must end.
+    /// A violation of the protocol. The connection must end.
     Bad(CloseCode),
-    /// The connection broke, or the client closed its side without a word.
+    /// The connection broke, or the client closed its side without a close frame.
     Gone,
 }
 
 impl Received {
-    /// Whether nothing can come after it.
+    /// Returns whether nothing can come after it.
     pub fn is_last(&self) -> bool {
         matches!(self, Self::Close(_) | Self::Bad(_) | Self::Gone)
     }
 }
 
-/// How much a client may send.
+/// The messages that a client may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Allowance {
-    /// One message, of at most so many bytes; what comes behind it waits until [`Inbox::allow`].
+    /// One message of at most this many bytes. Anything after it waits until [`Inbox::allow`].
     One(usize),
-    /// Any number, of at most so many bytes each.
+    /// Any number, of at most this many bytes each.
     Many(usize),
 }
 
@@ -57,29 +55,28 @@ impl Allowance {
     }
 }
 
-/// What has been received of one connection.
+/// The receiving state of one connection.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     /// The beginning of a frame.
     partial: Vec<u8>,
-    /// A message of which fragments are still to come.
+    /// A message with more fragments to come.
     fragments: Option<(Data, Vec<u8>)>,
     ready: VecDeque<Received>,
     allowance: Allowance,
-    /// The one message that is allowed has come.
+    /// Whether the one allowed message has arrived.
     spent: bool,
-    /// After a close, or something bad, nothing more is read.
+    /// Set after a close or a violation: nothing more is read.
     over: bool,
 }
 
 impl Inbox {
-    /// An empty inbox.
     pub fn new(allowance: Allowance) -> Self {
         let (partial, ready) = (Vec::new(), VecDeque::new());
         Self { partial, fragments: None, ready, allowance, spent: false, over: false }
     }
 
-    /// What may come from now on. Goes on with what waited for it.
+    /// Sets the allowance, and continues with input that waited for it.
     pub fn allow(&mut self, allowance: Allowance) {
         self.allowance = allowance;
         self.spent = false;
@@ -87,7 +84,7 @@ impl Inbox {
         self.take(&mut waiting);
     }
 
-    /// The next that was received as a whole.
+    /// Returns the next complete item.
     pub fn next(&mut self) -> Option<Received> {
         let next = self.ready.pop_front();
         if self.ready.is_empty() {
@@ -96,7 +93,7 @@ impl Inbox {
         next
     }
 
-    /// Takes what has come. Unmasks in place.
+    /// Takes received bytes, and unmasks them in place.
     pub fn take(&mut self, bytes: &mut [u8]) {
         if self.partial.is_empty() {
             let used = self.frames(bytes);
@@ -112,7 +109,7 @@ impl Inbox {
         }
     }
 
-    /// Takes all whole frames, and says how many bytes they are.
+    /// Takes all complete frames, and returns their length in bytes.
     fn frames(&mut self, bytes: &mut [u8]) -> usize {
         let mut used = 0;
         while !self.over {
@@ -131,7 +128,7 @@ impl Inbox {
         bytes.len()
     }
 
-    /// Takes the first frame, if it is whole, and says how many bytes it is.
+    /// Takes the first frame if it is complete, and returns its length in bytes.
     fn frame(&mut self, bytes: &mut [u8]) -> Result<Option<usize>, CloseCode> {
         let mut cursor = Cursor::new(&*bytes);
         let header = FrameHeader::parse(&mut cursor).map_err(|_| CloseCode::ProtocolError)?;
@@ -159,7 +156,7 @@ impl Inbox {
         Ok(Some(end))
     }
 
-    /// What must hold of a frame, known before all of it has come.
+    /// Checks the rules that apply to a frame's header, before all of it has arrived.
     fn check(&self, header: &FrameHeader, length: usize) -> Result<(), CloseCode> {
         let known =
             !matches!(header.opcode, OpCode::Data(Data::Reserved(_)) | OpCode::Control(Control::Reserved(_)));
@@ -204,13 +201,13 @@ impl Inbox {
     }
 }
 
-/// The code in the payload of a close frame. Behind it stands a reason, which is text.
+/// Parses the code of a close frame's payload. It is followed by a reason, which is text.
 fn close_code(payload: &[u8]) -> Result<Option<u16>, CloseCode> {
     let Some((code, reason)) = payload.split_first_chunk() else {
         return if payload.is_empty() { Ok(None) } else { Err(CloseCode::ProtocolError) };
     };
     let code = u16::from_be_bytes(*code);
-    // Those between are reserved, or stand for ends without a close frame.
+    // Other codes are reserved, or stand for ends without a close frame.
     if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
         return Err(CloseCode::ProtocolError);
     }
@@ -227,7 +224,7 @@ mod tests {
 
     use super::*;
 
-    /// Bytes as tungstenite's client writes them.
+    /// Returns the bytes of these messages as tungstenite's client writes them.
     fn sent(messages: &[Message]) -> Vec<u8> {
         let mut out = Cursor::new(Vec::new());
         let mut client = WebSocket::from_raw_socket(&mut out, Role::Client, None);

@@ -1,7 +1,7 @@
-//! One connection's session: requests go in, frames come out of its outbox. Knows nothing of sockets.
+//! One connection's session: requests go in, frames come out of its outbox. Independent of sockets.
 //!
-//! Requests take effect in the order sent. Publishes go on while the next request is read, since the appender keeps their
-//! order; anything else waits until they have been answered.
+//! Requests take effect in the order sent. Publishes continue while the next request is read, since the
+//! appender keeps their order. Any other request waits until they have been answered.
 
 pub mod acks;
 mod backlog;
@@ -37,13 +37,12 @@ use crate::protocol::request::{Draft, Request};
 use crate::protocol::{CloseCode, Encoding, ErrorCode, Failure, MessageId, RoomName, encode};
 use crate::telemetry::{Queue, logs};
 
-/// Requests over the rate that are refused before the connection is closed.
+/// Requests above the rate that are refused before the connection is closed.
 const REFUSALS_UNTIL_CLOSE: u32 = 100;
 
-/// Subscriptions that are released at once when a session ends.
+/// Subscriptions that are released concurrently when a session ends.
 const RELEASES_AT_ONCE: usize = 64;
 
-/// One connection's session.
 pub struct Session {
     node: Arc<Node>,
     connection: Arc<Connection>,
@@ -51,16 +50,16 @@ pub struct Session {
     /// The token that came with the upgrade.
     offered: Option<String>,
     subscriptions: HashMap<RoomName, Arc<Subscription>>,
-    /// How many subscriptions were asked for: it tells those of this connection apart.
+    /// Number of subscribes so far, which distinguishes this connection's holders.
     holdings: u64,
     in_flight: Arc<InFlight>,
-    /// Requests above the rate, in a row.
+    /// Consecutive requests above the rate.
     refusals: u32,
     /// For the answer to the frame that is being handled.
     permit: Option<Permit>,
 }
 
-/// How a request ended: an answer, or a failure, or with it the whole connection.
+/// A failed request: reported to the client, or fatal to the connection.
 enum Refusal {
     Failed(Failure),
     Closes(Failure, CloseCode),
@@ -79,7 +78,7 @@ impl From<Unavailable> for Refusal {
 }
 
 impl Session {
-    /// A session that awaits `connect`.
+    /// Creates a session that awaits `connect`.
     pub fn new(
         node: Arc<Node>,
         connection: Arc<Connection>,
@@ -100,8 +99,8 @@ impl Session {
         }
     }
 
-    /// Handles one frame at once, if that needs no waiting; what does is handed back, for [`Session::handle`]. What comes most
-    /// costs no future this way.
+    /// Handles a frame if that needs no waiting. Any other frame is returned, for [`Session::handle`]. The
+    /// most frequent requests need no future this way.
     pub fn try_handle(&mut self, incoming: Incoming) -> Option<Incoming> {
         let Some(claims) = self.connection.claims() else { return Some(incoming) };
         let ready = match &incoming.request {
@@ -157,8 +156,8 @@ impl Session {
         }
     }
 
-    /// Ends the session: its publishes are answered, its subscriptions end, what it acknowledged is written, and what it
-    /// held is given up.
+    /// Ends the session. Its publishes are answered, its subscriptions end, its acknowledgements are written,
+    /// and its durable subscriptions are given up.
     pub async fn end(mut self) {
         self.in_flight.drained().await;
         let subscriptions = std::mem::take(&mut self.subscriptions);
@@ -195,7 +194,7 @@ impl Session {
         }
     }
 
-    /// Requests that wait for the publishes before them.
+    /// Handles a request that must wait for the publishes before it.
     async fn settled(
         &mut self,
         claims: &Claims,
@@ -262,7 +261,7 @@ impl Session {
         Ok(())
     }
 
-    /// Makes the claims those of the connection.
+    /// Applies the claims to the connection.
     fn adopt(&self, claims: Arc<Claims>) -> Result<(), Refusal> {
         self.connection.set_claims(claims.clone());
         let revoked = |failure| Refusal::Closes(failure, CloseCode::TokenRevoked);
@@ -278,7 +277,7 @@ impl Session {
                 _ => CloseCode::Unauthenticated,
             };
             if self.connection.claims().is_some() {
-                // A renewal that fails leaves the old token in force, for as long as it holds.
+                // After a failed renewal, the old token remains in force until it expires.
                 Refusal::Failed(failure)
             } else {
                 Refusal::Closes(failure, code)
@@ -319,7 +318,7 @@ impl Session {
         Ok(())
     }
 
-    /// Takes an acknowledgement of a message that there was.
+    /// Acknowledges a message that exists.
     fn ack(&mut self, reference: Option<u64>, room: &RoomName, id: MessageId) -> Result<(), Refusal> {
         let subscription = self.subscribed(room)?.clone();
         let holding = held_by(&subscription)?;
@@ -396,7 +395,7 @@ impl Session {
     }
 }
 
-/// What can be acknowledged of a subscription.
+/// Returns the hold of a subscription that can be acknowledged.
 fn held_by(subscription: &Subscription) -> Result<&Holding, Failure> {
     let refused = || Failure::new(ErrorCode::NotDurable, "only durable subscriptions are acknowledged");
     subscription.durable.as_ref().ok_or_else(refused)

@@ -1,5 +1,5 @@
-//! How fast the users of a node may do something: a token bucket for each, so many a second and so many at once, whatever way
-//! they come. The time is an argument.
+//! Rate limits of a node's users: a token bucket for each user, shared by all of the user's connections and
+//! requests. The time is an argument.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,7 +16,7 @@ struct Limit {
 }
 
 impl Limit {
-    /// After so long without use, a bucket is as good as new.
+    /// The time after which an unused bucket is full again.
     fn fills_in(self) -> Duration {
         Duration::from_secs_f64(self.at_once / self.a_second)
     }
@@ -41,8 +41,8 @@ impl Bucket {
     }
 }
 
-/// The buckets, in two generations: those used since the last turn, and before it. Each time in which a bucket fills, the older
-/// ones go as a whole, so that forgetting needs no walk.
+/// The buckets in two generations: those used since the last rotation, and those used before it. The older
+/// one is dropped as a whole each time a bucket could have filled, so that expiry needs no scan.
 #[derive(Debug, Default)]
 struct Users {
     young: HashMap<UserId, Bucket>,
@@ -58,19 +58,19 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// So many a second for each user, and at once; `None` for no limit.
+    /// Creates a limit of `a_second` for each user, with bursts of `at_once`. `None` means no limit.
     pub fn new(a_second: Option<u32>, at_once: u32) -> Self {
         let limit = a_second.map(|a_second| Limit { a_second: a_second.into(), at_once: at_once.into() });
         Self { limit, users: Mutex::default() }
     }
 
-    /// Takes one of a user's.
+    /// Takes one token from a user's bucket.
     ///
     /// # Errors
-    /// How long to wait for one.
+    /// The time to wait for one.
     pub fn spend(&self, user: &UserId, now: Instant) -> Result<(), Duration> {
         let Some(limit) = self.limit else { return Ok(()) };
-        // Dropped behind the lock.
+        // Dropped after the lock is released.
         let _forgotten;
         let mut users = self.users.lock();
         if now.saturating_duration_since(*users.turned.get_or_insert(now)) >= limit.fills_in() {
@@ -86,7 +86,7 @@ impl Rates {
         users.young.entry(user.clone()).or_insert(bucket).spend(limit, now)
     }
 
-    /// Gives one back that was not needed.
+    /// Returns a token that was not needed.
     pub fn give_back(&self, user: &UserId) {
         if let (Some(limit), Some(bucket)) = (self.limit, self.users.lock().young.get_mut(user)) {
             bucket.left = (bucket.left + 1.0).min(limit.at_once);
@@ -94,13 +94,13 @@ impl Rates {
     }
 }
 
-/// What is too many where a user publishes or signals too fast.
+/// The limited operation when a user publishes or signals too fast.
 pub const PUBLISHES: &str = "publishes and signals";
 
-/// What is too many where a user makes durable subscriptions too fast.
+/// The limited operation when a user creates durable subscriptions too fast.
 pub const CREATIONS: &str = "new durable subscriptions";
 
-/// What a client is told that has to wait for so long.
+/// Returns the `rate_limited` failure, with `retry_after` set to `wait`.
 pub fn refusal(of: &str, wait: Duration) -> Failure {
     Failure {
         code: ErrorCode::RateLimited,
@@ -141,7 +141,7 @@ mod tests {
             assert!(rates.spend(&user(n), at(1900)).is_ok());
             assert!(rates.spend(&user(n), at(1900)).is_err());
         }
-        // The generation turns, and the bucket is the same.
+        // The generations rotate, and the bucket is still the same.
         assert!(rates.spend(&user(7), at(2000)).is_err());
         assert_eq!(rates.users.lock().old.len(), 999);
         for n in 1..100 {

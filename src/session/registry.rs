@@ -1,5 +1,5 @@
-//! All connections of a node, and what happens to them by the clock: pings, the time to connect, the end of a token. One
-//! sweep over all of them, instead of timers for each.
+//! All connections of a node, and their timers: pings, the time to connect, token expiry. One sweep covers
+//! all connections, instead of timers for each.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,51 +17,51 @@ use crate::protocol::{CloseCode, Encoding, ErrorCode, Failure, encode, wire};
 use crate::telemetry::{Metrics, Transport};
 use crate::time::now_ms;
 
-/// Time between the server's pings.
+/// Interval of the server's pings.
 pub const PING_INTERVAL: Duration = Duration::from_secs(25);
 
-/// Time in which a pong must follow a ping.
+/// Time within which a pong must follow a ping.
 pub const PONG_WITHIN: Duration = Duration::from_secs(10);
 
-/// Time in which a client must say `connect`.
+/// Time within which a client must send `connect`.
 pub const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
-/// Time in which a client takes what is left for it, and closes too, after its connection was ended. Then it is cut.
+/// Time for a client to read the remaining bytes and close too, after its connection was ended. Then it is
+/// cut.
 pub const CUT_AFTER: Duration = Duration::from_secs(3);
 
-/// Over how long clients that are sent away are spread at the least.
+/// Shortest time over which the return of dismissed clients is spread.
 const SHORTEST_SPREAD: Duration = Duration::from_secs(5);
 
-/// Clients that are sent away and come back in a second: what the nodes that are left can take.
+/// Dismissed clients that reconnect per second: as many as the remaining nodes can take.
 const RETURN_RATE: u64 = 2000;
 
-/// After how long the first of many clients that are sent away is asked to come back.
+/// Delay before the first of many dismissed clients is asked to return.
 const SOONEST_RETURN: Duration = Duration::from_millis(250);
 
-/// How often connections are looked at.
+/// Interval at which connections are checked.
 const SWEEP: Duration = Duration::from_millis(500);
 
-/// What the registry can do to a connection.
+/// The part of a connection that the registry controls.
 #[derive(Debug)]
 pub struct Connection {
-    /// Its session.
+    /// The id of its session.
     pub id: Uuid,
     transport: Transport,
     encoding: Encoding,
-    /// Where its bytes go.
     pub outbox: Arc<Outbox>,
     claims: RwLock<Option<Arc<Claims>>>,
     opened: Instant,
-    /// Milliseconds after it was opened.
+    /// Time of the last input, in milliseconds since it was opened.
     heard: AtomicU64,
-    /// As `heard`.
+    /// Time of the last ping, in milliseconds since it was opened.
     pinged: AtomicU64,
-    /// Set when it is to end.
+    /// Cancelled when the connection is to end.
     pub ending: CancellationToken,
     farewell: OnceLock<Farewell>,
 }
 
-/// How a connection was asked to end.
+/// The way a connection was asked to end.
 #[derive(Debug, Clone, Copy)]
 struct Farewell {
     code: CloseCode,
@@ -69,7 +69,7 @@ struct Farewell {
     since: Instant,
 }
 
-/// What the clock asks for.
+/// The action that is due by the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Due {
     Nothing,
@@ -77,8 +77,8 @@ enum Due {
     Close(CloseCode),
 }
 
-/// What [`due`] looks at. Times are milliseconds since the connection was opened, by a clock that is never set: the time of
-/// day is for the token alone.
+/// The input of [`due`]. Times are milliseconds since the connection was opened, on a monotonic clock. Only
+/// the token uses the time of day.
 #[derive(Debug, Clone, Copy)]
 struct Clock {
     now: u64,
@@ -86,16 +86,16 @@ struct Clock {
     pinged: u64,
     /// Whether the token has expired; `None` before `connect`.
     expired: Option<bool>,
-    /// Whether something waits to be written: then a ping would wait behind it, and its pong says nothing.
+    /// Whether bytes wait to be written. A ping would then wait behind them, so a missing pong means nothing.
     blocked: bool,
 }
 
-/// Pure: over how long so many clients are to come back.
+/// Returns the time over which this many clients are to return. Pure.
 fn spread(clients: usize) -> Duration {
     SHORTEST_SPREAD.max(Duration::from_millis(1000 * clients as u64 / RETURN_RATE))
 }
 
-/// Pure: what is due on a WebSocket.
+/// Returns what is due on a WebSocket. Pure.
 fn due(clock: Clock) -> Due {
     let Clock { now, heard, pinged, expired, blocked } = clock;
     let after = |since: u64, wait: Duration| now.saturating_sub(since) >= wait.as_millis() as u64;
@@ -110,17 +110,17 @@ fn due(clock: Clock) -> Due {
 }
 
 impl Connection {
-    /// Who it is, once that is known.
+    /// Returns the client's claims, once it has authenticated.
     pub fn claims(&self) -> Option<Arc<Claims>> {
         self.claims.read().clone()
     }
 
-    /// Says who it is, anew where a token was renewed.
+    /// Sets the claims, at the start or when the token is renewed.
     pub fn set_claims(&self, claims: Arc<Claims>) {
         *self.claims.write() = Some(claims);
     }
 
-    /// Something came from the client.
+    /// Records input from the client.
     pub fn heard(&self) {
         self.heard.store(self.age_ms(Instant::now()), Ordering::Relaxed);
     }
@@ -129,7 +129,7 @@ impl Connection {
         now.saturating_duration_since(self.opened).as_millis() as u64
     }
 
-    /// Asks the connection to end. Its own task does, with [`Connection::say_goodbye`].
+    /// Asks the connection to end. Its own task ends it, with [`Connection::say_goodbye`].
     pub fn close(&self, code: CloseCode, retry_after: Option<Duration>, metrics: &Metrics) {
         if self.farewell.set(Farewell { code, retry_after, since: Instant::now() }).is_ok() {
             metrics.closed(code);
@@ -137,12 +137,12 @@ impl Connection {
         }
     }
 
-    /// Why the connection was asked to end.
+    /// Returns the code with which the connection was asked to end.
     pub fn farewell(&self) -> Option<CloseCode> {
         self.farewell.get().map(|farewell| farewell.code)
     }
 
-    /// Queues what is to be said at the end, if the connection was asked to, and takes nothing more.
+    /// Queues the goodbye if the connection was asked to end, and closes the outbox.
     pub fn say_goodbye(&self) {
         if let Some(Farewell { code, retry_after, .. }) = self.farewell.get() {
             let retry_after_ms = retry_after.map(|after| after.as_millis() as u64);
@@ -154,7 +154,8 @@ impl Connection {
 
     fn sweep(&self, now: Instant, now_ms: u64, metrics: &Metrics, writes: &mut Writes) {
         if let Some(farewell) = self.farewell.get() {
-            // The task of a WebSocket sees to it itself. That of a request may wait for a client that does not read.
+            // A WebSocket's own task does this. A request's task may be waiting for a client that does not
+            // read.
             if self.transport != Transport::WebSocket && now > farewell.since + CUT_AFTER {
                 self.outbox.abandon();
             }
@@ -180,7 +181,7 @@ impl Connection {
     }
 }
 
-/// A connection that the registry knows. It forgets it when this is dropped, however its task ends.
+/// Registration guard: dropping it removes the connection.
 pub struct Entered {
     registry: Arc<Registry>,
     connection: Arc<Connection>,
@@ -205,19 +206,19 @@ impl Drop for Entered {
 pub struct Registry {
     connections: Mutex<HashMap<Uuid, Arc<Connection>>>,
     limit: usize,
-    /// Set when all are to go, and with them whoever comes in that moment.
+    /// Set when all connections must end, including any that register at that moment.
     closing: OnceLock<CloseCode>,
     metrics: Arc<Metrics>,
 }
 
 impl Registry {
-    /// A registry of at most so many connections.
+    /// Creates a registry of at most `limit` connections.
     pub fn new(limit: usize, metrics: Arc<Metrics>) -> Self {
         metrics.connection_limit.set(limit as f64);
         Self { connections: Mutex::default(), limit, closing: OnceLock::new(), metrics }
     }
 
-    /// Enters a connection, for as long as what is returned lives. `None` if the node is full.
+    /// Registers a connection for as long as the returned guard lives. Returns `None` if the node is full.
     pub fn enter(
         this: &Arc<Self>,
         transport: Transport,
@@ -249,7 +250,7 @@ impl Registry {
         Some(Entered { registry: this.clone(), connection })
     }
 
-    /// Enters a request that waits: an event stream, a long poll.
+    /// Registers a request that waits: an event stream or a long poll.
     ///
     /// # Errors
     /// `too_many` if the node is full.
@@ -263,22 +264,21 @@ impl Registry {
         Self::enter(this, transport, Encoding::Json, outbox, Some(claims.clone())).ok_or_else(full)
     }
 
-    /// How many there are.
+    /// Returns the number of connections.
     pub fn len(&self) -> usize {
         self.connections.lock().len()
     }
 
-    /// Bytes that wait for clients to take them.
+    /// Returns the number of bytes that wait for clients to read them.
     pub fn waiting_bytes(&self) -> usize {
         self.all().iter().map(|connection| connection.outbox.bytes()).sum()
     }
 
-    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Closes those whose token is revoked.
+    /// Closes the connections with a revoked token.
     pub fn close_revoked(&self, revocations: &Revocations) {
         for connection in self.all() {
             if connection.claims().is_some_and(|claims| revocations.is_revoked(&claims)) {
@@ -287,7 +287,8 @@ impl Registry {
         }
     }
 
-    /// Closes all, and asks clients to come back spread over some time, lest they all come at once.
+    /// Closes all connections, and spreads the clients' return over some time, so that they do not all
+    /// reconnect at once.
     pub fn close_all(&self, code: CloseCode) {
         let _the_first_reason_stands = self.closing.set(code);
         let all = self.all();
@@ -298,7 +299,7 @@ impl Registry {
         }
     }
 
-    /// Looks at all connections from time to time, until `stop`.
+    /// Checks all connections periodically, until `stop`.
     pub async fn sweep(self: Arc<Self>, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(SWEEP);
         loop {
@@ -307,7 +308,7 @@ impl Registry {
                 _ = ticks.tick() => {}
             }
             let (now, now_ms) = (Instant::now(), now_ms());
-            // Many may be due at once, after a storm: their pings are shared among tasks.
+            // Many may be due at once, after a reconnect storm. Their pings are split among tasks.
             let mut writes = Writes::default();
             for connection in self.all() {
                 connection.sweep(now, now_ms, &self.metrics, &mut writes);

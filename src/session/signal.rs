@@ -1,4 +1,4 @@
-//! Signals, whoever sends them: a connection, or a client that comes over HTTP and has none.
+//! Signals, sent by a connection, or by a client that comes over HTTP without one.
 
 use uuid::Uuid;
 
@@ -9,7 +9,7 @@ use crate::protocol::request::SignalDraft;
 use crate::protocol::{Failure, RoomName};
 use crate::redis::Signal;
 
-/// Tells those present in a room, but for the session that sends it.
+/// Sends a signal to the subscribers of a room, except the sending session.
 ///
 /// # Errors
 /// `too_large`, `unavailable`.

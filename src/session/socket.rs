@@ -1,4 +1,4 @@
-//! The two sides of a WebSocket's connection: one reads messages, the other writes what the outbox has.
+//! The two sides of a WebSocket's connection: one reads messages, the other writes the outbox.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -23,17 +23,18 @@ use crate::telemetry::{Metrics, Timed};
 /// Bytes of one read.
 const READ: usize = 64 * 1024;
 
-/// Bytes of a message, and of one read, before the client has said who it is: a token has at most 8 KiB.
+/// Bytes of a message, and of one read, before the client has authenticated. A token has at most 8 KiB.
 const STRANGER: usize = 16 * 1024;
 
 thread_local! {
-    /// Where bytes are read to, for all connections of a thread: none has a buffer of its own while it is silent.
+    /// The read buffer for all connections of a thread, so that a silent connection has none of its own.
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into());
 }
 
-/// Splits a connection. `early` is what came behind the upgrade request. One message may come until [`Reader::allow`].
+/// Splits a connection. `early` is the input that followed the upgrade request. One message may arrive until
+/// [`Reader::allow`].
 ///
-/// Takes `early` for good: it keeps the whole buffer that the request was read to.
+/// Consumes `early`, which keeps the whole buffer of the request alive.
 pub(crate) fn split(socket: Socket, early: Bytes, metrics: Arc<Metrics>) -> (Reader, Writer) {
     let (socket, tls) = match socket {
         Either::Left(plain) => (plain, None),
@@ -49,7 +50,6 @@ pub(crate) fn split(socket: Socket, early: Bytes, metrics: Arc<Metrics>) -> (Rea
     (reader, Writer { stream: write, tls, metrics })
 }
 
-/// The reading side.
 pub(crate) struct Reader {
     stream: OwnedReadHalf,
     tls: Option<Arc<Tls>>,
@@ -59,18 +59,18 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Lets the client, which is known now, send messages of at most so many bytes.
+    /// Lets the client, which has now authenticated, send messages of at most `max_message` bytes.
     pub fn allow(&mut self, max_message: usize) {
         self.at_once = READ;
         self.inbox.allow(Allowance::Many(max_message));
     }
 
-    /// Lets a client that is not known yet send one more message.
+    /// Lets a client that has not authenticated yet send one more message.
     pub fn allow_another(&mut self) {
         self.inbox.allow(Allowance::One(STRANGER));
     }
 
-    /// What the client sends next. Nothing is lost if it is dropped.
+    /// Returns the next item from the client. Cancel safe.
     pub async fn next(&mut self) -> Received {
         std::future::poll_fn(|context| self.poll_next(context)).await
     }
@@ -99,8 +99,8 @@ impl Reader {
         }
     }
 
-    /// Says that nothing more will be written; then reads and forgets until the client closes its side too: closing with
-    /// unread input would reset the connection, and what was written last with it.
+    /// Shuts down writing, then reads and discards until the client closes its side too. Closing a socket
+    /// with unread input would reset the connection and lose the last bytes written.
     pub async fn finish(self) {
         if let Some(tls) = &self.tls {
             tls.close(self.stream.as_ref());
@@ -117,7 +117,6 @@ impl Reader {
     }
 }
 
-/// The writing side.
 pub(crate) struct Writer {
     stream: OwnedWriteHalf,
     tls: Option<Arc<Tls>>,
@@ -127,7 +126,7 @@ pub(crate) struct Writer {
 impl Sink for Writer {
     fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let written = match (&self.tls, parts) {
-            // The plain call is the cheaper one.
+            // The plain call is cheaper.
             (None, [part]) => self.stream.try_write(part)?,
             (None, parts) => self.stream.try_write_vectored(parts)?,
             (Some(tls), parts) => tls.write(self.stream.as_ref(), parts)?,
@@ -146,7 +145,8 @@ impl Sink for Writer {
 
     fn shut(&self) {
         let socket = socket2::SockRef::from(self.stream.as_ref());
-        // Without a lingering close, the system would keep what the client did not take for as long as the client lives.
+        // Without this linger setting, the OS would keep the bytes that the client did not read for as long
+        // as the client lives.
         let _as_long_as_it_takes_then = socket.set_linger(Some(Duration::ZERO));
         let _broken_already = socket.shutdown(Shutdown::Both);
     }

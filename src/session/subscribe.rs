@@ -12,8 +12,8 @@ use crate::protocol::{ErrorCode, Failure, RoomName, SubscriptionName};
 use crate::redis::{Attached, Group};
 
 impl Session {
-    /// Answers, and delivers from then on. A subscription that this connection has of the room is replaced once the new one
-    /// stands; if that fails, it goes on.
+    /// Subscribes, answers, and then delivers. This connection's former subscription to the room is replaced
+    /// once the new one exists. If that fails, the former one continues.
     pub(super) async fn subscribe(
         &mut self,
         claims: &Claims,
@@ -30,11 +30,12 @@ impl Session {
             return Err(Failure::new(ErrorCode::TooMany, message).into());
         }
         let hub = self.node.hub.clone();
-        // The room is active before the position is read: what comes in between is heard.
+        // The room is active before the position is read, so that no message in between is missed.
         let hold = hub.hold(&room).await?;
         let holding = durable.map(|name| Holding {
             group: Group::new(&claims.user, &name),
-            // Numbered, so that a late word of this connection's former ones is not taken for one of this.
+            // Numbered, so that a late notification about this connection's former holders does not affect
+            // this one.
             holder: format!("{}/{}/{}", self.node.id, self.connection.id, self.holdings),
         });
         self.holdings += 1;
@@ -52,7 +53,7 @@ impl Session {
         {
             self.node.acks.flush(retaken, holding).await?;
         }
-        // Known before it is taken: whoever takes it over the moment after is heard.
+        // Added before the subscription is taken, so that an immediate takeover is noticed.
         hub.enter(&hold, &subscription)?;
         if let Some(retaken) = retaken {
             hub.hush(&hold, retaken);
@@ -91,7 +92,7 @@ impl Session {
         Ok(())
     }
 
-    /// The subscription that this connection has of a room. What is left of one that the server ended is released.
+    /// Returns this connection's live subscription to a room. Releases one that the server has ended.
     async fn former(&mut self, room: &RoomName) -> Option<Arc<Subscription>> {
         let former = self.subscriptions.get(room)?.clone();
         if !former.has_ended() {
@@ -116,7 +117,8 @@ impl Session {
         })
     }
 
-    /// Ends a subscription on this node. The position of a durable one is written and stays, free for the next.
+    /// Ends a subscription on this node. The position of a durable one is written and stays, free for the
+    /// next holder.
     ///
     /// # Errors
     /// If the last acknowledgement could not be written.
@@ -131,7 +133,7 @@ impl Session {
         left
     }
 
-    /// Subscriptions that the server ended need no place any more.
+    /// Removes subscriptions that the server has ended.
     fn forget_ended(&mut self) {
         let limit = self.node.config.limits.subscriptions;
         if self.subscriptions.len() >= limit {

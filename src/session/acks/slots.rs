@@ -1,6 +1,8 @@
-//! Acknowledgements that wait to be written, by room and holder, and when each room is due. Pure: the time is an argument.
+//! Pending acknowledgements by room and holder, and the time when each room is due. Pure: the time is an
+//! argument.
 //!
-//! An entry stays in its slot while it is written, so that whoever gives the subscription up finds it and waits for it.
+//! An entry stays in its slot while it is written, so that a release of the subscription finds it and waits
+//! for the write.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -14,18 +16,18 @@ use crate::hub::{Holding, Subscription};
 use crate::protocol::{MessageId, RoomName};
 use crate::tasks::planted;
 
-/// Least time between two writes of a room's positions.
+/// Shortest time between two writes of a room's positions.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The same where a client waits for its position to be written.
+/// Shortest time between two writes if a client waits for the result.
 pub(super) const INTERVAL_AWAITED: Duration = Duration::from_millis(250);
 
-/// An acknowledged id, and those who wait until it is written.
+/// An acknowledged id, and the clients that wait until it is written.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Acked<W> {
-    /// All up to and including this is handled.
+    /// The last id that is handled, together with everything before it.
     pub id: MessageId,
-    /// Told when theirs is written.
+    /// Callbacks, each with its own acknowledged id.
     pub waiting: Vec<(MessageId, W)>,
 }
 
@@ -35,7 +37,7 @@ impl<W> Acked<W> {
         self.waiting.extend(later.waiting);
     }
 
-    /// All that are answered for, newest first: if Redis lost the newest, an older one counts.
+    /// Returns all ids that await an answer, newest first. If Redis lost the newest, an older one counts.
     pub fn ids(&self) -> Vec<MessageId> {
         if planted!(LastAckCounts) {
             return vec![self.waiting.last().map_or(self.id, |(id, _)| *id)];
@@ -47,21 +49,22 @@ impl<W> Acked<W> {
     }
 }
 
-/// Gets what is left to be written once a write that is under way has ended.
+/// Receives what remains to be written once the current write has ended.
 type Taker<W> = oneshot::Sender<Option<Acked<W>>>;
 
-/// Who acknowledges.
+/// The origin of an acknowledgement.
 #[derive(Debug, Clone)]
 pub(super) enum By {
-    /// A connection's subscription, which ends if another client holds it. What could not be written is tried again.
+    /// A connection's subscription, which ends if another client holds it. A failed write is retried.
     Connection(Arc<Subscription>),
-    /// A request over HTTP, which is told if it failed, and says it again itself.
+    /// A request over HTTP. The client is notified of a failure, and retries it itself.
     Request,
-    /// A connection that has given the subscription up, and could not write it. It is tried again.
+    /// A connection that has given up the subscription without its position being written. The write is
+    /// retried.
     Gone,
 }
 
-/// What there is of one holder.
+/// The state of one holder.
 struct Entry<W> {
     by: By,
     state: State<W>,
@@ -69,25 +72,25 @@ struct Entry<W> {
 
 enum State<W> {
     Waiting(Acked<W>),
-    /// A write is under way.
+    /// A write is in progress.
     Writing {
-        /// Acknowledged since it began.
+        /// Acknowledged since the write began.
         again: Option<Acked<W>>,
         taker: Option<Taker<W>>,
     },
 }
 
-/// A room.
+/// The pending acknowledgements of a room.
 struct Slot<W> {
-    /// By holder: an ack of one that was replaced must not stand in for the newer one's.
+    /// Keyed by holder, so that a stale holder's ack never counts for the current one.
     entries: HashMap<Holding, Entry<W>>,
-    /// When the last write began.
+    /// Time when the last write began.
     written: Option<Instant>,
-    /// Whether a write is under way: there is one at a time.
+    /// Whether a write is in progress. A room has at most one.
     writing: bool,
-    /// Whether somebody waits for the next write.
+    /// Whether a client waits for the next write.
     awaited: bool,
-    /// Its place in the queue.
+    /// Its time in the queue.
     scheduled: Option<Instant>,
 }
 
@@ -98,7 +101,7 @@ impl<W> Default for Slot<W> {
 }
 
 impl<W> Slot<W> {
-    /// When to look at it again: to write, or to forget it.
+    /// Returns the time when to look at it again, either to write it or to drop it.
     fn due(&self, now: Instant, at_once: bool) -> Instant {
         let interval = if at_once && !self.entries.is_empty() {
             Duration::ZERO
@@ -111,26 +114,25 @@ impl<W> Slot<W> {
     }
 }
 
-/// What is to be written of a room, and of whom.
+/// The acknowledgements of a room to write.
 pub(super) struct Batch<W> {
-    /// The room.
     pub room: RoomName,
-    /// By holder.
+    /// One for each holder.
     pub acks: Vec<(Holding, By, Acked<W>)>,
 }
 
-/// What [`Slots::take`] finds.
+/// The result of [`Slots::take`].
 pub(super) enum Taken<W> {
-    /// Nothing is being written: this is what there was.
+    /// No write is in progress. Contains the pending acknowledgement.
     Now(Option<Acked<W>>),
-    /// A write is under way; what it leaves comes when it has ended.
+    /// A write is in progress. The receiver gets the remainder when it has ended.
     Later(oneshot::Receiver<Option<Acked<W>>>),
 }
 
-/// All that waits to be written.
+/// All pending acknowledgements.
 pub(super) struct Slots<W> {
     rooms: HashMap<RoomName, Slot<W>>,
-    /// At most three places for a room that is in it: unawaited, awaited, and at once.
+    /// At most three entries for each room: unawaited, awaited, and immediate.
     queue: BinaryHeap<Reverse<(Instant, RoomName)>>,
     at_once: bool,
 }
@@ -140,7 +142,7 @@ impl<W> Slots<W> {
         Self { rooms: HashMap::new(), queue: BinaryHeap::new(), at_once: false }
     }
 
-    /// Notes an acknowledgement. Whether a room is due earlier by it than any was.
+    /// Adds an acknowledgement. Returns whether the earliest due time changed.
     pub fn note(
         &mut self,
         room: &RoomName,
@@ -164,17 +166,17 @@ impl<W> Slots<W> {
         self.next_due() != next
     }
 
-    /// When the next room is due.
+    /// Returns the time when the next room is due.
     pub fn next_due(&self) -> Option<Instant> {
         self.queue.peek().map(|Reverse((due, _))| *due)
     }
 
-    /// Whether nothing waits, or is being written.
+    /// Returns whether nothing is pending or being written.
     pub fn is_idle(&self) -> bool {
         self.rooms.values().all(|slot| slot.entries.is_empty())
     }
 
-    /// From here on nothing waits for its time.
+    /// Makes everything due immediately from now on.
     pub fn hurry(&mut self, now: Instant) {
         self.at_once = true;
         for room in self.rooms.keys().cloned().collect::<Vec<_>>() {
@@ -182,7 +184,7 @@ impl<W> Slots<W> {
         }
     }
 
-    /// What is due. [`Slots::written`] must follow for each batch.
+    /// Takes the rooms that are due. Call [`Slots::written`] for each batch afterwards.
     pub fn take_due(&mut self, now: Instant) -> Vec<Batch<W>> {
         let mut batches = Vec::new();
         while self.next_due().is_some_and(|due| due <= now)
@@ -214,7 +216,7 @@ impl<W> Slots<W> {
         batches
     }
 
-    /// A write of a room has ended. Holders come with what is to be written again.
+    /// Records the end of a write of a room. Each holder comes with what must be written again.
     pub fn written(
         &mut self,
         room: &RoomName,
@@ -247,7 +249,7 @@ impl<W> Slots<W> {
         self.schedule(room, now);
     }
 
-    /// Takes a holder's entry out, for whoever writes it.
+    /// Removes a holder's entry, for the caller to write.
     pub fn take(&mut self, room: &RoomName, holding: &Holding) -> Taken<W> {
         let Some(slot) = self.rooms.get_mut(room) else { return Taken::Now(None) };
         if let Some(Entry { state: State::Writing { taker, .. }, .. }) = slot.entries.get_mut(holding) {

@@ -1,4 +1,4 @@
-//! When positions are due, and what is answered for them, as properties of any order of events.
+//! Tests of when positions are due and what is reported for them, as properties of any order of events.
 
 #![allow(clippy::unwrap_used)]
 
@@ -33,7 +33,7 @@ fn note(slots: &mut Slots<u64>, seq: u64, waiting: &[u64], now: Instant) -> bool
     slots.note(&room(0), &holding(0), By::Request, acked(seq, waiting), now)
 }
 
-/// What is due of one holder of one room.
+/// Takes what is due of one holder of one room.
 fn due(slots: &mut Slots<u64>, now: Instant) -> Option<Acked<u64>> {
     let batch = slots.take_due(now).pop()?;
     Some(batch.acks.into_iter().next().unwrap().2)
@@ -121,8 +121,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Each acknowledgement is written, or handed to whoever gives the subscription up; each that waits is told once; and a
-    /// room has one write under way at most.
+    /// Each acknowledgement is written, or handed to the caller that gives up the subscription. Each waiting
+    /// client is notified once, and a room has at most one write in progress.
     #[test]
     fn nothing_is_lost_and_nobody_is_told_twice(steps in prop::collection::vec(step(), 1..200)) {
         let (mut slots, mut now) = (Slots::new(), Instant::now());
@@ -179,7 +179,7 @@ proptest! {
                     }
                     false
                 }
-                // A later one gave up in its stead: it gets what is left.
+                // A later caller gave up the subscription too, and gets the remainder.
                 Err(oneshot::error::TryRecvError::Closed) => false,
                 Err(oneshot::error::TryRecvError::Empty) => true,
             });
