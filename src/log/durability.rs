@@ -1,11 +1,11 @@
-//! How safe a message has to be before its publish is confirmed.
+//! Durability: how safe a message must be before its publish is confirmed.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What a publish waits for before it is confirmed.
+/// The condition for confirming a publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
@@ -13,12 +13,12 @@ pub enum Durability {
     Memory,
     /// A replica has it as well.
     Replica,
-    /// It is on Redis's disk: `appendfsync always`, and nothing else.
+    /// It is on Redis's disk. Requires `appendfsync always`.
     #[default]
     Disk,
 }
 
-/// A text that names no [`Durability`].
+/// The error for a text that names no [`Durability`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("durability is memory, replica or disk, and not {0:?}")]
 pub struct UnknownDurability(String);

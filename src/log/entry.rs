@@ -1,4 +1,4 @@
-//! An entry of a room's log, and the bytes that readers get of it, written once for each form and shared by all.
+//! An entry of a room's log, with its encodings, each made once and shared by all readers.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -13,14 +13,13 @@ use crate::protocol::{Encoding, MessageId};
 /// A message as the ring keeps it.
 #[derive(Debug)]
 pub struct Entry {
-    /// The message.
     pub message: Message,
     encoded: [OnceLock<Encoded>; Encoding::ALL.len()],
     event: OnceLock<Bytes>,
     weight: Mutex<Weight>,
 }
 
-/// What an entry takes beside its message, and who counts it.
+/// The memory of an entry's encodings, and the total that counts it.
 #[derive(Debug, Default)]
 struct Weight {
     encoded: usize,
@@ -28,17 +27,16 @@ struct Weight {
 }
 
 impl Entry {
-    /// An entry of which nothing is encoded yet.
+    /// Creates an entry without encodings.
     pub fn new(message: Message) -> Self {
         Self { message, encoded: Default::default(), event: OnceLock::new(), weight: Mutex::default() }
     }
 
-    /// The message's id.
     pub fn id(&self) -> MessageId {
         self.message.id
     }
 
-    /// The `message` frame in this encoding.
+    /// Returns the `message` frame in this encoding.
     pub fn encoded(&self, encoding: Encoding) -> &Encoded {
         self.encoded[encoding as usize].get_or_init(|| {
             let encoded = encode::message(encoding, &self.message);
@@ -47,7 +45,7 @@ impl Entry {
         })
     }
 
-    /// The message as a Server-Sent Event: its id, its type, and itself as JSON.
+    /// Returns the message as a Server-Sent Event: its id, its type, and the message as JSON.
     pub fn event(&self) -> &Bytes {
         self.event.get_or_init(|| {
             let data = serde_json::to_string(&self.message).unwrap_or_default();
@@ -65,7 +63,7 @@ impl Entry {
         }
     }
 
-    /// Counts the entry in a total, with all that is encoded of it, also later. In one total at a time.
+    /// Counts the entry in a total, including its later encodings. An entry is in one total at a time.
     pub fn count_in(&self, total: &Arc<AtomicUsize>) {
         self.count_no_more();
         let mut weight = self.weight.lock();
@@ -73,7 +71,7 @@ impl Entry {
         weight.counted_in = Some(total.clone());
     }
 
-    /// Takes the entry out of the total that it is counted in.
+    /// Removes the entry from the total that counts it.
     pub fn count_no_more(&self) {
         let mut weight = self.weight.lock();
         if let Some(total) = weight.counted_in.take() {
@@ -81,7 +79,7 @@ impl Entry {
         }
     }
 
-    /// Bytes that the message takes by itself, without what is encoded of it.
+    /// Returns the bytes of the message, without its encodings.
     pub fn size(&self) -> usize {
         let Message { room, from, kind, data, .. } = &self.message;
         128 + room.as_str().len() + from.len() + kind.len() + data.as_bytes().len()
@@ -91,7 +89,7 @@ impl Entry {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 impl Entry {
-    /// An entry for tests, with so many bytes of text.
+    /// Creates an entry for tests, with `bytes` bytes of text.
     pub fn sample(id: MessageId, bytes: usize) -> std::sync::Arc<Self> {
         std::sync::Arc::new(Self::new(Message {
             room: "room".parse().unwrap(),

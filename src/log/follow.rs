@@ -1,5 +1,5 @@
-//! What a reader at a position is told of a page: every message once, in order, and a gap wherever the log cannot go on
-//! without a hole. A pure function, which a room's tail and every reader that catches up share.
+//! Turns a page into the events for a reader at a position: every message once, in order, and a gap wherever
+//! the log has a hole. A pure function, shared by a room's tail and every reader that catches up.
 
 use std::sync::Arc;
 
@@ -9,19 +9,19 @@ use crate::protocol::continuity::{follows, reason};
 use crate::protocol::frame::{Gap, GapReason};
 use crate::tasks::planted;
 
-/// One thing that a reader is told.
+/// One event for a reader.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// The next message.
     Message(Arc<Entry>),
-    /// Messages are lost here.
+    /// Messages are missing here.
     Gap(Gap),
 }
 
-/// Returns the events for a reader at `page.after`, and the position that it reaches by them.
+/// Returns the events for a reader at `page.after`, and the position that they lead to.
 ///
-/// Ids are dense, so a missing `seq` is a loss, and the page, being the log itself, is the proof:
-/// - a fork: Redis came back without the reader's position, which is lost back to there. Delivery goes on after the fork;
+/// Ids are dense, so a missing `seq` is a loss. The page comes from the log itself and proves it:
+/// - a fork: Redis came back without the reader's position, so everything after the fork is lost. Delivery
+///   continues from there;
 /// - a `seq` that skips some: they were trimmed or deleted;
 /// - a complete page that ends before the head: the end was trimmed or deleted.
 pub fn follow(page: &Page) -> (Vec<Event>, MessageId) {
@@ -53,7 +53,7 @@ pub fn follow(page: &Page) -> (Vec<Event>, MessageId) {
         position = page.head.id;
     }
     if position.seq == 0 && page.head.id == MessageId::ZERO {
-        // Right before a first message that is not there any more.
+        // Right before a first message that is no longer there.
         position = MessageId::ZERO;
     }
     (events, position)

@@ -1,4 +1,4 @@
-//! What the core knows of a room's log: its entries, pages of it, and how a reader follows it. No I/O; the log itself
+//! The core's model of a room's log: entries, pages, and the rules for following it. No I/O: the log itself
 //! is in Redis, behind [`crate::redis`].
 
 mod durability;
@@ -16,16 +16,16 @@ pub use pages::PageSize;
 
 use crate::protocol::MessageId;
 
-/// The name of one history of Redis. Logs that were written under the same name do not contradict each other; where Redis
-/// came back without its newest writes, or another server took over, the name changes.
+/// The name of one history of Redis. Logs written under the same name never contradict each other. The name
+/// changes when Redis comes back without its newest writes, or another server takes over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Epoch(pub u64);
 
 impl Epoch {
-    /// In place of a name that is not known.
+    /// The placeholder for an unknown name.
     pub const UNKNOWN: Self = Self(0);
 
-    /// Whether the two may be the same.
+    /// Returns whether the two may be the same. An unknown name agrees with any.
     pub fn agrees(self, other: Self) -> bool {
         self == other || self == Self::UNKNOWN || other == Self::UNKNOWN
     }
@@ -36,7 +36,7 @@ impl Epoch {
 pub struct Position {
     /// The newest id that was read.
     pub id: MessageId,
-    /// Its epoch; not known of a position that a client names.
+    /// The epoch of that id. Unknown for a position that a client names.
     pub epoch: Epoch,
 }
 
@@ -52,66 +52,64 @@ impl From<Head> for Position {
     }
 }
 
-/// Where a room's log ends, and what tells whether it is still the same log.
+/// The end of a room's log, with the data that identifies the log's history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Head {
     /// The newest id ever given; `0-0` before the first.
     pub id: MessageId,
     /// The epoch of that message.
     pub epoch: Epoch,
-    /// The name of the last cut. What is kept in memory of the time of another one may be gone; 0 before the first.
+    /// The name of the last cut; 0 before the first. Messages cached under another cut may be gone.
     pub cut: u64,
 }
 
-/// Messages were taken out of a room's log: trimmed or deleted.
+/// A trim or a deletion of messages of a room's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Cut {
     /// The oldest id that may still be read from memory.
     pub before: MessageId,
-    /// The cut's name.
     pub name: u64,
-    /// The name of the cut that it follows.
+    /// The name of the previous cut.
     pub after: u64,
 }
 
-/// Messages that were appended together, as an answer or a notification tells of them.
+/// Messages that were appended together, from an answer or a notification.
 #[derive(Debug, Clone, Default)]
 pub struct Run {
     /// The epoch in which they were appended.
     pub epoch: Epoch,
-    /// The id that the first of them follows: the proof that nothing lies between.
+    /// The id right before the first of them, which proves that nothing lies between.
     pub after: MessageId,
     /// The messages in order.
     pub entries: Vec<Arc<Entry>>,
 }
 
-/// Part of a room's log, as one read gave it.
+/// Part of a room's log, as returned by one read.
 #[derive(Debug, Clone)]
 pub struct Page {
     /// The position that was read from.
     pub after: Position,
-    /// The newest id that the log shares with the history in which `after` was read, if the log does not have `after`.
+    /// The newest id shared by the log and the history of `after`, if the log does not have `after`.
     pub fork: Option<MessageId>,
-    /// Entries after `after`, or after the fork, in ascending order, without a hole that the log does not have itself.
+    /// Entries after `after`, or after the fork, in ascending order. Only the log's own holes are missing.
     pub entries: Vec<Arc<Entry>>,
-    /// The room's head, as known *before* the entries were read: all retained entries up to it are in the page if the page
-    /// is complete.
+    /// The room's head, as known *before* the entries were read. A complete page has all retained entries up
+    /// to it.
     pub head: Head,
     /// Whether the read reached the log's end.
     pub complete: bool,
 }
 
-/// What the log did with a message.
+/// The result of appending a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Appended {
-    /// Its id.
     pub id: MessageId,
-    /// Whether its key was known, so that the id is that of the first time.
+    /// Whether its key was known. The id is then that of the first publish.
     pub duplicate: bool,
 }
 
-/// Redis could not be reached in time, or refused. The outcome of a write is then unknown, which is safe since appends
-/// are idempotent by key.
+/// Redis could not be reached in time, or refused. The outcome of a write is then unknown. That is safe,
+/// since appends are idempotent by key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("Redis cannot be reached, or refused the operation")]
 pub struct Unavailable;

@@ -1,23 +1,23 @@
-//! How many entries to ask Redis for at once. Pure.
+//! The number of entries to request from Redis at once. Pure.
 //!
-//! A reply should stay near [`TARGET`]: it is held in memory, and fred parses one that is incomplete from its start
-//! again. `XRANGE` counts entries, not bytes, so the count follows the size of the entries seen last.
+//! A reply should stay near [`TARGET`]: it is held in memory, and fred parses an incomplete one again from
+//! its start. `XRANGE` counts entries, not bytes, so the count follows the size of the last entries.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Entry;
 
-/// Bytes of a reply to aim at.
+/// Target size of a reply in bytes.
 const TARGET: usize = 128 * 1024;
 
-/// Entries of the first page: the largest messages then make a reply of a megabyte.
+/// Entries of the first page. With the largest messages, they make a reply of one megabyte.
 const FIRST: usize = 16;
 
-/// Fewest and most entries of a page. Few, since they may be of 64 KiB each.
+/// Fewest and most entries of a page. The minimum is low, since each entry may have 64 KiB.
 const ENTRIES: (usize, usize) = (8, 512);
 
-/// The size of the pages of one reader, or of all readers of a room.
+/// The page size of one reader, or of all readers of a room.
 #[derive(Debug)]
 pub struct PageSize(AtomicUsize);
 
@@ -28,16 +28,16 @@ impl Default for PageSize {
 }
 
 impl PageSize {
-    /// Entries to ask for next.
+    /// Returns the number of entries to request next.
     pub fn get(&self) -> usize {
         let entries = self.0.load(Ordering::Relaxed);
-        // Short logs have several pages, too, in a simulation.
+        // In a simulation, short logs have several pages too.
         #[cfg(test)]
         let entries = entries.min(crate::simulation::page());
         entries
     }
 
-    /// Learns from a page.
+    /// Adjusts the size to a page that was read.
     pub fn learn(&self, entries: &[Arc<Entry>]) {
         if let Some(next) = next_size(entries.len(), entries.iter().map(|entry| entry.size()).sum()) {
             self.0.store(next, Ordering::Relaxed);
@@ -45,7 +45,8 @@ impl PageSize {
     }
 }
 
-/// Entries to ask for after so many took so many bytes; no more than four times as many, since the next may be larger.
+/// Returns the number of entries to request after `entries` took `bytes`. At most four times as many, since
+/// the next may be larger.
 fn next_size(entries: usize, bytes: usize) -> Option<usize> {
     let average = bytes.checked_div(entries)?.max(1);
     Some((TARGET / average).min(entries * 4).clamp(ENTRIES.0, ENTRIES.1))

@@ -1,81 +1,82 @@
-//! What retention takes from rooms: limits and facts in, a plan out. Pure; the janitor measures rooms and carries plans
-//! out. All times are in Unix ms of Redis's clock.
+//! Decides what retention removes from rooms: limits and facts in, a plan out. Pure: the janitor measures
+//! rooms and executes plans. All times are Unix ms of Redis's clock.
 
 use crate::protocol::MessageId;
 
-/// Bytes of a stream that are not its messages': itself, and its first and last node, which are partly empty. No trim
-/// frees them, so a limit that counted them would in the end take every message of a small room.
+/// Bytes of a stream that belong to no message: the stream itself, and its first and last node, which are
+/// partly empty. No trim frees them, so a limit that counted them would eventually remove every message of a
+/// small room.
 const FIXED: u64 = 16 * 1024;
 
-/// What a room may hold. A message goes when it is above any of the limits.
+/// The limits of a room. A message above any of them is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {
-    /// The age from which messages go.
+    /// Age in ms from which messages are removed.
     pub max_age_ms: Option<u64>,
-    /// The number of messages.
+    /// Most messages.
     pub max_length: Option<u64>,
-    /// The bytes of messages as stored. Translated by their average size, so it is met within a few trims.
+    /// Most bytes of stored messages. Converted with their average size, so it takes a few trims to reach.
     pub max_bytes: Option<u64>,
-    /// Whether messages stay that a durable subscription still needs, up to twice each limit.
+    /// Whether messages that a durable subscription still needs are kept, up to twice each limit.
     pub keep_unacked: bool,
 }
 
-/// A room, measured.
+/// The measurements of a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RoomFacts {
-    /// When, in Unix ms of Redis's clock.
+    /// Time of the measurement, in Unix ms of Redis's clock.
     pub now_ms: u64,
     /// The newest id ever given.
     pub head: MessageId,
     /// The oldest entry.
     pub first: Option<MessageId>,
-    /// How many entries there are.
+    /// Number of entries.
     pub length: u64,
-    /// How many bytes of Redis's memory the messages take, as Redis estimates it.
+    /// Bytes of Redis's memory that the messages use, as Redis estimates it.
     pub bytes: u64,
-    /// How many durable subscriptions there are.
+    /// Number of durable subscriptions.
     pub subscriptions: u64,
-    /// The lowest position of a durable subscription. One beyond the head (Redis lost its newest writes) does not count: it
-    /// needs nothing that there is.
+    /// The lowest position of a durable subscription. Positions beyond the head (Redis lost its newest
+    /// writes) do not count, since they need none of the entries.
     pub lowest: Option<MessageId>,
-    /// Since when all durable subscriptions were used, in Unix ms of Redis's clock.
+    /// The time since which every durable subscription has been used, in Unix ms of Redis's clock.
     pub used_ms: Option<u64>,
 }
 
 impl RoomFacts {
-    /// How many entries the durable subscription furthest behind has not acknowledged.
+    /// Returns the number of entries that the slowest durable subscription has not acknowledged.
     pub fn lag(&self) -> u64 {
         self.lowest.map_or(0, |lowest| self.after(lowest))
     }
 
-    /// How many of the entries come after a position. Ids are dense, so that is a difference.
+    /// Returns the number of entries after a position: a difference, since ids are dense.
     pub fn after(&self, position: MessageId) -> u64 {
         let Some(first) = self.first else { return 0 };
         self.head.seq.saturating_sub(position.seq.max(first.seq.saturating_sub(1)))
     }
 }
 
-/// The trims of a room, to be carried out in this order. Each takes the oldest entries only.
+/// The trims of a room, in order of execution. Each removes only the oldest entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Plan {
-    /// How many entries to keep up to the head of the facts; what was appended since comes on top.
+    /// Number of entries to keep up to the measured head. Entries appended since then are kept as well.
     pub keep_length: Option<u64>,
-    /// The id before which entries go.
+    /// The id before which entries are removed.
     pub before: Option<MessageId>,
 }
 
-/// How far limits let a trim go: at most so many entries stay, and none before an id.
+/// The effect of limits: at most `length` entries stay, and none before `before`.
 #[derive(Debug, Clone, Copy)]
 struct Cut {
     length: u64,
     before: MessageId,
 }
 
-/// What is to go of a room.
+/// Plans the trims of a room.
 ///
-/// With [`Limits::keep_unacked`], nothing after the lowest position goes, up to twice the limits. Ids are dense, so their
-/// distance tells how many messages that is at most; where some of them were deleted, more than the limit may stay. A
-/// position before the first entry has lost already what is before it.
+/// With [`Limits::keep_unacked`], nothing after the lowest position is removed, up to twice the limits. Ids
+/// are dense, so their distance is an upper bound of the number of messages. If some of those were deleted,
+/// more than the limit may stay. A position before the first entry has already lost the messages before it.
 pub fn plan(limits: &Limits, facts: &RoomFacts) -> Plan {
     let Some(first) = facts.first else { return Plan::default() };
     let bytes = facts.bytes.saturating_sub(FIXED);
@@ -93,8 +94,8 @@ pub fn plan(limits: &Limits, facts: &RoomFacts) -> Plan {
     }
 }
 
-/// How many messages a trim took from each subscription that had not had them: its index in `positions`, and at most how
-/// many. `first_before` and `first_after` are the oldest entries before and after the trim.
+/// Returns the losses of subscriptions in a trim: each one's index in `positions`, and the most messages it
+/// may have lost. `first_before` and `first_after` are the oldest entries before and after the trim.
 pub fn overrun(
     first_before: Option<MessageId>,
     first_after: Option<MessageId>,
@@ -112,15 +113,15 @@ pub fn overrun(
     )
 }
 
-/// Whether nothing is left of a room, and nobody can still come back to a position in it: then it goes, and its `seq`
-/// starts again.
+/// Returns whether a room is empty and no client can still return to a position in it. It is then deleted,
+/// and its `seq` starts again.
 pub fn is_empty_room_expired(facts: &RoomFacts, max_age_ms: Option<u64>, subscription_ttl_ms: u64) -> bool {
     let kept_ms = max_age_ms.unwrap_or_default().saturating_add(subscription_ttl_ms);
     facts.length == 0 && facts.subscriptions == 0 && facts.now_ms.saturating_sub(facts.head.ms) >= kept_ms
 }
 
 impl Limits {
-    /// The limits beyond which nothing is kept for anybody.
+    /// Doubles the limits. Beyond these, nothing is kept for any subscription.
     fn doubled(self) -> Self {
         let double = |limit: Option<u64>| limit.map(|limit| limit.saturating_mul(2));
         Self {
@@ -131,7 +132,7 @@ impl Limits {
         }
     }
 
-    /// How far these limits go in a room of so many entries of so many bytes.
+    /// Returns the cut of these limits in a room of `length` entries and `bytes` bytes.
     fn cut(self, length: u64, bytes: u64, now_ms: u64) -> Cut {
         let fitting = |max: u64| {
             let fitting = u128::from(length) * u128::from(max) / u128::from(bytes);

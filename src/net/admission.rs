@@ -1,8 +1,8 @@
-//! Who gets in: a bound on all connections of a node, of whatever kind, with a smaller share for strangers, who have not shown a
-//! token yet. So nobody without a token can use up the node's files or memory.
+//! Admission of connections: a bound on all connections of a node, and a smaller share for strangers, which
+//! have not authenticated yet. A client without a token cannot exhaust the node's files or memory.
 //!
-//! A full share makes the next connection wait; it does so in the system's queue, as it must when all clients of a node come
-//! back at once. A stranger that has been one for too long makes way for it.
+//! When a share is full, the next connection waits in the OS's accept queue, as all do when the clients of a
+//! node reconnect at once. A stranger that has exceeded its time is then cut.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,25 +16,26 @@ use tokio::time::Instant;
 
 use crate::telemetry::{Metrics, Queue};
 
-/// Files that are left for what is no client: Redis, the listeners, reading metrics.
+/// Files reserved for other uses: Redis, the listeners, scrapes of metrics.
 const RESERVE: usize = 64;
 
-/// Time for which a stranger keeps its place though others wait: some round trips, in which a client shows its token.
+/// Time for which a stranger keeps its place while others wait. It allows some round trips to authenticate.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How many connections a node takes.
+/// The limits of a node's connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Places {
     /// Clients that stay: WebSockets, event streams, long polls.
     pub clients: usize,
-    /// Of all connections, those that have shown no token.
+    /// Connections that have not authenticated.
     pub strangers: usize,
-    /// All.
+    /// All connections.
     pub all: usize,
 }
 
 impl Places {
-    /// So many clients, and a share for strangers beside them, as far as the process may open so many files.
+    /// Returns the limits for `clients` clients plus a share for strangers, within the number of files that
+    /// the process may open.
     pub fn new(clients: usize, files: usize) -> Self {
         let files = files.saturating_sub(RESERVE).max(2);
         let strangers = (clients / 8).clamp(32, 4096).min(files / 4).max(1);
@@ -42,17 +43,17 @@ impl Places {
         Self { clients, strangers, all: clients + strangers }
     }
 
-    /// For a listener that none but an operator reaches: within the reserve.
+    /// The limits of a listener that only operators reach: within the reserve.
     pub const FEW: Self = Self { clients: 0, strangers: 16, all: 16 };
 }
 
-/// The places of a listener, and who has them.
+/// The places of a listener, and the connections that have them.
 pub struct Admission {
     places: Places,
     taken: Mutex<Taken>,
-    /// A place is free again.
+    /// Notified when a place is free again.
     freed: Notify,
-    /// How many are taken.
+    /// Metric of the places taken.
     sockets: Gauge,
     metrics: Arc<Metrics>,
 }
@@ -60,18 +61,19 @@ pub struct Admission {
 #[derive(Default)]
 struct Taken {
     all: usize,
-    /// In the order in which they came.
+    /// In order of arrival.
     strangers: BTreeMap<u64, Weak<Place>>,
     next: u64,
 }
 
 impl Admission {
-    /// Places that are all free.
+    /// Creates the admission with all places free.
     pub fn new(places: Places, sockets: Gauge, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self { places, taken: Mutex::default(), freed: Notify::new(), sockets, metrics })
     }
 
-    /// Waits until one more connection may be accepted. Strangers that have kept their places for too long are cut meanwhile.
+    /// Waits until another connection may be accepted. Meanwhile, strangers that have exceeded their time are
+    /// cut.
     pub async fn room(&self) {
         let Err(mut wait) = self.make_room(Instant::now()) else { return };
         self.metrics.full(Queue::Connections);
@@ -86,9 +88,10 @@ impl Admission {
         }
     }
 
-    /// Whether there is room; otherwise cuts a stranger that has been one for too long, or says after what time to look again.
+    /// Returns `Ok` if there is room. Otherwise cuts a stranger that has exceeded its time, or returns the
+    /// time after which to check again.
     fn make_room(&self, now: Instant) -> Result<(), Duration> {
-        // Let go of after the lock is: it may be the last who has it.
+        // Dropped after the lock is released, since this may be the last reference.
         let oldest = {
             let taken = self.taken.lock();
             if taken.all < self.places.all && taken.strangers.len() < self.places.strangers {
@@ -101,11 +104,11 @@ impl Admission {
         if age >= PATIENCE {
             oldest.cut();
         }
-        // One that is cut is gone in a moment.
+        // A stranger that was cut is gone in a moment.
         Err(PATIENCE.saturating_sub(age).max(Duration::from_millis(1)))
     }
 
-    /// Takes a place for a connection that was accepted.
+    /// Takes a place for an accepted connection.
     pub fn enter(self: &Arc<Self>) -> Arc<Place> {
         let mut taken = self.taken.lock();
         let place = Arc::new(Place {
@@ -135,7 +138,7 @@ impl Admission {
     }
 }
 
-/// The place of one connection, for as long as its socket is open.
+/// The place of one connection, held while its socket is open.
 pub struct Place {
     admission: Arc<Admission>,
     number: u64,
@@ -146,25 +149,25 @@ pub struct Place {
 }
 
 impl Place {
-    /// Its client has shown a token that holds: it is a stranger no more.
+    /// Records that its client has authenticated, and is no longer a stranger.
     pub fn known(&self) {
         if !self.is_known.swap(true, Ordering::Relaxed) {
             self.admission.free(self.number, false);
         }
     }
 
-    /// Ends the connection at once, whatever it does.
+    /// Ends the connection immediately, whatever it is doing.
     pub fn cut(&self) {
         self.is_cut.store(true, Ordering::Release);
         self.cut.notify_one();
     }
 
-    /// Whether it was.
+    /// Returns whether it was cut.
     pub fn is_cut(&self) -> bool {
         self.is_cut.load(Ordering::Acquire)
     }
 
-    /// Waits until it is. One waits at a time.
+    /// Waits until it is cut. Supports one waiter at a time.
     pub async fn was_cut(&self) {
         while !self.is_cut() {
             self.cut.notified().await;
@@ -201,7 +204,7 @@ mod tests {
         }
     }
 
-    /// What is found after so long.
+    /// Returns the result of `make_room` after `time`.
     fn after(admission: &Admission, time: Duration) -> Result<(), Duration> {
         admission.make_room(Instant::now() + time)
     }

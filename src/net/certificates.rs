@@ -1,4 +1,4 @@
-//! The server's own certificate: read at the start, and again whenever its files change.
+//! The server's own certificate: read at the start, and reloaded whenever its files change.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,53 +10,53 @@ use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_util::sync::CancellationToken;
 
-/// How often the files are looked at.
+/// Interval at which the files are checked.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// A certificate that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    /// A file is not there, or holds nothing of this kind.
+    /// A file that is missing, or has no PEM data of the expected kind.
     #[error("{key}: {}: {problem}", path.display())]
     File {
-        /// The key of the configuration.
+        /// The configuration key.
         key: &'static str,
-        /// Its value.
+        /// The configured path.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem with it.
         problem: String,
     },
-    /// They are no pair, or of a kind that is not supported.
+    /// A certificate and key that do not match, or are of an unsupported kind.
     #[error("server.tls_cert and server.tls_key cannot be used together: {0}")]
     Pair(rustls::Error),
 }
 
-/// What tells one version of a file from the next: its time, its length, and which file it is.
+/// The versions of the two files, each as modification time, length and inode.
 type Stamp = [Option<(SystemTime, u64, u64)>; 2];
 
-/// The pair that is in force.
+/// The certificate and key in force.
 pub struct Certificates {
     files: [PathBuf; 2],
     current: RwLock<Arc<ServerConfig>>,
 }
 
 impl Certificates {
-    /// Reads a certificate, with those between it and its authority behind it, and its key, all as PEM.
+    /// Reads a certificate, followed by its intermediate certificates, and its key, all as PEM.
     ///
     /// # Errors
-    /// If a file cannot be read, or the two do not go together.
+    /// If a file cannot be read, or the two do not match.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
         let files = [certificate.to_owned(), key.to_owned()];
         let current = RwLock::new(read(&files)?);
         Ok(Self { files, current })
     }
 
-    /// What the next connection is to be served with.
+    /// Returns the configuration for the next connection.
     pub fn current(&self) -> Arc<ServerConfig> {
         self.current.read().clone()
     }
 
-    /// Reads the files again when they change. Where they are then of no use, those before stay in force.
+    /// Reloads the files when they change. If the new ones are unusable, the previous ones stay in force.
     pub async fn watch(self: Arc<Self>, stop: CancellationToken) {
         let mut known = self.stamp();
         let look = async {

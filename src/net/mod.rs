@@ -1,4 +1,4 @@
-//! Sockets of clients, below HTTP and WebSocket: who gets a place, TLS, and the server's certificate.
+//! Client sockets, below HTTP and WebSocket: admission, TLS, and the server's certificate.
 
 pub mod admission;
 pub mod certificates;

@@ -1,4 +1,5 @@
-//! A client's socket, as hyper reads and writes it. It knows its place, and is reset where that was cut.
+//! A client's socket, as hyper reads and writes it. It has the connection's place, and is reset if that was
+//! cut.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -18,18 +19,17 @@ pub(crate) type Socket = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// A socket and its place.
 pub(crate) struct Stream {
-    /// Until it is taken for an upgrade.
+    /// `None` once it is taken for an upgrade.
     socket: Option<Socket>,
     place: Arc<Place>,
 }
 
 impl Stream {
-    /// The socket of a connection that has this place.
     pub fn new(socket: Socket, place: Arc<Place>) -> Self {
         Self { socket: Some(socket), place }
     }
 
-    /// The socket itself, after an upgrade.
+    /// Returns the socket itself, after an upgrade.
     pub fn into_parts(mut self) -> Option<(Socket, Arc<Place>)> {
         Some((self.socket.take()?, self.place.clone()))
     }
@@ -86,7 +86,8 @@ impl Drop for Stream {
                 Either::Left(plain) => plain,
                 Either::Right(tls) => tls.get_ref().0,
             };
-            // Otherwise the system would keep what the client did not take for as long as the client lives.
+            // Otherwise the OS would keep the bytes that the client did not read for as long as the client
+            // lives.
             let _as_long_as_it_takes_then = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
         }
     }

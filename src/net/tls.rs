@@ -1,5 +1,5 @@
-//! TLS over a socket whose two sides are used by different tasks, as those of a WebSocket are. Nothing here waits: the caller
-//! does, for the socket.
+//! TLS over a socket whose two sides are used by different tasks, as with WebSockets. Nothing here waits: the
+//! caller waits for the socket.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::task::{Context, Poll, ready};
@@ -8,23 +8,24 @@ use parking_lot::Mutex;
 use rustls::ServerConnection;
 use tokio::net::TcpStream;
 
-/// Most bytes that are taken and not sent yet.
+/// Most bytes that are accepted but not yet sent.
 const UNSENT: usize = 64 * 1024;
 
-/// What TLS knows of a connection, after the handshake.
+/// The TLS state of a connection after the handshake.
 pub(crate) struct Tls(Mutex<ServerConnection>);
 
 impl Tls {
-    /// Goes on with a connection on which nothing is under way.
+    /// Wraps a connection without I/O in progress.
     pub fn new(mut session: ServerConnection) -> Self {
         session.set_buffer_limit(Some(UNSENT));
         Self(Mutex::new(session))
     }
 
-    /// Takes what there is room for, and sends it as far as the socket takes it; [`Tls::flush`] sends the rest.
+    /// Accepts as much as there is room for, and sends as much as the socket accepts. [`Tls::flush`] sends
+    /// the rest.
     ///
     /// # Errors
-    /// `WouldBlock` if there is no room; anything else if there never will be again.
+    /// `WouldBlock` if there is no room; any other error is permanent.
     pub fn write(&self, socket: &TcpStream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut session = self.0.lock();
         send(&mut session, socket)?;
@@ -35,15 +36,15 @@ impl Tls {
         }
     }
 
-    /// Sends what was taken.
+    /// Sends the accepted bytes.
     ///
     /// # Errors
-    /// `WouldBlock` if the socket does not take all of it now.
+    /// `WouldBlock` if the socket does not accept all of them now.
     pub fn flush(&self, socket: &TcpStream) -> io::Result<()> {
         send(&mut self.0.lock(), socket)
     }
 
-    /// Reads what the client sent. 0 at the end.
+    /// Reads what the client sent. Returns 0 at the end.
     pub fn poll_read(
         &self,
         socket: &TcpStream,
@@ -74,13 +75,13 @@ impl Tls {
             match (send(&mut session, socket), broken) {
                 (_, Some(error)) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
                 (Err(error), None) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
-                // It goes out with what is sent next.
+                // It is sent with the next bytes.
                 _ => {}
             }
         }
     }
 
-    /// Says that nothing more will be sent.
+    /// Tells the client that nothing more will be sent.
     pub fn close(&self, socket: &TcpStream) {
         let mut session = self.0.lock();
         session.send_close_notify();
@@ -95,7 +96,7 @@ fn send(session: &mut ServerConnection, socket: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// A socket that is never waited for.
+/// A socket for I/O that never waits.
 struct Now<'a>(&'a TcpStream);
 
 impl Read for Now<'_> {

@@ -1,4 +1,4 @@
-//! Each rule of following a log, as a table: a page in, what its reader is told.
+//! Tests of each rule of following a log, as a table: a page, and the events for its reader.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -8,13 +8,13 @@ fn id(text: &str) -> MessageId {
     text.parse().unwrap()
 }
 
-/// Follows a page from `after`, and shows the events and the position reached.
+/// Follows a page from `after`, and compares the events and the new position.
 #[track_caller]
 fn check(after: &str, entries: &[&str], head: &str, complete: bool, expected: &str) {
     check_page(after, None, entries, head, complete, expected);
 }
 
-/// The same where the log does not have `after`, but shares its history up to `fork`.
+/// Does the same for a log without `after` that shares its history up to `fork`.
 #[track_caller]
 fn check_fork(after: &str, fork: &str, entries: &[&str], head: &str, expected: &str) {
     check_page(after, Some(id(fork)), entries, head, true, expected);
@@ -87,7 +87,7 @@ fn a_fork_after_which_messages_were_trimmed_is_one_gap() {
     check_fork("1-9", "1-3", &["2-4"], "2-6", "Rewound 1-9..2-4, 2-4, Trimmed 2-4..2-7, at 2-6");
 }
 
-/// The head was read first: entries that came since tell where the log goes on.
+/// The head was read first, so later entries show where the log continues.
 #[test]
 fn entries_beyond_the_head_are_told_all_the_same() {
     check("1-2", &["1-3", "1-4"], "1-3", true, "1-3, 1-4, at 1-4");

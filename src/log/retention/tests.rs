@@ -1,4 +1,4 @@
-//! Plans, carried out on a log that is a list: what goes is what the limits say, and no more.
+//! Tests of plans on a log in a list: they remove what the limits require, and no more.
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
@@ -38,7 +38,7 @@ impl Log {
         plan(limits, &self.facts())
     }
 
-    /// What is left after a plan was carried out.
+    /// Returns the log after executing the plan.
     fn trimmed(&self, limits: &Limits) -> Self {
         let plan = self.plan(limits);
         let mut left = self.clone();
@@ -51,13 +51,13 @@ impl Log {
         left
     }
 
-    /// Everything up to here is acknowledged by all, or needed by nobody.
+    /// Returns the id up to which every entry is acknowledged by all, or needed by none.
     fn acked(&self, limits: &Limits) -> MessageId {
         let lowest = self.positions.iter().min().filter(|_| limits.keep_unacked);
         lowest.map_or(self.head, |lowest| *lowest.min(&self.head))
     }
 
-    /// Whether the entry at an index is above a limit; entries being of one size.
+    /// Returns whether the entry at an index is above a limit, if all entries have one size.
     fn is_above(&self, limits: &Limits, index: usize) -> bool {
         let (id, bytes) = self.entries[index];
         let newer = (self.entries.len() - index) as u64;
@@ -67,7 +67,7 @@ impl Log {
     }
 }
 
-/// A log of 40 entries, 100 ms apart up to now, of 100 bytes each.
+/// Builds a log of 40 entries of 100 bytes, 100 ms apart up to now.
 fn log(positions: &[u64]) -> Log {
     let id = |seq: u64| MessageId::new(NOW - (40 - seq) * 100, seq);
     Log {
@@ -79,7 +79,7 @@ fn log(positions: &[u64]) -> Log {
 
 const NONE: Limits = Limits { max_age_ms: None, max_length: None, max_bytes: None, keep_unacked: true };
 
-/// The first `seq` that is left, of how many.
+/// Checks that `first` is the first remaining `seq`.
 #[track_caller]
 fn check(log: &Log, limits: Limits, first: u64) {
     let left = log.trimmed(&limits);
@@ -181,7 +181,7 @@ fn empty_rooms_go_once_nobody_can_come_back_to_them() {
     assert!(!expired(&RoomFacts { length: 1, ..facts }, Some(200)));
 }
 
-/// Logs with entries missing anywhere, and positions before, in and beyond them.
+/// Generates logs with entries missing anywhere, and positions before, in and beyond them.
 fn any_log(bytes: impl Strategy<Value = u64> + Clone) -> impl Strategy<Value = Log> {
     let entries = prop::collection::vec((0..60_u64, bytes, prop::bool::weighted(0.9)), 0..60);
     let positions = prop::collection::vec((0..70_u64, 0..3_u64), 0..4);
@@ -241,7 +241,7 @@ proptest! {
             let above = log.is_above(&limits, index) && log.entries[index].0 <= acked;
             prop_assert!(above || log.is_above(&hard, index), "{:?} went", log.entries[index]);
         }
-        // Where messages after the position were deleted, as many acknowledged ones may stay for them.
+        // If messages after the position were deleted, as many acknowledged ones may stay instead.
         let unacked = log.entries.iter().filter(|(id, _)| *id > acked).count();
         let dense = log.facts().after(acked) == unacked as u64;
         for (index, (id, _)) in left.entries.iter().enumerate() {
