@@ -1,4 +1,4 @@
-//! What a token lets its user do: permissions by room pattern. Pure.
+//! The grants of a token: permissions by room pattern. Pure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::protocol::{Pattern, RoomName, UserId};
 
-/// Something that a token can grant for rooms.
+/// A permission that a token can grant for rooms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Permission {
@@ -20,10 +20,9 @@ pub enum Permission {
 }
 
 impl Permission {
-    /// All permissions.
     pub const ALL: [Self; 3] = [Self::Read, Self::Write, Self::Manage];
 
-    /// The word in a token.
+    /// Returns the permission's name in tokens.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -33,21 +32,21 @@ impl Permission {
     }
 }
 
-/// The `rooms` claim of a token, to make one: permissions by pattern.
+/// The `rooms` claim of a token to be minted: permissions by pattern.
 pub type RoomGrants = BTreeMap<Pattern, Vec<Permission>>;
 
-/// What a token grants. Cheap to clone.
+/// The grants of a token. Cheap to clone.
 ///
-/// Reading it from a token leaves out what grants nothing: words that are no permission (a later version may have
-/// more), and patterns that no room can match.
+/// Parsing skips anything that grants nothing: unknown permissions (a later version may have more), and
+/// patterns that no room can match.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Grants(Arc<[(Pattern, Vec<Permission>)]>);
 
 impl Grants {
-    /// Whether `user`, who holds these grants, may do this in the room.
+    /// Returns whether `user`, who holds these grants, has this permission in the room.
     ///
-    /// An inbox, `@<user>`, is read by its user, who needs no grant for it, and by nobody else whatever they hold.
-    /// Writing to it and managing it are granted as for any room.
+    /// An inbox, `@<user>`, can be read by its user without a grant, and by nobody else whatever they hold.
+    /// Writing to it and managing it need grants, as for any room.
     pub fn allows(&self, room: &RoomName, user: &UserId, permission: Permission) -> bool {
         match room.inbox_of() {
             Some(owner) if permission == Permission::Read => owner == user.as_str(),
@@ -55,7 +54,7 @@ impl Grants {
         }
     }
 
-    /// Whether they hold `manage` for the pattern `*`, which listing rooms and revoking tokens need.
+    /// Returns whether they grant `manage` for the pattern `*`, as needed to list rooms and revoke tokens.
     pub fn manages_all(&self) -> bool {
         self.holds(Permission::Manage).any(Pattern::is_any)
     }

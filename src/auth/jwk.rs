@@ -1,5 +1,5 @@
-//! Single keys, from a secret, a PEM file or a JWK. Each is bound to the one algorithm of its kind the moment it is read,
-//! so that nothing in a token can choose another.
+//! Single keys, from a secret, a PEM file or a JWK. Each is bound to one algorithm when it is read, so that
+//! no token can choose another.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,23 +10,23 @@ use tracing::warn;
 
 use crate::config::{Algorithm, MIN_SECRET, Secret};
 
-/// A key, and the algorithm it verifies.
+/// A key, and its algorithm.
 #[derive(Clone)]
 pub(super) struct Key {
-    /// `kid`, where the key came with one.
+    /// The `kid`, if the key has one.
     pub id: Option<String>,
     pub algorithm: Algorithm,
     pub verifying: DecodingKey,
 }
 
-/// Where a JWK set came from: keys for HS256 are only taken from where not everyone can read them.
+/// The origin of a JWK set. Keys for HS256 are accepted only from a source that is not public.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
     File,
     Url,
 }
 
-/// What was wrong with a key, for the operator.
+/// A description of the problem with a key, for the operator.
 type Refused = &'static str;
 
 impl Key {
@@ -35,7 +35,7 @@ impl Key {
         Self { id: None, algorithm: Algorithm::HS256, verifying }
     }
 
-    /// Reads a public key, whose kind says the algorithm.
+    /// Reads a public key. Its type determines the algorithm.
     pub fn pem(text: &[u8]) -> Result<Self, Refused> {
         const KINDS: Refused = "holds no public key of RSA, EC P-256 or Ed25519; such a file begins with \
                                 -----BEGIN PUBLIC KEY-----, and `openssl pkey -in private.pem -pubout` makes one";
@@ -59,7 +59,7 @@ impl Key {
         Self { id: None, algorithm, verifying }.checked()
     }
 
-    /// A key that could never verify is refused now, rather than with every token.
+    /// Rejects a key that can never verify a token now, rather than with every token.
     fn checked(self) -> Result<Self, Refused> {
         const BROKEN: Refused = "is malformed, or of another curve than P-256 or Ed25519";
         match (self.algorithm, self.verifying.kind()) {
@@ -83,7 +83,7 @@ impl Key {
     }
 }
 
-/// The library's name of the algorithm.
+/// Returns the library's value for the algorithm.
 pub(super) const fn jwt_algorithm(algorithm: Algorithm) -> jsonwebtoken::Algorithm {
     match algorithm {
         Algorithm::HS256 => jsonwebtoken::Algorithm::HS256,
@@ -93,7 +93,7 @@ pub(super) const fn jwt_algorithm(algorithm: Algorithm) -> jsonwebtoken::Algorit
     }
 }
 
-/// A JWK (RFC 7517), with the parameters of the kinds that are of use here.
+/// A JWK (RFC 7517), with the parameters of the supported types.
 #[derive(Deserialize)]
 struct Jwk {
     kty: String,
@@ -114,7 +114,8 @@ struct JwkSet {
     keys: Vec<serde_json::Value>,
 }
 
-/// Reads a JWK set. Keys that are of no use here are left out, each with a warning, as sets may hold keys for others.
+/// Reads a JWK set. Unsupported keys are skipped with a warning, since a set may contain keys for other
+/// services.
 pub(super) fn read_set(
     json: &[u8],
     source: Source,

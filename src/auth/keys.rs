@@ -1,5 +1,5 @@
-//! The keys that tokens are verified with: those of the configuration, and those of a JWK set at a URL, which is read
-//! again from time to time and as soon as a token names a key that it did not have.
+//! The keys that verify tokens: those in the configuration, and those of a JWK set at a URL. The set is
+//! refreshed periodically, and as soon as a token names an unknown key.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use super::lookups::{Lookups, Step};
 /// Longest time to wait for the JWK set.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Most bytes of a JWK set.
+/// Largest JWK set, in bytes.
 const MAX_SET: usize = 1 << 20;
 
-/// Keys that cannot be had, when the server starts.
+/// A failure to load keys, or to mint a token.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
-    /// The configuration names no key at all.
+    /// The configuration has no key.
     #[error(
         "no key to verify tokens with: set auth.hs256_secret (`openssl rand -hex 32` makes one), \
          auth.public_key_file, auth.jwks_file or auth.jwks_url"
@@ -35,21 +35,19 @@ pub enum AuthError {
     /// A file cannot be read.
     #[error("{key}: {}: {source}", path.display())]
     Unreadable {
-        /// The key of the configuration.
+        /// The configuration key.
         key: &'static str,
-        /// The file.
         path: PathBuf,
-        /// Why not.
         source: std::io::Error,
     },
-    /// A file or an answer holds no key that can be used.
+    /// A file or a response contains no usable key.
     #[error("{key}: {place} {problem}")]
     Unusable {
-        /// The key of the configuration.
+        /// The configuration key.
         key: &'static str,
         /// The file or URL, without secrets.
         place: String,
-        /// What is wrong with it.
+        /// The problem with it.
         problem: String,
     },
     /// The JWK set cannot be fetched.
@@ -57,43 +55,43 @@ pub enum AuthError {
     Unreachable {
         /// The URL, without secrets.
         url: String,
-        /// Why not.
+        /// The reason.
         problem: String,
     },
-    /// A token cannot be made without `auth.hs256_secret`, or its claims cannot be written.
+    /// A token cannot be made without `auth.hs256_secret`, or its claims cannot be encoded.
     #[error("a token cannot be made: {0}")]
     Mint(String),
 }
 
-/// Whether a key id that no key had is that of a key by now.
+/// The result of looking up an unknown key id.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
     Yes,
     No,
-    /// The set cannot be read, or was read too often: it may be known after this time.
+    /// The set cannot be read, or was read too often. The result may be known after this time.
     Unknown(Duration),
 }
 
-/// All keys. Those of the URL change while the server runs; [`refresh_loop`](Self::refresh_loop) sees to it.
+/// All keys. [`refresh_loop`](Self::refresh_loop) keeps those of the URL up to date.
 pub struct KeySet {
     fixed: Vec<Key>,
     remote: Option<Arc<Remote>>,
 }
 
-/// The JWK set at a URL.
 struct Remote {
     url: SecretUrl,
     client: reqwest::Client,
     config: AuthConfig,
-    /// The keys of the last good answer. All of them hold, so that a new key can be published before it is used.
+    /// The keys of the last valid response. All of them are accepted, so that a new key can be published
+    /// before it is used.
     keys: RwLock<Arc<[Key]>>,
-    /// Early refreshes. Held while one is under way, so that there is one at a time.
+    /// Early refreshes. The lock is held during each, so that only one runs at a time.
     lookups: Arc<Mutex<Lookups>>,
     metrics: Arc<Metrics>,
 }
 
 impl KeySet {
-    /// Reads the configured keys, those at the URL too.
+    /// Reads all configured keys, including those at the URL.
     ///
     /// # Errors
     /// No key is configured, or one cannot be read or used.
@@ -115,8 +113,8 @@ impl KeySet {
         Ok(Self { fixed, remote })
     }
 
-    /// Reads the JWK set at the URL again whenever `auth.jwks_refresh` went by, until cancelled. Where that fails, the
-    /// keys stay as they are. Without a URL it returns at once.
+    /// Refreshes the JWK set every `auth.jwks_refresh`, until cancelled. If that fails, the keys do not
+    /// change. Without a URL, it returns immediately.
     pub async fn refresh_loop(self: Arc<Self>, cancelled: CancellationToken) {
         let Some(remote) = &self.remote else { return };
         let refresh = async {
@@ -128,7 +126,8 @@ impl KeySet {
         cancelled.run_until_cancelled(refresh).await;
     }
 
-    /// The keys that may verify a token: of its algorithm, and of its key id where both have one.
+    /// Returns the keys that may verify a token: those with its algorithm, and with its key id if both have
+    /// one.
     pub(super) fn candidates(&self, algorithm: Algorithm, id: Option<&str>) -> Vec<Key> {
         let remote = self.remote.as_ref().map(|remote| remote.keys.read().clone());
         let fits = |key: &&Key| {
@@ -138,13 +137,13 @@ impl KeySet {
         self.fixed.iter().chain(remote.iter().flat_map(|keys| keys.iter())).filter(fits).cloned().collect()
     }
 
-    /// Whether some key has this id.
+    /// Returns whether a key has this id.
     pub(super) fn has(&self, id: &str) -> bool {
         let fixed = self.fixed.iter().any(|key| key.id.as_deref() == Some(id));
         fixed || self.remote.as_ref().is_some_and(|remote| remote.has(id))
     }
 
-    /// Looks for a key id that no key had, by an early refresh of the JWK set.
+    /// Looks up an unknown key id, with an early refresh of the JWK set if needed.
     pub(super) async fn find(&self, id: &str) -> Found {
         match &self.remote {
             Some(remote) => remote.find(id).await,
@@ -155,7 +154,7 @@ impl KeySet {
 
 impl Remote {
     async fn connect(url: SecretUrl, config: &AuthConfig, metrics: Arc<Metrics>) -> Result<Self, AuthError> {
-        // The process may have a provider already, which serves as well.
+        // The process may already have a provider, which works as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let https = url.expose().starts_with("https:");
         let client = reqwest::Client::builder().timeout(FETCH_TIMEOUT).https_only(https).build();
@@ -184,7 +183,8 @@ impl Remote {
                 Step::Refresh => {}
             }
             let remote = Arc::clone(self);
-            // A task, which the time limit ends: a client that goes away must not take the refresh from the others.
+            // Runs in a task, with a time limit, so that a disconnecting client does not cancel the refresh
+            // for the others.
             let refresh = async move {
                 let began = Instant::now();
                 let succeeded = remote.refresh().await;
@@ -196,7 +196,7 @@ impl Remote {
         }
     }
 
-    /// Whether the set was read.
+    /// Refreshes the keys. Returns whether the set was read.
     async fn refresh(&self) -> bool {
         match self.fetch().await {
             Ok(keys) => {
@@ -251,7 +251,7 @@ async fn read_file(key: &'static str, path: &Path) -> Result<Vec<u8>, AuthError>
     read.map_err(|source| AuthError::Unreadable { key, path: path.into(), source })
 }
 
-/// A set without a usable key would refuse every token: better to keep the last one.
+/// Rejects a set without a usable key: it would refuse every token, so it is better to keep the last one.
 fn usable(
     keys: Result<Vec<Key>, serde_json::Error>,
     key: &'static str,
@@ -268,7 +268,7 @@ fn unusable(key: &'static str, place: impl ToString, problem: impl Into<String>)
     AuthError::Unusable { key, place: place.to_string(), problem: problem.into() }
 }
 
-/// The innermost cause says most, and unlike the outer ones never repeats the URL.
+/// The innermost cause is the most specific, and, unlike the outer ones, never repeats the URL.
 fn unreachable(url: &SecretUrl, error: &reqwest::Error) -> AuthError {
     let mut problem = match error.status() {
         Some(status) => format!("answered {status}"),

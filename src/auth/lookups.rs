@@ -1,34 +1,35 @@
-//! When the JWK set at a URL is read again for a key id that no key has. Pure: the time is an argument.
+//! Decides when to refresh the JWK set for an unknown key id. Pure: the time is an argument.
 //!
-//! Each read brings all keys, so strangers who name ids of their own make the set be read, and keep nobody's key from being
-//! found. How often is bounded all the same. Where it cannot be known now whether there is such a key, that is the answer.
+//! Each read brings all keys. Strangers who invent ids cause reads, but cannot keep a valid key from being
+//! found. The rate of reads is bounded all the same. If it cannot be determined now whether a key exists, the
+//! answer says so.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// Reads that may follow each other at once.
+/// Reads that may follow each other immediately.
 const BURST: f64 = 4.0;
 
-/// Time in which one more is allowed.
+/// Time after which another read is allowed.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// Ids that are known to be absent, at most; how long that holds, and the longest id that is kept.
+/// The cache of absent ids: its capacity, the lifetime of an entry, and the longest id in bytes.
 const ABSENT: usize = 1024;
 const ABSENT_FOR: Duration = EVERY;
 const LONGEST_ID: usize = 256;
 
-/// What to do about an id that no key has.
+/// The next step for an unknown key id.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// There is no such key: the set was read after the id was named.
+    /// The key does not exist: the set was read after the id was named.
     Absent,
-    /// It cannot be known now; it may be after this time.
+    /// The answer is unknown now, and may be known after this time.
     Unknown(Duration),
-    /// Read the set. [`Lookups::refreshed`] must follow.
+    /// Read the set. Call [`Lookups::refreshed`] afterwards.
     Refresh,
 }
 
-/// A read that has ended.
+/// A completed read.
 #[derive(Debug)]
 struct Refresh {
     began: Instant,
@@ -36,7 +37,7 @@ struct Refresh {
     succeeded: bool,
 }
 
-/// What is known of reads and ids.
+/// The state of reads and absent ids.
 #[derive(Debug)]
 pub(super) struct Lookups {
     left: f64,
@@ -50,7 +51,7 @@ impl Lookups {
         Self { left: BURST, filled: None, last: None, absent: HashMap::new() }
     }
 
-    /// What to do about an id that was named at `asked`.
+    /// Returns the next step for an id that was named at `asked`.
     pub fn step(&mut self, id: &str, asked: Instant, now: Instant) -> Step {
         if self.absent.get(id).is_some_and(|known| now.saturating_duration_since(*known) < ABSENT_FOR) {
             return Step::Absent;
@@ -60,7 +61,7 @@ impl Lookups {
                 self.remember(id, now);
                 Step::Absent
             }
-            // Those who waited for one that failed do not each try another.
+            // Requests that waited for a failed read do not each try another.
             Some(last) if !last.succeeded && last.ended >= asked => Step::Unknown(self.wait(now)),
             _ => {
                 let wait = self.wait(now);
@@ -73,12 +74,12 @@ impl Lookups {
         }
     }
 
-    /// The set was read, or could not be.
+    /// Records a read, successful or not.
     pub fn refreshed(&mut self, began: Instant, ended: Instant, succeeded: bool) {
         self.last = Some(Refresh { began, ended, succeeded });
     }
 
-    /// How long until a read is allowed; a second at least, for those who come again.
+    /// Returns the time until a read is allowed, at least one second so that clients do not retry too soon.
     fn wait(&mut self, now: Instant) -> Duration {
         let since = self.filled.map_or(Duration::ZERO, |filled| now.saturating_duration_since(filled));
         self.filled = Some(now);
@@ -111,7 +112,7 @@ mod tests {
         assert_eq!(lookups.step("a", start, start), Step::Refresh);
         lookups.refreshed(start, start + SECOND, true);
         assert_eq!(lookups.step("a", start, start + SECOND), Step::Absent);
-        // It is known now; another that was named while the set was being read is not.
+        // The first id is now known to be absent. One named during the read is not.
         assert_eq!(lookups.step("a", start + 2 * SECOND, start + 2 * SECOND), Step::Absent);
         assert_eq!(lookups.step("b", start + SECOND / 2, start + SECOND), Step::Refresh);
         lookups.refreshed(start + SECOND, start + SECOND, true);

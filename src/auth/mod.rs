@@ -1,4 +1,4 @@
-//! Who a client is and what it may do: tokens, the keys that verify them, grants and revocations.
+//! Authentication and authorization of clients: tokens, the keys that verify them, grants and revocations.
 
 mod jwk;
 

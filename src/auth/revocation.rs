@@ -1,5 +1,5 @@
-//! Tokens that were revoked before their time was over. Pure: every node keeps this set, and reads the entries from a
-//! Redis stream that has their fields.
+//! Tokens revoked before their expiry. Pure: every node keeps this set, and reads the entries from a Redis
+//! stream with the same fields.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -9,37 +9,36 @@ use crate::protocol::UserId;
 
 use super::Claims;
 
-/// One revocation, of a token or of all older tokens of a user. Times are Unix seconds.
+/// A revocation of one token, or of all older tokens of a user. Times are Unix seconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Revocation {
     /// The token with this `jti`.
     Token {
-        /// Its `jti`.
         jti: String,
-        /// When the revocation may be forgotten.
+        /// The time when the revocation may be removed.
         until: u64,
     },
     /// The user's tokens with an `iat` below `before`, and those without `iat`.
     ///
-    /// `iat` counts whole seconds, so to revoke what was issued up to now, `before` is now + 1, and as much more as the issuer's
-    /// clock is ahead. Tokens that the user gets in the rest of this second are then revoked too.
+    /// `iat` counts whole seconds. To revoke every token issued up to now, set `before` to now + 1, plus any
+    /// lead of the issuer's clock. Tokens that the user gets in the rest of this second are then revoked too.
     User {
-        /// The user.
         user: UserId,
         /// The first `iat` that is not revoked.
         before: u64,
-        /// When the revocation may be forgotten.
+        /// The time when the revocation may be removed.
         until: u64,
     },
 }
 
-/// Fields that are not those of a revocation.
+/// The error for fields that are not those of a revocation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no revocation: field `{0}` is missing or malformed")]
 pub struct InvalidRevocation(&'static str);
 
 impl Revocation {
-    /// The fields of its stream entry, all text: `kind`, `subject`, `before` (0 for a token) and `until`.
+    /// Returns the fields of its stream entry, all text: `kind`, `subject`, `before` (0 for a token) and
+    /// `until`.
     pub fn to_fields(&self) -> [(&'static str, String); 4] {
         let (kind, subject, before, until) = match self {
             Self::Token { jti, until } => ("token", jti.as_str(), 0, until),
@@ -53,7 +52,7 @@ impl Revocation {
         ]
     }
 
-    /// Reads the fields of [`to_fields`](Self::to_fields), which `get` looks up by name.
+    /// Parses the fields of [`to_fields`](Self::to_fields). `get` looks them up by name.
     ///
     /// # Errors
     /// Names the first field that is missing or malformed.
@@ -73,26 +72,26 @@ impl Revocation {
     }
 }
 
-/// What was revoked.
+/// The subject of a revocation.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Subject {
     Token(Arc<str>),
     User(UserId),
 }
 
-/// All revocations that still matter.
+/// All revocations that are still needed.
 #[derive(Debug, Clone, Default)]
 pub struct Revocations {
     /// `jti` → until.
     tokens: HashMap<Arc<str>, u64>,
-    /// User → (before, until), each the greatest of the user's revocations.
+    /// User → (before, until), each the maximum of the user's revocations.
     users: HashMap<UserId, (u64, u64)>,
-    /// When each may be forgotten; earlier times of one that was revoked again are passed over.
+    /// Removal times. Earlier times of a subject that was revoked again are skipped.
     due: BinaryHeap<Reverse<(u64, Subject)>>,
 }
 
 impl Revocations {
-    /// Adds one. Order and repetition make no difference.
+    /// Adds a revocation. Order and repetition make no difference.
     pub fn insert(&mut self, revocation: Revocation) {
         match revocation {
             Revocation::Token { jti, until } => {
@@ -114,7 +113,7 @@ impl Revocations {
         }
     }
 
-    /// Whether the token is revoked, by its `jti` or with its user.
+    /// Returns whether the token is revoked, by its `jti` or with its user.
     pub fn is_revoked(&self, claims: &Claims) -> bool {
         let by_token = claims.jti.as_ref().is_some_and(|jti| self.tokens.contains_key(jti.as_str()));
         let by_user = self
@@ -124,7 +123,7 @@ impl Revocations {
         by_token || by_user
     }
 
-    /// Forgets those whose `until` is not after `now`, in Unix seconds.
+    /// Removes revocations with an `until` of at most `now`, in Unix seconds.
     pub fn expire(&mut self, now: u64) {
         while self.is_due(now) {
             match self.due.pop() {
@@ -143,17 +142,16 @@ impl Revocations {
         }
     }
 
-    /// Whether there is anything to forget.
+    /// Returns whether any revocation can be removed.
     pub fn is_due(&self, now: u64) -> bool {
         self.due.peek().is_some_and(|Reverse((until, _))| *until <= now)
     }
 
-    /// How many there are.
+    /// Returns the number of revocations.
     pub fn len(&self) -> usize {
         self.tokens.len() + self.users.len()
     }
 
-    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

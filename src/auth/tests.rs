@@ -1,4 +1,4 @@
-//! Tokens with every kind of key, and what is wrong with those that are refused.
+//! Tests of tokens with every kind of key, and of the reasons for refusing a token.
 
 #![allow(clippy::unwrap_used)]
 
@@ -32,7 +32,7 @@ fn path(name: &str) -> String {
     format!("{}/tests/fixtures/keys/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A verifier of a configuration of these keys of `[auth]`.
+/// Creates a verifier with these keys of `[auth]`.
 async fn verifier(auth: &[(&str, &str)]) -> Result<Verifier, AuthError> {
     let overrides = auth.iter().map(|(key, value)| (format!("auth.{key}"), (*value).into())).collect();
     let config = Config::load(None, std::iter::empty(), overrides).unwrap();
@@ -61,13 +61,13 @@ fn rs256(pem: &str, kid: Option<&str>) -> String {
     signed(Algorithm::RS256, kid, &EncodingKey::from_rsa_pem(pem.as_bytes()).unwrap(), &ann())
 }
 
-/// Claims that hold for an hour.
+/// Returns claims that are valid for an hour.
 fn ann() -> Value {
     let now = get_current_timestamp();
     json!({"sub": "ann", "iat": now, "exp": now + 3600, "jti": "j", "rooms": {"chat.*": ["read"]}})
 }
 
-/// [`ann`] with a claim changed, or removed by null.
+/// Returns [`ann`] with a claim changed, or removed by null.
 fn ann_with(claim: &str, value: Value) -> Value {
     let mut claims = ann();
     claims[claim] = value;
@@ -118,7 +118,7 @@ async fn each_kind_of_public_key_verifies_its_algorithm() {
             check(&set, token, ANN).await;
         }
     }
-    // Of the right key, but of another algorithm than the key's.
+    // From the right key, but with another algorithm than the key's.
     let rs512 = signed(Algorithm::RS512, None, &rsa, &ann());
     check(&set, &rs512, Err(ErrorCode::Unauthenticated)).await;
 }
@@ -250,7 +250,7 @@ async fn keys_of_no_use_are_refused_at_the_start() {
     assert!(listed.err().unwrap().to_string().contains("does not list"));
 }
 
-/// Serves whatever the returned cell holds as a JWK set, or 500 where that is empty, and counts the requests.
+/// Serves the contents of the returned cell as a JWK set, or 500 if it is empty, and counts the requests.
 async fn serve() -> (String, Arc<Mutex<(String, usize)>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/jwks.json", listener.local_addr().unwrap());
@@ -276,7 +276,7 @@ async fn serve() -> (String, Arc<Mutex<(String, usize)>>) {
     (url, served)
 }
 
-/// The set of the fixtures, with only the keys of these ids.
+/// Returns the JWK set of the fixtures, with only the keys of these ids.
 fn jwks(ids: &[&str]) -> String {
     let mut set: Value = serde_json::from_str(JWKS).unwrap();
     set["keys"].as_array_mut().unwrap().retain(|key| ids.contains(&key["kid"].as_str().unwrap()));
@@ -294,14 +294,14 @@ async fn an_unknown_key_id_refreshes_the_set_early_but_seldom() {
     assert_eq!(served.lock().1, 1);
 
     served.lock().0 = jwks(&["rsa_a", "rsa_b"]);
-    // Clients that go away at once do not end the refresh that they began.
+    // Clients that disconnect immediately do not cancel the refresh that they started.
     assert!(verifier.verify(&b).now_or_never().is_none());
     let (first, second) = tokio::join!(verifier.verify(&b), verifier.verify(&b));
     assert_eq!((user(first), user(second)), (ANN.map(Into::into), ANN.map(Into::into)));
     check(&verifier, &a, ANN).await;
     assert_eq!(served.lock().1, 2);
 
-    // Strangers make the set be read a few times. An id that it was found to lack is not looked for again.
+    // Strangers cause only a few reads of the set. An id that it was found to lack is not looked up again.
     for kid in ["x", "y", "z", "x", "y", "rsa_a"] {
         check(&verifier, &rs256(RSA_B, Some(kid)), Err(ErrorCode::Unauthenticated)).await;
     }

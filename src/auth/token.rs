@@ -1,4 +1,4 @@
-//! Tokens: what a JWT must be like to be accepted, and making one.
+//! Tokens: the requirements on a JWT, and minting one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,34 +16,34 @@ use super::grants::{Grants, Permission, RoomGrants};
 use super::jwk::{Key, jwt_algorithm};
 use super::keys::{AuthError, Found, KeySet};
 
-/// Seconds by which clocks may differ: `exp` and `nbf` hold to within these.
+/// Clock tolerance in seconds for `exp` and `nbf`.
 pub const LEEWAY: u64 = 5;
 
 /// Longest token, in bytes.
 pub const MAX_TOKEN: usize = 8 * 1024;
 
-/// What a verified token says.
+/// The content of a verified token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
-    /// `sub`.
+    /// The `sub` claim.
     pub user: UserId,
-    /// `exp`, in Unix seconds. The token holds [`LEEWAY`] seconds longer.
+    /// The `exp` claim, in Unix seconds. The token is accepted for [`LEEWAY`] seconds longer.
     pub expires: u64,
-    /// `iat`, in Unix seconds.
+    /// The `iat` claim, in Unix seconds.
     pub issued: Option<u64>,
-    /// `jti`.
+    /// The `jti` claim.
     pub jti: Option<String>,
-    /// `rooms`; no claim grants nothing.
+    /// The `rooms` claim. A missing claim grants nothing.
     pub grants: Grants,
 }
 
 impl Claims {
-    /// Whether the time of the token is over at `now`, in Unix seconds.
+    /// Returns whether the token has expired at `now`, in Unix seconds.
     pub fn is_expired(&self, now: u64) -> bool {
         now > self.expires.saturating_add(LEEWAY)
     }
 
-    /// Checks a grant on a room.
+    /// Requires a permission in a room.
     ///
     /// # Errors
     /// `forbidden`.
@@ -51,7 +51,7 @@ impl Claims {
         self.require_any(room, &[permission])
     }
 
-    /// Checks that at least one of these is granted on a room.
+    /// Requires at least one of these permissions in a room.
     ///
     /// # Errors
     /// `forbidden`.
@@ -64,7 +64,7 @@ impl Claims {
         Err(Failure::forbidden(message))
     }
 
-    /// Checks `manage` on all rooms.
+    /// Requires `manage` for all rooms.
     ///
     /// # Errors
     /// `forbidden`.
@@ -77,14 +77,14 @@ impl Claims {
     }
 }
 
-/// Verifies tokens, with the keys and rules of the configuration.
+/// Verifies tokens with the keys and rules of the configuration.
 pub struct Verifier {
     keys: Arc<KeySet>,
     config: AuthConfig,
 }
 
 impl Verifier {
-    /// Reads the keys. Without a JWK set at a URL this waits for nothing but files.
+    /// Reads the keys. Without a JWK set at a URL, it only reads files.
     ///
     /// # Errors
     /// No key is configured, or one cannot be read or used.
@@ -93,17 +93,18 @@ impl Verifier {
         Ok(Self { keys, config: config.clone() })
     }
 
-    /// Keeps the keys of a JWK set at a URL fresh until cancelled; without one it returns at once. The caller owns the
-    /// task.
+    /// Keeps the keys of a JWK set at a URL up to date until cancelled. Without one, it returns immediately.
+    /// The caller owns the task.
     pub async fn refresh_loop(self: Arc<Self>, cancelled: CancellationToken) {
         Arc::clone(&self.keys).refresh_loop(cancelled).await;
     }
 
-    /// Verifies a token. It waits only if the token names a key that a JWK set at a URL may have got meanwhile.
+    /// Verifies a token. Waits only if the token names a key that the JWK set at a URL may have gained
+    /// meanwhile.
     ///
     /// # Errors
-    /// [`ErrorCode::TokenExpired`] where its time is over, [`ErrorCode::Unavailable`] where its key cannot be looked up now,
-    /// [`ErrorCode::Unauthenticated`] for anything else.
+    /// [`ErrorCode::TokenExpired`] if it has expired, [`ErrorCode::Unavailable`] if its key cannot be looked
+    /// up now, [`ErrorCode::Unauthenticated`] for anything else.
     pub async fn verify(&self, token: &str) -> Result<Claims, Failure> {
         self.verify_at(token, jsonwebtoken::get_current_timestamp()).await
     }
@@ -134,7 +135,7 @@ impl Verifier {
         claims?.check(now)
     }
 
-    /// Verifies the signature with the first key that fits, then `iss` and `aud`.
+    /// Verifies the signature with the first matching key, then `iss` and `aud`.
     fn decode(&self, token: &str, keys: Vec<Key>) -> Result<RawClaims, Failure> {
         for key in keys {
             match decode::<RawClaims>(token, &key.verifying, &self.validation(key.algorithm)) {
@@ -146,8 +147,8 @@ impl Verifier {
         Err(refused("the token is not signed with a key that is accepted here"))
     }
 
-    /// The rules that the library checks: `iss` and `aud`. [`RawClaims::check`] has the others, where `now` is an
-    /// argument.
+    /// Returns the rules that the library checks: `iss` and `aud`. [`RawClaims::check`] has the others, with
+    /// `now` as an argument.
     fn validation(&self, algorithm: Algorithm) -> Validation {
         let AuthConfig { issuer, audience, .. } = &self.config;
         let mut validation = Validation::new(jwt_algorithm(algorithm));
@@ -182,7 +183,7 @@ impl Verifier {
     }
 }
 
-/// The algorithm, if it is one that can be accepted at all.
+/// Returns the algorithm if it is supported.
 fn accepted(algorithm: jsonwebtoken::Algorithm) -> Option<Algorithm> {
     match algorithm {
         jsonwebtoken::Algorithm::HS256 => Some(Algorithm::HS256),
@@ -205,7 +206,7 @@ fn not_now(wait: Duration) -> Failure {
     }
 }
 
-/// The claims as they stand in the token.
+/// The claims as encoded in the token.
 #[derive(Deserialize)]
 struct RawClaims {
     sub: Option<String>,
@@ -236,12 +237,12 @@ impl RawClaims {
     }
 }
 
-/// A NumericDate, which may have a fraction. What is below 0 becomes 0.
+/// Reads a NumericDate, which may have a fraction. Values below 0 become 0.
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     Ok(Option::<f64>::deserialize(deserializer)?.map(|seconds| seconds as u64))
 }
 
-/// The claims of a token that is made here.
+/// The claims of a token to be minted.
 #[derive(Serialize)]
 struct Minted<'a> {
     sub: &'a UserId,
@@ -256,11 +257,11 @@ struct Minted<'a> {
     aud: Option<&'a str>,
 }
 
-/// Makes a token that a [`Verifier`] of the same configuration accepts for `ttl` from now: HS256 with
+/// Mints a token that a [`Verifier`] of the same configuration accepts for `ttl` from now: HS256 with
 /// `auth.hs256_secret`, and the configured issuer and audience.
 ///
 /// # Errors
-/// [`AuthError::Mint`] where there is no secret.
+/// [`AuthError::Mint`] if there is no secret.
 pub fn mint(
     config: &AuthConfig,
     user: &UserId,

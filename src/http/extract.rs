@@ -1,4 +1,4 @@
-//! What handlers take from a request and give back, in either encoding.
+//! Extractors for requests, and responses in either encoding.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,16 +21,16 @@ use crate::protocol::{Encoding, ErrorCode, Failure, RoomName};
 
 const MSGPACK: &str = "application/msgpack";
 
-/// Bytes beyond the limit that are read for the sake of the answer.
+/// Bytes beyond the limit that are read so that the client receives the response.
 const DISCARDED: usize = 16 * 1024 * 1024;
 
-/// Time that a body has beside what its bytes have.
+/// Time allowed for a body in addition to the time for its bytes.
 const BODY_STARTS_WITHIN: Duration = Duration::from_secs(10);
 
-/// Bytes a second at which a body must come.
+/// Lowest rate of a body, in bytes per second.
 const SLOWEST: f64 = 16_384.0;
 
-/// Who asks: the claims of the `Authorization: Bearer` token.
+/// The caller: the claims of the `Authorization: Bearer` token.
 pub struct Bearer(pub Arc<Claims>);
 
 impl std::ops::Deref for Bearer {
@@ -56,7 +56,7 @@ impl FromRequestParts<Arc<Node>> for Bearer {
     }
 }
 
-/// The room of the path.
+/// The room in the path.
 pub struct Room(pub RoomName);
 
 impl<S: Send + Sync> FromRequestParts<S> for Room {
@@ -67,7 +67,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Room {
     }
 }
 
-/// The message id of the path.
+/// The message id in the path.
 pub struct Id(pub crate::protocol::MessageId);
 
 impl<S: Send + Sync> FromRequestParts<S> for Id {
@@ -78,7 +78,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
-/// The durable subscription of the path.
+/// The durable subscription in the path.
 pub struct Subscription(pub crate::redis::Group);
 
 impl<S: Send + Sync> FromRequestParts<S> for Subscription {
@@ -99,7 +99,6 @@ async fn path<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> Resul
     Ok(value.unwrap_or_default())
 }
 
-/// The query string.
 pub struct Query<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
@@ -117,7 +116,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 pub struct Body(pub Encoding, pub Bytes);
 
 impl Body {
-    /// Reads it as a value.
+    /// Decodes it.
     ///
     /// # Errors
     /// `bad_request`.
@@ -148,8 +147,8 @@ impl FromRequest<Arc<Node>> for Body {
     }
 }
 
-/// Reads a body of at most so many bytes. What comes beyond is read too, within reason, and forgotten: a client that is
-/// still sending when the connection is closed would not see the answer.
+/// Reads a body of at most `limit` bytes. Excess bytes are read and discarded, up to a bound: a client that
+/// is still sending when the connection is closed would not see the response.
 async fn read(mut body: axum::body::Body, limit: usize) -> Result<Bytes, Failure> {
     let started = Instant::now();
     let (mut taken, mut beyond) = (Vec::new(), 0);
@@ -179,7 +178,7 @@ async fn read(mut body: axum::body::Body, limit: usize) -> Result<Bytes, Failure
     ))
 }
 
-/// How the client wants the answer.
+/// The encoding that the client wants for the response.
 #[derive(Debug, Clone, Copy)]
 pub struct Accept(Encoding);
 
@@ -193,7 +192,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Accept {
 }
 
 impl Accept {
-    /// Answers with a value.
+    /// Encodes a response.
     pub fn reply(self, status: StatusCode, value: &impl Serialize) -> Response {
         let (content_type, body) = match self.0 {
             Encoding::Json => {
@@ -223,7 +222,7 @@ fn names_msgpack(headers: &HeaderMap, name: header::HeaderName) -> bool {
     })
 }
 
-/// The token of an `Authorization: Bearer` header.
+/// Returns the token of an `Authorization: Bearer` header.
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;

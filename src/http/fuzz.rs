@@ -1,4 +1,4 @@
-//! The bodies of [`crate::fuzz`] that look into requests and sockets.
+//! The [`crate::fuzz`] targets for requests and sockets.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use tungstenite::handshake::derive_accept_key;
@@ -7,8 +7,8 @@ use super::extract::bearer;
 use super::routes::websocket::handshake;
 use crate::session::inbox::{Allowance, Inbox, Received};
 
-/// Bytes of a socket behind a first one, which says how they are cut and whether the client is known yet: pieces change
-/// nothing.
+/// Checks that the pieces in which a socket's bytes arrive change nothing. The first byte gives the piece
+/// size and whether the client has authenticated.
 pub fn inbox(input: &[u8]) {
     let Some((how, bytes)) = input.split_first() else { return };
     let stranger = how & 0x80 != 0;
@@ -25,11 +25,12 @@ pub fn inbox(input: &[u8]) {
     }
 }
 
-/// Bytes of a message of a client that is known, and of one that is not.
+/// Most bytes of a message, from a client that has authenticated and from one that has not.
 const KNOWN: usize = 1000;
 const STRANGER: usize = 100;
 
-/// What comes of these bytes in pieces of this size. A stranger is known after its first message.
+/// Returns what an inbox receives from these bytes in pieces of this size. A stranger is allowed more after
+/// its first message.
 fn received(stranger: bool, size: usize, bytes: &[u8]) -> Vec<Received> {
     let mut inbox = Inbox::new(if stranger { Allowance::One(STRANGER) } else { Allowance::Many(KNOWN) });
     let mut all = Vec::new();
@@ -45,7 +46,7 @@ fn received(stranger: bool, size: usize, bytes: &[u8]) -> Vec<Received> {
     all
 }
 
-/// The header of an upgrade, a field in a line.
+/// Checks an upgrade with these header fields, one on each line.
 pub fn upgrade(input: &[u8]) {
     let mut headers = HeaderMap::new();
     for line in input.split(|byte| *byte == b'\n') {

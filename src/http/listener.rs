@@ -1,4 +1,4 @@
-//! Accepting connections. By hand instead of `axum::serve`, which waits for a request's header without end.
+//! Accepts connections. Replaces `axum::serve`, which waits for a request's header without a limit.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -26,42 +26,44 @@ use crate::net::admission::{Admission, Place};
 use crate::net::certificates::Certificates;
 use crate::net::stream::{Socket, Stream};
 
-/// Time in which a client must send the header of its first request.
+/// Time within which a client must send the header of its first request.
 const FIRST_HEADER_WITHIN: Duration = Duration::from_secs(10);
 
-/// Time for which a connection is kept open for another request. Longer than proxies keep theirs (nginx: 60 s): who reuses a
-/// connection that is just being closed gets an error for a request that may not be sent again.
+/// Time for which a connection is kept open for another request. Longer than proxies keep theirs (nginx: 60
+/// s). A proxy that reuses a connection just as it is closed gets an error, for a request that may not be
+/// safe to repeat.
 const NEXT_HEADER_WITHIN: Duration = Duration::from_secs(65);
 
-/// Most bytes of a request's header, and that hyper reads and keeps at once.
+/// Most bytes of a request's header, and size of hyper's read buffer.
 const BUFFER: usize = 16 * 1024;
 
-/// Time that requests have to end when the server does, if the grace time is not shorter. None waits longer for Redis.
+/// Time for requests to complete during shutdown, unless the grace time is shorter. None waits longer than
+/// this for Redis.
 const LAST_REQUESTS: Duration = Duration::from_secs(5);
 
-/// When the system asks whether a silent client is still there.
+/// Timing of the probes that detect a dead, silent client.
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
 
-/// Time for which a client may take nothing of what was sent to it.
+/// Time for which a client may acknowledge none of the bytes sent to it.
 const NOTHING_TAKEN: Duration = Duration::from_secs(300);
 
-/// Connections that may wait to be accepted. When all clients of a node come back at once, those beyond are dropped, and try
-/// again only after a second.
+/// Connections that may wait to be accepted. When all clients of a node reconnect at once, the excess is
+/// dropped, and retries only after a second.
 const BACKLOG: u32 = 4096;
 
-/// Pause after accepting failed, which it does while the process has no file descriptors left.
+/// Pause after a failed accept, as when the process has no file descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// Something listens there already.
+    /// Another program listens there.
     #[error(
         "{0} is in use by another program; stop that one, or choose another address with --listen (server.listen)"
     )]
     InUse(SocketAddr),
-    /// Anything else.
+    /// Any other failure.
     #[error("cannot listen on {0}: {1}; choose another address with --listen (server.listen)")]
     Other(SocketAddr, std::io::Error),
 }
@@ -69,7 +71,7 @@ pub enum ListenError {
 /// Starts to listen.
 ///
 /// # Errors
-/// If the address is in use, or not this machine's.
+/// If the address is in use, or does not belong to this machine.
 pub fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
     listen(address).map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => ListenError::InUse(address),
@@ -79,9 +81,9 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
 
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A server that starts again takes its port at once.
+    // A restarted server can take its port immediately.
     socket.set_reuseaddr(true)?;
-    // What follows holds for each connection too: they inherit it.
+    // Each connection inherits the following options.
     socket.set_nodelay(true)?;
     SockRef::from(&socket).set_tcp_keepalive(&KEEPALIVE)?;
     SockRef::from(&socket).set_tcp_user_timeout(Some(NOTHING_TAKEN))?;
@@ -89,8 +91,8 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Serves until `stop`, then lets requests that are under way end, for as long as `grace`; what is left then is cut.
-/// Upgraded connections are not among them. With certificates, it speaks TLS.
+/// Serves until `stop`, then lets requests in progress complete for at most `grace`, and cuts the rest. It
+/// does not wait for upgraded connections. Uses TLS if there are certificates.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -128,7 +130,7 @@ pub async fn serve(
     connections.wait().await;
 }
 
-/// Serves one connection. After `stop`, what is under way has so long.
+/// Serves one connection. After `stop`, a request in progress has the time `last`.
 async fn connection(
     socket: TcpStream,
     tls: Option<Arc<ServerConfig>>,
@@ -175,7 +177,7 @@ async fn connection(
     }
 }
 
-/// A socket with TLS, if its client speaks that.
+/// Performs the TLS handshake. Returns `None` if it fails.
 async fn handshake(socket: TcpStream, tls: Arc<ServerConfig>) -> Option<Socket> {
     match timeout(FIRST_HEADER_WITHIN, TlsAcceptor::from(tls).accept(socket)).await {
         Ok(Ok(secured)) => Some(Either::Right(Box::new(secured))),
@@ -187,7 +189,7 @@ async fn handshake(socket: TcpStream, tls: Arc<ServerConfig>) -> Option<Socket> 
     }
 }
 
-/// What answers the requests of one connection. Each knows the connection's place.
+/// Handles the requests of one connection, and attaches the connection's place to each.
 struct Placed {
     service: TowerToHyperService<Router>,
     place: Arc<Place>,
@@ -204,7 +206,8 @@ impl Service<Request<Incoming>> for Placed {
     }
 }
 
-/// hyper's clock for the headers of one connection. hyper has one limit for all of them; the first gets the shorter one.
+/// hyper's timer for the headers of one connection. hyper has one limit for all headers, and this timer
+/// shortens it for the first.
 #[derive(Default)]
 struct HeaderTimer {
     is_past_the_first: AtomicBool,

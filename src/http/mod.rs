@@ -1,4 +1,4 @@
-//! All that is HTTP: the listener, the routes, and what requests pass on their way.
+//! The HTTP interface: the listener, the routes and the middleware.
 
 pub mod extract;
 #[cfg(any(test, feature = "fuzz"))]

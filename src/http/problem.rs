@@ -9,25 +9,25 @@ use crate::log::Unavailable;
 use crate::protocol::ids::InvalidId;
 use crate::protocol::{ErrorCode, Failure};
 
-/// A failure to be answered.
+/// A failure as a response.
 #[derive(Debug)]
 pub struct Problem(pub Failure);
 
-/// What stands in the answer.
+/// The body of a failed request.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProblemBody {
-    /// Always `about:blank`: `code` tells the kind.
+    /// Always `about:blank`; `code` identifies the kind of failure.
     r#type: &'static str,
     /// The status in words.
     title: &'static str,
     /// The HTTP status.
     status: u16,
-    /// What is wrong and what to do.
+    /// The problem, and what to do about it.
     detail: String,
     /// The protocol's code.
     #[schema(value_type = String, example = "forbidden")]
     code: ErrorCode,
-    /// After how many milliseconds to try again, where that helps.
+    /// The number of milliseconds after which to try again, if that can help.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
 }
@@ -58,7 +58,7 @@ impl IntoResponse for Problem {
 }
 
 impl Problem {
-    /// The answer with another status than its code's.
+    /// Responds with another status than that of the code.
     pub fn with_status(self, status: StatusCode) -> Response {
         let Failure { code, message, retry_after_ms } = self.0;
         let body = ProblemBody {

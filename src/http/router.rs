@@ -1,4 +1,4 @@
-//! The table of contents of the HTTP interface. The OpenAPI document is made from the same table.
+//! The routes of the HTTP interface. The OpenAPI document is generated from them.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ use crate::protocol::{ErrorCode, Failure};
 )]
 struct Document;
 
-/// Says that tokens are asked for.
+/// Adds the bearer token to the document.
 struct Bearer;
 
 impl utoipa::Modify for Bearer {
@@ -44,7 +44,7 @@ impl utoipa::Modify for Bearer {
     }
 }
 
-/// Every route, and the document of them.
+/// Returns every route except `/metrics`, with their documentation.
 fn routes() -> OpenApiRouter<Arc<Node>> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(websocket::upgrade))
@@ -64,17 +64,16 @@ fn routes() -> OpenApiRouter<Arc<Node>> {
         .routes(routes!(operations::openapi))
 }
 
-/// The routes with `/metrics`, which may be on a listener of its own but is documented all the same.
+/// Returns the routes with `/metrics`, which is documented even if it has its own listener.
 fn routes_and_metrics() -> OpenApiRouter<Arc<Node>> {
     routes().routes(routes!(operations::metrics))
 }
 
-/// The OpenAPI document.
 pub(super) fn document() -> utoipa::openapi::OpenApi {
     routes_and_metrics().into_openapi()
 }
 
-/// The main listener's interface. With `dev`, whoever can reach it gets a token.
+/// Returns the main listener's interface. With `dev`, anyone who can reach it gets a token.
 pub fn router(node: Arc<Node>, dev: bool) -> Router {
     let apart = node.config.server.metrics_listen.is_some();
     let (router, _) = if apart { routes() } else { routes_and_metrics() }.split_for_parts();
@@ -90,7 +89,7 @@ pub fn router(node: Arc<Node>, dev: bool) -> Router {
         .with_state(node)
 }
 
-/// The interface of a listener for metrics alone.
+/// Returns the interface of a listener for metrics alone.
 pub fn metrics_router(node: Arc<Node>) -> Router {
     let (router, _) = OpenApiRouter::new().routes(routes!(operations::metrics)).split_for_parts();
     router.with_state(node)
@@ -101,7 +100,7 @@ pub fn metrics_router(node: Arc<Node>) -> Router {
 mod tests {
     use super::*;
 
-    /// The protocol's table of requests.
+    /// The requests of the protocol's table.
     const REQUESTS: [(&str, &str); 19] = [
         ("get", "/v1/ws"),
         ("post", "/v1/rooms/{room}/messages"),

@@ -1,4 +1,4 @@
-//! What all requests pass.
+//! Middleware for all requests.
 
 pub mod origin;
 pub mod request_id;

@@ -1,4 +1,5 @@
-//! Pages of foreign origins: a browser tells where a page comes from, and what is not allowed is refused.
+//! Access by pages of other origins. Browsers send the origin of a page, and requests from origins that are
+//! not allowed are refused.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::http::problem::Problem;
 use crate::node::Node;
 use crate::protocol::Failure;
 
-/// Refuses requests of pages of foreign origins, and tells browsers that the allowed ones may read the answers.
+/// Refuses requests from pages of other origins, and lets browsers read the responses for allowed ones.
 pub async fn check(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
     let Some(origin) = request.headers().get(ORIGIN).cloned() else {
         return next.run(request).await;
@@ -45,7 +46,7 @@ fn preflight_answer() -> Response {
     (axum::http::StatusCode::NO_CONTENT, headers).into_response()
 }
 
-/// The same origin always passes: its host is the one that the request was sent to.
+/// Returns whether the origin is allowed. The request's own origin, with the same host, always is.
 fn is_allowed(headers: &HeaderMap, origin: &HeaderValue, allowed: &[String]) -> bool {
     let Ok(origin) = origin.to_str() else { return false };
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());

@@ -1,5 +1,5 @@
-//! Each request has an id: the client's own `X-Request-Id`, or one that is made here. It is in the answer, and in each line of
-//! the log that comes of the request.
+//! Gives each request an id: the client's own `X-Request-Id`, or a new one. The id is in the response, and in
+//! each log line of the request.
 
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue};
@@ -12,10 +12,9 @@ use crate::telemetry::logs;
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Longest id that is taken from a client.
+/// Longest id that is accepted from a client.
 const LONGEST: usize = 64;
 
-/// Names a request.
 pub async fn name(request: Request, next: Next) -> Response {
     let id = request.headers().get(HEADER).and_then(accepted).map_or_else(made, str::to_owned);
     let span = logs::request(&id);
@@ -33,7 +32,7 @@ fn made() -> String {
     Uuid::new_v4().simple().to_string()
 }
 
-/// An id that harms no log.
+/// Returns the client's id if it is safe to log.
 fn accepted(value: &HeaderValue) -> Option<&str> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
     value.to_str().ok().filter(|text| (1..=LONGEST).contains(&text.len()) && text.bytes().all(allowed))

@@ -1,4 +1,5 @@
-//! `GET /v1/rooms/{room}/events`: a room as Server-Sent Events. The same subscription as over WebSocket, in another form.
+//! `GET /v1/rooms/{room}/events`: a room as Server-Sent Events. The same subscription as over WebSocket, in
+//! another form.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,36 +28,38 @@ use crate::session::durable;
 use crate::session::registry::{Entered, Registry};
 use crate::telemetry::{Transport, logs};
 
-/// How long a stream may be silent before a comment shows that it lives.
+/// Time of silence after which a comment shows that the stream is alive.
 const COMMENT_AFTER: Duration = Duration::from_secs(15);
 
 const COMMENT: Bytes = Bytes::from_static(b": \n\n");
 
-/// Where the stream starts, unless `Last-Event-ID` says it.
+/// The start of the stream, unless `Last-Event-ID` gives it.
 #[derive(Debug, Deserialize, IntoParams)]
 pub struct StartQuery {
-    /// An id (all after it), `0` (all that is retained) or `$` (only what is new, the default).
+    /// An id (everything after it), `0` (everything that is retained) or `$` (only new messages, the
+    /// default).
     since: Option<String>,
-    /// The newest so many messages first, 0 to 1000.
+    /// Start with this many of the newest messages, 0 to 1000.
     last: Option<u64>,
 }
 
-/// What else the stream brings.
+/// Options of the stream.
 #[derive(Debug, Deserialize, IntoParams)]
 pub struct LiveQuery {
-    /// Whether signals come too.
+    /// Whether to include signals.
     #[serde(default)]
     signals: bool,
-    /// A UUID of the client's own: signals that are sent with the same one do not come back.
+    /// A UUID that the client chooses. Signals sent with the same UUID are not returned to it.
     session: Option<Uuid>,
-    /// The name of the caller's durable subscription, with `holder`: the stream ends when somebody else takes that.
+    /// The name of the caller's durable subscription, with `holder`. The stream ends when another holder
+    /// takes the subscription.
     durable: Option<String>,
-    /// As the answer said when the subscription was taken.
+    /// The holder from the response when the subscription was taken.
     holder: Option<String>,
 }
 
 impl LiveQuery {
-    /// The durable subscription that the stream is of.
+    /// Returns the hold on the stream's durable subscription, if it has one.
     fn holding(&self, user: &UserId) -> Result<Option<Holding>, Failure> {
         match (&self.durable, &self.holder) {
             (None, None) => Ok(None),
@@ -112,11 +115,11 @@ pub async fn stream(
     let form = Form::Events { signals: live.signals, sender: live.session };
     let subscription = Arc::new(Subscription::new(room, id, user, form, outbox.clone(), holding));
     stream.subscription = Some(subscription.clone());
-    // Shows at once that the stream is open, also to proxies that wait for a first byte.
+    // Shows immediately that the stream is open, also to proxies that wait for a first byte.
     outbox.notice(COMMENT);
     node.hub.enter(&hold, &subscription)?;
     if let Some(holding) = &subscription.durable {
-        // Asked after it is known here: whoever takes it over the moment after is heard.
+        // Checked after the subscription is registered here, so that an immediate takeover is noticed.
         let held = [(&hold.name, &holding.group, holding.holder.as_str())];
         if !node.store.renew(&held).await.pop().unwrap_or(Err(Unavailable))? {
             return Err(durable::lost().into());
@@ -131,13 +134,13 @@ pub async fn stream(
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
         (header::CACHE_CONTROL, "no-cache, no-transform"),
-        // nginx would hold events back until its buffer is full.
+        // Otherwise nginx would hold events back until its buffer is full.
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
     ];
     Ok((headers, body).into_response())
 }
 
-/// An open stream. Dropped when the client has gone.
+/// An open stream. Dropped when the client has disconnected.
 struct Stream {
     node: Arc<Node>,
     connection: Entered,
@@ -145,7 +148,7 @@ struct Stream {
 }
 
 impl Stream {
-    /// The next bytes to send; `None` at the end.
+    /// Returns the next bytes to send, or `None` at the end.
     async fn next(&self) -> Option<Bytes> {
         let subscription = self.subscription.as_ref()?;
         let outbox = &self.connection.outbox;

@@ -1,4 +1,4 @@
-//! Messages over REST: publishing, history, long polling, deleting one.
+//! Messages over REST: publishing, history, long polling, and deletion of one message.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ use crate::time::parse_ms;
 /// Most messages in one batch.
 const BATCH: usize = 1000;
 
-/// Longest time that an answer is held back for.
+/// Longest wait of a long poll, in seconds.
 const LONGEST_WAIT: u64 = 60;
 
 /// A message to publish.
@@ -41,22 +41,22 @@ pub struct NewMessage {
     /// Any JSON value; in MessagePack also binary.
     #[schema(value_type = Object)]
     data: (),
-    /// `message` where it is missing.
+    /// `message` by default.
     r#type: Option<String>,
 }
 
-/// A message to publish, and where.
+/// A message to publish, and its room.
 #[derive(ToSchema)]
 #[allow(dead_code)] // As above.
 pub struct NewMessageIn {
-    /// The room.
+    /// The name of the room.
     room: String,
     /// Any JSON value; in MessagePack also binary.
     #[schema(value_type = Object)]
     data: (),
-    /// `message` where it is missing.
+    /// `message` by default.
     r#type: Option<String>,
-    /// The message's key; the server makes one where it is missing.
+    /// The message's key. The server creates one by default.
     key: Option<Uuid>,
 }
 
@@ -69,33 +69,33 @@ pub struct Published {
     /// Its key.
     #[serde(serialize_with = "as_text")]
     key: Uuid,
-    /// Whether the key was known, and nothing new stored.
+    /// Whether the key was known already, so that nothing new was stored.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     duplicate: bool,
 }
 
-/// What became of one message of a batch.
+/// The outcome of one message of a batch.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum BatchItem {
-    /// It is stored.
+    /// The message is stored.
     Published(Published),
-    /// It is not.
+    /// The message is not stored.
     Failed {
-        /// Why not.
+        /// The reason.
         error: BatchError,
     },
 }
 
-/// Why a message of a batch was not stored.
+/// The reason why a message of a batch was not stored.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct BatchError {
     /// The protocol's code.
     #[schema(value_type = String)]
     code: ErrorCode,
-    /// What is wrong and what to do.
+    /// The problem, and what to do about it.
     message: String,
-    /// After how many milliseconds to try again, where that helps.
+    /// The number of milliseconds after which to try again, if that can help.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
 }
@@ -124,7 +124,7 @@ pub async fn publish(
 ) -> Result<Response, Problem> {
     let mut draft = decode::draft(encoding, &body)?;
     if let Some(key) = headers.get("idempotency-key") {
-        // RFC drafts write it as a quoted string, most people without quotes.
+        // RFC drafts write it as a quoted string, but most clients omit the quotes.
         let key = decode::message_key(key.to_str().unwrap_or_default().trim_matches('"'))
             .map_err(|_| Failure::bad_request("the header `Idempotency-Key` must be a UUID"))?;
         draft.set_key(key);
@@ -134,7 +134,7 @@ pub async fn publish(
     Ok(accept.reply(status, &published))
 }
 
-/// Publishes messages to any rooms.
+/// Publishes messages to any number of rooms.
 #[utoipa::path(
     post, path = "/v1/messages", tag = "messages",
     request_body = Vec<NewMessageIn>,
@@ -149,7 +149,7 @@ pub async fn publish_batch(
     accept: Accept,
     Body(encoding, body): Body,
 ) -> Result<Response, Problem> {
-    // All are handed over, in order, before the first is waited for.
+    // All are queued, in order, before the first is awaited.
     let storing: Vec<_> = Drafts::of(encoding, body, BATCH)?
         .map(|draft| {
             let (room, draft) = draft?;
@@ -172,7 +172,7 @@ pub async fn publish_batch(
     Ok(accept.reply(StatusCode::OK, &items))
 }
 
-/// Hands a message over at once, and returns what waits for it to be stored.
+/// Queues a message immediately. The returned future waits until it is stored.
 fn store(
     node: &Node,
     bearer: &Bearer,
@@ -191,20 +191,21 @@ fn store(
     })
 }
 
-/// Which part of a room's history.
+/// The part of a room's history to read.
 #[derive(Debug, Deserialize, IntoParams)]
 pub struct HistoryQuery {
-    /// Messages after this id; `0` for the oldest that are retained.
+    /// Messages after this id; `0` for the oldest retained ones.
     after: Option<String>,
     /// The newest messages before this id.
     before: Option<String>,
     /// Messages from this time on: Unix milliseconds, or RFC 3339 such as `2026-01-31T12:00:00Z`.
     from_time: Option<String>,
-    /// Most messages, 1 to 1000; 100 if it is missing.
+    /// Most messages, 1 to 1000; 100 by default.
     limit: Option<u64>,
-    /// `asc` (oldest first, the default) or `desc`. With neither bound, also where to start: at the oldest, or at the newest.
+    /// `asc` (oldest first, the default) or `desc`. Without a bound, it also selects the oldest or the newest
+    /// messages.
     order: Option<Order>,
-    /// Seconds, at most 60, to hold an empty answer back for a message to come.
+    /// Seconds to wait for a message before an empty answer, at most 60.
     wait: Option<u64>,
 }
 
@@ -269,7 +270,8 @@ pub async fn history(
     Ok(accept.reply(StatusCode::OK, &page))
 }
 
-/// A page that is not empty, or what there is when the time is over or the server ends. Fails when the token does.
+/// Waits for a page with messages. Returns an empty one when the time is over or the server shuts down. Fails
+/// when the token expires or is revoked.
 async fn wait_for_page(
     node: &Node,
     connection: &Connection,
@@ -280,7 +282,7 @@ async fn wait_for_page(
 ) -> Result<HistoryPage, Problem> {
     let deadline = Instant::now() + wait;
     loop {
-        // Anew each time: the room may have been deleted, and be another one now.
+        // Repeated each time, since the room may have been deleted and created again.
         let hold = node.hub.hold(room).await?;
         let page = history::page(&node.store, room, range, limit).await?;
         if !page.messages.is_empty() || page.gap.is_some() {
@@ -304,7 +306,7 @@ async fn wait_for_page(
     }
 }
 
-/// Deletes one message. Readers that come to its place are told of a gap.
+/// Deletes one message. Readers that reach its place get a gap.
 #[utoipa::path(
     delete, path = "/v1/rooms/{room}/messages/{id}", tag = "messages",
     params(

@@ -1,4 +1,4 @@
-//! What answers requests, a file a resource.
+//! Request handlers, one file for each resource.
 
 pub mod events;
 pub mod messages;

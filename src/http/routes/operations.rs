@@ -1,4 +1,4 @@
-//! What operators and their tools ask for: revocation, health, metrics.
+//! Routes for operators and their tools: revocation, health, metrics.
 
 use std::sync::{Arc, LazyLock};
 
@@ -16,20 +16,20 @@ use crate::node::Node;
 use crate::protocol::{ErrorCode, Failure, UserId};
 use crate::time::now_s;
 
-/// What to revoke: one token, or a user's tokens.
+/// A revocation of one token, or of a user's tokens.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct NewRevocation {
     /// The `jti` of the token.
     jti: Option<String>,
     /// The user.
     user: Option<String>,
-    /// Revokes the user's tokens that were issued before this time, in Unix seconds; now where it is missing.
+    /// Revokes the user's tokens issued before this time, in Unix seconds; now by default.
     before: Option<u64>,
-    /// With `jti`: when the token expires, in Unix seconds, where that is known. The revocation is forgotten then.
+    /// With `jti`: when the token expires, in Unix seconds, if known. The revocation is removed then.
     expires: Option<u64>,
 }
 
-/// Revokes a token, or a user's tokens. Live connections that it covers are closed on every node.
+/// Revokes a token, or a user's tokens. Every node closes the live connections that use them.
 #[utoipa::path(
     post, path = "/v1/revocations", tag = "operations",
     request_body = NewRevocation,
@@ -48,7 +48,7 @@ pub async fn revoke(
     let until = now_s() + node.config.auth.revocation_ttl.as_secs();
     let revocation = match (jti, user, before, expires) {
         (Some(jti), None, None, expires) if !jti.is_empty() => {
-            // As long as the token may be accepted, by nodes whose clock is behind.
+            // As long as nodes with a slow clock may accept the token.
             let over = expires.map_or(u64::MAX, |expires| expires.saturating_add(2 * LEEWAY));
             Revocation::Token { jti, until: until.min(over) }
         }
@@ -62,13 +62,13 @@ pub async fn revoke(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Whether the process lives.
+/// Returns whether the process is alive.
 #[utoipa::path(get, path = "/healthz", tag = "operations", responses((status = 200, description = "It lives", body = String)))]
 pub async fn health() -> &'static str {
     "ok\n"
 }
 
-/// Whether the node can serve: a message of its own came through append, bell and log a moment ago, and it does not end.
+/// Returns whether the node can serve: it received its latest probe in time, and is not shutting down.
 #[utoipa::path(
     get, path = "/readyz", tag = "operations",
     responses(
@@ -87,16 +87,16 @@ pub async fn ready(State(node): State<Arc<Node>>) -> Response {
     Problem(Failure::new(ErrorCode::Unavailable, message)).into_response()
 }
 
-/// The metrics, for Prometheus.
+/// Returns the metrics, for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, description = "Prometheus text", body = String)))]
 pub async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], node.render_metrics())
 }
 
-/// The OpenAPI 3.1 document of all this.
+/// Returns the OpenAPI 3.1 document of this interface.
 #[utoipa::path(get, path = "/openapi.json", tag = "operations", responses((status = 200, description = "The document", body = serde_json::Value)))]
 pub async fn openapi() -> impl IntoResponse {
-    /// Made once, since anybody may ask for it.
+    /// Generated once, since anyone may request it.
     static DOCUMENT: LazyLock<Bytes> =
         LazyLock::new(|| serde_json::to_vec(&crate::http::router::document()).unwrap_or_default().into());
     ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.clone())

@@ -1,4 +1,5 @@
-//! The page at `/`: a chat, which is built in `demo/` and is in the binary. In development it gets tokens here.
+//! The page at `/`: a chat, built in `demo/` and embedded in the binary. In development, it gets its tokens
+//! here.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,24 +24,24 @@ use crate::http::problem::Problem;
 use crate::node::Node;
 use crate::protocol::{ErrorCode, Failure, UserId};
 
-/// How long a token for the page holds.
+/// Lifetime of a token for the page.
 const TTL: Duration = Duration::from_secs(12 * 3600);
 
-/// Nothing but the page's own files and this server: what is published must never run. The browser refuses to make
-/// elements of text, too.
+/// Allows only the page's own files and this server, since published data must never be executed. Trusted
+/// Types also keep the browser from parsing text as HTML.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
 
-/// What `make demo` built: each file, and beside it the same with gzip.
+/// The output of `make demo`: each file, with a gzip version next to it.
 #[derive(RustEmbed)]
 #[folder = "demo/dist"]
 struct Built;
 
-/// The page; with `dev`, also tokens for whoever can reach this server.
+/// Returns the routes of the page. With `dev`, they also give a token to anyone who can reach this server.
 pub fn routes(dev: bool) -> Router<Arc<Node>> {
     let page = Router::new()
         .route("/", get(async |headers: HeaderMap| file("index.html", "no-cache", &headers)))
-        // Their names have a hash of what is in them.
+        // The names contain a hash of the contents.
         .route(
             "/assets/{name}",
             get(async |Path(name): Path<String>, headers: HeaderMap| {
@@ -76,7 +77,7 @@ fn missing() -> Problem {
     Problem(Failure::new(ErrorCode::NotFound, "there is nothing here"))
 }
 
-/// Whether gzip is among what the client takes, and not with a weight of zero.
+/// Returns whether the client accepts gzip, with a weight above zero.
 fn takes_gzip(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     accepted.flat_map(|value| value.split(',')).any(|coding| {
@@ -86,7 +87,7 @@ fn takes_gzip(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Whose token.
+/// The user for whom a token is requested.
 #[derive(Deserialize)]
 struct Whose {
     user: String,
@@ -117,8 +118,9 @@ async fn dev_token(
     Ok((headers, Json(json!({ "token": token }))).into_response())
 }
 
-/// Whether a `Host` is this machine by a name that nobody else can give it. Any other could be that of a foreign page
-/// whose name was made to point here, so that the browser takes the two for one origin.
+/// Returns whether a `Host` is a name of this machine that cannot be given to another. Any other name could
+/// belong to a foreign page and be resolved to this machine (DNS rebinding), so that the browser takes both
+/// for one origin.
 fn names_this_machine(host: &HeaderValue) -> bool {
     let Ok(host) = host.to_str() else { return false };
     let name = match host.rsplit_once(':') {

@@ -1,4 +1,4 @@
-//! Rooms over REST: what there is to know of one, listing, deleting.
+//! Rooms over REST: description, listing, deletion.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use crate::node::Node;
 use crate::protocol::{ErrorCode, Failure, MessageId, Pattern, RoomName};
 use crate::redis::RoomCursor;
 
-/// Rooms in a page of the listing, at least, where there are so many.
+/// Fewest rooms in a page of the listing, if there are that many.
 const ROOMS: usize = 100;
 
-/// Scans of Redis for one page: a pattern that few rooms match must not hold the answer back for long.
+/// Scans of Redis for one page. A pattern that few rooms match must not delay the response for long.
 const SCANS: usize = 50;
 
-/// Who may know of a room's state: those who read it, and those who manage it.
+/// The permissions that each allow reading a room's state.
 pub(crate) const KNOW: [Permission; 2] = [Permission::Read, Permission::Manage];
 
 /// A room.
@@ -37,32 +37,32 @@ pub struct RoomInfo {
     /// The oldest id that is retained.
     #[schema(value_type = Option<String>)]
     first: Option<MessageId>,
-    /// Messages that are retained.
+    /// The number of retained messages.
     length: u64,
-    /// Bytes of Redis's memory that they take, as Redis estimates it.
+    /// The bytes of Redis's memory that they use, as Redis estimates it.
     bytes: u64,
-    /// Live subscribers on this node.
+    /// The number of live subscribers on this node.
     subscribers: usize,
-    /// Durable subscriptions.
+    /// The number of durable subscriptions.
     subscriptions: u64,
 }
 
-/// Some of the rooms.
+/// A page of the rooms.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RoomList {
-    /// Their names.
+    /// The names of the rooms.
     #[schema(value_type = Vec<String>)]
     rooms: BTreeSet<RoomName>,
-    /// What to ask for next; null at the end.
+    /// The cursor of the next page; null at the end.
     cursor: Option<String>,
 }
 
-/// Which rooms.
+/// The rooms to list.
 #[derive(Debug, Deserialize, IntoParams)]
 pub struct ListQuery {
     /// A pattern, in which `*` stands for any run of characters.
     r#match: Option<String>,
-    /// `cursor` of the answer before.
+    /// The `cursor` of the previous answer.
     cursor: Option<String>,
 }
 
@@ -117,12 +117,12 @@ pub async fn delete(
     let Some(head) = node.store.delete_room(&room).await? else {
         return Err(Failure::new(ErrorCode::NotFound, "there is no such room").into());
     };
-    // Here at once, so that whoever was answered finds it gone; elsewhere through the bell.
+    // Ends here immediately, so that the caller finds the room gone. Other nodes are notified over pub/sub.
     node.hub.deleted(&room, head);
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Lists rooms, in pages of no fixed size; a page may be empty before the end.
+/// Lists rooms, in pages of varying size. A page may be empty before the end.
 #[utoipa::path(
     get, path = "/v1/rooms", tag = "rooms",
     params(ListQuery),

@@ -1,4 +1,4 @@
-//! Signals over REST. They are received as Server-Sent Events.
+//! Signals over REST. Clients receive them as Server-Sent Events.
 
 use std::sync::Arc;
 
@@ -25,18 +25,18 @@ pub struct NewSignal {
     /// Any JSON value; in MessagePack also binary.
     #[schema(value_type = Object)]
     data: (),
-    /// The one user who shall get it.
+    /// The one user who is to receive it.
     to: Option<String>,
 }
 
-/// Who sends a signal.
+/// The sender of a signal.
 #[derive(Debug, Deserialize, IntoParams)]
 pub struct SenderQuery {
-    /// A UUID of the client's own; its event streams that name the same one do not get the signal.
+    /// A UUID that the client chooses. Its event streams with the same UUID do not receive the signal.
     session: Option<Uuid>,
 }
 
-/// Tells those present in a room something that is not stored.
+/// Sends a signal, which is not stored, to those present in a room.
 #[utoipa::path(
     post, path = "/v1/rooms/{room}/signals", tag = "live",
     params(("room" = String, Path, description = "The room's name"), SenderQuery),

@@ -1,4 +1,5 @@
-//! Durable subscriptions over REST: listing and deleting them; and taking and acknowledging one, for clients that have no WebSocket.
+//! Durable subscriptions over REST: listing and deletion, and, for clients without a WebSocket, taking and
+//! acknowledging.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,14 +21,14 @@ use crate::session::durable;
 /// A durable subscription.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SubscriptionInfo {
-    /// Whose.
+    /// Its user.
     user: String,
     /// Its name.
     name: String,
-    /// All up to here is acknowledged.
+    /// The last acknowledged id.
     #[schema(value_type = String)]
     position: MessageId,
-    /// Messages that are not.
+    /// The number of messages that are not acknowledged.
     lag: u64,
     /// Whether a connection holds it now. A client that took it over HTTP has none.
     connected: bool,
@@ -38,24 +39,25 @@ pub struct SubscriptionInfo {
 pub struct NewSubscription {
     /// Its name.
     durable: String,
-    /// Where it starts, whatever is stored: an id (all after it), `0` (all that is retained) or `$` (only what is new).
+    /// The start, regardless of the stored position: an id (everything after it), `0` (everything that is
+    /// retained) or `$` (only new messages).
     since: Option<String>,
-    /// Where it starts if it is new: with the newest so many messages, 0 to 1000.
+    /// The start if it is new: with this many of the newest messages, 0 to 1000.
     last: Option<u64>,
 }
 
 /// A durable subscription that was taken.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Taken {
-    /// To be named when messages are acknowledged, and where they are read as events. Another one each time.
+    /// The holder to name in acknowledgements and in event streams. It is different each time.
     holder: String,
-    /// All up to here is acknowledged.
+    /// The last acknowledged id.
     #[schema(value_type = String)]
     position: MessageId,
     /// The room's newest id.
     #[schema(value_type = String)]
     head: MessageId,
-    /// Whether there was no such subscription before.
+    /// Whether the subscription is new.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     created: bool,
 }
@@ -65,21 +67,21 @@ pub struct Taken {
 pub struct NewAck {
     /// The subscription's name.
     durable: String,
-    /// As the answer said when it was taken.
+    /// The holder from the response when the subscription was taken.
     holder: String,
-    /// All up to and including this id is handled.
+    /// The last id that is handled, together with everything before it.
     id: String,
 }
 
-/// Subscriptions in an answer, unless told otherwise, and at most.
+/// Most subscriptions in a response, and the default.
 const PAGE: u64 = 1000;
 
-/// Which subscriptions.
+/// The subscriptions to list.
 #[derive(Debug, Deserialize, IntoParams)]
 pub struct SubscriptionQuery {
-    /// About how many subscriptions, 1 to 1000; 1000 if it is missing.
+    /// About how many subscriptions to return, 1 to 1000; 1000 by default.
     limit: Option<u64>,
-    /// Where to go on: as in the `Link` header of the answer before.
+    /// Where to continue: as in the `Link` header of the previous answer.
     after: Option<u64>,
 }
 
@@ -166,7 +168,7 @@ pub async fn delete(
     }
 }
 
-/// Takes a durable subscription of the caller's own, creating it where it is new. Whoever held it is told.
+/// Takes a durable subscription of the caller, and creates it if it is new. Notifies its previous holder.
 #[utoipa::path(
     post, path = "/v1/rooms/{room}/subscriptions", tag = "rooms",
     params(("room" = String, Path, description = "The room's name")),
@@ -194,7 +196,7 @@ pub async fn take(
     Ok(accept.reply(StatusCode::OK, &taken))
 }
 
-/// Moves the position of a durable subscription, which the caller has taken. It never goes back.
+/// Moves the position of a durable subscription that the caller has taken. It never goes back.
 #[utoipa::path(
     post, path = "/v1/rooms/{room}/acks", tag = "rooms",
     params(("room" = String, Path, description = "The room's name")),

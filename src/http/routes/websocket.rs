@@ -1,4 +1,4 @@
-//! `GET /v1/ws`: the upgrade. The life of a connection after it is in `connection`.
+//! `GET /v1/ws`: the upgrade. `connection` handles the WebSocket after it.
 
 use std::sync::Arc;
 
@@ -53,7 +53,8 @@ pub async fn upgrade(State(node): State<Arc<Node>>, mut request: Request) -> Res
     let upgraded = hyper::upgrade::on(&mut request)
         .inspect_err(|error| tracing::debug!(%error, "an upgrade broke"))
         .in_current_span();
-    // In a box, which goes when it is done: the connection lives much longer, and shall not carry it along.
+    // In a box, which is freed when it completes: the connection lives much longer, and should not keep it in
+    // memory.
     let upgraded = Box::pin(upgraded);
     tokio::spawn(async move {
         if let Some((socket, place, early)) = upgraded.await.ok().and_then(socket_of) {
@@ -63,7 +64,7 @@ pub async fn upgrade(State(node): State<Arc<Node>>, mut request: Request) -> Res
     (StatusCode::SWITCHING_PROTOCOLS, axum::response::AppendHeaders(headers)).into_response()
 }
 
-/// Checks the request, and chooses the encoding: the first that the client asks for and the server has.
+/// Checks the request, and selects the first encoding that the client requests and the server supports.
 pub(crate) fn handshake(headers: &HeaderMap) -> Result<(Encoding, String), Failure> {
     let has = |name: HeaderName, token: &str| {
         let values = headers.get_all(name);
