@@ -10,7 +10,6 @@ use tracing::warn;
 
 use crate::config::{Algorithm, MIN_SECRET, Secret};
 
-/// A key, and its algorithm.
 #[derive(Clone)]
 pub(super) struct Key {
     /// The `kid`, if the key has one.

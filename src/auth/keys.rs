@@ -47,7 +47,6 @@ pub enum AuthError {
         key: &'static str,
         /// The file or URL, without secrets.
         place: String,
-        /// The problem with it.
         problem: String,
     },
     /// The JWK set cannot be fetched.
@@ -55,7 +54,6 @@ pub enum AuthError {
     Unreachable {
         /// The URL, without secrets.
         url: String,
-        /// The reason.
         problem: String,
     },
     /// A token cannot be made without `auth.hs256_secret`, or its claims cannot be encoded.

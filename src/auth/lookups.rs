@@ -29,7 +29,6 @@ pub(super) enum Step {
     Refresh,
 }
 
-/// A completed read.
 #[derive(Debug)]
 struct Refresh {
     began: Instant,

@@ -12,7 +12,6 @@ use super::Claims;
 /// A revocation of one token, or of all older tokens of a user. Times are Unix seconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Revocation {
-    /// The token with this `jti`.
     Token {
         jti: String,
         /// The time when the revocation may be removed.
@@ -72,7 +71,6 @@ impl Revocation {
     }
 }
 
-/// The subject of a revocation.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Subject {
     Token(Arc<str>),
@@ -147,7 +145,6 @@ impl Revocations {
         self.due.peek().is_some_and(|Reverse((until, _))| *until <= now)
     }
 
-    /// Returns the number of revocations.
     pub fn len(&self) -> usize {
         self.tokens.len() + self.users.len()
     }

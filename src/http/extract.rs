@@ -56,7 +56,6 @@ impl FromRequestParts<Arc<Node>> for Bearer {
     }
 }
 
-/// The room in the path.
 pub struct Room(pub RoomName);
 
 impl<S: Send + Sync> FromRequestParts<S> for Room {
@@ -67,7 +66,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Room {
     }
 }
 
-/// The message id in the path.
 pub struct Id(pub crate::protocol::MessageId);
 
 impl<S: Send + Sync> FromRequestParts<S> for Id {
@@ -78,7 +76,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
-/// The durable subscription in the path.
 pub struct Subscription(pub crate::redis::Group);
 
 impl<S: Send + Sync> FromRequestParts<S> for Subscription {
@@ -192,7 +189,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Accept {
 }
 
 impl Accept {
-    /// Encodes a response.
     pub fn reply(self, status: StatusCode, value: &impl Serialize) -> Response {
         let (content_type, body) = match self.0 {
             Encoding::Json => {

@@ -58,12 +58,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// Another program listens there.
     #[error(
         "{0} is in use by another program; stop that one, or choose another address with --listen (server.listen)"
     )]
     InUse(SocketAddr),
-    /// Any other failure.
     #[error("cannot listen on {0}: {1}; choose another address with --listen (server.listen)")]
     Other(SocketAddr, std::io::Error),
 }

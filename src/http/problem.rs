@@ -9,7 +9,6 @@ use crate::log::Unavailable;
 use crate::protocol::ids::InvalidId;
 use crate::protocol::{ErrorCode, Failure};
 
-/// A failure as a response.
 #[derive(Debug)]
 pub struct Problem(pub Failure);
 

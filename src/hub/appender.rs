@@ -31,7 +31,6 @@ const BATCH_MESSAGES: usize = 256;
 /// Bytes of one room after which an append does not grow.
 const BATCH_BYTES: usize = 512 * 1024;
 
-/// Most messages in one pipeline.
 const PIPELINE_MESSAGES: usize = 1024;
 
 /// Most concurrent pipelines on one connection. More would only be smaller, since waiting messages gather.
@@ -88,7 +87,7 @@ struct Ready {
     /// Rooms with messages and no append in progress.
     rooms: VecDeque<RoomName>,
     pipelines: usize,
-    /// Whether one of the pipelines is about to gather.
+    /// True while one of the pipelines is about to gather.
     gathering: bool,
 }
 

@@ -40,7 +40,6 @@ use crate::redis::{Bell, BellEvent, Ring, Shard, Store};
 use crate::tasks;
 use crate::telemetry::{CatchUpReason, Hole, Metrics};
 
-/// Options for following rooms.
 #[derive(Debug, Clone)]
 pub struct HubOptions {
     /// Limit of messages in a room's ring.

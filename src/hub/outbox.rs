@@ -47,6 +47,9 @@ pub trait Sink: Send + Sync {
     fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
 
     /// Sends buffered bytes, if it buffers.
+    ///
+    /// # Errors
+    /// As [`Sink::try_write`].
     fn flush(&self) -> io::Result<()> {
         Ok(())
     }
@@ -235,7 +238,7 @@ impl Outbox {
         }
     }
 
-    /// Takes the next parts to write, at most `most`. Returns none after the end.
+    /// Takes the next parts to write, at most `most`. Returns an empty list at the end.
     pub async fn take(&self, most: usize) -> Vec<Part> {
         loop {
             let ready = self.ready.notified();

@@ -12,7 +12,6 @@ use crate::protocol::MessageId;
 /// Messages that a ring keeps even when the node's budget is exceeded.
 const LEAST: usize = 4;
 
-/// The limits of a ring.
 #[derive(Debug, Clone)]
 pub struct RingLimits {
     /// Most messages in one ring.
@@ -39,7 +38,6 @@ impl Ring {
         Self { floor, entries: VecDeque::new(), bytes: 0, limits }
     }
 
-    /// Adds the next entry.
     pub fn push(&mut self, entry: Arc<Entry>) {
         self.bytes += entry.size();
         entry.count_in(&self.limits.spent);

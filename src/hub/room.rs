@@ -34,7 +34,7 @@ use crate::telemetry::{CatchUpReason, Class, Metrics, Path, Queue, Timed};
 #[derive(Debug)]
 struct Member {
     subscription: Arc<Subscription>,
-    /// Whether the tail pushes. Otherwise a reader delivers the log at the client's pace.
+    /// True while the tail pushes. Otherwise a reader delivers the log at the client's pace.
     live: bool,
 }
 
@@ -46,7 +46,7 @@ struct State {
     /// Number of users without a subscription, such as requests that wait for a message.
     holds: usize,
     idle_since: Instant,
-    /// Whether the hub has closed it. Callers that still have it must ask the hub for another.
+    /// Set once the hub has closed it. Callers that still have it must ask the hub for another.
     closed: bool,
 }
 
@@ -55,7 +55,6 @@ type ReadKey = (Position, usize);
 
 type SharedRead = Shared<BoxFuture<'static, Result<Arc<Page>, Unavailable>>>;
 
-/// An active room.
 pub struct Room {
     pub name: RoomName,
     /// The class under which its metrics are counted.
@@ -87,7 +86,6 @@ pub(super) struct Work {
     pub read: Option<Position>,
     /// Subscriptions that need a reader.
     pub left_behind: Vec<LeftBehind>,
-    /// Pending writes to live members.
     pub writes: Writes,
 }
 
@@ -129,7 +127,6 @@ impl Room {
         self.state.lock().tail.recent()?.before_last(messages)
     }
 
-    /// Returns the number of subscribers on this node.
     pub fn members(&self) -> usize {
         self.state.lock().members.len()
     }

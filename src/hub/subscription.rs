@@ -18,9 +18,7 @@ use crate::redis::{Group, Signal};
 pub enum Form {
     /// WebSocket messages in this encoding.
     Frames(Encoding),
-    /// Server-Sent Events.
     Events {
-        /// Whether signals are included.
         signals: bool,
         /// The session that the client chose for sending signals.
         sender: Option<Uuid>,
@@ -67,7 +65,6 @@ impl Form {
         }
     }
 
-    /// Encodes a `gap`.
     pub fn gap(self, room: &RoomName, gap: Gap) -> Bytes {
         self.frame("gap", &Frame::Gap { room, gap })
     }
@@ -90,7 +87,6 @@ impl Form {
         }
     }
 
-    /// Encodes `unsubscribed`.
     pub fn unsubscribed(self, room: &RoomName, code: Ended) -> Bytes {
         self.frame("unsubscribed", &Frame::Unsubscribed { room, code, message: code.message() })
     }
@@ -137,14 +133,13 @@ pub struct Holding {
 #[derive(Debug)]
 pub struct Subscription {
     pub room: RoomName,
-    /// The session of its connection.
     pub session: Uuid,
     pub user: UserId,
     pub form: Form,
     pub outbox: Arc<Outbox>,
     /// Its hold, if it is durable.
     pub durable: Option<Holding>,
-    /// Whether its client is notified of events of the room.
+    /// True while its client is notified of events of the room.
     begun: AtomicBool,
     /// The reason it ended before it began. The client is notified when it begins.
     untold: OnceLock<Ended>,

@@ -16,7 +16,6 @@ use crate::log::{Cut, Entry, Event, Head, Page, Position, Run, follow};
 use crate::protocol::MessageId;
 use crate::tasks::planted;
 
-/// The outcome of a step.
 #[derive(Debug, Default)]
 pub struct Step {
     /// Events for live subscribers, in order.
@@ -38,11 +37,11 @@ pub struct Tail {
     cut: u64,
     /// Messages before this id are no longer in the log, including those that arrive late.
     taken_out: MessageId,
-    /// Whether the ring may have messages that the log lacks, because notice of a cut may have been missed.
+    /// True if the ring may have messages that the log lacks, because notice of a cut may have been missed.
     suspect: bool,
-    /// Whether something arrived that cannot be placed, so that the log must be read.
+    /// True if something arrived that cannot be placed, so that the log must be read.
     wanted: bool,
-    /// Whether a read is in progress.
+    /// True while a read is in progress.
     reading: bool,
     /// Number of interruptions so far. The answer to a query made before one proves nothing about the ring
     /// after it.
@@ -74,7 +73,6 @@ impl Tail {
         }
     }
 
-    /// Starts at the room's head.
     pub fn open(&mut self, head: Head) -> Step {
         if self.position.is_none() {
             self.position = Some(head.into());
@@ -165,7 +163,6 @@ impl Tail {
         Asked { position: self.position, interruptions: self.interruptions }
     }
 
-    /// Compares with the room's head.
     pub fn check(&mut self, asked: Asked, head: Head) -> Step {
         let (Some(before), Some(position)) = (asked.position, self.position) else {
             return self.step(Vec::new());

@@ -27,7 +27,6 @@ struct Weight {
 }
 
 impl Entry {
-    /// Creates an entry without encodings.
     pub fn new(message: Message) -> Self {
         Self { message, encoded: Default::default(), event: OnceLock::new(), weight: Mutex::default() }
     }

@@ -9,7 +9,6 @@ use crate::protocol::continuity::{follows, reason};
 use crate::protocol::frame::{Gap, GapReason};
 use crate::tasks::planted;
 
-/// One event for a reader.
 #[derive(Debug, Clone)]
 pub enum Event {
     Message(Arc<Entry>),

@@ -80,7 +80,6 @@ pub struct Run {
     pub epoch: Epoch,
     /// The id right before the first of them, which proves that nothing lies between.
     pub after: MessageId,
-    /// The messages in order.
     pub entries: Vec<Arc<Entry>>,
 }
 
@@ -96,7 +95,7 @@ pub struct Page {
     /// The room's head, as known *before* the entries were read. A complete page has all retained entries up
     /// to it.
     pub head: Head,
-    /// Whether the read reached the log's end.
+    /// True if the read reached the log's end.
     pub complete: bool,
 }
 
@@ -104,7 +103,7 @@ pub struct Page {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Appended {
     pub id: MessageId,
-    /// Whether its key was known. The id is then that of the first publish.
+    /// True if its key was known. The id is then that of the first publish.
     pub duplicate: bool,
 }
 

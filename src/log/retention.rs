@@ -13,28 +13,23 @@ const FIXED: u64 = 16 * 1024;
 pub struct Limits {
     /// Age in ms from which messages are removed.
     pub max_age_ms: Option<u64>,
-    /// Most messages.
     pub max_length: Option<u64>,
     /// Most bytes of stored messages. Converted with their average size, so it takes a few trims to reach.
     pub max_bytes: Option<u64>,
-    /// Whether messages that a durable subscription still needs are kept, up to twice each limit.
+    /// Keeps messages that a durable subscription still needs, up to twice each limit.
     pub keep_unacked: bool,
 }
 
-/// The measurements of a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RoomFacts {
     /// Time of the measurement, in Unix ms of Redis's clock.
     pub now_ms: u64,
     /// The newest id ever given.
     pub head: MessageId,
-    /// The oldest entry.
     pub first: Option<MessageId>,
-    /// Number of entries.
     pub length: u64,
     /// Bytes of Redis's memory that the messages use, as Redis estimates it.
     pub bytes: u64,
-    /// Number of durable subscriptions.
     pub subscriptions: u64,
     /// The lowest position of a durable subscription. Positions beyond the head (Redis lost its newest
     /// writes) do not count, since they need none of the entries.

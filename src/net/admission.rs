@@ -29,7 +29,6 @@ pub struct Places {
     pub clients: usize,
     /// Connections that have not authenticated.
     pub strangers: usize,
-    /// All connections.
     pub all: usize,
 }
 
@@ -53,7 +52,6 @@ pub struct Admission {
     taken: Mutex<Taken>,
     /// Notified when a place is free again.
     freed: Notify,
-    /// Metric of the places taken.
     sockets: Gauge,
     metrics: Arc<Metrics>,
 }
@@ -162,7 +160,6 @@ impl Place {
         self.cut.notify_one();
     }
 
-    /// Returns whether it was cut.
     pub fn is_cut(&self) -> bool {
         self.is_cut.load(Ordering::Acquire)
     }

@@ -21,9 +21,7 @@ pub enum CertificateError {
     File {
         /// The configuration key.
         key: &'static str,
-        /// The configured path.
         path: PathBuf,
-        /// The problem with it.
         problem: String,
     },
     /// A certificate and key that do not match, or are of an unsupported kind.

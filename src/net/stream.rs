@@ -17,7 +17,6 @@ use super::admission::Place;
 /// A socket, plain or with TLS.
 pub(crate) type Socket = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
-/// A socket and its place.
 pub(crate) struct Stream {
     /// `None` once it is taken for an upgrade.
     socket: Option<Socket>,

@@ -20,7 +20,6 @@ pub(crate) struct Backlog {
 }
 
 impl Backlog {
-    /// Returns whether to continue reading.
     pub fn has_room(&self) -> bool {
         !self.over && self.bytes < LIMIT
     }
@@ -31,7 +30,6 @@ impl Backlog {
         self.waiting.push_back(received);
     }
 
-    /// Removes the oldest message.
     pub fn pop(&mut self) -> Option<Received> {
         let first = self.waiting.pop_front()?;
         self.bytes -= size(&first);

@@ -105,7 +105,6 @@ async fn close(outbox: &Outbox, reader: Reader) {
     }
 }
 
-/// The state of the session.
 enum Work {
     Idle(Session),
     /// It was handling a frame when the connection was ended.
@@ -122,7 +121,7 @@ struct Listener {
     reader: Reader,
     /// Messages that arrived while an earlier frame was handled.
     backlog: Backlog,
-    /// Whether the client has authenticated.
+    /// Set once the client has authenticated.
     is_known: bool,
     work: Work,
 }

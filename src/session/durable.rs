@@ -29,7 +29,7 @@ pub fn holding_of(user: &UserId, name: &SubscriptionName, holder: &str) -> Resul
     Ok(held_as(user, name, holder))
 }
 
-/// The name has no node, since no node knows whether the client is still there.
+/// Names the holder without a node, since no node knows whether the client is still there.
 fn held_as(user: &UserId, name: &SubscriptionName, holder: Uuid) -> Holding {
     Holding { group: Group::new(user, name), holder: holder.simple().to_string() }
 }

@@ -15,7 +15,6 @@ use crate::protocol::CloseCode;
 /// Longest payload of a control frame, in bytes.
 const MAX_CONTROL: usize = 125;
 
-/// One item from the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Received {
     Text(Bytes),
@@ -64,7 +63,7 @@ pub(crate) struct Inbox {
     fragments: Option<(Data, Vec<u8>)>,
     ready: VecDeque<Received>,
     allowance: Allowance,
-    /// Whether the one allowed message has arrived.
+    /// Set once the only allowed message has arrived.
     spent: bool,
     /// Set after a close or a violation: nothing more is read.
     over: bool,

@@ -17,7 +17,6 @@ use crate::protocol::{CloseCode, Encoding, ErrorCode, Failure, encode, wire};
 use crate::telemetry::{Metrics, Transport};
 use crate::time::now_ms;
 
-/// Interval of the server's pings.
 pub const PING_INTERVAL: Duration = Duration::from_secs(25);
 
 /// Time within which a pong must follow a ping.
@@ -45,7 +44,6 @@ const SWEEP: Duration = Duration::from_millis(500);
 /// The part of a connection that the registry controls.
 #[derive(Debug)]
 pub struct Connection {
-    /// The id of its session.
     pub id: Uuid,
     transport: Transport,
     encoding: Encoding,
@@ -84,9 +82,10 @@ struct Clock {
     now: u64,
     heard: u64,
     pinged: u64,
-    /// Whether the token has expired; `None` before `connect`.
+    /// True if the token has expired; `None` before `connect`.
     expired: Option<bool>,
-    /// Whether bytes wait to be written. A ping would then wait behind them, so a missing pong means nothing.
+    /// True while bytes wait to be written. A ping would then wait behind them, so a missing pong means
+    /// nothing.
     blocked: bool,
 }
 
@@ -120,7 +119,6 @@ impl Connection {
         *self.claims.write() = Some(claims);
     }
 
-    /// Records input from the client.
     pub fn heard(&self) {
         self.heard.store(self.age_ms(Instant::now()), Ordering::Relaxed);
     }
@@ -202,7 +200,6 @@ impl Drop for Entered {
     }
 }
 
-/// The connections of a node.
 pub struct Registry {
     connections: Mutex<HashMap<Uuid, Arc<Connection>>>,
     limit: usize,
@@ -264,7 +261,6 @@ impl Registry {
         Self::enter(this, transport, Encoding::Json, outbox, Some(claims.clone())).ok_or_else(full)
     }
 
-    /// Returns the number of connections.
     pub fn len(&self) -> usize {
         self.connections.lock().len()
     }

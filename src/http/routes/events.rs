@@ -46,7 +46,7 @@ pub struct StartQuery {
 /// Options of the stream.
 #[derive(Debug, Deserialize, IntoParams)]
 pub struct LiveQuery {
-    /// Whether to include signals.
+    /// Includes signals.
     #[serde(default)]
     signals: bool,
     /// A UUID that the client chooses. Signals sent with the same UUID are not returned to it.

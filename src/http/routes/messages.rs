@@ -69,7 +69,7 @@ pub struct Published {
     /// Its key.
     #[serde(serialize_with = "as_text")]
     key: Uuid,
-    /// Whether the key was known already, so that nothing new was stored.
+    /// True if the key was already known, so that nothing new was stored.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     duplicate: bool,
 }

@@ -30,7 +30,7 @@ pub struct SubscriptionInfo {
     position: MessageId,
     /// The number of messages that are not acknowledged.
     lag: u64,
-    /// Whether a connection holds it now. A client that took it over HTTP has none.
+    /// True if a connection holds it now. A client that took it over HTTP has none.
     connected: bool,
 }
 
@@ -57,7 +57,7 @@ pub struct Taken {
     /// The room's newest id.
     #[schema(value_type = String)]
     head: MessageId,
-    /// Whether the subscription is new.
+    /// True if the subscription is new.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     created: bool,
 }

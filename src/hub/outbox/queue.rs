@@ -8,7 +8,6 @@ use bytes::{Buf, Bytes};
 use super::Sink;
 use crate::telemetry::Timed;
 
-/// One item of the queue.
 #[derive(Debug, Clone)]
 pub struct Part {
     /// The bytes, complete in themselves.
@@ -24,7 +23,6 @@ pub(super) enum Added {
     First,
     /// A writer is already active.
     Later,
-    /// There was no room.
     Full,
 }
 
@@ -32,16 +30,16 @@ pub(super) enum Added {
 pub(super) struct Queue {
     pub(super) parts: VecDeque<Part>,
     pub(super) bytes: usize,
-    /// Whether part of the first item was written. Nothing may come before the rest of it.
+    /// True if part of the first item was written: nothing may come before the rest of it.
     started: bool,
     /// Index of the answer to the newest ping.
     pong: Option<usize>,
     /// Number of permits that are out.
     pub(super) permits: usize,
-    /// Whether a task is writing, or what was last taken may not be written yet.
+    /// True while a task is writing, or what was last taken may not be written yet.
     pub(super) writing: bool,
     pub(super) closed: bool,
-    /// Whether it was closed because notices filled their reserve.
+    /// True if it was closed because notices filled their reserve.
     pub(super) overrun: bool,
 }
 

@@ -271,7 +271,6 @@ async fn the_newest_pong_alone_waits_and_goes_before_what_has_not_begun() {
 #[derive(Debug, Default)]
 struct Socket {
     had: Mutex<Vec<u8>>,
-    /// The length of each write.
     writes: Mutex<Vec<usize>>,
     /// The most bytes that each write accepts. Once empty, writes block.
     takes: Mutex<VecDeque<usize>>,

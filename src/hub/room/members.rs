@@ -18,12 +18,10 @@ use crate::tasks::planted;
 /// The result of joining the tail from a position.
 #[derive(Debug)]
 pub(in crate::hub) enum Join {
-    /// It is now live.
     Live,
     /// The node has reached another position. Contains a page from the ring, if the ring reaches back to the
     /// reader's.
     Elsewhere(Option<Page>),
-    /// The subscription has ended.
     Ended,
 }
 

@@ -11,7 +11,6 @@ const NOW: u64 = 10_000;
 #[derive(Debug, Clone, PartialEq)]
 struct Log {
     head: MessageId,
-    /// Each entry's id and bytes.
     entries: Vec<(MessageId, u64)>,
     positions: Vec<MessageId>,
 }

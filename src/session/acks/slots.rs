@@ -64,7 +64,6 @@ pub(super) enum By {
     Gone,
 }
 
-/// The state of one holder.
 struct Entry<W> {
     by: By,
     state: State<W>,
@@ -72,7 +71,6 @@ struct Entry<W> {
 
 enum State<W> {
     Waiting(Acked<W>),
-    /// A write is in progress.
     Writing {
         /// Acknowledged since the write began.
         again: Option<Acked<W>>,
@@ -80,15 +78,14 @@ enum State<W> {
     },
 }
 
-/// The pending acknowledgements of a room.
 struct Slot<W> {
     /// Keyed by holder, so that a stale holder's ack never counts for the current one.
     entries: HashMap<Holding, Entry<W>>,
     /// Time when the last write began.
     written: Option<Instant>,
-    /// Whether a write is in progress. A room has at most one.
+    /// True while a write is in progress. A room has at most one.
     writing: bool,
-    /// Whether a client waits for the next write.
+    /// True while a client waits for the next write.
     awaited: bool,
     /// Its time in the queue.
     scheduled: Option<Instant>,
@@ -117,11 +114,9 @@ impl<W> Slot<W> {
 /// The acknowledgements of a room to write.
 pub(super) struct Batch<W> {
     pub room: RoomName,
-    /// One for each holder.
     pub acks: Vec<(Holding, By, Acked<W>)>,
 }
 
-/// The result of [`Slots::take`].
 pub(super) enum Taken<W> {
     /// No write is in progress. Contains the pending acknowledgement.
     Now(Option<Acked<W>>),
@@ -129,7 +124,6 @@ pub(super) enum Taken<W> {
     Later(oneshot::Receiver<Option<Acked<W>>>),
 }
 
-/// All pending acknowledgements.
 pub(super) struct Slots<W> {
     rooms: HashMap<RoomName, Slot<W>>,
     /// At most three entries for each room: unawaited, awaited, and immediate.

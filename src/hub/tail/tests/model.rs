@@ -13,7 +13,6 @@ fn same(a: &Message, b: &Message) -> bool {
     Arc::ptr_eq(a, b)
 }
 
-/// One history of the room.
 #[derive(Clone, Default)]
 pub(super) struct Branch {
     /// The server's history.
@@ -70,7 +69,6 @@ impl Branch {
 /// All histories of the room. Replaced ones stay, since clients and nodes may have read them.
 pub(super) struct World {
     pub(super) branches: Vec<Branch>,
-    /// The current history.
     pub(super) current: usize,
     /// The primary that the node is connected to.
     pub(super) serving: usize,
@@ -100,7 +98,6 @@ impl World {
         self.branches[branch].append(count, ms)
     }
 
-    /// Removes messages.
     pub(super) fn remove(&mut self, range: std::ops::Range<usize>) -> Option<Cut> {
         let log = &mut self.branches[self.current];
         let removed = log.remove(range);
@@ -174,7 +171,6 @@ impl World {
     }
 }
 
-/// A read in progress.
 pub(super) enum Read {
     Asked(Position),
     Begun {

@@ -80,7 +80,6 @@ impl Reader {
     }
 }
 
-/// One step of the simulation.
 #[derive(Debug, Clone)]
 enum Op {
     Append {
@@ -113,7 +112,6 @@ enum Op {
     Slow(usize),
 }
 
-/// A notification in transit.
 #[derive(Clone)]
 enum Notified {
     Messages(Run),

@@ -98,7 +98,6 @@ fn a_room_is_forgotten_when_nothing_of_it_is_left() {
     assert_eq!((slots.rooms.len(), slots.queue.len()), (0, 0));
 }
 
-/// A room and a holder.
 type Key = (usize, usize);
 
 #[derive(Debug, Clone)]
