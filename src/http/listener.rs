@@ -29,8 +29,8 @@ use crate::net::stream::{Socket, Stream};
 /// Time within which a client must send the header of its first request.
 const FIRST_HEADER_WITHIN: Duration = Duration::from_secs(10);
 
-/// Time for which a connection is kept open for another request. Longer than proxies keep theirs (nginx: 60
-/// s). A proxy that reuses a connection just as it is closed gets an error, for a request that may not be
+/// Time for which a connection is kept open for another request. Longer than proxies keep theirs (nginx:
+/// 60 s). A proxy that reuses a connection just as it is closed gets an error, for a request that may not be
 /// safe to repeat.
 const NEXT_HEADER_WITHIN: Duration = Duration::from_secs(65);
 
