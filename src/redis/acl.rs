@@ -1,11 +1,11 @@
-//! The rights that a user of Redis needs to run Roomlog: one list of commands, from which `roomlog doctor --acl` makes a
-//! rule.
+//! The rights that a Redis user needs to run Roomlog: one list of commands, from which `roomlog doctor --acl`
+//! builds an ACL rule.
 
 use super::ears::DUMMY;
 use super::keys::Keys;
 
-/// Every command that a node sends, its client library sends for it, or a function runs: Redis checks the rights of the
-/// calling user inside functions too. `|` names a subcommand.
+/// Every command that a node, its client library or one of its functions runs. Redis checks the calling
+/// user's rights inside functions too. `|` separates a subcommand.
 const COMMANDS: [&str; 53] = [
     // The connection and its checks.
     "ping",
@@ -58,7 +58,7 @@ const COMMANDS: [&str; 53] = [
     "zrangebyscore",
     "zrem",
     "zscore",
-    // Rooms, leases, signs of life.
+    // Rooms, leases, node liveness.
     "del",
     "exists",
     "get",
@@ -69,7 +69,8 @@ const COMMANDS: [&str; 53] = [
     "unlink",
 ];
 
-/// `ACL SETUSER` for a user of this name, with a password yet to be filled in, on a Redis where keys begin with `prefix`.
+/// `ACL SETUSER` for the user `user` on a Redis where keys begin with `prefix`. The password is a
+/// placeholder.
 pub fn rule(user: &str, prefix: &str) -> String {
     let names = Keys::new(prefix).pattern();
     let mut rule = format!("ACL SETUSER {user} reset on >PASSWORD ~{names} &{names} &{DUMMY}");
@@ -96,7 +97,8 @@ mod tests {
             .map(|rest| rest.lines().next().unwrap_or_default())
     }
 
-    /// The texts in capitals, between quotes, at the start of these arguments: a command and perhaps a subcommand.
+    /// The quoted, upper-case words at the start of these arguments: a command, and a subcommand if there is
+    /// one.
     fn words(arguments: &str, quote: char) -> (String, Option<String>) {
         let mut quoted = arguments.split(quote).skip(1).step_by(2).map(str::to_lowercase);
         let command = quoted.next().unwrap_or_else(|| panic!("no command in {arguments:?}"));

@@ -1,5 +1,6 @@
-//! The bell: a shard channel for each room that is active on a node, on which Redis sends live copies of appended messages,
-//! signals and notices. It may lose, repeat or reorder: it is an accelerator, and the log is the truth. `ears` listens.
+//! The bell: a sharded pub/sub channel for each room that is active on a node. Redis sends live copies of
+//! appended messages, signals and notices on it. Notifications may be lost, repeated or reordered: they only
+//! save time, and the log is the truth. `ears` subscribes.
 
 use std::sync::Arc;
 
@@ -15,62 +16,54 @@ use crate::protocol::data::{self, Head};
 use crate::protocol::{Data, MessageId, RoomName, UserId};
 use crate::telemetry::RedisCall;
 
-/// What the bell says of a room.
+/// A notification on a room's channel.
 #[derive(Debug)]
 pub enum Ring {
-    /// Messages were appended.
     Messages(Run),
-    /// Somebody present has something to say.
+    /// A signal to present subscribers.
     Signal(Signal),
-    /// A connection took a durable subscription over.
+    /// A new holder took over a durable subscription.
     Taken {
-        /// The subscription.
         group: Group,
-        /// Who held it before.
+        /// The previous holder.
         holder: String,
     },
-    /// A durable subscription was deleted.
     Forgotten {
-        /// The subscription.
         group: Group,
-        /// Who held it.
+        /// Its last holder.
         holder: String,
     },
-    /// Messages were deleted or trimmed.
     Cut(Cut),
-    /// The room was deleted, when this was its newest id.
+    /// The room was deleted. Its newest id was this.
     Deleted(MessageId),
 }
 
-/// What happens on the bell's connections.
+/// An event on the node's pub/sub connections.
 #[derive(Debug)]
 pub enum BellEvent {
-    /// A room's bell rang.
+    /// A notification for a room.
     Ring(RoomName, Ring),
-    /// Rings may have been lost, of any room.
+    /// Notifications may have been lost, for any room.
     Interrupted,
 }
 
-/// A signal on its way.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Signal {
-    /// The connection that sent it, which does not get it back.
+    /// The sender's connection, which does not get it back.
     pub session: Uuid,
-    /// Its user.
     pub from: UserId,
-    /// What kind of signal.
+    /// The signal's `type`.
     pub kind: String,
-    /// Its content.
     pub data: Data,
-    /// The one user who shall get it.
+    /// The only recipient, if there is one.
     pub to: Option<UserId>,
 }
 
-/// Gets what happens on the bell's connections. Must not block.
+/// Handler of pub/sub events. Must not block.
 pub type Ear = Arc<dyn Fn(BellEvent) + Send + Sync>;
 
 impl Store {
-    /// Rings a room's bell with a signal.
+    /// Publishes a signal on a room's channel.
     ///
     /// # Errors
     /// If Redis cannot be reached.
@@ -84,7 +77,7 @@ impl Store {
     }
 }
 
-/// A signal as the bell carries it: an array of `s`, session, from, type, data, and the one it is for.
+/// Encodes a signal for the channel: a MessagePack array of `s`, session, from, type, data and recipient.
 fn encode_signal(signal: &Signal) -> Bytes {
     let mut out = vec![0x96];
     let mut write = |part: &[u8]| {
@@ -99,7 +92,7 @@ fn encode_signal(signal: &Signal) -> Bytes {
     out.into()
 }
 
-/// Reads what rang: a MessagePack array of texts or binaries, the first of which says what it is.
+/// Decodes a notification: a MessagePack array of strings or binaries, the first of which is its kind.
 pub(crate) fn ring(room: &RoomName, payload: &Bytes) -> Option<Ring> {
     let parts = parts(payload)?;
     let (kind, parts) = parts.split_first()?;

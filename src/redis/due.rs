@@ -1,6 +1,6 @@
-//! Rooms that the janitor is to look at. Nodes note the rooms in which something happened and write that down every few seconds,
-//! into queues in Redis by when a room is due. An append cannot do that itself: in a cluster it touches its own slot only.
-//! What a node that dies has not written down, the sweep finds.
+//! The rooms that the janitor must look at. Nodes note the rooms in which something happened, and write the
+//! notes every few seconds to queues in Redis, ordered by due time. An append cannot do that: in a cluster it
+//! touches its own slot only. If a node dies before it writes its notes, the sweep finds those rooms.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -14,38 +14,39 @@ use super::store::{Store, slot_of};
 use crate::log::Unavailable;
 use crate::protocol::RoomName;
 
-/// Queues in a cluster, each for as many slots, and in a slot of these: one dead primary stops few others. One server has one.
+/// Number of queues in a cluster. Each serves an equal part of the slots and is itself stored in one of them,
+/// so one dead primary stops few others. A single server has one queue.
 const QUEUES: u16 = 16;
 
 const SLOTS: u16 = 16_384;
 
-/// Rooms in one call.
+/// Maximum number of rooms in one call.
 const AT_ONCE: usize = 256;
 
-/// Rooms in which something happened here that is not written down yet. Not more than there are active rooms.
+/// Rooms in which something happened on this node, and that are not written to a queue yet. At most as many
+/// as there are active rooms.
 pub(super) type Notes = Mutex<HashSet<RoomName>>;
 
-/// Rooms that were taken from a queue to be looked at.
+/// Rooms taken from a queue for the janitor to look at.
 #[derive(Debug)]
 pub struct Taken {
-    /// When, in Unix ms of the queue's Redis.
+    /// The time of taking, in Unix ms of the queue's Redis.
     pub now_ms: u64,
-    /// The rooms.
     pub rooms: Vec<RoomName>,
-    /// Whether there may be more.
+    /// True if more rooms may be due.
     pub more: bool,
     again: String,
 }
 
 impl Store {
-    /// Something happened in a room: messages, or positions that moved.
+    /// Notes that something happened in a room: messages were appended, or positions moved.
     pub(super) fn note(&self, room: &RoomName) {
         if !room.is_canary() {
             self.notes.lock().insert(room.clone());
         }
     }
 
-    /// How many queues there are.
+    /// The number of queues.
     pub fn queues(&self) -> u16 {
         if self.clustered() { QUEUES } else { 1 }
     }
@@ -66,13 +67,13 @@ impl Store {
         }
     }
 
-    /// Writes down what was noted. What cannot be written stays noted.
+    /// Writes the notes to the queues. Notes that cannot be written are kept.
     pub async fn write_notes(&self) {
         let noted = std::mem::take(&mut *self.notes.lock());
         self.in_queues("note", noted.into_iter().collect()).await;
     }
 
-    /// Puts rooms into their queues that are in none. How many.
+    /// Adds rooms to their queues, unless they are in one already. Returns the number added.
     pub async fn enlist(&self, rooms: Vec<RoomName>) -> u64 {
         self.in_queues("enlist", rooms).await
     }
@@ -96,7 +97,8 @@ impl Store {
         futures_util::future::join_all(calls).await.into_iter().sum()
     }
 
-    /// Takes rooms of a queue that are due. They are due again after `patience`, unless [`Store::settle`] says otherwise.
+    /// Takes due rooms from a queue. They are due again after `patience`, unless [`Store::settle`] sets
+    /// another time.
     ///
     /// # Errors
     /// If Redis cannot be reached.
@@ -113,7 +115,7 @@ impl Store {
         })
     }
 
-    /// Says when rooms that were taken are due next, in Unix ms; `None` for one that is gone.
+    /// Sets when the taken rooms are due next, in Unix ms; `None` for a room that no longer exists.
     ///
     /// # Errors
     /// If Redis cannot be reached.

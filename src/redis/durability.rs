@@ -1,5 +1,5 @@
-//! How safe a confirmed message is: what was asked for, what Redis is set to, and what follows from the
-//! difference, with the line that mends it. Pure: facts in, findings out.
+//! The safety of confirmed messages: compares the configured durability with Redis's settings, and explains
+//! each difference and the command that fixes it. Pure: facts in, findings out.
 
 mod facts;
 #[cfg(test)]
@@ -11,28 +11,27 @@ use serde::Serialize;
 pub use self::facts::{Mode, ServerFacts};
 use crate::log::Durability;
 
-/// How bad a [`Finding`] is; ordered from good to bad.
+/// The severity of a [`Finding`], ordered from good to bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// As it was asked for.
+    /// As configured.
     Fine,
-    /// A risk to know of.
+    /// A risk that operators should know.
     Warning,
-    /// Less than was asked for: confirmed messages can be lost, or nothing works.
+    /// Less than configured: confirmed messages can be lost, or nothing works.
     Danger,
 }
 
-/// One thing about the server that bears on durability.
+/// One fact about the server that affects durability.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// How bad it is.
     pub severity: Severity,
-    /// What was found.
+    /// The fact itself.
     pub what: String,
-    /// What follows from it for messages.
+    /// Its consequence for messages.
     pub consequence: String,
-    /// What to type or to set; empty if there is nothing to mend.
+    /// The command or setting that fixes it; empty if there is nothing to fix.
     pub mend: String,
 }
 
@@ -42,7 +41,7 @@ impl Finding {
     }
 }
 
-/// All findings about a server of which `wanted` is asked, the worst first.
+/// Returns all findings about a server that must give the durability `wanted`, the worst first.
 pub fn findings(facts: &ServerFacts, wanted: Durability) -> Vec<Finding> {
     let mut found: Vec<Finding> = [
         version(facts),
@@ -62,7 +61,8 @@ pub fn findings(facts: &ServerFacts, wanted: Durability) -> Vec<Finding> {
     found
 }
 
-/// What is in force, in one line: `Redis 7.0.15 standalone, AOF fsync always, noeviction, no memory limit, 0 replicas`.
+/// Returns one line that describes the server: `Redis 7.0.15 standalone, AOF fsync always, noeviction, no
+/// memory limit, 0 replicas`.
 pub fn in_force(facts: &ServerFacts) -> String {
     let name = if facts.is_valkey { "Valkey" } else { "Redis" };
     let version = if facts.version.is_empty() { "of unknown version" } else { &facts.version };
@@ -128,7 +128,7 @@ fn role(facts: &ServerFacts) -> Option<Finding> {
     })
 }
 
-/// The append-only file, and when it reaches the disk.
+/// Checks the append-only file, and when it is synced to disk.
 fn log(facts: &ServerFacts, wanted: Durability) -> Finding {
     use Severity::{Danger, Fine, Warning};
     let on_disk = wanted == Durability::Disk;

@@ -1,5 +1,5 @@
-//! Listening to bells: which rooms' channels this node is subscribed to, on a connection of its own to each primary. A dead
-//! primary delays nobody but those who listen to its own rooms.
+//! Subscriptions to the rooms' channels, on a connection of their own to each primary. A dead primary affects
+//! only its own rooms.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -29,38 +29,39 @@ use crate::tasks;
 #[cfg(test)]
 mod simulated;
 
-/// How often the node looks after its subscriptions.
+/// Interval at which the node checks its subscriptions.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Over so many ticks all subscriptions of a cluster are made once more: a slot that went away and came back between two
-/// looks leaves them deaf.
+/// Number of ticks in which all subscriptions of a cluster are renewed. If a slot moves away and back between
+/// two checks, its subscriptions are lost without notice.
 const ROUND: u16 = 30;
 
-/// A channel for a trial whether the user may publish.
+/// A channel for checking that the user may publish.
 pub(super) const DUMMY: &str = "roomlog:dummy";
 
-/// The node's ears: the bells that it listens to.
+/// The channels that this node is subscribed to.
 pub struct Bell {
     shards: Arc<Shards>,
     keys: Keys,
     wanted: Mutex<BTreeMap<u16, HashMap<String, Wanted>>>,
     lines: Mutex<HashMap<Server, Arc<Line>>>,
-    /// Channels to which nobody listens any more.
+    /// Channels that nobody listens to any more.
     left: Mutex<Vec<(u16, String)>>,
-    /// Whether some channels that are wanted may not be heard.
+    /// True if some wanted channels may lack a subscription.
     dirty: AtomicBool,
     wake: Notify,
     ear: Ear,
     stop: CancellationToken,
 }
 
-/// A channel that somebody here listens to.
+/// A channel with listeners on this node.
 struct Wanted {
     count: usize,
     place: Arc<Place>,
 }
 
-/// Counts a listener down unless it is kept: one who gives up while the subscription is under way leaves nothing behind.
+/// Counts a listener down on drop unless it is kept. A caller that gives up while its subscription is in
+/// progress leaves nothing behind.
 struct Want<'a> {
     bell: &'a Bell,
     slot: u16,
@@ -76,10 +77,10 @@ impl Drop for Want<'_> {
 }
 
 impl Bell {
-    /// Connects to the primaries of a store, and hears until `stop`.
+    /// Connects to the primaries of a store, and receives until `stop`.
     ///
     /// # Errors
-    /// If none answers, or Redis denies channels.
+    /// If no primary answers, or Redis denies access to the channels.
     pub async fn connect(
         store: &Store,
         ear: Ear,
@@ -121,7 +122,8 @@ impl Bell {
         }
     }
 
-    /// Fails where an ACL denies the channels: of all ways to subscribe, the client reports that for one alone.
+    /// Fails if an ACL denies the channels. Of all ways to subscribe, the client reports that for this one
+    /// only.
     async fn trial(&self) -> Result<(), ConnectError> {
         let room = RoomName::canary("trial");
         let Ok(line) = self.line_of(slot_of(&room)) else { return Ok(()) };
@@ -132,8 +134,8 @@ impl Bell {
         ConnectError::unless_allowed(trial.await)
     }
 
-    /// Listens to a room's bell, until as many calls of [`Bell::unlisten`]. Subscriptions that are asked for at once go to
-    /// Redis together. Whoever stops waiting for it does not listen.
+    /// Subscribes to a room's channel, until [`Bell::unlisten`] was called as often. Concurrent subscriptions
+    /// go to Redis together. Dropping the future undoes the call.
     ///
     /// # Errors
     /// If Redis cannot be reached; then nothing was changed.
@@ -156,24 +158,24 @@ impl Bell {
         Ok(place)
     }
 
-    /// Stops listening to rooms' bells.
+    /// Drops one listener of each room's channel.
     pub fn unlisten(&self, rooms: &[RoomName]) {
         for room in rooms {
             self.no_longer_wanted(slot_of(room), self.keys.bell(room));
         }
     }
 
-    /// Whether somebody here listens to a channel.
+    /// Returns true if a channel has listeners on this node.
     pub(super) fn wants(&self, slot: u16, channel: &str) -> bool {
         self.wanted.lock().get(&slot).is_some_and(|channels| channels.contains_key(channel))
     }
 
-    /// The primaries, which a subscription may find elsewhere.
+    /// The primaries. A subscription may have to move to another one.
     pub(super) fn shards(&self) -> &Arc<Shards> {
         &self.shards
     }
 
-    /// Some channels may not be heard.
+    /// Requests a check: some channels may lack a subscription.
     pub(super) fn look_after(&self) {
         self.dirty.store(true, Ordering::Relaxed);
         self.wake.notify_one();
@@ -255,14 +257,15 @@ impl Bell {
 
     async fn tend(self: Arc<Self>) {
         let mut changes = self.shards.changes();
-        // To those, too, that were not there when the node started.
+        // Also connects to primaries that were absent when the node started.
         self.follow_shards();
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut part = 0;
         loop {
             tokio::select! {
-                // The end first; all the others lead to what is done below, and none of them is always ready.
+                // `stop` takes precedence. All other branches lead to the work below, and none of them is
+                // always ready.
                 biased;
                 () = self.stop.cancelled() => break,
                 () = self.wake.notified() => {}
@@ -285,7 +288,7 @@ impl Bell {
         }
     }
 
-    /// A line to each primary, and none to others.
+    /// Keeps one line to each primary, and none to other servers.
     fn follow_shards(self: &Arc<Self>) {
         let serving = self.shards.map().serving();
         let mut lines = self.lines.lock();
@@ -305,14 +308,14 @@ impl Bell {
         }
     }
 
-    /// Subscribes again to a part of what is heard.
+    /// Renews the subscriptions of one part of the slots.
     fn listen_again(&self, part: u16) {
         let width = SLOTS.div_ceil(ROUND);
         let wanted = self.wanted.lock();
         for (slot, channels) in wanted.range(part * width..(part + 1) * width) {
             let Ok(line) = self.line_of(*slot) else { continue };
             for (channel, wanted) in channels {
-                // A line that is busy subscribes anyway.
+                // If the queue of the line is full, the line is subscribing anyway.
                 line.try_ask(Ask::Listen(wanted.wish(*slot, channel)));
             }
         }
@@ -329,7 +332,7 @@ impl Bell {
         }
     }
 
-    /// Subscribes to what is wanted and not heard: a task for each primary.
+    /// Subscribes to wanted channels that lack a subscription, with one task for each primary.
     fn repair(self: &Arc<Self>) {
         let mut deaf: HashMap<Server, (Arc<Line>, Vec<Listen>)> = HashMap::new();
         for (slot, channels) in &*self.wanted.lock() {
@@ -355,12 +358,12 @@ impl Bell {
                     heard.push(outcome);
                 }
                 let heard = join_all(heard).await;
-                // Bells that rang while nobody listened are found by comparing positions once more.
+                // Comparing positions once more finds notifications that were missed meanwhile.
                 if heard.contains(&Ok(true)) {
                     (bell.ear)(BellEvent::Interrupted);
                 }
                 if heard.iter().any(|heard| *heard != Ok(true)) {
-                    // At the next tick.
+                    // Retried at the next tick.
                     bell.dirty.store(true, Ordering::Relaxed);
                 }
             });

@@ -1,8 +1,9 @@
-//! The embedded Redis: the machine's own `redis-server` or `valkey-server` as a supervised child, on a Unix socket
-//! in the data directory, with every append on disk before it is confirmed. The same engine as in production.
+//! The embedded Redis: the machine's own `redis-server` or `valkey-server` as a supervised child, on a Unix
+//! socket in the data directory. Every append is on disk before it is confirmed. It is the same engine as in
+//! production.
 //!
-//! It is never two on one directory (a lock), ends with its parent however that ends (a death signal; and
-//! where that fails, the next start ends what was left over), and is started again if it dies.
+//! A lock prevents two on one directory. It ends with its parent, however that ends, by a death signal; where
+//! that fails, the next start ends the leftover. It is restarted if it dies.
 
 mod child;
 mod error;
@@ -33,38 +34,38 @@ use self::resp::Reply;
 use crate::memory;
 use roomlog_children::Spawner;
 
-/// How long a Redis that shall end may take before the next, harder step.
+/// Time that a Redis gets to end before the next, harder step.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a living Redis may refuse connections before the start has failed. Loading has no limit.
+/// How long a live Redis may refuse connections before the start fails. Loading has no limit.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// How often a long start says how far it is.
+/// Interval of the progress reports of a long start.
 const REPORT: Duration = Duration::from_secs(5);
 
 const POLL: Duration = Duration::from_millis(10);
 
-/// Pauses before it is started again: doubling from the first to the longest, and from the first again once it ran
-/// for a steady time.
+/// Pauses between restarts: they double from the first to the longest, and start over once it has run for a
+/// steady time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const STEADY: Duration = Duration::from_secs(30);
 
-/// What the embedded Redis is started with.
 #[derive(Debug, Clone)]
 pub struct EmbeddedOptions {
-    /// Where it keeps its data; made, for this user only, if it is missing.
+    /// The data directory. Created if it is missing, accessible to this user only.
     pub data_dir: PathBuf,
-    /// The program to run; without it, the first `redis-server` or `valkey-server` on `PATH` that is new enough.
+    /// The program to run; by default the first `redis-server` or `valkey-server` on `PATH` that is new
+    /// enough.
     pub server: Option<PathBuf>,
-    /// Bytes of memory that it may take; without it, half of what the machine or the container has.
+    /// Memory limit in bytes; by default half of the memory of the machine or the container.
     pub max_memory: Option<u64>,
 }
 
-/// The memory of a Redis for which none is set, where the system does not say how much there is.
+/// Memory limit in bytes where none is configured and the system does not report its memory.
 const UNKNOWN_MEMORY: u64 = 1 << 30;
 
-/// Whether the embedded Redis is up, for metrics and readiness. A cheap handle.
+/// The state of the embedded Redis, for metrics and readiness. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct EmbeddedState(Arc<Counters>);
 
@@ -75,12 +76,12 @@ struct Counters {
 }
 
 impl EmbeddedState {
-    /// Whether it is ready for commands: its data is loaded and its process lives.
+    /// Returns true if it accepts commands: its process is alive and its data is loaded.
     pub fn is_up(&self) -> bool {
         self.0.up.load(Ordering::Acquire)
     }
 
-    /// How often it was started again after it died.
+    /// The number of restarts after it died.
     pub fn restarts(&self) -> u64 {
         self.0.restarts.load(Ordering::Relaxed)
     }
@@ -90,7 +91,8 @@ impl EmbeddedState {
     }
 }
 
-/// The embedded Redis. Dropping it kills the process at once; [`Embedded::stop`] is the gentle way.
+/// A running embedded Redis. Dropping it kills the process at once; [`Embedded::stop`] ends it in an orderly
+/// way.
 #[derive(Debug)]
 pub struct Embedded {
     url: String,
@@ -100,15 +102,15 @@ pub struct Embedded {
     supervisor: AbortOnDropHandle<()>,
 }
 
-/// What there is of the embedded Redis, before anything is started.
+/// The state of the embedded Redis before anything is started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
-    /// One runs on the data directory.
+    /// A Redis runs on the data directory.
     Running {
-        /// Where it listens.
+        /// The URL of its socket.
         url: String,
     },
-    /// None does.
+    /// No Redis runs on it.
     Idle {
         /// The program that would be started.
         program: PathBuf,
@@ -118,7 +120,8 @@ pub enum Found {
 }
 
 impl Embedded {
-    /// Looks whether a Redis runs on the data directory, and which would be started if not. Changes nothing.
+    /// Checks if a Redis runs on the data directory, and if not, which program would be started. Changes
+    /// nothing.
     ///
     /// # Errors
     /// If none runs, and no suitable server is installed.
@@ -132,7 +135,7 @@ impl Embedded {
         Ok(Found::Idle { program, version })
     }
 
-    /// Starts Redis and returns when it is ready, which takes as long as loading its data takes.
+    /// Starts Redis and returns when it is ready. Loading its data may take long.
     ///
     /// # Errors
     /// If no suitable server is installed, the data directory cannot be used or is in use, or Redis fails.
@@ -161,7 +164,7 @@ impl Embedded {
         Ok(Self { url, version, state, stop, supervisor })
     }
 
-    /// Where it listens: `redis+unix:///path/of/the/socket`.
+    /// Its URL: `redis+unix:///path/of/the/socket`.
     pub fn url(&self) -> String {
         self.url.clone()
     }
@@ -171,13 +174,13 @@ impl Embedded {
         &self.version
     }
 
-    /// A handle that tells whether it is up.
+    /// A handle to its state.
     pub fn state(&self) -> EmbeddedState {
         self.state.clone()
     }
 
-    /// Ends it in an orderly way, to be called when nothing needs it any more. It is killed if that takes more
-    /// than ten seconds; nothing confirmed is lost either way.
+    /// Ends it in an orderly way; call when nothing needs it any more. Kills it after ten seconds. Confirmed
+    /// writes survive either way.
     pub async fn stop(self) {
         self.stop.cancel();
         if let Err(error) = self.supervisor.await {
@@ -186,7 +189,7 @@ impl Embedded {
     }
 }
 
-/// Keeps one Redis running. The order of the fields is the order of their end: the lock goes last.
+/// Keeps one Redis running. Fields are dropped in order: the lock must go last.
 #[derive(Debug)]
 struct Keeper {
     program: Program,
@@ -197,7 +200,7 @@ struct Keeper {
 }
 
 impl Keeper {
-    /// Waits for the end of Redis and starts it again, until told to stop.
+    /// Restarts Redis whenever it ends, until `stop`.
     async fn keep(self, mut server: Server, stop: CancellationToken) {
         let mut pause = FIRST_PAUSE;
         loop {
@@ -219,7 +222,7 @@ impl Keeper {
         }
     }
 
-    /// Tries until it is ready, with growing pauses.
+    /// Starts it again until it is ready, with growing pauses.
     async fn launch_again(&self, pause: &mut Duration) -> Server {
         loop {
             sleep(*pause).await;
@@ -247,7 +250,7 @@ impl Keeper {
         Err(EmbeddedError::Failed { what: problem, log: server.last_words().await })
     }
 
-    /// Waits until Redis answers `PONG`: true; or nothing listens for too long: false.
+    /// Waits until Redis answers `PONG`, and returns true. Returns false if nothing listens for too long.
     async fn answers(&self) -> bool {
         let (mut heard, mut reported) = (Instant::now(), Instant::now());
         loop {
@@ -258,7 +261,7 @@ impl Keeper {
                         return false;
                     }
                 }
-                // LOADING, or too busy with that to answer.
+                // LOADING, or too busy loading to answer.
                 Ok(_) | Err(_) => heard = Instant::now(),
             }
             if reported.elapsed() >= REPORT {
@@ -270,7 +273,7 @@ impl Keeper {
         }
     }
 
-    /// How much of its data it has loaded, in percent, as far as it says.
+    /// The share of its data that is loaded, in percent, if it says.
     async fn loaded(&self) -> String {
         let answer = resp::ask(&self.home.socket, &["INFO", "persistence"]).await;
         let Ok(Reply::Bulk(Some(info))) = answer else { return "unknown".to_owned() };

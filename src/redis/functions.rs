@@ -1,7 +1,9 @@
-//! The library of Redis Functions: what must be atomic on a room. A file a feature in `functions/`, joined here; each
-//! function is registered where it is defined. All keys of a room share its hash tag, so a room lives in one slot.
+//! The library of Redis Functions, for all that must be atomic in a room. Each feature has one file in
+//! `functions/`; the files are joined here. Each function is registered where it is defined. All keys of a
+//! room share its hash tag, so a room is in one slot.
 //!
-//! The library is named after a hash of its text: a rolling upgrade never replaces functions under nodes that still run.
+//! The library is named after a hash of its text: a rolling upgrade never replaces functions that older nodes
+//! still call.
 
 use uuid::Uuid;
 
@@ -14,10 +16,10 @@ pub(crate) const SOURCE: &str = concat!(
     include_str!("functions/due.lua"),
 );
 
-/// The library as Redis gets it, and the names to call it by.
+/// The library's code and the names of its functions.
 #[derive(Debug, Clone)]
 pub struct Functions {
-    /// What `FUNCTION LOAD` takes.
+    /// The argument of `FUNCTION LOAD`.
     pub code: String,
     library: String,
 }
@@ -32,7 +34,7 @@ impl Default for Functions {
 }
 
 impl Functions {
-    /// The full name of a function of the library.
+    /// Returns the full name of a function of the library.
     pub fn name(&self, function: &str) -> String {
         format!("{}_{function}", self.library)
     }

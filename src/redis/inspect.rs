@@ -1,4 +1,4 @@
-//! What a Redis is and how it is configured, asked of the server itself.
+//! Reads the version and the configuration of a Redis from the server itself.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use super::store::Store;
 use crate::log::Unavailable;
 
 impl Store {
-    /// Asks each primary for its version and configuration.
+    /// Reads the version and configuration of each primary.
     ///
     /// # Errors
-    /// If none answers. One that does not is left out.
+    /// If no primary answers. Primaries that do not answer are left out.
     pub async fn server_facts(&self) -> Result<Vec<ServerFacts>, Unavailable> {
         let shards = self.shards.map().serving();
         let asked = join_all(shards.iter().map(|shard| async {
@@ -33,8 +33,8 @@ impl Store {
     }
 }
 
-/// Connects to a Redis for nothing but to ask what it is, and leaves it as it was. Of a cluster, each primary is asked;
-/// the name of each (none if it is no cluster) and what it says.
+/// Connects to a Redis only to read its facts, and changes nothing. Returns the facts of each primary, with
+/// its name in a cluster.
 ///
 /// # Errors
 /// If the URL is bad, or Redis does not answer.
@@ -55,7 +55,7 @@ pub async fn inspect(
     Ok(all)
 }
 
-/// Asks one server. Managed services often refuse `CONFIG`; what only that tells is unknown then.
+/// Reads the facts of one server. Managed services often refuse `CONFIG`; its facts are unknown then.
 async fn facts(client: &Client) -> Result<ServerFacts, fred::error::Error> {
     let ask = async |name, args: Vec<Value>| -> Result<Value, fred::error::Error> {
         client.custom(CustomCommand::new_static(name, ClusterHash::Random, false), args).await

@@ -1,55 +1,55 @@
-//! The names of everything that Roomlog keeps in Redis. Every key of a room carries the hash tag `{room}`, so that a room
-//! lives in one slot of a cluster.
+//! The names of all keys and channels in Redis. Every key of a room has the hash tag `{room}`, so that a room
+//! is in one slot of a cluster.
 
 use crate::protocol::RoomName;
 
-/// Makes keys under the configured prefix.
+/// Builds names under the configured prefix.
 #[derive(Debug, Clone)]
 pub struct Keys {
     prefix: String,
 }
 
 impl Keys {
-    /// Keys under `redis.prefix`.
+    /// Creates names under `redis.prefix`.
     pub fn new(prefix: &str) -> Self {
         Self { prefix: prefix.into() }
     }
 
-    /// The stream of a room's messages. Functions find the room's other names by this one (`of` in `functions/shared.lua`), and
-    /// the hashes key → id, `keys:<window>`, by it alone.
+    /// The stream of a room's messages. Functions derive the room's other names from this one (`of` in
+    /// `functions/shared.lua`). The hashes key → id, `keys:<window>`, are named there only.
     pub fn log(&self, room: &RoomName) -> String {
         self.of(room, "log")
     }
 
-    /// A hash: `ms` and `seq` of the room's newest id.
+    /// A hash with the head: `ms` and `seq` of the room's newest id, and its history.
     pub fn head(&self, room: &RoomName) -> String {
         self.of(room, "head")
     }
 
-    /// A hash: the room's durable subscriptions, `<user>/<name>` → `<position> <last used, Unix ms> <holder>`. Its indexes are
-    /// named after it, in the library of functions.
+    /// A hash of the room's durable subscriptions: `<user>/<name>` → `<position> <last used, Unix ms>
+    /// <holder>`. The library of functions derives the names of its indexes from this one.
     pub fn subs(&self, room: &RoomName) -> String {
         self.of(room, "subs")
     }
 
-    /// The shard channel for live copies of appended messages, signals and notices.
+    /// The sharded pub/sub channel for live copies of appended messages, signals and notices.
     pub fn bell(&self, room: &RoomName) -> String {
         self.of(room, "bell")
     }
 
-    /// The pattern that finds the head, and so the name, of every room; and the durable subscriptions, which a room has
-    /// before its first message. It finds a few other keys too.
+    /// The pattern that matches the head of every room, and its durable subscriptions, which can exist before
+    /// the first message. It matches a few other keys too.
     pub fn every_room(&self) -> String {
         format!("{}{{*}}:[hs][eu][ab][ds]", escape_glob(&self.prefix))
     }
 
-    /// The room of a key that [`Keys::every_room`] found. None for that of a node's probes: it is not among the rooms that
-    /// are listed and trimmed.
+    /// Returns the room of a key that [`Keys::every_room`] matched. Rooms of probes give `None`: they are
+    /// neither listed nor trimmed.
     pub fn room_of(&self, key: &str) -> Option<RoomName> {
         self.name_in(key, "head").or_else(|| self.name_in(key, "subs"))?.parse().ok()
     }
 
-    /// The room of a bell, also of a node's probes.
+    /// Returns the room of a channel, including rooms of probes.
     pub fn room_of_bell(&self, channel: &str) -> Option<RoomName> {
         let name = self.name_in(channel, "bell")?;
         name.parse().ok().or_else(|| RoomName::canary_named(name))
@@ -60,27 +60,25 @@ impl Keys {
         (found == kind).then_some(room)
     }
 
-    /// The stream of revocations.
     pub fn revocations(&self) -> String {
         format!("{}revocations", self.prefix)
     }
 
-    /// The janitor's lease.
     pub fn janitor(&self) -> String {
         format!("{}janitor", self.prefix)
     }
 
-    /// A queue of rooms that the janitor is to look at; in a cluster there are several, each with a hash tag.
+    /// A queue of rooms for the janitor. A cluster has several, each with its hash tag.
     pub fn due(&self, tag: Option<&str>) -> String {
         tag.map_or_else(|| format!("{}due", self.prefix), |tag| format!("{}due:{{{tag}}}", self.prefix))
     }
 
-    /// A key that is there while a node lives.
+    /// The key that exists while a node is alive.
     pub fn node(&self, node: &str) -> String {
         format!("{}node:{node}", self.prefix)
     }
 
-    /// The pattern that all of these match.
+    /// The pattern that matches every name.
     pub fn pattern(&self) -> String {
         format!("{}*", escape_glob(&self.prefix))
     }

@@ -1,8 +1,9 @@
 //! Redis: the only place that knows the client library, the keys and the functions.
 //!
-//! `topology` finds the primaries, `shards` connects to each, `link` is one supervised connection, `wire` sends pipelines over
-//! it, `store` chooses the shard, and `log`, `positions`, `subscriptions`, `rooms`, `nodes` and `revocations` are the operations;
-//! `reserve` knows which Redis is full; `bell` is what rings live, `ears` and `line` listen to it; `embedded` runs a Redis of our own.
+//! `topology` finds the primaries, `shards` connects to each, `link` is one supervised connection, `wire`
+//! sends pipelines over it, and `store` chooses the shard. The operations are in `log`, `positions`,
+//! `subscriptions`, `rooms`, `nodes` and `revocations`. `reserve` tracks which Redis is full. `bell` decodes
+//! notifications, `ears` and `line` subscribe to them. `embedded` runs a Redis as a child process.
 
 pub mod acl;
 pub mod bell;

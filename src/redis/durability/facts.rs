@@ -1,56 +1,53 @@
-//! What a Redis says of itself, read from the texts of `INFO` and `CONFIG GET`. No I/O.
+//! The facts about a Redis server, parsed from the replies to `INFO` and `CONFIG GET`. No I/O.
 
 use std::collections::HashMap;
 
-/// How the server is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// By itself, or watched by sentinels: a data server looks the same either way.
+    /// A single server, with or without sentinels: a data server looks the same either way.
     #[default]
     Standalone,
-    /// As a node of a cluster.
+    /// A node of a cluster.
     Cluster,
-    /// As a sentinel, which holds no data.
+    /// A sentinel, which holds no data.
     Sentinel,
 }
 
-/// What decides how safe a confirmed message is. What a managed service hides is `None`.
+/// The facts that decide how safe a confirmed message is. Facts that a managed service hides are `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ServerFacts {
-    /// The version, Valkey's own if it is Valkey; empty if hidden.
+    /// The version (Valkey's own version for Valkey); empty if hidden.
     pub version: String,
-    /// Whether it is Valkey.
     pub is_valkey: bool,
-    /// How it is run.
     pub mode: Mode,
-    /// Whether it is a replica, which takes no writes.
+    /// True for a replica, which takes no writes.
     pub is_replica: bool,
-    /// Whether every write goes to the append-only file.
+    /// True if every write goes to the append-only file.
     pub appendonly: Option<bool>,
-    /// When that file is brought to the disk: `always`, `everysec` or `no`.
+    /// The sync policy of that file: `always`, `everysec` or `no`.
     pub appendfsync: Option<String>,
-    /// Whether it stops doing so while the file is rewritten.
+    /// True if syncing pauses while the file is rewritten.
     pub no_appendfsync_on_rewrite: Option<bool>,
-    /// Whether the last write to that file went well.
+    /// True if the last write to that file succeeded.
     pub aof_last_write_ok: bool,
-    /// When snapshots are made, such as `3600 1 300 100`; empty for never.
+    /// The snapshot schedule, such as `3600 1 300 100`; empty for none.
     pub save: Option<String>,
-    /// The limit of its memory in bytes; 0 is none.
+    /// The memory limit in bytes; 0 for none.
     pub maxmemory: u64,
-    /// The memory in use, in bytes.
+    /// In bytes.
     pub used_memory: u64,
-    /// What it does at that limit, such as `noeviction`.
+    /// The policy at the memory limit, such as `noeviction`.
     pub maxmemory_policy: Option<String>,
-    /// Replicas connected right now.
     pub connected_replicas: u64,
-    /// Below how many replicas it refuses writes; 0 is never.
+    /// Minimum number of replicas, below which writes are refused; 0 for none.
     pub min_replicas_to_write: Option<u64>,
-    /// The limits of what waits for a subscriber: hard limit in bytes, soft limit in bytes, its time in seconds; 0 is none.
+    /// The output buffer limits of a subscriber: hard limit in bytes, soft limit in bytes, time of the soft
+    /// limit in seconds; 0 for none.
     pub pubsub_buffer: Option<[u64; 3]>,
 }
 
 impl ServerFacts {
-    /// The settings that [`ServerFacts::read`] wants from `CONFIG GET`.
+    /// The settings that [`ServerFacts::read`] needs from `CONFIG GET`.
     pub const SETTINGS: [&'static str; 8] = [
         "appendonly",
         "appendfsync",
@@ -62,8 +59,8 @@ impl ServerFacts {
         "client-output-buffer-limit",
     ];
 
-    /// Reads the text of `INFO` and the pairs of `CONFIG GET`; no pairs where `CONFIG` is denied.
-    /// Where both know something, `CONFIG` is believed.
+    /// Parses the text of `INFO` and the pairs of `CONFIG GET` (none if `CONFIG` is denied). Where both have
+    /// a value, `CONFIG` takes precedence.
     pub fn read(info: &str, config: &[(String, String)]) -> Self {
         let info: HashMap<&str, &str> =
             info.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
@@ -96,13 +93,13 @@ impl ServerFacts {
         }
     }
 
-    /// The first number of the version.
+    /// The major version.
     pub(super) fn major(&self) -> Option<u32> {
         self.version.split('.').next()?.parse().ok()
     }
 }
 
-/// Reads `normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60`.
+/// Parses `normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60`.
 fn pubsub_buffer(limits: &str) -> Option<[u64; 3]> {
     let mut words = limits.split_whitespace().skip_while(|word| *word != "pubsub").skip(1);
     let mut next = || words.next()?.parse().ok();

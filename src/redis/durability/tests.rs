@@ -1,11 +1,11 @@
-//! Findings for the servers that people have, each told as what differs from a well-kept Redis 7.0.15.
+//! Findings for typical servers, each described as a difference from a well-configured Redis 7.0.15.
 
 use super::*;
 
-/// What a Redis 7.0.15 answered to `INFO`, with an append-only file and without a memory limit.
+/// The reply of a Redis 7.0.15 to `INFO`, with an append-only file and without a memory limit.
 const INFO: &str = include_str!("info-7.0.15.txt");
 
-/// What it answered to `CONFIG GET`.
+/// Its reply to `CONFIG GET`.
 const CONFIG: [(&str, &str); 8] = [
     ("appendonly", "yes"),
     ("appendfsync", "always"),
@@ -17,7 +17,7 @@ const CONFIG: [(&str, &str); 8] = [
     ("client-output-buffer-limit", "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60"),
 ];
 
-/// The facts of that server with some lines of `INFO` and some settings changed.
+/// The facts of that server, with some lines of `INFO` and some settings changed.
 fn facts(info: &[(&str, &str)], config: &[(&str, &str)]) -> ServerFacts {
     let change = |name: &str, value: &str, changes: &[(&str, &str)]| {
         changes.iter().find(|(changed, _)| *changed == name).map_or(value, |(_, value)| value).to_owned()
@@ -33,7 +33,7 @@ fn facts(info: &[(&str, &str)], config: &[(&str, &str)]) -> ServerFacts {
     ServerFacts::read(&text, &pairs)
 }
 
-/// The findings that are not fine, as `danger: what`.
+/// The findings other than `Fine`, as `danger: what`.
 fn troubles(facts: &ServerFacts, wanted: &str) -> Vec<String> {
     findings(facts, wanted.parse().unwrap())
         .into_iter()
@@ -97,7 +97,7 @@ fn valkey_is_told_by_its_own_version() {
 #[test]
 fn each_deviation_has_its_finding() {
     type Changes = &'static [(&'static str, &'static str)];
-    /// Enough memory, so that its warning is not in every row.
+    /// A memory limit, so that the warning about it is not in every row.
     const LIMIT: (&str, &str) = ("maxmemory", "1073741824");
     let table: &[(Changes, Changes, &str, &[&str])] = &[
         (&[], &[LIMIT], "disk", &[]),

@@ -1,4 +1,4 @@
-//! The ears of a node of a simulation, on a simulated connection.
+//! The subscriptions of a simulated node, on a simulated connection.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::simulation::network::Kind;
 use crate::tasks;
 
 impl Bell {
-    /// Hears from now on.
+    /// Starts receiving.
     pub(crate) fn simulated(node: usize, store: &Store, ear: Ear, stop: CancellationToken) -> Arc<Self> {
         let bell = Arc::new(Self::new(store, ear, stop));
         let slot: Arc<Mutex<_>> = Arc::default();

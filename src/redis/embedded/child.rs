@@ -1,4 +1,4 @@
-//! The Redis process: how it is started, how its log is followed, how it ends.
+//! The Redis process: its start, its log and its end.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -21,14 +21,14 @@ use super::home::Home;
 use super::log;
 use roomlog_children::Spawner;
 
-/// How many of its last lines are kept for the error, if it fails.
+/// Number of its last log lines kept for the error message.
 const KEPT_LINES: usize = 20;
 
-/// How long its last words may take after it ended: a process that it forked may still hold the pipe.
+/// Time to read its last lines after it ended: a process that it forked may still hold the pipe.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
-/// What Redis is started with. Everything that decides durability is said, so that no default can change it. Its memory is limited: without a limit the
-/// system would end it, or the server, for taking too much.
+/// The command line of Redis. It sets everything that decides durability, so that no default can change it.
+/// It also limits the memory: otherwise the system could kill Redis or the server for using too much.
 pub(super) fn arguments(home: &Home, max_memory: u64) -> Vec<OsString> {
     let (pid_file, max_memory) = (home.pid_file(), max_memory.to_string());
     let settings: [(&str, &Path); 18] = [
@@ -39,7 +39,7 @@ pub(super) fn arguments(home: &Home, max_memory: u64) -> Vec<OsString> {
         ("--pidfile", &pid_file),
         ("--daemonize", "no".as_ref()),
         ("--supervised", "no".as_ref()),
-        // Keeps the command line, by which a left-over server is recognised.
+        // Keeps the command line, by which a leftover server is recognised.
         ("--set-proc-title", "no".as_ref()),
         ("--logfile", "".as_ref()),
         ("--loglevel", "notice".as_ref()),
@@ -64,7 +64,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts `program` on `home`, with so many bytes of memory.
+    /// Starts `program` on `home`, with `max_memory` bytes of memory.
     ///
     /// # Errors
     /// If the system refuses.
@@ -81,7 +81,8 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(writer.try_clone()?)
             .stderr(writer)
-            // Out of the terminal's group: Ctrl-C is for the node, which still needs Redis to finish.
+            // Outside the terminal's process group: Ctrl-C is for the node, which still needs Redis to
+            // finish.
             .process_group(0)
             .kill_on_drop(true);
         let child = spawner.spawn(command).await?;
@@ -91,18 +92,18 @@ impl Server {
         Ok(Self { child, lines, follower })
     }
 
-    /// Waits until it ends. May be dropped and called again.
+    /// Waits until it ends. Cancel-safe.
     pub(super) async fn ended(&mut self) -> io::Result<ExitStatus> {
         self.child.wait().await
     }
 
-    /// Its last lines, oldest first; after it ended, including its very last.
+    /// Returns its last log lines, oldest first. After its end, they include the very last.
     pub(super) async fn last_words(mut self) -> Vec<String> {
         let _or_what_there_is = timeout(LAST_WORDS, &mut self.follower).await;
         self.lines.lock().iter().cloned().collect()
     }
 
-    /// Asks it to end, and kills it if it has not within `patience`.
+    /// Asks it to end, and kills it after `patience`.
     pub(super) async fn end(mut self, patience: Duration) {
         if let Some(pid) = self.child.id().and_then(|id| i32::try_from(id).ok()) {
             let _already_gone = kill(Pid::from_raw(pid), Signal::SIGTERM);
@@ -119,7 +120,7 @@ impl Server {
     }
 }
 
-/// Hands Redis's log on, line by line, and keeps the last ones.
+/// Forwards Redis's log line by line, and keeps the last lines.
 async fn follow(pipe: pipe::Receiver, kept: Arc<Mutex<VecDeque<String>>>) {
     let mut lines = BufReader::new(pipe).split(b'\n');
     while let Ok(Some(line)) = lines.next_segment().await {

@@ -1,19 +1,19 @@
-//! What can keep the embedded Redis from starting, in words that say what to do about it.
+//! The errors that keep the embedded Redis from starting. Each message says what to do about it.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why the embedded Redis did not start.
+/// The reason why the embedded Redis did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
-    /// There is something else where the data directory should be.
+    /// A file is in the place of the data directory.
     #[error(
         "the data directory {} is not a directory: remove or rename that file, or choose another directory with --data-dir",
         .0.display()
     )]
     NotADirectory(PathBuf),
 
-    /// The data directory cannot be made or written to.
+    /// The data directory cannot be created or written to.
     #[error(
         "the data directory {} cannot be used ({source}): make it writable for the user that runs roomlog, or choose another directory with --data-dir",
         .path.display()
@@ -21,19 +21,17 @@ pub enum EmbeddedError {
     Unwritable {
         /// The directory, or the file in it, that was refused.
         path: PathBuf,
-        /// What the system answered.
         source: io::Error,
     },
 
-    /// Another node holds the data directory.
+    /// Another node uses the data directory.
     #[error(
         "the data directory {} is in use by another roomlog{}: stop that one, or choose another directory with --data-dir",
         .path.display(), .pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
     )]
     InUse {
-        /// The directory.
         path: PathBuf,
-        /// The process that holds it, as far as it has said so.
+        /// The process that uses it, if known.
         pid: Option<u32>,
     },
 
@@ -45,7 +43,6 @@ pub enum EmbeddedError {
     Socket {
         /// The directory that was tried last.
         path: PathBuf,
-        /// What is wrong with it.
         problem: String,
     },
 
@@ -54,18 +51,13 @@ pub enum EmbeddedError {
         "no redis-server or valkey-server (7.0 or newer) is on PATH. Install one:\n{advice}\nor use a Redis that runs already, with --redis-url redis://HOST:6379"
     )]
     NotInstalled {
-        /// The command lines that install one on this machine.
+        /// The commands that install one on this machine.
         advice: String,
     },
 
-    /// The server's program cannot be run.
+    /// The program cannot be run.
     #[error("{} cannot be run as a Redis server: {problem}", .path.display())]
-    Unusable {
-        /// The program.
-        path: PathBuf,
-        /// What happened instead.
-        problem: String,
-    },
+    Unusable { path: PathBuf, problem: String },
 
     /// The installed server is older than 7.0, which has no functions and no sharded pub/sub.
     #[error(
@@ -73,34 +65,27 @@ pub enum EmbeddedError {
         .path.display()
     )]
     TooOld {
-        /// The program.
         path: PathBuf,
-        /// What it says of itself.
+        /// The version that it reports.
         version: String,
-        /// The command lines that install a newer one on this machine.
+        /// The commands that install a newer one on this machine.
         advice: String,
     },
 
-    /// A Redis that an earlier node left behind would not end.
+    /// A Redis that an earlier node left behind does not end.
     #[error(
         "a Redis of an earlier roomlog still runs on {} (pid {}) and does not end: stop it by hand, then start again",
         .path.display(), .pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string())
     )]
     Leftover {
-        /// The data directory.
         path: PathBuf,
         /// Its process, if known.
         pid: Option<i32>,
     },
 
-    /// The process could not be started at all.
+    /// The process could not be started.
     #[error("{} could not be started: {source}", .path.display())]
-    Spawn {
-        /// The program.
-        path: PathBuf,
-        /// What the system answered.
-        source: io::Error,
-    },
+    Spawn { path: PathBuf, source: io::Error },
 
     /// Redis ended before it was ready, or never answered.
     #[error("the embedded Redis did not start: it {what}. Its last words:\n{}", .log.join("\n"))]

@@ -1,5 +1,5 @@
-//! The data directory of the embedded Redis: made private, locked against a second node, and with a place
-//! for the socket.
+//! The data directory of the embedded Redis: private, locked against a second node, and with a place for the
+//! socket.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -11,33 +11,33 @@ use uuid::Uuid;
 
 use super::EmbeddedError;
 
-/// Longest path of a socket, in bytes. Linux takes 107, macOS 103.
+/// Maximum length of a socket's path, in bytes. Linux allows 107, macOS 103.
 const LONGEST_SOCKET: usize = 103;
 
 const LOCK: &str = "roomlog.lock";
 const PID_FILE: &str = "redis.pid";
 const SOCKET: &str = "redis.sock";
 
-/// A data directory that this process owns for as long as the value lives.
+/// A data directory that this process owns while the value exists.
 #[derive(Debug)]
 pub(super) struct Home {
-    /// Absolute, with symbolic links resolved: the name by which a left-over Redis is recognised.
+    /// Absolute, with symbolic links resolved. A leftover Redis is recognised by it.
     pub(super) dir: PathBuf,
-    /// Where Redis listens; outside `dir` if that has too long a path.
+    /// The socket of Redis; outside `dir` if that path is too long.
     pub(super) socket: PathBuf,
-    /// Locked. A child process doesn't inherit it, since Rust opens files close-on-exec.
+    /// Locked. A child process does not inherit it, since Rust opens files close-on-exec.
     lock: File,
 }
 
 impl Drop for Home {
-    /// Unlocks for all, also for a process that was forked just now and has a copy until its exec.
+    /// Unlocks for all holders, including a process that was just forked and has a copy until its exec.
     fn drop(&mut self) {
         let _closing_unlocks_too = self.lock.unlock();
     }
 }
 
 impl Home {
-    /// Makes the directory if it is missing, takes its lock, and finds a place for the socket.
+    /// Creates the directory if it is missing, takes its lock, and finds a place for the socket.
     ///
     /// # Errors
     /// If the directory cannot be used, or another node uses it.
@@ -61,13 +61,12 @@ impl Home {
         Ok(Self { dir, socket, lock })
     }
 
-    /// Where Redis writes its process id.
     pub(super) fn pid_file(&self) -> PathBuf {
         self.dir.join(PID_FILE)
     }
 }
 
-/// Takes the lock of `dir` and notes this process in it, for the error of the next one.
+/// Takes the lock of `dir` and writes this process's id into it, for the error message of the next node.
 fn lock(dir: &Path) -> Result<File, EmbeddedError> {
     let path = dir.join(LOCK);
     let unwritable = |source| EmbeddedError::Unwritable { path: path.clone(), source };
@@ -87,7 +86,7 @@ fn lock(dir: &Path) -> Result<File, EmbeddedError> {
     Ok(file)
 }
 
-/// The socket for a data directory, with a place for it.
+/// Returns the socket for a data directory, after creating a directory for it if needed.
 fn place_for_socket(dir: &Path, temp: &Path) -> Result<PathBuf, EmbeddedError> {
     match name_of_socket(dir, temp) {
         (socket, None) => Ok(socket),
@@ -98,15 +97,16 @@ fn place_for_socket(dir: &Path, temp: &Path) -> Result<PathBuf, EmbeddedError> {
     }
 }
 
-/// The socket that a Redis on this data directory listens on, if it runs. Makes nothing.
+/// Returns the socket that a Redis on this data directory listens on, if it runs. Creates nothing.
 pub(super) fn existing_socket(dir: &Path) -> Option<PathBuf> {
     let (socket, folder) = name_of_socket(&dir.canonicalize().ok()?, &env::temp_dir());
     let is_ours = folder.is_none_or(|folder| is_private(&folder).is_ok_and(|private| private));
     (is_ours && socket.exists()).then_some(socket)
 }
 
-/// In the data directory, if a socket in it fits into a Unix address and reads as a URL without escapes;
-/// otherwise in a short private directory (the second value) whose name follows from the data directory.
+/// The socket is in the data directory, if its path fits into a Unix address and needs no escapes in a URL.
+/// Otherwise it is in a short private directory (the second value), whose name is derived from the data
+/// directory.
 fn name_of_socket(dir: &Path, temp: &Path) -> (PathBuf, Option<PathBuf>) {
     let socket = dir.join(SOCKET);
     if fits(&socket) {
@@ -124,8 +124,8 @@ fn fits(socket: &Path) -> bool {
     bytes.len() <= LONGEST_SOCKET && bytes.iter().all(plain)
 }
 
-/// Makes a directory that only this user can enter; one that exists must already be that, because anybody may
-/// create names in the temporary directory.
+/// Creates a directory that only this user can enter. An existing one must have these rights already, because
+/// anybody may create names in the temporary directory.
 fn make_private(folder: &Path) -> Result<(), String> {
     match DirBuilder::new().mode(0o700).create(folder) {
         Ok(()) => return Ok(()),

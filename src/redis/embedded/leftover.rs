@@ -1,5 +1,5 @@
-//! A Redis that an earlier node left behind: asked to end, then made to, before the next one starts.
-//! Only what is surely that Redis gets a signal: its process id is checked against its command line.
+//! Ends a Redis that an earlier node left behind, before the next one starts. It is asked first, then
+//! signalled. Its process id is checked against its command line, so that no other process gets a signal.
 
 use std::fs;
 use std::io;
@@ -16,7 +16,7 @@ use super::resp;
 
 const POLL: Duration = Duration::from_millis(20);
 
-/// How it is made to end, from the mildest to the last.
+/// The ways to end it, from the mildest to the hardest.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Ask,
@@ -24,10 +24,10 @@ enum Step {
     Kill,
 }
 
-/// Ends the Redis that still runs on `home`, if there is one; each step gets `patience`.
+/// Ends the Redis that still runs on `home`, if there is one. Each step gets `patience`.
 ///
 /// # Errors
-/// If it outlives all of them.
+/// If it survives all of them.
 pub(super) async fn end(home: &Home, patience: Duration) -> Result<(), EmbeddedError> {
     for step in [Step::Ask, Step::Terminate, Step::Kill] {
         if !is_there(home).await {
@@ -51,7 +51,7 @@ pub(super) async fn end(home: &Home, patience: Duration) -> Result<(), EmbeddedE
 async fn take(step: Step, home: &Home, pid: Option<Pid>) {
     let signal = match step {
         Step::Ask => {
-            // It hangs up instead of answering; whether it ended is seen afterwards.
+            // It closes the connection instead of answering; the end is checked below.
             let _hung_up = resp::ask(&home.socket, &["SHUTDOWN", "NOSAVE"]).await;
             return;
         }
@@ -75,15 +75,16 @@ async fn listens(socket: &Path) -> bool {
     }
 }
 
-/// The living process that the pid file names, if it is a Redis with this directory. Process ids are used
-/// again, so the file alone proves nothing; without `/proc` nobody can tell, and the socket has to do.
+/// Returns the live process that the pid file names, if it is a Redis with this directory. Process ids are
+/// reused, so the file alone proves nothing. Without `/proc` the command line is unknown, and the socket has
+/// to be enough.
 fn process(home: &Home) -> Option<Pid> {
     let pid: i32 = fs::read_to_string(home.pid_file()).ok()?.trim().parse().ok()?;
     let command_line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     is_ours(&command_line, &home.dir).then(|| Pid::from_raw(pid))
 }
 
-/// Whether a command line (words ended by NUL) is that of a Redis started here on `dir`.
+/// Returns true if a command line (NUL-terminated words) is that of a Redis started here on `dir`.
 fn is_ours(command_line: &[u8], dir: &Path) -> bool {
     let words: Vec<&[u8]> = command_line.split(|byte| *byte == 0).collect();
     let program = words.first().map(|word| String::from_utf8_lossy(word)).unwrap_or_default();

@@ -1,6 +1,6 @@
-//! Redis's own log lines, as lines of this program's log.
+//! Forwards Redis's log lines to this program's log.
 
-/// What Redis logs as a warning although it is none.
+/// Messages that Redis logs as warnings although they are routine.
 const ROUTINE: [&str; 8] = [
     "oO0OoO0OoO0Oo",
     "Redis version=",
@@ -12,7 +12,7 @@ const ROUTINE: [&str; 8] = [
     "Valkey is now ready to exit",
 ];
 
-/// Logs one line: warnings as such, all else for who debugs.
+/// Logs one line: warnings as such, all others at debug level.
 pub(super) fn hand_on(line: &str) {
     match parse(line) {
         (true, text) => tracing::warn!(target: "roomlog::redis::server", "{text}"),
@@ -20,8 +20,8 @@ pub(super) fn hand_on(line: &str) {
     }
 }
 
-/// Whether a line is a warning, and its text without process id and time:
-/// `7865:M 22 Nov 2026 06:14:51.945 # Server initialized`.
+/// Returns true for a warning, and the text without process id and time: `7865:M 22 Nov 2026 06:14:51.945 #
+/// Server initialized`.
 fn parse(line: &str) -> (bool, &str) {
     let mut words = line.splitn(7, ' ');
     match (words.nth(5), words.next()) {

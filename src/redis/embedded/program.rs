@@ -1,5 +1,5 @@
-//! Which program to run: the machine's own `redis-server` or `valkey-server`, if it is new enough; and what to
-//! tell somebody who has none.
+//! The program to run: the machine's own `redis-server` or `valkey-server`, if it is new enough; otherwise
+//! advice on installing one.
 
 use std::env;
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,7 +17,7 @@ const NAMES: [&str; 2] = ["redis-server", "valkey-server"];
 /// The first version with functions and sharded pub/sub.
 const OLDEST: (u32, u32) = (7, 0);
 
-/// Package managers by the program that tells them, and what to type.
+/// Package managers: the program that reveals each, and the command to type.
 const INSTALLERS: [(&str, &str); 6] = [
     ("apt-get", "sudo apt-get install redis-server"),
     ("dnf", "sudo dnf install valkey    (or redis, where there is no valkey)"),
@@ -27,7 +27,7 @@ const INSTALLERS: [(&str, &str); 6] = [
     ("brew", "brew install redis"),
 ];
 
-/// A server that can be started.
+/// A suitable server program.
 #[derive(Debug, Clone)]
 pub(super) struct Program {
     pub(super) path: PathBuf,
@@ -35,7 +35,7 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// The configured program, or the first on `PATH` that is new enough.
+    /// Returns the configured program, or the first on `PATH` that is new enough.
     ///
     /// # Errors
     /// If there is none, it cannot be run, or all are too old.
@@ -54,7 +54,7 @@ impl Program {
         Err(refused.unwrap_or_else(|| EmbeddedError::NotInstalled { advice: how_to_install() }))
     }
 
-    /// Asks a program for its version.
+    /// Checks the version of a program.
     async fn check(path: PathBuf) -> Result<Self, EmbeddedError> {
         let unusable = |problem: String| EmbeddedError::Unusable { path: path.clone(), problem };
         let asked = Command::new(&path).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
@@ -65,7 +65,7 @@ impl Program {
         Self::judge(path, &String::from_utf8_lossy(&output.stdout))
     }
 
-    /// Whether what a program answered to `--version` will do.
+    /// Judges the output of a program's `--version`.
     fn judge(path: PathBuf, said: &str) -> Result<Self, EmbeddedError> {
         match parse_version(said) {
             Some((version, number)) if number >= OLDEST => Ok(Self { path, version }),
@@ -78,14 +78,14 @@ impl Program {
     }
 }
 
-/// Reads `Redis server v=7.0.15 sha=…`: the version as text, and its first two numbers.
+/// Parses `Redis server v=7.0.15 sha=…`: the version as text, and its first two numbers.
 fn parse_version(said: &str) -> Option<(String, (u32, u32))> {
     let version = said.split_whitespace().find_map(|word| word.strip_prefix("v="))?;
     let mut numbers = version.split('.').map(str::parse);
     Some((version.to_owned(), (numbers.next()?.ok()?, numbers.next()?.ok()?)))
 }
 
-/// Every runnable file of that name on `PATH`.
+/// Returns every executable file of that name on `PATH`.
 fn on_path(name: &str) -> Vec<PathBuf> {
     let runnable = |path: &PathBuf| {
         path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
@@ -98,7 +98,7 @@ fn how_to_install() -> String {
     advice(|manager| !on_path(manager).is_empty())
 }
 
-/// The lines for the package managers that are there; all lines if none is.
+/// The commands for the package managers that are installed; all of them if none is.
 fn advice(is_there: impl Fn(&str) -> bool) -> String {
     let some = INSTALLERS.iter().any(|(manager, _)| is_there(manager));
     let fitting = INSTALLERS.iter().filter(|(manager, _)| !some || is_there(manager));

@@ -1,5 +1,5 @@
-//! Just enough of Redis's protocol for the supervisor: one command, one reply, one short-lived connection.
-//! It is also what asks a Redis that is still loading, or that an earlier node left behind.
+//! Just enough of Redis's protocol for the supervisor: one command, one reply, one short-lived connection. It
+//! also talks to a Redis that is still loading, or that an earlier node left behind.
 
 use std::io;
 use std::path::Path;
@@ -9,28 +9,27 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-/// How long one exchange may take.
+/// Time limit of one exchange.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// More than this is no answer to a question of ours, in bytes.
+/// Maximum size of a reply, in bytes.
 const LONGEST_REPLY: u64 = 1 << 20;
 
-/// What Redis answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reply {
     /// `+OK`, `+PONG`.
     Status(String),
     /// `-LOADING …`, `-ERR …`.
     Error(String),
-    /// A string, or nothing.
+    /// A string, or nil.
     Bulk(Option<String>),
 }
 
-/// Sends one command to the Redis at `socket` and reads its reply.
+/// Sends one command to the Redis at `socket` and returns its reply.
 ///
 /// # Errors
-/// `NotFound` or `ConnectionRefused` if nothing listens, `TimedOut` if it listens but does not answer within
-/// a second, `UnexpectedEof` if it hung up instead (as it does after `SHUTDOWN`).
+/// `NotFound` or `ConnectionRefused` if nothing listens, `TimedOut` if it does not answer within a second,
+/// `UnexpectedEof` if it closed the connection instead (as it does after `SHUTDOWN`).
 pub(super) async fn ask(socket: &Path, command: &[&str]) -> io::Result<Reply> {
     timeout(PATIENCE, exchange(socket, command)).await.map_err(|_| io::ErrorKind::TimedOut)?
 }

@@ -1,5 +1,5 @@
-//! The embedded Redis against the real server, faults included. Nothing sleeps for a guessed time: all wait for
-//! what they expect, under a deadline.
+//! The embedded Redis against the real server, faults included. Nothing sleeps for a guessed time: tests wait
+//! for the expected state, under a deadline.
 
 use std::env;
 use std::fs;
@@ -41,7 +41,7 @@ async fn get(dir: &Path) -> Option<String> {
     }
 }
 
-/// What Redis answers to `CONFIG GET`, as it is: `*2`, the name's length, the name, the value's length, the value.
+/// The raw reply of Redis to `CONFIG GET`: `*2`, the name's length, the name, the value's length, the value.
 fn config(dir: &Path, name: &str) -> String {
     let mut stream = UnixStream::connect(dir.join("redis.sock")).unwrap();
     write!(stream, "CONFIG GET {name}\r\nQUIT\r\n").unwrap();
@@ -54,7 +54,7 @@ fn pid_of(dir: &Path) -> Option<i32> {
     fs::read_to_string(dir.join("redis.pid")).ok()?.trim().parse().ok()
 }
 
-/// Whether the process runs; one that ended but was not reaped does not.
+/// Returns true if the process runs. A process that ended but was not reaped does not.
 fn runs(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(") ").next().is_some_and(|state| !state.is_empty() && !state.starts_with('Z'))
@@ -68,7 +68,7 @@ async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// A Redis as a node leaves it behind that could not have it ended.
+/// Starts a Redis as a node leaves it behind that could not end it.
 fn leave_over(dir: &Path) -> std::process::Child {
     let home = Home::open(dir).unwrap();
     let mut command = Command::new("redis-server");
@@ -234,7 +234,7 @@ async fn a_failure_shows_the_last_lines_of_redis() {
     assert!(text.contains("exit status: 1") && text.contains("Invalid AOF manifest"), "{text}");
 }
 
-/// Not a test of its own: this is the node that the next test kills.
+/// Not a test of its own: the node that the next test kills.
 #[tokio::test]
 async fn a_node_to_be_killed() {
     if let Some(dir) = env::var_os(HELPER) {
