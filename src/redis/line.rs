@@ -1,5 +1,5 @@
-//! One primary's line to the ears: subscriptions to its channels, made and ended in the order in which they are asked for. So
-//! nobody who begins to listen is cut off by one who left before.
+//! The subscriptions on one primary. They are made and ended in the order of the requests, so an earlier
+//! listener's departure never cuts off a later one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,24 +18,25 @@ use super::shards::Shard;
 use crate::log::Unavailable;
 use crate::tasks;
 
-/// Channels in one pipeline, and wishes that wait.
+/// Maximum number of channels in one pipeline, and of waiting requests.
 const AT_ONCE: usize = 256;
 
-/// Where a channel is heard: on which line, and on which connection of that.
+/// Where a channel is subscribed: on which line, and on which of its successive connections.
 #[derive(Default)]
 pub struct Place {
     heard: RwLock<Option<(Arc<Line>, u64)>>,
 }
 
 impl Place {
-    /// Whether the channel is heard from this shard, as far as is known: what rings there comes to this node.
+    /// Returns true if, as far as is known, the channel is subscribed on this shard: notifications sent there
+    /// reach this node.
     pub fn is_at(&self, shard: &Arc<Shard>) -> bool {
         self.heard.read().as_ref().is_some_and(|(line, made)| {
             Arc::ptr_eq(&line.shard, shard) && line.made() == *made && line.link.usable()
         })
     }
 
-    /// Whether the channel is heard on this line's connection.
+    /// Returns true if the channel is subscribed on this line's current connection.
     pub(super) fn is_on(&self, line: &Arc<Line>) -> bool {
         self.heard
             .read()
@@ -44,38 +45,36 @@ impl Place {
     }
 }
 
-/// A wish.
+/// A request to a line.
 pub(super) enum Ask {
-    /// To hear a channel.
+    /// Subscribe to a channel.
     Listen(Listen),
-    /// To hear the channel of a slot no more, unless somebody wants it again.
+    /// Unsubscribe from the channel of a slot, unless somebody wants it again.
     Leave(u16, String),
 }
 
-/// A wish to hear a channel.
+/// A request to subscribe to a channel.
 pub(super) struct Listen {
-    /// The channel's slot.
     pub slot: u16,
-    /// Its name.
     pub channel: String,
-    /// Where to note that it is heard.
+    /// Updated when the channel is subscribed.
     pub place: Arc<Place>,
-    /// Told whether it is.
+    /// Receives true on success.
     pub done: Option<oneshot::Sender<bool>>,
 }
 
-/// A line.
+/// The subscriptions of one shard.
 pub struct Line {
     pub(super) shard: Arc<Shard>,
     pub(super) link: Arc<Link>,
     asks: mpsc::Sender<Ask>,
-    /// Which connection this is.
+    /// The number of the current connection.
     made: AtomicU64,
     repairing: AtomicBool,
     stop: CancellationToken,
 }
 
-/// Held by the one task that repairs a line.
+/// Exclusive right to repair a line.
 pub(super) struct Repairing(Arc<Line>);
 
 impl Drop for Repairing {
@@ -85,7 +84,7 @@ impl Drop for Repairing {
 }
 
 impl Line {
-    /// Starts to do what is asked of it, until `stop`.
+    /// Starts serving requests, until `stop`.
     pub(super) fn start(
         bell: &Arc<Bell>,
         shard: Arc<Shard>,
@@ -99,12 +98,12 @@ impl Line {
         line
     }
 
-    /// Ends it, and its connection.
+    /// Ends the line and its connection.
     pub(super) fn end(&self) {
         self.stop.cancel();
     }
 
-    /// The connection was lost, and with it all subscriptions.
+    /// Notes that the connection was lost, and all its subscriptions with it.
     pub(super) fn lost(&self) {
         self.made.fetch_add(1, Ordering::Relaxed);
     }
@@ -113,22 +112,22 @@ impl Line {
         self.made.load(Ordering::Relaxed)
     }
 
-    /// Asks, and waits while there are too many wishes.
+    /// Queues a request; waits while the queue is full.
     pub(super) async fn ask(&self, ask: Ask) -> Result<(), Unavailable> {
         tokio::select! {
-            // Nothing more is asked of a line that has ended.
+            // A line that has ended accepts no more requests.
             biased;
             () = self.stop.cancelled() => Err(Unavailable),
             asked = self.asks.send(ask) => asked.map_err(|_| Unavailable),
         }
     }
 
-    /// Asks, unless there are too many wishes.
+    /// Queues a request. Returns false if the queue is full.
     pub(super) fn try_ask(&self, ask: Ask) -> bool {
         self.asks.try_send(ask).is_ok()
     }
 
-    /// The right to repair it, if nobody does.
+    /// Returns the right to repair the line, unless another task has it.
     pub(super) fn repairing(self: &Arc<Self>) -> Option<Repairing> {
         (!self.repairing.swap(true, Ordering::Relaxed)).then(|| Repairing(self.clone()))
     }
@@ -137,7 +136,7 @@ impl Line {
         let mut asks = Vec::new();
         loop {
             tokio::select! {
-                // Nothing more is done on a line that has ended.
+                // A line that has ended does no more work.
                 biased;
                 () = self.stop.cancelled() => return,
                 _ = waiting.recv_many(&mut asks, AT_ONCE) => {}
@@ -183,8 +182,8 @@ impl Line {
         }
     }
 
-    /// Subscribes to channels, one in a command: so each has one reply, and a pipeline of them keeps in step. For each, whether
-    /// it is heard.
+    /// Subscribes to channels with one command each: every command has one reply, which keeps the pipeline in
+    /// step. Returns the success of each.
     async fn subscribe(&self, bell: &Bell, channels: Vec<(u16, &str)>) -> Vec<bool> {
         #[cfg(test)]
         if let Some(end) = self.link.end() {
@@ -221,8 +220,9 @@ impl Line {
     async fn leave(&self, bell: &Bell, channels: &mut Vec<(u16, String)>) {
         let mut slots: HashMap<u16, Vec<String>> = HashMap::new();
         for (slot, channel) in channels.drain(..) {
-            // Whoever wants it again has asked, or will ask, behind this. A server refuses those of slots that it does not have,
-            // and the client takes what it says for the reply to the next command.
+            // A listener that wants it again has its request queued behind this one, or will. A server
+            // refuses channels of slots that it does not have, and the client takes that refusal for the
+            // reply to the next command.
             let here = bell.shards().of_slot(slot).is_ok_and(|shard| Arc::ptr_eq(&shard, &self.shard));
             if here && !bell.wants(slot, &channel) {
                 slots.entry(slot).or_default().push(channel);

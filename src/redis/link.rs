@@ -1,4 +1,4 @@
-//! A supervised connection to one server: watched, and built anew when it cannot recover by itself.
+//! A supervised connection to one server. It is watched with PINGs, and replaced when it cannot recover.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,42 +16,41 @@ use tokio_util::task::AbortOnDropHandle;
 use super::dial::{Open, open};
 use super::refusal::ConnectError;
 
-/// How often the watchdog asks.
+/// Interval of the watchdog's PINGs.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Misses in a row after which a connection that claims to be up is not believed.
+/// Consecutive misses after which a connection that claims to be up is considered down.
 const MISSES_UNTIL_DOWN: u32 = 2;
 
-/// Misses in a row after which the client is built anew, and again each time after so many more.
+/// Consecutive misses after which the client is replaced, and again after each further run of as many.
 const MISSES_UNTIL_REBUILD: u32 = 5;
 
-/// An event on a link that has a listener.
+/// An event on a link with a listener.
 #[derive(Debug)]
 pub enum LinkEvent {
     /// A message on a subscribed channel.
     Message(Message),
-    /// The connection was made again: subscriptions are gone, and messages may be lost.
+    /// The connection was re-established: its subscriptions are gone, and messages may be lost.
     Reconnected,
-    /// More messages came than were taken: some were lost.
+    /// Messages arrived faster than they were taken: some were lost.
     Lagged,
 }
 
-/// Gets the events of a link. Must not block.
+/// Handler of a link's events. Must not block.
 pub type Listener = Arc<dyn Fn(LinkEvent) + Send + Sync>;
 
-/// One connection.
 pub struct Link {
     builder: Builder,
     client: RwLock<Client>,
     misses: AtomicU32,
-    /// When a reply came, or the client was made: a server that answers commands, but not yet the ping behind them, is not
-    /// silent.
+    /// The time of the last reply, or of the client's creation. A server that replies to commands, but not
+    /// yet to the PING behind them, is not silent.
     answered: Mutex<Instant>,
-    /// How long the server may take for a command that makes it wait, as `WAIT` does.
+    /// The longest time that a blocking command, such as `WAIT`, may take.
     longest_wait: Duration,
     listener: Option<Listener>,
     forwarding: Mutex<Vec<AbortOnDropHandle<()>>>,
-    /// In a simulation, what stands where the client would.
+    /// The simulated end that replaces the client in a simulation.
     #[cfg(test)]
     simulated: Option<super::simulated::End>,
 }
@@ -74,10 +73,10 @@ impl Link {
         Ok(link)
     }
 
-    /// A link that connects as soon as the server is there, and is not usable until then.
+    /// Returns a link that connects as soon as the server is reachable, and is not usable until then.
     ///
     /// # Errors
-    /// If the configuration is of no use.
+    /// If the configuration is invalid.
     pub fn start(
         builder: Builder,
         longest_wait: Duration,
@@ -109,7 +108,7 @@ impl Link {
         })
     }
 
-    /// A link of a simulation. Its client is never used.
+    /// Returns a link for a simulation. Its client is never used.
     #[cfg(test)]
     pub(super) fn ending_at(end: super::simulated::End, builder: Builder, client: Client) -> Arc<Self> {
         let link =
@@ -117,19 +116,19 @@ impl Link {
         Arc::new(Self { simulated: Some(end), ..link })
     }
 
-    /// What stands where the client would, in a simulation.
+    /// The simulated end that replaces the client in a simulation.
     #[cfg(test)]
     pub(super) fn end(&self) -> Option<super::simulated::End> {
         self.simulated
     }
 
-    /// The client to send with.
+    /// The current client.
     pub fn client(&self) -> Client {
         self.client.read().clone()
     }
 
-    /// Whether sending has a chance. Saying no at once keeps commands for a dead server from piling up in the client, whose
-    /// queue has no bound.
+    /// Returns true if sending has a chance. Failing at once keeps commands for a dead server from piling up
+    /// in the client, whose queue is unbounded.
     pub fn usable(&self) -> bool {
         #[cfg(test)]
         if let Some(end) = self.simulated {
@@ -138,7 +137,7 @@ impl Link {
         self.misses.load(Ordering::Relaxed) < MISSES_UNTIL_DOWN && self.client.read().is_connected()
     }
 
-    /// Notes that a reply came.
+    /// Notes that a reply arrived.
     pub fn answered(&self) {
         *self.answered.lock() = Instant::now();
     }
@@ -165,7 +164,7 @@ impl Link {
             number += 1;
             match self.ping(number).await {
                 Pong::Answered => self.misses.store(0, Ordering::Relaxed),
-                // Replies and commands do not belong together any more, as after a reply that the client did not expect.
+                // Replies no longer match commands, as after a reply that the client did not expect.
                 Pong::OutOfStep => {
                     tracing::warn!("Redis's replies are out of step; connecting again");
                     connection = self.rebuild().await;
@@ -194,7 +193,7 @@ impl Link {
         match timeout(WATCH_INTERVAL, client.ping::<Value>(Some(expected.clone()))).await {
             Ok(Ok(echo)) if echo.as_str().as_deref() == Some(&expected) => Pong::Answered,
             Ok(Ok(_)) => Pong::OutOfStep,
-            // The ping is behind other commands, which are being answered.
+            // The PING is queued behind other commands, which the server is answering.
             _ if self.answered.lock().elapsed() < self.longest_wait + WATCH_INTERVAL => {
                 if client.is_connected() { Pong::Answered } else { Pong::Missing }
             }
@@ -202,7 +201,7 @@ impl Link {
         }
     }
 
-    /// Connects anew, if the server is there.
+    /// Connects again, if the server is reachable.
     async fn rebuild(&self) -> Option<Open> {
         match open(&self.builder).await {
             Ok(open) => {
@@ -226,7 +225,7 @@ impl Link {
         }
     }
 
-    /// Forwards the events of this client, in place of those of the one before it.
+    /// Forwards the events of this client, in place of the previous one's.
     fn listen_to(&self, client: &Client) {
         let Some(listener) = &self.listener else { return };
         let mut messages = client.message_rx();

@@ -1,4 +1,4 @@
-//! The log's own operations: append, read, and where a room's newest id is.
+//! Operations on the log: append, read, and look up a room's head.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,46 +16,44 @@ use crate::protocol::{Data, MessageId, RoomName, UserId};
 use crate::tasks::planted;
 use crate::telemetry::RedisCall;
 
-/// Probes in a node's room of them.
+/// Number of probes kept in a node's room of probes.
 const PROBES: i64 = 16;
 
-/// For how long a room of probes stays after the last one.
+/// Time that a room of probes is kept after its last probe.
 const PROBES_STAY: Duration = Duration::from_secs(300);
 
-/// For how long their keys are remembered: nobody sends one again.
+/// Time that the keys of probes are remembered: none is ever sent again.
 const PROBES_KNOWN_FOR: Duration = Duration::from_secs(10);
 
-/// Messages for one room that are appended together, each with its sender.
+/// Messages that are appended to one room together, each with its sender.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// The room.
     pub room: RoomName,
-    /// Whether this node hears the room's bell, and so need not be told by it.
+    /// True if this node is subscribed to the room's channel. Redis skips the live copy if no other node is:
+    /// the reply is enough for this one.
     pub heard: bool,
-    /// The messages in order.
     pub messages: Vec<(UserId, Draft)>,
 }
 
-/// A batch that is in the log.
+/// A batch that was appended.
 #[derive(Debug, Clone)]
 pub struct AppendedBatch {
-    /// The epoch in which it was appended.
     pub epoch: Epoch,
-    /// The id that its first new message follows.
+    /// The id before its first new message.
     pub after: MessageId,
-    /// What became of each message, in order.
+    /// The outcome of each message, in order.
     pub messages: Vec<Appended>,
 }
 
 impl Store {
-    /// Appends batches, all of rooms of one shard and one lane, in one round trip. For each batch, what became of its
-    /// messages, in order. A batch is appended whole or not at all; one whose outcome is unknown may be sent again, since a
-    /// known key is not appended twice.
+    /// Appends batches, all of rooms of one shard and one lane, in one round trip. Returns the outcome of
+    /// each batch, in order. A batch is appended whole or not at all. One whose outcome is unknown may be
+    /// sent again, since a known key is not appended twice.
     pub async fn append(&self, shard: &Arc<Shard>, batches: &[Batch]) -> Vec<Result<AppendedBatch, Failure>> {
         let commands: Vec<_> =
             batches.iter().map(|batch| (slot_of(&batch.room), self.append_command(batch))).collect();
         let Some((slot, _)) = commands.first() else { return Vec::new() };
-        // Probes do not wait for a replica: a node without one still serves all but publishes.
+        // Probes do not wait for a replica: a node without one still serves everything but publishes.
         let (link, probes) = (shard.link(*slot), batches.iter().any(|batch| batch.room.is_canary()));
         let replies = if self.wire.waits() && probes {
             let (probes, appends): (Vec<usize>, Vec<usize>) =
@@ -73,7 +71,7 @@ impl Store {
         } else {
             self.wire.append(shard, shard.append_link(*slot), &commands).await
         };
-        // Whatever the outcome: one that is unknown may be in the log.
+        // Whatever the outcome: a batch with an unknown outcome may be in the log.
         batches.iter().for_each(|batch| self.note(&batch.room));
         replies
             .into_iter()
@@ -106,7 +104,7 @@ impl Store {
         )
     }
 
-    /// The head of each of these rooms, of any shards: one that fails does not concern the others.
+    /// Returns the head of each of these rooms, on any shards. The failure of one does not affect the others.
     pub async fn heads(&self, rooms: &[RoomName]) -> Vec<Result<Head, Unavailable>> {
         let commands = rooms.iter().map(|room| (room, self.head_command(room))).collect();
         let mut heads: Vec<Result<Option<Head>, Unavailable>> = self
@@ -125,16 +123,16 @@ impl Store {
         heads.into_iter().map(|head| head.map(Option::unwrap_or_default)).collect()
     }
 
-    /// The head of a room.
+    /// Returns the head of a room.
     ///
     /// # Errors
-    /// If it cannot be read.
+    /// If Redis cannot be reached.
     pub async fn head(&self, room: &RoomName) -> Result<Head, Unavailable> {
         self.heads(std::slice::from_ref(room)).await.pop().unwrap_or(Err(Unavailable))
     }
 
-    /// Reads the entries after a position, oldest first, at most `limit`. Where the log does not have the position, the page
-    /// begins at the fork.
+    /// Reads at most `limit` entries after a position, oldest first. Where the log does not have the
+    /// position, the page begins at the fork.
     ///
     /// # Errors
     /// If Redis cannot be reached.
@@ -144,7 +142,7 @@ impl Store {
         after: Position,
         limit: usize,
     ) -> Result<Page, Unavailable> {
-        // Before the first message of a log that may be another one by now, with earlier times.
+        // Before the first message of a log that may have been replaced meanwhile, with earlier times.
         let start = if after.id.seq == 0 { MessageId::ZERO } else { after.id };
         let after = Position { id: start, ..after };
         let page = self.read_from(room, after, start.to_string(), limit + 1).await?;
@@ -159,12 +157,12 @@ impl Store {
                 Page { after, fork: Some(fork), ..without_position(page) }
             }
         };
-        // Otherwise an epoch began in between, and the page is of another history than the one that was asked about.
+        // Otherwise an epoch began in between, and the page is from another history than the requested one.
         if page.head.epoch == epoch { Ok(page) } else { Box::pin(self.read_after(room, after, limit)).await }
     }
 
-    /// Reads the entries from a time on, in Unix ms, oldest first, at most `limit`; all where it is 0. The page begins right
-    /// before its first entry.
+    /// Reads at most `limit` entries from a time on, in Unix ms, oldest first; 0 reads from the start. The
+    /// page begins right before its first entry.
     ///
     /// # Errors
     /// If Redis cannot be reached.
@@ -194,7 +192,8 @@ impl Store {
         Ok(Page { after, fork: None, entries, head, complete })
     }
 
-    /// The newest entries before an id (all, where there is none), oldest first, at most `limit`; and the head.
+    /// Returns at most `limit` of the newest entries before an id (of all entries without one), oldest first,
+    /// and the head.
     ///
     /// # Errors
     /// If Redis cannot be reached.
@@ -208,7 +207,7 @@ impl Store {
             Value::from(self.keys.log(room)),
             Value::from(match before {
                 None => "+".to_owned(),
-                // Nothing is before it, which Redis does not take for an interval.
+                // Nothing precedes it, and Redis rejects such an interval.
                 Some(MessageId::ZERO) => MessageId::ZERO.to_string(),
                 Some(id) => format!("({id}"),
             }),
@@ -236,12 +235,12 @@ impl Store {
         let epoch = epoch.as_str().and_then(|name| self::epoch(&name)).unwrap_or_default();
         let head = match known_head(&head) {
             Some(head) if head.epoch == epoch => head,
-            // An epoch began in between. That happens once.
+            // An epoch began in between. That happens once only.
             _ if epoch != Epoch::UNKNOWN => return Box::pin(self.read(room, range)).await,
             Some(head) => head,
             None => {
-                // Asked for after the entries were read, and a first message may have come in between: a head that is newer
-                // than they are would say that they are lost.
+                // Read after the entries, and a first message may have been appended in between. A head newer
+                // than the entries would make them look lost.
                 let head = self.last_ids(vec![room]).await.pop().unwrap_or(Err(Unavailable))?;
                 if head != Head::default() {
                     entries = self.run_one(room, range).await?;
@@ -277,7 +276,8 @@ impl Store {
         Command::new(RedisCall::Head, "HMGET", args)
     }
 
-    /// The last ids of rooms' streams, for rooms without a head: those without messages, or whose head was lost.
+    /// Returns the last ids of rooms' streams, for rooms without a head: those without messages, or whose
+    /// head was lost.
     async fn last_ids(&self, rooms: Vec<&RoomName>) -> Vec<Result<Head, Unavailable>> {
         let ask = |room, name, before: Option<&str>| {
             let args = before.map(Value::from).into_iter().chain([Value::from(self.keys.log(room))]);
@@ -303,7 +303,7 @@ impl Store {
     }
 }
 
-/// The head in a reply to [`Store::head_command`], if there is one.
+/// Returns the head in a reply to [`Store::head_command`], if there is one.
 fn known_head(reply: &Value) -> Option<Head> {
     let Value::Array(values) = reply else { return None };
     let [ms, seq, epoch, cut] = &values[..] else { return None };
@@ -315,15 +315,15 @@ fn known_head(reply: &Value) -> Option<Head> {
     Some(Head { id, epoch, cut: cut.as_u64().unwrap_or_default() })
 }
 
-/// The epoch of this name.
+/// Parses an epoch's name.
 pub(super) fn epoch(name: &str) -> Option<Epoch> {
     u64::from_str_radix(name, 16).ok().map(Epoch)
 }
 
-/// Whether a page that was read from its position on shows that the log has this position.
+/// Returns true if a page that was read from its position on proves that the log has the position.
 fn has_position(page: &Page) -> bool {
     let Position { id, epoch } = page.after;
-    // Right before an entry is where the server itself lets readers begin.
+    // The server itself lets readers begin right before an entry.
     let is_there = match page.entries.first().map(|entry| entry.id()) {
         Some(first) => first == id || first == id.successor(),
         None => page.head.id == id,
@@ -331,7 +331,7 @@ fn has_position(page: &Page) -> bool {
     id.seq == 0 || (is_there && epoch.agrees(page.head.epoch))
 }
 
-/// A page that was read from its position on, without the entry at that position.
+/// Removes the entry at the position from a page that was read from its position on.
 fn without_position(mut page: Page) -> Page {
     if page.entries.first().is_some_and(|first| first.id() == page.after.id) {
         page.entries.remove(0);
@@ -339,7 +339,7 @@ fn without_position(mut page: Page) -> Page {
     page
 }
 
-/// The value of a field in a reply of names and values.
+/// Returns the value of a field in a reply of names and values.
 fn field(reply: Value, name: &str) -> Option<Value> {
     let mut values = reply.into_array().into_iter();
     while let (Some(key), Some(value)) = (values.next(), values.next()) {
@@ -365,8 +365,8 @@ fn stored(reply: Value, expected: usize) -> Result<AppendedBatch, Unavailable> {
     if messages.len() == expected { Ok(AppendedBatch { epoch, after, messages }) } else { Err(Unavailable) }
 }
 
-/// An entry of `XRANGE`. What something else wrote into the stream is read as far as it can be: skipping it would be a
-/// hole.
+/// Decodes an entry of `XRANGE`. Entries that another program wrote are decoded as far as possible: skipping
+/// one would be a hole.
 fn entry(room: &RoomName, value: Value) -> Option<Arc<Entry>> {
     let [id, fields] = value.into_array().try_into().ok()?;
     let mut parts = [None, None, None, None];
@@ -385,7 +385,8 @@ fn entry(room: &RoomName, value: Value) -> Option<Arc<Entry>> {
     Some(Arc::new(Entry::new(message(room, id, parts.each_ref().map(Option::as_deref)))))
 }
 
-/// A message from its stored parts: key, from, type and data. Copies them: a slice would keep the whole reply in memory.
+/// Builds a message from its stored parts: key, from, type and data. Copies them, since a slice would keep
+/// the whole reply in memory.
 pub(super) fn message(room: &RoomName, id: MessageId, parts: [Option<&[u8]>; 4]) -> Message {
     let [key, from, kind, data] = parts;
     let text = |part: Option<&[u8]>| part.map(|text| String::from_utf8_lossy(text).into_owned());

@@ -1,4 +1,4 @@
-//! Which primary has which slot.
+//! The map of slots to primaries.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,17 +8,17 @@ use fred::types::config::Server;
 use super::shards::Shard;
 use super::topology::{SLOTS, Topology};
 
-/// Which shard has which slot.
+/// The shard of each slot.
 #[derive(Default)]
 pub struct Map {
     pub(super) epoch: u64,
-    /// By slot, the place of its shard in `shards`.
+    /// For each slot, the index of its shard in `shards`.
     pub(super) slots: Vec<Option<u16>>,
     pub(super) shards: Vec<Arc<Shard>>,
 }
 
 impl Map {
-    /// The shard of a slot, if it is served.
+    /// Returns the shard of a slot, if it is served.
     pub fn of_slot(&self, slot: u16) -> Option<&Arc<Shard>> {
         self.slots.get(usize::from(slot)).copied().flatten().and_then(|at| self.shards.get(usize::from(at)))
     }
@@ -40,17 +40,15 @@ impl Map {
         serving
     }
 
-    /// How many shards there are.
     pub fn count(&self) -> usize {
         self.shards.len()
     }
 
-    /// The shard with this number.
     pub fn numbered(&self, number: usize) -> Option<&Arc<Shard>> {
         self.shards.iter().find(|shard| shard.number == number)
     }
 
-    /// Bytes that wait to be appended.
+    /// Bytes waiting to be appended.
     pub fn queued(&self) -> usize {
         self.shards.iter().map(|shard| shard.queued.load(Ordering::Relaxed)).sum()
     }
@@ -64,7 +62,7 @@ impl Map {
         (0..).find(|number| !taken(*number)).unwrap_or_default()
     }
 
-    /// The map in which a shard, perhaps a new one, has these slots too.
+    /// Returns a map in which a shard, which may be new, also has these slots.
     pub(super) fn with(mut self, shard: Arc<Shard>, slots: impl IntoIterator<Item = u16>) -> Self {
         let at = self.shards.iter().position(|known| Arc::ptr_eq(known, &shard)).unwrap_or_else(|| {
             self.shards.push(shard);
@@ -91,7 +89,7 @@ pub(super) fn map_of(topology: &Topology, shards: Vec<Arc<Shard>>) -> Map {
     map
 }
 
-/// Whether a map says what a topology does.
+/// Returns true if a map matches a topology.
 pub(super) fn is_described(map: &Map, topology: &Topology) -> bool {
     let served: usize =
         topology.primaries.iter().flat_map(|(_, ranges)| ranges).map(ExactSizeIterator::len).sum();

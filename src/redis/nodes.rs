@@ -1,4 +1,5 @@
-//! What the nodes agree on through Redis: who is alive, and who is the janitor. By functions that work while Redis is full.
+//! What the nodes agree on through Redis: liveness, and the janitor's lease. The functions used here work
+//! while Redis is full.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use crate::log::Unavailable;
 use crate::telemetry::RedisCall;
 
 impl Store {
-    /// Says that a node lives, until `expiry` has passed.
+    /// Marks a node as alive for `expiry`.
     ///
     /// # Errors
     /// If Redis cannot be reached.
@@ -17,7 +18,7 @@ impl Store {
         self.agree("live", self.keys.node(node), [ms(expiry)]).await.map(drop)
     }
 
-    /// Whether a node has said lately that it lives.
+    /// Returns true if a node was marked as alive within its expiry.
     ///
     /// # Errors
     /// If Redis cannot be reached.
@@ -27,7 +28,7 @@ impl Store {
         Ok(self.run_on(&key, command).await?.as_u64() == Some(1))
     }
 
-    /// Takes or keeps the janitor's lease for so long. Whether this node has it.
+    /// Takes or renews the janitor's lease for `expiry`. Returns true if this node has it.
     ///
     /// # Errors
     /// If Redis cannot be reached.

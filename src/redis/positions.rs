@@ -1,4 +1,4 @@
-//! Positions that Redis finds in a room's log, without sending the messages there.
+//! Positions that Redis computes from a room's log, without sending its messages.
 
 use fred::types::Value;
 
@@ -9,7 +9,8 @@ use crate::protocol::{MessageId, RoomName};
 use crate::telemetry::RedisCall;
 
 impl Store {
-    /// The position before the newest `count` messages of a room, or before the oldest where there are fewer.
+    /// Returns the position before the newest `count` messages of a room, or before the oldest if there are
+    /// fewer.
     ///
     /// # Errors
     /// If Redis cannot be reached.
@@ -23,15 +24,15 @@ impl Store {
             let reached = reached.as_str().ok_or(Unavailable)?;
             match still.as_u64() {
                 Some(0) => return reached.parse().map_err(|_| Unavailable),
-                // Each call counts some, so that there is an end.
+                // Each call counts at least one message, so the loop ends.
                 Some(still) if still < left => (left, position) = (still, reached.into_owned()),
                 _ => return Err(Unavailable),
             }
         }
     }
 
-    /// The epoch that a room's log is in, and the newest id that it shares with the history in which a position was read; `None`
-    /// if it has the position.
+    /// Returns the current epoch of a room's log, and the newest id that it shares with the history in which
+    /// a position was read. The id is `None` if the log has the position.
     pub(super) async fn fork(
         &self,
         room: &RoomName,

@@ -1,22 +1,21 @@
-//! The replies of a cluster that say where else a command belongs, or that it may be tried again. Pure.
+//! Replies of a cluster that redirect a command, or allow another attempt. Pure.
 
 use fred::types::config::Server;
 
-/// A refusal after which a command has had no effect.
+/// An error after which a command had no effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Redirect {
-    /// The slot belongs to another primary.
     Moved(u16, Server),
-    /// The slot is being moved, and its keys are there already.
+    /// The slot is being migrated, and its keys are at the target already.
     Ask(u16, Server),
-    /// The server cannot tell now: the slot is being moved, or a failover is under way.
+    /// The server is temporarily unable: the slot is being migrated, or a failover is in progress.
     Again,
-    /// The server lost the functions.
+    /// The server lost the library of functions.
     NoFunction,
 }
 
 impl Redirect {
-    /// Reads an error's text. `asked` is the server that answered so, which may leave its own host out.
+    /// Parses an error's text. `asked` is the server that replied. It may omit its own host.
     pub fn read(details: &str, asked: &Server) -> Option<Self> {
         let (word, rest) = details.split_once(' ').unwrap_or((details, ""));
         match word {
@@ -27,14 +26,14 @@ impl Redirect {
             }
             "TRYAGAIN" | "CLUSTERDOWN" | "READONLY" | "LOADING" | "MASTERDOWN" => Some(Self::Again),
             "ERR" if rest.starts_with("Function not found") => Some(Self::NoFunction),
-            // A function came upon a key that has moved already, before it wrote anything.
+            // A function met a key that was migrated already, before it wrote anything.
             _ if details.contains("non local key") => Some(Self::Again),
             _ => None,
         }
     }
 }
 
-/// Reads `host:port`. An IPv6 address has no brackets there; a host that is missing is that of the server that was asked.
+/// Parses `host:port`. An IPv6 address has no brackets there. A missing host means the server that replied.
 fn server(address: &str, asked: &Server) -> Option<Server> {
     let (host, port) = address.trim().rsplit_once(':')?;
     let port = port.parse().ok()?;

@@ -1,5 +1,5 @@
-//! Why a Redis cannot be used, in words that say what to do. The client library has what TLS and the operating system say
-//! as Rust prints it for programmers.
+//! The reasons why a Redis cannot be used, with advice. The client library passes on TLS and system errors in
+//! Rust's debug format.
 
 use fred::error::{Error, ErrorKind};
 
@@ -18,28 +18,27 @@ const PLAIN: &str = "is it running, and is redis.url right? Where Redis expects 
 const TLS: &str =
     "is it running, and does it speak TLS on this port? Where it does not, redis.url is redis://";
 
-/// The URL, or what it names, cannot be used.
+/// The configured Redis cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Not a URL of the kinds that are understood.
+    /// Not a URL of a known form.
     #[error(
         "redis.url is not usable: {0}. Forms: redis://host:6379, rediss://…, redis-cluster://host:6379?node=host2:6379, \
          redis-sentinel://host:26379?sentinelServiceName=main, redis+unix:///path; with a password \
          redis://user:password@host:6379, where / is written as %2F, @ as %40, % as %25"
     )]
     Url(String),
-    /// Nothing answers there, or not as it must.
+    /// The server is unreachable, or its answer is unusable.
     #[error("{problem}; {advice}")]
     Refused {
-        /// What happened.
         problem: String,
-        /// What to do about it.
+        /// The advice.
         advice: &'static str,
     },
 }
 
 impl ConnectError {
-    /// Of what went wrong on the way to a Redis, with TLS or without.
+    /// Describes an error on the way to a Redis, with TLS or without.
     pub(super) fn new(error: &Error, tls: bool) -> Self {
         let details = error.details();
         let (problem, advice) = match error.kind() {
@@ -50,32 +49,33 @@ impl ConnectError {
             _ if is_denial(error) => (format!("it denied: {details}"), PERMISSIONS),
             _ if let Some(advice) = tls::advice(details) => (of_tls(details), advice),
             _ if tls => (words(error), TLS),
-            // As one does that expects TLS and gets none.
+            // A server that expects TLS does this when it gets none.
             _ if details.contains("ConnectionReset") => (words(error), PLAIN),
             _ => (words(error), ADDRESS),
         };
         Self::Refused { problem, advice }
     }
 
-    /// Of a Redis that did not answer.
+    /// Describes a Redis that did not answer.
     pub(super) fn silent(tls: bool) -> Self {
         let advice = if tls { TLS } else { ADDRESS };
         Self::Refused { problem: "no answer in time".into(), advice }
     }
 
-    /// Of sentinels that answer and do not know the primary.
+    /// Describes sentinels that answer but do not know the primary.
     pub(super) fn unknown_to_sentinels(name: &str) -> Self {
         let problem = format!("its sentinels know no primary called {name}");
         Self::Refused { problem, advice: "is sentinelServiceName in redis.url right?" }
     }
 
-    /// Of a node that is in no cluster, or in one without slots.
+    /// Describes a node that is in no cluster, or in one without slots.
     pub(super) fn no_cluster() -> Self {
         let problem = "it does not tell the slots of a cluster".to_owned();
         Self::Refused { problem, advice: "where Redis is no cluster, redis.url is redis://" }
     }
 
-    /// Of a trial that an ACL denied. What fails otherwise may work later, and is tried again where it is needed.
+    /// Fails only if an ACL denied the trial. Other errors may be temporary, and the call is made again where
+    /// it is needed.
     pub(super) fn unless_allowed(trial: Result<(), Error>) -> Result<(), Self> {
         match trial {
             Err(error) if is_denial(&error) => Err(Self::new(&error, false)),
@@ -83,7 +83,7 @@ impl ConnectError {
         }
     }
 
-    /// Of a Redis that did not take the functions.
+    /// Describes a Redis that rejected the functions.
     pub(super) fn functions(error: &Error) -> Self {
         if is_denial(error) {
             return Self::new(error, false);
@@ -97,13 +97,13 @@ fn is_denial(error: &Error) -> bool {
     error.details().starts_with("NOPERM")
 }
 
-/// What TLS says, without what is around it.
+/// Extracts the TLS error from the text around it.
 fn of_tls(details: &str) -> String {
     let inner = details.split_once("error: ").map_or(details, |(_, inner)| inner);
     format!("TLS failed with {}", inner.trim_end_matches([' ', '}']))
 }
 
-/// What went wrong, without what only programmers want to read.
+/// Strips the parts that only programmers need.
 fn words(error: &Error) -> String {
     let details = error.details();
     let message = details.split_once("message: \"").and_then(|(_, rest)| rest.split_once('"'));

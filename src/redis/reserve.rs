@@ -1,5 +1,5 @@
-//! The reserve below Redis's memory limit: a node that knows of a nearly full Redis adds no messages and no new durable
-//! subscriptions there, so that acknowledgements, probes, deletions and operators still have room.
+//! The reserve below Redis's memory limit. When a Redis is nearly full, a node stores no new messages and no
+//! new durable subscriptions there. Acknowledgements, probes, deletions and operators keep the rest.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,20 +14,21 @@ use crate::protocol::RoomName;
 /// The share of `maxmemory`, in percent, from which Redis counts as full.
 const FULL_PERCENT: u64 = 95;
 
-/// Whether any primary is full: all that a publish looks at, as long as none is.
+/// True if any primary is full. A publish checks only this while none is.
 #[derive(Debug, Default)]
 pub(super) struct Reserve {
     any: AtomicBool,
 }
 
 impl Store {
-    /// Whether the Redis of a room is nearly full, as [`Store::measure_memory`] found it last.
+    /// Returns true if the Redis of a room was nearly full at the last [`Store::measure_memory`].
     pub fn is_full(&self, room: &RoomName) -> bool {
         self.reserve.any.load(Ordering::Relaxed)
             && self.shard_of(room).is_ok_and(|shard| shard.full.load(Ordering::Relaxed))
     }
 
-    /// Asks each primary how full it is, each for itself: one that does not answer keeps its last state. Whether any is full.
+    /// Measures the memory of each primary; one that does not answer keeps its last state. Returns true if
+    /// any is full.
     ///
     /// # Errors
     /// If no Redis can be reached.
@@ -54,8 +55,8 @@ impl Store {
     }
 }
 
-/// Whether the text of `INFO memory` tells of a Redis that is near the limit at which it refuses writes. One that evicts has
-/// no such limit.
+/// Returns true if the text of `INFO memory` shows a Redis near the limit at which it refuses writes. One
+/// that evicts has no such limit.
 fn is_nearly_full(info: &str) -> bool {
     let field = |name: &str| {
         info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim_end)

@@ -1,4 +1,4 @@
-//! Revocations in Redis: a stream that every node follows, so that each holds all of them in memory.
+//! Revocations in Redis: a stream that every node follows and keeps in memory.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use super::store::{Command, Store};
 use crate::log::Unavailable;
 use crate::telemetry::RedisCall;
 
-/// One revocation as it is stored: flat pairs of names and values.
+/// A stored revocation: pairs of names and values.
 pub type Record = Vec<(String, String)>;
 
 /// The position before all revocations.
 pub const NO_REVOCATION: &str = "0-0";
 
-/// Revocations in one read.
+/// Maximum number of revocations in one read.
 const PAGE: u64 = 1000;
 
 impl Store {
-    /// Stores a revocation, and forgets those older than `keep`. Where messages wait for a replica, so does this.
+    /// Stores a revocation, and removes those older than `keep`. Waits for a replica where messages do.
     ///
     /// # Errors
     /// If Redis cannot be reached, or no replica confirmed it.
@@ -31,8 +31,9 @@ impl Store {
         self.confirm_on(&key, command).await.map(drop)
     }
 
-    /// Revocations stored after a position, and the position after them. `None` if the stream does not have that position any
-    /// more: Redis lost writes, or trimmed it. Then those before it may be others than were read.
+    /// Returns the revocations after a position, and the position after them. Returns `None` if the stream no
+    /// longer has the position: Redis lost writes, or trimmed it. Then the revocations before it may differ
+    /// from those that were read.
     ///
     /// # Errors
     /// If Redis cannot be reached.
@@ -41,7 +42,7 @@ impl Store {
         position: &str,
     ) -> Result<Option<(Vec<Record>, String)>, Unavailable> {
         let key = self.keys.revocations();
-        // From the position itself on: that it is there proves that nothing before it is new.
+        // From the position itself on: its presence proves that nothing before it is new.
         let range = [key.clone(), position.into(), "+".into(), "COUNT".into(), (PAGE + 1).to_string()];
         let command = Command::new(RedisCall::Manage, "XRANGE", range.map(Value::from));
         let mut entries: Vec<(String, Record)> =

@@ -1,4 +1,4 @@
-//! Rooms as things to manage: what there is to know of one, listing, deleting, trimming.
+//! Management of rooms: measuring, listing, trimming and deleting.
 
 use fred::interfaces::ClientLike;
 use fred::types::{ClusterHash, CustomCommand, Value};
@@ -9,7 +9,7 @@ use crate::log::{Cut, Unavailable};
 use crate::protocol::{MessageId, RoomName};
 use crate::telemetry::RedisCall;
 
-/// Where a listing of rooms goes on: which primary, and Redis's own cursor there.
+/// The position of a listing of rooms: a primary, and Redis's own cursor there.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RoomCursor {
     node: usize,
@@ -17,22 +17,22 @@ pub struct RoomCursor {
 }
 
 impl RoomCursor {
-    /// The start of one of the primaries.
+    /// The start of the listing of one primary.
     pub fn of_shard(node: usize) -> Self {
         Self { node, ..Self::default() }
     }
 
-    /// Whether the listing is still at that primary.
+    /// Returns true if the listing is still at that primary.
     pub fn is_of_shard(&self, node: usize) -> bool {
         self.node == node
     }
 
-    /// As text for a client to hand back.
+    /// The cursor as text, for clients to send back.
     pub fn text(&self) -> String {
         format!("{}.{}", self.node, self.cursor)
     }
 
-    /// Reads what [`RoomCursor::text`] wrote.
+    /// Parses the text that [`RoomCursor::text`] returned.
     pub fn parse(text: &str) -> Option<Self> {
         let (node, cursor) = text.split_once('.')?;
         cursor.parse::<u64>().ok()?;
@@ -63,8 +63,8 @@ impl Store {
         })
     }
 
-    /// Carries out a plan that was made when the room's newest id was `head`, in steps between which Redis does other
-    /// things. How many entries went, and the oldest that is left.
+    /// Carries out a plan that was made when the room's newest id was `head`, in steps that leave Redis time
+    /// for other commands. Returns the number of entries removed, and the oldest that is left.
     ///
     /// # Errors
     /// If Redis cannot be reached.
@@ -92,7 +92,8 @@ impl Store {
         }
     }
 
-    /// Deletes a room in which nothing is left and to which nothing came since its newest id was `head`. Whether it did.
+    /// Deletes a room if it is empty and has had no new message since its newest id was `head`. Returns true
+    /// if it was deleted.
     ///
     /// # Errors
     /// If Redis cannot be reached.
@@ -102,8 +103,8 @@ impl Store {
         Ok(self.run_one(room, command).await?.as_u64() == Some(1))
     }
 
-    /// Deletes one message; nodes that keep it in memory are told through the bell. Returns the cut, if there was such a
-    /// message.
+    /// Deletes one message. Nodes that have it in memory are notified through the room's channel. Returns the
+    /// cut if the message existed.
     ///
     /// # Errors
     /// If Redis cannot be reached.
@@ -119,8 +120,8 @@ impl Store {
         cut().map(Some).ok_or(Unavailable)
     }
 
-    /// Deletes a room with all that belongs to it; its subscribers are told through the bell. Its newest
-    /// id, if there was such a room.
+    /// Deletes a room and all that belongs to it. Its subscribers are notified through its channel. Returns
+    /// its newest id if it existed.
     ///
     /// # Errors
     /// If Redis cannot be reached.
@@ -130,8 +131,8 @@ impl Store {
         Ok(self.run_one(room, command).await?.as_str().and_then(|head| head.parse().ok()))
     }
 
-    /// Some of the rooms, in no order, and where to go on; `None` at the end. Each room that is there throughout is
-    /// found at least once; one with durable subscriptions may be found twice.
+    /// Returns some of the rooms, in no order, and the cursor to continue from; `None` at the end. Each room
+    /// that exists throughout is found at least once. One with durable subscriptions may be found twice.
     ///
     /// # Errors
     /// If Redis cannot be reached.

@@ -1,5 +1,5 @@
-//! The primaries and the connections to each: the unit of batching, queueing, timing out and retrying. One that is dead or
-//! silent costs its own rooms, and no others. A single server is one shard.
+//! The primaries and the connections to each: the unit of batching, queueing, time-outs and retries. A dead
+//! or silent one affects only its own rooms. A single server is one shard.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -25,36 +25,37 @@ use crate::tasks;
 #[cfg(test)]
 mod simulated;
 
-/// How often the primaries are asked for while all is well.
+/// Interval at which the topology is read while all is well.
 const CALM: Duration = Duration::from_secs(2);
 
-/// The same while something is wrong, and the least time between two times.
+/// The interval while something is wrong, and the minimum time between two readings.
 const TROUBLED: Duration = Duration::from_millis(250);
 
-/// Primaries that are asked while all is well. One that was cut off from the others may be among them.
+/// Number of primaries asked while all is well. One that was cut off from the others may be among them.
 const ASKED: usize = 3;
 
-/// How long a server without slots is kept after it was last sent to: one to which a slot is on its way.
+/// Time that a server without slots is kept after the last command to it. A slot may be migrating to it.
 const KEPT: Duration = Duration::from_secs(60);
 
-/// How the shards are connected to.
+/// Settings of the connections.
 #[derive(Debug, Clone)]
 pub struct ShardOptions {
-    /// Connections for commands; a room always uses the same one, so that a sender's messages keep their order.
+    /// Connections for commands. A room always uses the same one, so that a sender's messages keep their
+    /// order.
     pub clients: usize,
-    /// How long the server lets an append wait for a replica, if it shall: then appends have connections of their own.
+    /// Time that an append waits for a replica, if configured. Appends have connections of their own then.
     pub wait: Option<Duration>,
 }
 
 /// A primary.
 pub struct Shard {
-    /// Its place among the shards. It is used again once the shard is gone.
+    /// Its index among the shards. Reused once the shard is gone.
     pub number: usize,
-    /// Its address, for a Redis on a socket its path.
+    /// Its address; the path, for a Redis on a Unix socket.
     pub server: Server,
-    /// Bytes that wait to be appended there.
+    /// Bytes waiting to be appended there.
     pub queued: AtomicUsize,
-    /// Whether its memory is nearly full.
+    /// True if its memory is nearly full.
     pub(super) full: AtomicBool,
     config: ServerConfig,
     commands: Vec<Arc<Link>>,
@@ -64,7 +65,7 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// The connection for a slot's commands. One that waits for a replica does not delay it.
+    /// The connection for a slot's commands. Commands that wait for a replica do not delay it.
     pub fn link(&self, slot: u16) -> &Arc<Link> {
         of_slot(&self.commands, slot)
     }
@@ -74,7 +75,7 @@ impl Shard {
         if self.appends.is_empty() { self.link(slot) } else { of_slot(&self.appends, slot) }
     }
 
-    /// A client for what concerns no room.
+    /// Returns a client for commands that concern no room.
     ///
     /// # Errors
     /// If the server does not answer.
@@ -83,12 +84,12 @@ impl Shard {
         if link.usable() { Ok(link.client()) } else { Err(Unavailable) }
     }
 
-    /// Whether all its connections stand.
+    /// Returns true if all its connections are up.
     pub fn usable(&self) -> bool {
         self.commands.iter().chain(&self.appends).all(|link| link.usable())
     }
 
-    /// What makes further connections to it.
+    /// The configuration for further connections to it.
     pub fn config(&self) -> &ServerConfig {
         &self.config
     }
@@ -98,26 +99,26 @@ fn of_slot(links: &[Arc<Link>], slot: u16) -> &Arc<Link> {
     &links[usize::from(slot) % links.len()]
 }
 
-/// All shards, kept up with where the primaries are.
+/// All shards, updated as primaries move.
 pub struct Shards {
     dial: Dial,
     source: Source,
     options: ShardOptions,
     map: RwLock<Arc<Map>>,
-    /// Raised with each new map.
+    /// Incremented with each new map.
     changes: watch::Sender<u64>,
     look: Notify,
-    /// Which primaries are asked next.
+    /// Selects the primaries that are asked next.
     turn: AtomicUsize,
     connections: Arc<AtomicU64>,
     stop: CancellationToken,
 }
 
 impl Shards {
-    /// Finds the primaries, connects to them, and follows where they go until `stop`.
+    /// Finds the primaries, connects to them, and follows their moves until `stop`.
     ///
     /// # Errors
-    /// If nobody knows the primaries, or none can be connected to.
+    /// If the primaries cannot be found, or none can be connected to.
     pub async fn connect(
         dial: Dial,
         options: ShardOptions,
@@ -147,17 +148,17 @@ impl Shards {
         Ok(shards)
     }
 
-    /// Whether slots may be in different places.
+    /// Returns true if slots may be on different servers.
     pub fn clustered(&self) -> bool {
         matches!(self.source, Source::Cluster(_))
     }
 
-    /// Which shard has which slot, as far as is known.
+    /// The current map of slots to shards.
     pub fn map(&self) -> Arc<Map> {
         self.map.read().clone()
     }
 
-    /// The shard of a slot.
+    /// Returns the shard of a slot.
     ///
     /// # Errors
     /// If no primary serves it.
@@ -165,22 +166,22 @@ impl Shards {
         self.map.read().of_slot(slot).cloned().ok_or(Unavailable)
     }
 
-    /// Tells of new maps.
+    /// Notifies of new maps.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
-    /// How many connections were made since the start: what is known of a server may be out of date once it grew.
+    /// The number of connections made since the start. When it grows, facts about a server may be out of
+    /// date.
     pub fn connections_made(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// What connections are made with.
     pub fn dial(&self) -> &Dial {
         &self.dial
     }
 
-    /// A server said that a slot belongs to another one.
+    /// Handles a server's reply that a slot belongs to another one.
     pub fn moved(&self, slot: u16, server: &Server) {
         if slot < SLOTS && self.map.read().of_slot(slot).is_none_or(|shard| shard.server != *server) {
             self.change(|map, shard| map.with(shard, [slot]), server);
@@ -188,7 +189,7 @@ impl Shards {
         self.look_again();
     }
 
-    /// The shard at an address, which may have no slots yet.
+    /// Returns the shard at an address, which may have no slots yet.
     pub fn at(&self, server: &Server) -> Result<Arc<Shard>, Unavailable> {
         let known = self.map.read().at(server).cloned();
         let shard = match known {
@@ -199,7 +200,7 @@ impl Shards {
         Ok(shard)
     }
 
-    /// Something failed as it does where a primary has gone.
+    /// Requests a new look at the topology, after an error that is typical of a primary that has gone.
     pub fn look_again(&self) {
         self.look.notify_one();
     }
@@ -218,7 +219,7 @@ impl Shards {
     }
 
     fn set(&self, map: Map) {
-        // The old map, and with it shards that are gone, is let go of outside of the lock.
+        // The old map is dropped outside the lock, with shards that are gone.
         let _old = std::mem::replace(&mut *self.map.write(), Arc::new(map));
         self.changes.send_modify(|count| *count += 1);
     }
@@ -233,7 +234,7 @@ impl Shards {
         Ok(Map { epoch: 0, slots: vec![Some(0); usize::from(SLOTS)], shards: vec![shard] })
     }
 
-    /// Connects to those that are there, at least one, and starts to connect to the others.
+    /// Connects to the reachable primaries, at least one, and starts connecting to the others.
     async fn first_map(&self, topology: &Topology) -> Result<Map, ConnectError> {
         let servers = topology.primaries.iter().map(|(server, _)| server).enumerate();
         let connected =
@@ -297,7 +298,7 @@ impl Shards {
         Ok(shard(server, config, number, commands, appends, stop))
     }
 
-    /// What connections of one shard have in common.
+    /// The common parts of one shard's connections.
     fn making(&self, config: &ServerConfig) -> (CancellationToken, impl Fn() -> (Builder, Listener) + use<>) {
         let (dial, config, connections) = (self.dial.clone(), config.clone(), self.connections.clone());
         let make = move || {
@@ -321,7 +322,7 @@ impl Shards {
                 () = tokio::time::sleep(pause) => {}
             }
             self.find().await;
-            // However often it is asked for.
+            // However often it is requested.
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 () = tokio::time::sleep(TROUBLED) => {}

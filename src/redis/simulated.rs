@@ -1,5 +1,5 @@
-//! The end of a connection in a simulation: where the client library's would be, it asks the simulated network. All that decides
-//! is above it, and real.
+//! The end of a connection in a simulation. In place of the client library, it talks to the simulated
+//! network. All logic above it is real.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::link::{Link, LinkEvent, Listener};
 use super::store::Command;
 use crate::simulation::network::{self, Heard, Kind, Pipeline, Replies};
 
-/// After how long a command counts as lost.
+/// Time after which a command counts as lost.
 pub const COMMAND_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// A node's end of a connection.
@@ -25,7 +25,7 @@ pub struct End {
     kind: Kind,
 }
 
-/// What each connection is made with, and never used by it.
+/// Parameters that every connection takes, and a simulated one never uses.
 #[derive(Clone)]
 pub(super) struct Unused {
     pub(super) dial: Dial,
@@ -52,7 +52,7 @@ pub(super) fn server() -> Server {
 }
 
 impl End {
-    /// Whether the connection stands.
+    /// Returns true if the connection is up.
     pub fn is_up(self) -> bool {
         network::is_up(self.node, self.kind)
     }
@@ -71,7 +71,7 @@ impl End {
         self.ask(commands.map(words).collect()).await
     }
 
-    /// Subscribes to channels, or unsubscribes.
+    /// Subscribes to channels, or unsubscribes from them.
     pub async fn tune(self, command: &str, channels: impl Iterator<Item = &str>) -> Replies {
         self.ask(channels.map(|channel| vec![command.into(), channel.into()]).collect()).await
     }
@@ -90,7 +90,7 @@ impl End {
 }
 
 impl Link {
-    /// A link of a node of a simulation.
+    /// Returns a link of a simulated node.
     pub(super) fn simulated(node: usize, kind: Kind, listener: Option<Listener>) -> Arc<Self> {
         if let Some(listener) = listener {
             let event = |heard| match heard {

@@ -1,5 +1,5 @@
-//! How a command reaches the shard of its room and its reply comes back, and the meaning of an error. The operations
-//! themselves are in the sibling files, each as an `impl Store` of its own.
+//! Routes commands to the shard of their room, and interprets errors. The operations are in the sibling
+//! files, each as an `impl Store` of its own.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,30 +28,31 @@ use crate::telemetry::{Metrics, RedisCall};
 #[cfg(test)]
 mod simulated;
 
-/// Commands in one pipeline: replies stay small, and no other command waits for long behind these.
+/// Maximum number of commands in one pipeline. Replies stay small, and other commands do not wait long behind
+/// it.
 const PIPELINE: usize = 512;
 
-/// Pauses before a command is tried again that a server could not take just now.
+/// First and longest pause before a command is retried that a server temporarily rejected.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
-/// What [`Store::connect`] needs to know.
+/// The options of [`Store::connect`].
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
-    /// Where Redis is.
     pub url: String,
-    /// Before the name of every key.
+    /// Prefix of every key.
     pub prefix: String,
-    /// Command connections to each primary; a room always uses the same one, so that a sender's messages keep their order.
+    /// Command connections to each primary. A room always uses the same one, so that a sender's messages keep
+    /// their order.
     pub clients: usize,
-    /// When a publish counts as stored.
+    /// The condition under which a publish counts as stored.
     pub durability: Durability,
-    /// After how long a command counts as lost.
+    /// Time after which a command counts as lost.
     pub command_timeout: Duration,
-    /// For how long, at the least, a message's key is remembered.
+    /// Minimum time that a message's key is remembered.
     pub deduplication_window: Duration,
 }
 
-/// The rooms' logs in Redis. All that it does is atomic in Redis, or idempotent.
+/// The rooms' logs in Redis. Every operation is atomic in Redis, or idempotent.
 pub struct Store {
     pub(super) shards: Arc<Shards>,
     pub(super) wire: Wire,
@@ -61,7 +62,7 @@ pub struct Store {
     pub(super) notes: Notes,
 }
 
-/// One command of a room: what it is called in the metrics, its name and its arguments.
+/// One command of a room: its label in the metrics, its name and its arguments.
 #[derive(Debug, Clone)]
 pub(super) struct Command {
     pub call: RedisCall,
@@ -70,24 +71,24 @@ pub(super) struct Command {
 }
 
 impl Command {
-    /// A command of Redis itself.
+    /// Creates a command of Redis itself.
     pub fn new(call: RedisCall, name: &'static str, args: impl IntoIterator<Item = Value>) -> Self {
         Self { call, name, args: args.into_iter().collect() }
     }
 
-    /// The key of a call of a function.
+    /// Returns the key, if this is a function call.
     pub fn function_key(&self) -> Option<String> {
         if self.name == "FCALL" { self.args.get(2).and_then(Value::as_string) } else { None }
     }
 }
 
-/// Why a command has no reply.
+/// The reason why a command has no reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
     /// Redis could not be reached in time, or refused. The outcome of a write is unknown.
     Unavailable,
-    /// The server could not take it just now, and it had no effect: its slot has moved, is being moved, or has no primary at
-    /// the moment.
+    /// The server temporarily rejected the command, which had no effect: its slot has moved, is being
+    /// migrated, or has no primary at the moment.
     Again,
 }
 
@@ -95,7 +96,7 @@ impl Store {
     /// Connects, and loads the functions on every primary.
     ///
     /// # Errors
-    /// If Redis does not answer, or refuses the functions, as it does before version 7, or the keys.
+    /// If Redis does not answer, or refuses the functions (as versions before 7 do) or the keys.
     pub async fn connect(
         options: StoreOptions,
         metrics: Arc<Metrics>,
@@ -110,7 +111,7 @@ impl Store {
         for shard in shards.map().serving() {
             let Ok(client) = shard.client() else { continue };
             wire.load_functions(&client).await.map_err(|error| ConnectError::functions(&error))?;
-            // Where an ACL denies the keys, this fails.
+            // Fails where an ACL denies the keys.
             let slot = redis_keyslot(keys.janitor().as_bytes());
             if shards.of_slot(slot).is_ok_and(|its| Arc::ptr_eq(&its, &shard)) {
                 ConnectError::unless_allowed(client.exists::<(), _>(keys.janitor()).await)?;
@@ -126,40 +127,38 @@ impl Store {
         }))
     }
 
-    /// The primaries.
     pub fn shards(&self) -> &Arc<Shards> {
         &self.shards
     }
 
-    /// How many command connections there are to each primary.
+    /// The number of command connections to each primary.
     pub fn lanes(&self) -> usize {
         self.options.clients.max(1)
     }
 
-    /// Which of a primary's command connections serves a room.
+    /// Returns the index of the command connection that serves a room.
     pub fn lane_of(&self, room: &RoomName) -> usize {
         usize::from(slot_of(room)) % self.lanes()
     }
 
-    /// Whether appends wait for a replica.
+    /// Returns true if appends wait for a replica.
     pub fn waits_for_replica(&self) -> bool {
         self.wire.waits()
     }
 
-    /// The primary that has a room.
+    /// Returns the primary of a room.
     ///
     /// # Errors
-    /// If none has.
+    /// If no primary serves it.
     pub fn shard_of(&self, room: &RoomName) -> Result<Arc<Shard>, Unavailable> {
         self.shards.of_slot(slot_of(room))
     }
 
-    /// Whether Redis is a cluster.
     pub fn clustered(&self) -> bool {
         self.shards.clustered()
     }
 
-    /// Whether any primary answers now.
+    /// Returns true if any primary answers now.
     pub async fn ping(&self) -> bool {
         let shards = self.shards.map().serving();
         let answers = join_all(shards.iter().map(|shard| async {
@@ -169,7 +168,8 @@ impl Store {
         answers.await.contains(&true)
     }
 
-    /// A call of one of the library's functions, which finds the other names of the room by that of this key.
+    /// Returns a call of a function of the library. The function derives the room's other names from this
+    /// key.
     pub(super) fn function(
         &self,
         call: RedisCall,
@@ -182,7 +182,7 @@ impl Store {
         Command { call, name: "FCALL", args: all }
     }
 
-    /// Runs commands of one room, in order, in one round trip; the reply of each.
+    /// Runs commands of one room, in order, in one round trip. Returns the reply of each.
     ///
     /// # Errors
     /// If any of them failed, or their outcome is unknown.
@@ -202,7 +202,7 @@ impl Store {
         self.run(room, [command]).await?.pop().ok_or(Unavailable)
     }
 
-    /// Runs one command of a key that is no room's.
+    /// Runs one command on a key that belongs to no room.
     ///
     /// # Errors
     /// As [`Store::run`].
@@ -210,7 +210,7 @@ impl Store {
         self.run_in(redis_keyslot(key.as_bytes()), vec![command]).await?.pop().ok_or(Unavailable)
     }
 
-    /// Runs one write of a key that is no room's, which is confirmed as messages are.
+    /// Runs one write on a key that belongs to no room, confirmed as messages are.
     ///
     /// # Errors
     /// As [`Store::run`]; and if no replica confirmed it where one must.
@@ -237,8 +237,8 @@ impl Store {
         }
     }
 
-    /// Runs commands of many rooms: those of a shard in few round trips, and the shards at the same time. The outcome of
-    /// each.
+    /// Runs commands of many rooms: those of one shard in few round trips, the shards concurrently. Returns
+    /// the outcome of each.
     pub(super) async fn run_each(
         &self,
         commands: Vec<(&RoomName, Command)>,
@@ -279,12 +279,11 @@ impl Store {
     }
 }
 
-/// The slot of a room.
 pub(super) fn slot_of(room: &RoomName) -> u16 {
     redis_keyslot(room.as_str().as_bytes())
 }
 
-/// How often something is tried: for as long as a command may take, with pauses that grow.
+/// The attempts at a command: for as long as a command may take, with growing pauses.
 struct Tries {
     until: Instant,
     pause: Duration,
@@ -295,7 +294,7 @@ impl Tries {
         Self { until: Instant::now() + patience, pause: PAUSES.0 }
     }
 
-    /// Waits before the next try. False if it is too late for one.
+    /// Waits before the next attempt. Returns false if it is too late for one.
     async fn pause(&mut self) -> bool {
         if Instant::now() + self.pause > self.until {
             return false;

@@ -1,4 +1,4 @@
-//! Durable subscriptions: positions that outlive connections, and which connection holds each.
+//! Durable subscriptions: positions that outlive connections, and the holder of each.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,22 +9,21 @@ use crate::log::Unavailable;
 use crate::protocol::{MessageId, RoomName, SubscriptionName, UserId};
 use crate::telemetry::RedisCall;
 
-/// A durable subscription's name within its room: `<user>/<name>`, also its consumer group's name.
+/// A durable subscription's name within its room: `<user>/<name>`. Its consumer group has the same name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Group(String);
 
 impl Group {
-    /// The group of a user's subscription.
     pub fn new(user: &UserId, name: &SubscriptionName) -> Self {
         Self(format!("{user}/{name}"))
     }
 
-    /// The group as it is called in Redis.
+    /// The name in Redis.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// User and name. A user may contain a slash, a name may not.
+    /// Returns user and name. A user may contain a slash, a name may not.
     pub fn parts(&self) -> (&str, &str) {
         self.0.rsplit_once('/').unwrap_or(("", &self.0))
     }
@@ -36,33 +35,32 @@ impl From<String> for Group {
     }
 }
 
-/// Where a durable subscription starts when it is attached.
+/// The start of a durable subscription when it is attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttachAt {
-    /// At the stored position; at the room's newest id where there is none.
+    /// The stored position; the room's newest id if there is none.
     Stored,
-    /// At the stored position; at this id where there is none.
+    /// The stored position; this id if there is none.
     StoredOr(MessageId),
-    /// At this id, whatever is stored.
+    /// This id, whatever is stored.
     Id(MessageId),
-    /// With what is new, whatever is stored.
+    /// The room's newest id, whatever is stored.
     New,
-    /// With the oldest entry, whatever is stored.
+    /// The oldest entry, whatever is stored.
     Oldest,
 }
 
-/// Why a durable subscription was not taken.
+/// The reason why a durable subscription was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotAttached {
-    /// Redis cannot be reached.
     Unavailable,
     /// It is new, and Redis is nearly full.
     Full,
-    /// It is new, and the user has made too many.
+    /// It is new, and the user creates them too fast.
     TooFast,
-    /// It is new, and the user has as many of this room as one may have.
+    /// It is new, and the user has the maximum number in this room.
     TooMany,
-    /// No message can have the id at which it is to start.
+    /// No message can have the requested start id.
     NoSuchPosition,
 }
 
@@ -75,24 +73,25 @@ impl From<Unavailable> for NotAttached {
 /// A durable subscription that was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attached {
-    /// All up to here is acknowledged.
+    /// The acknowledged position.
     pub position: MessageId,
     /// The room's newest id.
     pub head: MessageId,
-    /// Whether there was none before.
+    /// True if the subscription is new.
     pub created: bool,
 }
 
-/// A durable subscription as Redis has it.
+/// A durable subscription as stored in Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
-    /// Whose, and its name.
+    /// The user and the name.
     pub group: Group,
-    /// All up to here is acknowledged.
+    /// The acknowledged position.
     pub position: MessageId,
-    /// When it was last used, in Unix ms of Redis's clock.
+    /// The time of its last use, in Unix ms of Redis's clock.
     pub used: u64,
-    /// Who holds it: a connection, as `<node>/<session>/<number>`, or a client without one, by a name that has no node.
+    /// The holder: a connection, as `<node>/<session>/<number>`, or a client without one, by a name that has
+    /// no node.
     pub holder: Option<String>,
 }
 
@@ -114,20 +113,20 @@ impl Stored {
 /// An acknowledgement to write.
 #[derive(Debug, Clone)]
 pub struct Ack {
-    /// The room.
     pub room: RoomName,
-    /// Which durable subscription.
+    /// The durable subscription.
     pub group: Group,
-    /// By whom.
     pub holder: String,
-    /// All up to and including each of these is handled; newest first. Where Redis lost some, the others count.
+    /// The acknowledged ids, newest first: everything up to and including each is handled. Where Redis lost
+    /// some, the others count.
     pub ids: Vec<MessageId>,
 }
 
-/// Subscriptions in one call: Redis runs it as a whole, some 5 µs each.
+/// Maximum number of subscriptions in one call. Redis runs a call as a whole, at about 5 µs for each
+/// subscription.
 const IN_ONE_CALL: usize = 256;
 
-/// The calls for these subscriptions: each of one room, with the indexes of its subscriptions.
+/// Groups subscriptions into calls: each for one room, with the indexes of its subscriptions.
 fn calls<'a, T>(all: &'a [T], room: impl Fn(&'a T) -> &'a RoomName) -> Vec<(&'a RoomName, Vec<usize>)> {
     let mut rooms: HashMap<&RoomName, Vec<usize>> = HashMap::new();
     for (index, one) in all.iter().enumerate() {
@@ -139,7 +138,8 @@ fn calls<'a, T>(all: &'a [T], room: impl Fn(&'a T) -> &'a RoomName) -> Vec<(&'a 
     rooms.into_iter().flat_map(parts).collect()
 }
 
-/// The outcome for each subscription, by the replies to these calls: whether its holder still has it.
+/// Returns the outcome for each subscription from the replies to these calls: true if its holder still has
+/// it.
 fn outcomes(
     calls: &[(&RoomName, Vec<usize>)],
     replies: Vec<Result<Value, Unavailable>>,
@@ -154,18 +154,18 @@ fn outcomes(
     outcomes
 }
 
-/// Ids as functions read them.
+/// Joins ids in the form that functions parse.
 fn joined(ids: &[MessageId]) -> String {
     ids.iter().map(MessageId::to_string).collect::<Vec<_>>().join(",")
 }
 
 impl Store {
-    /// Makes somebody the holder of a durable subscription, which is created where it is new. Whoever held it is told
-    /// through the bell.
+    /// Makes `holder` the holder of a durable subscription, which is created if it is new. The previous
+    /// holder is notified through the room's channel.
     ///
     /// # Errors
-    /// If Redis cannot be reached; or if it is new, and Redis has no room for it, the caller does not want that, or the user
-    /// has `most` of this room.
+    /// If Redis cannot be reached; or if the subscription is new, and Redis has no room for it, the caller
+    /// does not allow that, or the user has `most` in this room.
     pub async fn attach(
         &self,
         room: &RoomName,
@@ -208,8 +208,9 @@ impl Store {
         Ok(Attached { position, head, created })
     }
 
-    /// Writes acknowledgements: those of a room together, the rooms of a shard in few round trips, and the shards at the same
-    /// time. For each, whether the connection still holds the subscription; where it does not, the position has not moved.
+    /// Writes acknowledgements: those of a room together, the rooms of a shard in few round trips, the shards
+    /// concurrently. For each, returns true if the holder still has the subscription. Otherwise its position
+    /// has not moved.
     pub async fn acknowledge(&self, acks: &[Ack]) -> Vec<Result<bool, Unavailable>> {
         let calls = calls(acks, |ack| &ack.room);
         let commands = calls.iter().map(|(room, indexes)| {
@@ -228,8 +229,9 @@ impl Store {
         outcomes(&calls, replies)
     }
 
-    /// Gives a durable subscription up, if this holder still has it, and moves its position to the last acknowledged ids, newest
-    /// first, in the same step. Whether it had it; where ids are given, also if it was given up there before.
+    /// Gives up a durable subscription if this holder still has it, and in the same step moves its position
+    /// to the last acknowledged ids, newest first. Returns true if the holder had it; with ids, also if it
+    /// was given up at these ids before.
     ///
     /// # Errors
     /// If Redis cannot be reached.
@@ -247,8 +249,8 @@ impl Store {
         Ok(reply.as_u64() == Some(1))
     }
 
-    /// Notes that durable subscriptions are in use, each of a room, a group and the holder that must still have it. Sends them
-    /// as [`Store::acknowledge`] does. For each, whether the holder still has it.
+    /// Marks durable subscriptions as used. Each is given by room, group and the expected holder. Sends them
+    /// as [`Store::acknowledge`] does. For each, returns true if the holder still has it.
     pub async fn renew(&self, held: &[(&RoomName, &Group, &str)]) -> Vec<Result<bool, Unavailable>> {
         let calls = calls(held, |(room, ..)| room);
         let commands = calls.iter().map(|(room, indexes)| {
@@ -261,8 +263,8 @@ impl Store {
         outcomes(&calls, self.run_each(commands.collect()).await)
     }
 
-    /// Deletes a durable subscription and its position; the connection that holds it is told through the bell. Whether
-    /// there was one.
+    /// Deletes a durable subscription and its position. Its holder is notified through the room's channel.
+    /// Returns true if it existed.
     ///
     /// # Errors
     /// If Redis cannot be reached.
@@ -274,8 +276,8 @@ impl Store {
         Ok(reply.as_u64() == Some(1))
     }
 
-    /// Deletes durable subscriptions that were not used since `before_ms`, and returns them. Looks at some only: whether it
-    /// looked at as many as it may, so that there may be more.
+    /// Deletes durable subscriptions that were not used since `before_ms`, and returns them. A call examines
+    /// a limited number. The flag is true if it reached that limit, so that there may be more.
     ///
     /// # Errors
     /// If Redis cannot be reached.
@@ -289,8 +291,8 @@ impl Store {
         Ok((gone.into_iter().map(Group::from).collect(), looked_at.as_usize() == Some(AT_ONCE)))
     }
 
-    /// The durable subscriptions whose positions are before a `seq`, with their positions, the furthest behind first; at most
-    /// `limit`.
+    /// Returns at most `limit` durable subscriptions whose positions are before a `seq`, with their
+    /// positions, the furthest behind first.
     ///
     /// # Errors
     /// If Redis cannot be reached.
@@ -307,8 +309,9 @@ impl Store {
         Ok(parsed.collect())
     }
 
-    /// Some of a room's durable subscriptions, about `limit`, in the order of their names, and where to go on; `None` at the
-    /// end. A cursor is that of the answer before, 0 at the start. Each that is there throughout is found at least once.
+    /// Returns about `limit` of a room's durable subscriptions, ordered by name, and the cursor to continue
+    /// from; `None` at the end. The first call takes 0, later ones the cursor of the previous answer. Each
+    /// that exists throughout is found at least once.
     ///
     /// # Errors
     /// If Redis cannot be reached.

@@ -1,5 +1,5 @@
-//! Where the primaries are: one server that the URL names, those of a cluster, or the one that sentinels name. Asks, and reads
-//! the answers; who connects to them is `shards`.
+//! Finds the primaries: the one server that the URL names, those of a cluster, or the one that sentinels
+//! name. It asks and parses the answers; `shards` connects to the result.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -19,38 +19,37 @@ use super::dial::{Dial, one, open};
 use super::link::Link;
 use super::refusal::ConnectError;
 
-/// Slots of a cluster.
+/// Number of slots of a cluster.
 pub const SLOTS: u16 = 16_384;
 
-/// Time in which a server says what it knows.
+/// Time limit for a server's answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Sentinels that are asked at most: more than that are not needed to agree.
+/// Maximum number of sentinels asked. More are not needed for an agreement.
 const SENTINELS: usize = 16;
 
-/// Time in which a first sentinel answers when the node starts.
+/// Time limit for the first sentinel's answer when the node starts.
 const FIRST_ANSWER: Duration = Duration::from_secs(5);
 
-/// The primaries, as somebody knew them.
+/// The primaries, as one source reported them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topology {
-    /// Grows with each failover. One who says less knows less.
+    /// Grows with each failover. A lower value is older knowledge.
     pub epoch: u64,
-    /// The primaries.
+    /// Each primary with its slots.
     pub primaries: Vec<(Server, Vec<RangeInclusive<u16>>)>,
 }
 
-/// Who knows where the primaries are.
+/// The source of the topology.
 pub enum Source {
-    /// The URL does.
+    /// The URL.
     Fixed(ServerConfig),
-    /// The nodes of the cluster do; these first.
+    /// The nodes of the cluster; these are asked first.
     Cluster(Vec<Server>),
-    /// Sentinels do.
     Sentinel(Sentinels),
 }
 
-/// Sentinels that watch a primary.
+/// The sentinels that watch a primary.
 pub struct Sentinels {
     name: String,
     dial: Dial,
@@ -59,7 +58,7 @@ pub struct Sentinels {
 }
 
 impl Source {
-    /// Reads what the URL names.
+    /// Chooses the source by the form of the URL.
     pub fn new(dial: &Dial, stop: &CancellationToken) -> Self {
         match dial.target() {
             ServerConfig::Clustered { hosts, .. } => Self::Cluster(hosts.clone()),
@@ -80,7 +79,7 @@ impl Source {
     /// Finds the primaries when the node starts.
     ///
     /// # Errors
-    /// If nobody who knows them answers.
+    /// If no source answers.
     pub async fn first(&self, dial: &Dial) -> Result<Option<Topology>, ConnectError> {
         match self {
             Self::Fixed(_) => Ok(None),
@@ -109,13 +108,13 @@ impl Source {
         }
     }
 
-    /// Finds the primaries again. `nodes` are clients of primaries that are known. None if nobody answers.
+    /// Finds the primaries again. `nodes` are clients of known primaries. Returns `None` if nobody answers.
     pub async fn again(&self, dial: &Dial, nodes: Vec<(Server, Client)>) -> Option<Topology> {
         match self {
             Self::Fixed(_) => None,
             Self::Cluster(seeds) => {
                 let asked = nodes.iter().map(|(server, client)| ask_node(client, server));
-                // The one that knows most: one that is cut off from the others does not.
+                // The newest answer counts: a node that is cut off from the others has an older one.
                 let newest =
                     join_all(asked).await.into_iter().flatten().max_by_key(|topology| topology.epoch);
                 match newest {
@@ -144,13 +143,13 @@ impl Sentinels {
         }
     }
 
-    /// Asks all, and believes the newest configuration.
+    /// Asks all sentinels, and takes the answer with the newest configuration.
     async fn ask(&self) -> Option<Topology> {
         let links: Vec<_> = self.known.lock().values().filter(|link| link.usable()).cloned().collect();
         let answers = join_all(links.iter().map(|link| async {
             let client = link.client();
             let master = ask(&client, "SENTINEL", &["MASTER", &self.name]).await?;
-            // `MASTER` names the old primary, with the new epoch, until all replicas follow the one that was promoted.
+            // `MASTER` names the old primary, with the new epoch, until all replicas follow the promoted one.
             let address = ask(&client, "SENTINEL", &["GET-MASTER-ADDR-BY-NAME", &self.name]).await?;
             let others = ask(&client, "SENTINEL", &["SENTINELS", &self.name]).await;
             Some((master, address, others))
@@ -171,7 +170,7 @@ impl Sentinels {
         newest
     }
 
-    /// Why none of them names the primary.
+    /// Finds the reason why no sentinel names the primary.
     async fn why_not(&self) -> ConnectError {
         let known: Vec<Server> = self.known.lock().keys().cloned().collect();
         let mut why = ConnectError::silent(self.dial.tls());
@@ -202,12 +201,12 @@ async fn ask(client: &Client, name: &'static str, args: &[&str]) -> Option<Value
     timeout(PATIENCE, client.custom(command, args)).await.ok()?.ok()
 }
 
-/// The epoch in a reply to `CLUSTER INFO`.
+/// Parses the epoch in a reply to `CLUSTER INFO`.
 fn current_epoch(info: &str) -> Option<u64> {
     info.lines().find_map(|line| line.strip_prefix("cluster_current_epoch:"))?.trim().parse().ok()
 }
 
-/// The primaries in a reply to `CLUSTER SLOTS`; none if no slot is served.
+/// Parses the primaries in a reply to `CLUSTER SLOTS`; `None` if no slot is served.
 fn primaries(reply: Value, asked: &Server) -> Option<Vec<(Server, Vec<RangeInclusive<u16>>)>> {
     let mut found: Vec<(Server, Vec<RangeInclusive<u16>>)> = Vec::new();
     for range in reply.into_array() {
@@ -216,7 +215,7 @@ fn primaries(reply: Value, asked: &Server) -> Option<Vec<(Server, Vec<RangeInclu
         let (first, last) = (u16::try_from(first).ok()?, u16::try_from(last).ok()?);
         let mut node = parts.next()?.into_array().into_iter();
         let (host, port) = (node.next()?, u16::try_from(node.next()?.as_u64()?).ok()?);
-        // A node that does not know its own name leaves it out, or says `?`.
+        // A node that does not know its own name leaves it empty, or reports `?`.
         let host = host.into_string().filter(|host| !host.is_empty() && host != "?");
         let server = Server::new(host.map_or(asked.host.clone(), Into::into), port);
         match found.iter_mut().find(|(known, _)| *known == server) {
@@ -227,7 +226,7 @@ fn primaries(reply: Value, asked: &Server) -> Option<Vec<(Server, Vec<RangeInclu
     (!found.is_empty()).then_some(found)
 }
 
-/// The address and the epoch in what a sentinel says of a server.
+/// Parses the address and the epoch in a sentinel's description of a server.
 fn described(reply: Value) -> Option<(Server, u64)> {
     let (mut host, mut port, mut epoch) = (None, None, 0);
     let mut fields = reply.into_array().into_iter();
@@ -242,7 +241,7 @@ fn described(reply: Value) -> Option<(Server, u64)> {
     Some((Server::new(host?, port?), epoch))
 }
 
-/// The address that a sentinel gives to clients.
+/// Parses the address that a sentinel gives to clients.
 fn named(reply: Value) -> Option<Server> {
     let mut parts = reply.into_array().into_iter();
     let (host, port) = (parts.next()?.into_string()?, parts.next()?.as_u64()?);

@@ -1,5 +1,5 @@
-//! Pipelines to one shard: sending, functions that were lost, redirections of a cluster, the wait for a replica. The outcome
-//! is told for each command.
+//! Pipelines to one shard: sending, reloading lost functions, following a cluster's redirections, waiting for
+//! a replica. Every command gets an outcome of its own.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,23 +20,24 @@ use super::shards::{Shard, Shards};
 use super::store::{Command, Failure};
 use crate::telemetry::{Metrics, RedisCall};
 
-/// Keys of a slot that are looked through for those of a room. A slot with more counts as having some.
+/// Maximum number of keys of a slot that are searched for those of a room. A slot with more counts as having
+/// some.
 const KEYS_IN_SLOT: usize = 10_000;
 
-/// Most warnings of failed commands in [`WARNINGS_PERIOD`]: single failures are each told, with their request or session.
+/// Maximum number of warnings of failed commands in [`WARNINGS_PERIOD`]. Single failures are also logged with
+/// their request or session.
 const WARNINGS: u32 = 20;
 
-/// The period that [`WARNINGS`] is of.
+/// The period of [`WARNINGS`].
 const WARNINGS_PERIOD: Duration = Duration::from_secs(1);
 
-/// A command and its slot.
 pub type InSlot = (u16, Command);
 
 /// Sends commands.
 pub struct Wire {
     shards: Arc<Shards>,
     functions: Functions,
-    /// How long an append waits for a replica.
+    /// Time that an append waits for a replica.
     wait: Option<Duration>,
     metrics: Arc<Metrics>,
     warned: Mutex<Warned>,
@@ -49,17 +50,16 @@ struct Warned {
     unsaid: u64,
 }
 
-/// How a round is sent.
+/// The options of a round.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct How {
-    /// With `ASKING` before each command.
+    /// Sends `ASKING` before each command.
     asking: bool,
-    /// With `WAIT` behind all of them.
+    /// Sends `WAIT` after all commands.
     waiting: bool,
 }
 
 impl Wire {
-    /// Sends to these shards.
     pub fn new(
         shards: Arc<Shards>,
         functions: Functions,
@@ -69,7 +69,7 @@ impl Wire {
         Self { shards, functions, wait, metrics, warned: Mutex::default() }
     }
 
-    /// The full name of a function.
+    /// Returns the full name of a function.
     pub fn function(&self, name: &str) -> String {
         self.functions.name(name)
     }
@@ -82,7 +82,7 @@ impl Wire {
         client.function_load::<(), _>(true, self.functions.code.as_str()).await
     }
 
-    /// Sends commands of one shard, all by this link of it, in one round trip; the outcome of each.
+    /// Sends commands of one shard over this link in one round trip. Returns the outcome of each.
     pub async fn send(
         &self,
         shard: &Arc<Shard>,
@@ -92,7 +92,7 @@ impl Wire {
         self.exchange(shard, link, commands, false).await
     }
 
-    /// Whether appends wait for a replica.
+    /// Returns true if appends wait for a replica.
     pub fn waits(&self) -> bool {
         self.wait.is_some()
     }
@@ -120,7 +120,8 @@ impl Wire {
         }
         let started = Instant::now();
         let how = How { asking: false, waiting };
-        // fred's futures have several KB, which would be part of every future that asks Redis for something: a connection's too.
+        // Boxed: fred's futures take several KB, which would be part of every future that sends a command,
+        // and so of each connection.
         let mut replies = Box::pin(self.round(link, commands.iter(), how)).await;
         if replies.iter().any(|reply| reply.as_ref().is_err_and(|error| is_lost(error, shard))) {
             Box::pin(self.with_functions(shard, link, commands, how, &mut replies)).await;
@@ -151,8 +152,8 @@ impl Wire {
         outcomes
     }
 
-    /// Loads the functions, and sends again the calls that did not find theirs: in order, since a later command may rely on an
-    /// earlier one, and with a wait of their own.
+    /// Loads the functions, and resends the calls that did not find theirs. It keeps their order, since a
+    /// later command may rely on an earlier one, and waits for a replica again.
     async fn with_functions(
         &self,
         shard: &Shard,
@@ -174,7 +175,8 @@ impl Wire {
         }
     }
 
-    /// Follows `ASK`: sends commands to the server that a slot is being moved to, as far as all keys of their rooms are there.
+    /// Follows `ASK`: sends commands to the target of a slot's migration, as far as all keys of their rooms
+    /// are there.
     async fn follow(
         &self,
         source: &Arc<Shard>,
@@ -196,7 +198,7 @@ impl Wire {
             }
         }
         let gone = |(slot, command): &InSlot| match command.function_key() {
-            // A function writes what is not there, which would be in the way of what is still to come.
+            // A function creates missing keys, which would block those that are still to be migrated.
             Some(key) => left.get(slot).and_then(Option::as_ref).is_some_and(|left| {
                 let room = key.rsplit_once("}:").map_or(key.as_str(), |(room, _)| room);
                 !left.iter().any(|key| key.starts_with(room))
@@ -216,7 +218,7 @@ impl Wire {
                     lost = true;
                     Failure::Again
                 }
-                // It does not take the slot any more, or has it for good: the source knows.
+                // The target no longer accepts the slot, or has it for good: the source knows.
                 Some(Redirect::Moved(..)) => Failure::Again,
                 redirect => self.failure(commands[index].1.call, &error, redirect),
             });
@@ -247,7 +249,7 @@ impl Wire {
         }
     }
 
-    /// Says that a command failed, a few times a second; the next time with the number of those that were not said.
+    /// Logs a failed command, a few times a second. The next line has the number of suppressed ones.
     fn warn(&self, call: RedisCall, error: &Error) {
         let mut warned = self.warned.lock();
         if warned.since.is_none_or(|since| since.elapsed() >= WARNINGS_PERIOD) {
@@ -263,8 +265,8 @@ impl Wire {
         tracing::warn!(command = call.as_str(), %error, others = unsaid, "Redis failed a command");
     }
 
-    /// Sends commands as one pipeline. `custom`, not fred's own FCALL, which it holds for blocking and flushes singly. As many
-    /// replies as commands.
+    /// Sends commands as one pipeline, and returns one reply for each. Uses `custom` instead of fred's own
+    /// FCALL, which fred treats as blocking and flushes singly.
     async fn round<'a>(
         &self,
         link: &Arc<Link>,
@@ -290,7 +292,7 @@ impl Wire {
             return vec![reply];
         }
         let pipeline = client.pipeline();
-        // What is queued in a pipeline is answered at once.
+        // Commands queued in a pipeline return at once.
         let queue = async {
             for (slot, command) in commands {
                 if asking {
@@ -314,7 +316,7 @@ impl Wire {
         }
         let sent = if asking { 2 * count } else { count } + usize::from(waiting);
         if replies.len() != sent {
-            // The whole of it failed, and one error says so.
+            // The whole pipeline failed, with a single error.
             let error = match replies.pop() {
                 Some(Err(error)) => error,
                 _ => Error::new(ErrorKind::Protocol, "replies are missing"),
@@ -346,12 +348,12 @@ fn is_lost(error: &Error, shard: &Shard) -> bool {
     Redirect::read(error.details(), &shard.server) == Some(Redirect::NoFunction)
 }
 
-/// Whether an error is the client's own, and not a reply.
+/// Returns true if an error is the client's own, and not a reply.
 fn is_silence(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::IO | ErrorKind::Timeout | ErrorKind::Canceled)
 }
 
-/// The keys that a server has in a slot. None if they are too many, or it does not tell.
+/// Returns the keys that a server has in a slot; `None` if there are too many, or it does not say.
 async fn keys_in_slot(shard: &Shard, slot: u16) -> Option<Vec<String>> {
     let client = shard.client().ok()?;
     let args =

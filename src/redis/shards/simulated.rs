@@ -1,4 +1,4 @@
-//! The one shard that a node of a simulation has.
+//! The single shard of a simulated node.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -13,7 +13,7 @@ use crate::redis::simulated;
 use crate::simulation::network::Kind;
 
 impl Shards {
-    /// The shards of a node, without a look at where they are.
+    /// Returns the shards of a node, without topology discovery.
     pub(in crate::redis) fn simulated(node: usize, stop: CancellationToken) -> Arc<Self> {
         let dial = simulated::unused().dial;
         let config = dial.target().clone();

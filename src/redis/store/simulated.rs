@@ -1,4 +1,4 @@
-//! The store of a node of a simulation.
+//! The store of a simulated node.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::redis::wire::Wire;
 use crate::telemetry::Metrics;
 
 impl Store {
-    /// A store that asks the simulated network.
+    /// Returns a store on the simulated network.
     pub(crate) fn simulated(
         node: usize,
         config: &Config,
