@@ -1,9 +1,10 @@
-//! The canary: every few seconds the node publishes a probe to itself, on each primary, and waits until it comes back by the
-//! bell and can be read from the log. Readiness hangs on it: that messages get through is proven by one that does. The node
-//! is ready while any primary's probe comes back: a dead one costs its own rooms, wherever clients go.
+//! The canary: every few seconds the node publishes a probe to itself, on each primary, and waits until it
+//! returns through pub/sub and can be read from the log. Readiness depends on it: a returned probe proves
+//! that messages get through. The node is ready while any primary's probe returns: a dead primary affects
+//! only its own rooms, on every node alike.
 //!
-//! Each node has rooms of its own for it, one on each primary, which no client can name, which hold a few probes, and which
-//! expire when the node is gone.
+//! Each node has an internal room for its probes on each primary. Clients cannot name it. It keeps a few
+//! probes, and expires when the node is gone.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,26 +23,27 @@ use crate::protocol::{Data, RoomName, UserId};
 use crate::redis::{Bell, Store};
 use crate::telemetry::{CanaryOutcome, Metrics};
 
-/// Time from one probe to the next.
 const INTERVAL: Duration = Duration::from_secs(3);
 
-/// Time in which a probe comes back, or counts as lost.
+/// Time after which a probe counts as lost.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// The node is not ready after so long without a probe that came back. Two may be lost: readiness shall not flap.
+/// Time without a returned probe after which the node is not ready. Two may be lost, so that readiness does
+/// not flap.
 const READY_FOR: Duration = Duration::from_secs(10);
 
-/// Names that are tried for a room in a slot of each primary. More are needed only where one has next to no slots.
+/// Number of names tried for a room in a slot of each primary. More would be needed only for a primary with
+/// very few slots.
 const NAMES: usize = 100_000;
 
-/// What the canary hears of the bell.
+/// The pub/sub side of the canary: matches notifications to the probes that wait for them.
 #[derive(Default)]
 pub struct Echo {
     awaited: Mutex<HashMap<Uuid, oneshot::Sender<()>>>,
 }
 
 impl Echo {
-    /// The bell rang in the canary's room. Does not block.
+    /// Handles a notification in a room of probes. Does not block.
     pub fn hear(&self, entries: &[Arc<Entry>]) {
         let mut awaited = self.awaited.lock();
         for entry in entries {
@@ -54,14 +56,14 @@ impl Echo {
     fn expect(&self, key: Uuid) -> oneshot::Receiver<()> {
         let (back, came_back) = oneshot::channel();
         let mut awaited = self.awaited.lock();
-        // Those that nobody waits for any more are lost.
+        // Probes that nobody waits for any more are lost.
         awaited.retain(|_, back| !back.is_closed());
         awaited.insert(key, back);
         came_back
     }
 }
 
-/// A room of probes.
+/// A primary's probe and its room.
 struct Probe {
     room: RoomName,
     listening: OnceCell<()>,
@@ -78,7 +80,6 @@ impl Probe {
     }
 }
 
-/// A node's canary.
 pub struct Canary {
     node: String,
     user: UserId,
@@ -87,12 +88,12 @@ pub struct Canary {
     appender: Arc<Appender>,
     store: Arc<Store>,
     metrics: Arc<Metrics>,
-    /// By the address of the primary.
+    /// Keyed by the address of the primary.
     probes: Mutex<HashMap<String, Arc<Probe>>>,
 }
 
 impl Canary {
-    /// The canary of this node, which hears what `echo` is told.
+    /// Creates the canary of this node. `echo` receives the probes' notifications.
     pub fn new(
         node: &str,
         echo: Arc<Echo>,
@@ -105,12 +106,12 @@ impl Canary {
         Self { node, user, echo, bell, appender, store, metrics, probes }
     }
 
-    /// Whether a probe of any primary came back a moment ago.
+    /// Returns true if a probe of any primary returned recently.
     pub fn is_well(&self) -> bool {
         self.probes.lock().values().any(|probe| probe.is_well())
     }
 
-    /// Probes until `stop`.
+    /// Sends probes until `stop`.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         loop {
             tokio::select! {
@@ -124,7 +125,7 @@ impl Canary {
         }
     }
 
-    /// Sends a probe to each primary, and notes which came back.
+    /// Sends a probe to each primary, and records which returned.
     pub async fn probe(&self) {
         let was_well = self.is_well();
         let probes = self.probes();
@@ -139,7 +140,7 @@ impl Canary {
         }
     }
 
-    /// A room of probes for each primary, in a slot that it has now.
+    /// Returns a probe for each primary, with a room in a slot that the primary has now.
     fn probes(&self) -> Vec<Arc<Probe>> {
         let mut probes = self.probes.lock();
         let shards = self.store.shards().map().serving();

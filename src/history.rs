@@ -9,10 +9,11 @@ use crate::protocol::request::Range;
 use crate::protocol::{MessageId, RoomName};
 use crate::redis::Store;
 
-/// Bytes of messages after which a page ends early and says that there are more.
+/// Size of messages, in bytes, after which a page ends early and reports that there are more.
 const PAGE_BYTES: usize = 1024 * 1024;
 
-/// Reads a page: messages oldest first, whether there are more in the direction asked for, the head, and the first gap.
+/// Reads a page: messages oldest first, a flag for more in the requested direction, the head, and the first
+/// gap.
 ///
 /// # Errors
 /// If Redis cannot be reached.
@@ -31,11 +32,11 @@ pub async fn page(
     }
 }
 
-/// Where a page begins.
+/// The start of a page.
 enum From {
-    /// After a position. Messages that are missing right after it are a loss.
+    /// After a position. Messages missing right after it are a loss.
     Position(Position),
-    /// With the first message of this time, in Unix ms, or later.
+    /// At the first message of this time, in Unix ms, or later.
     Time(u64),
 }
 
@@ -94,20 +95,20 @@ async fn backward(
     Ok(taken.page(more, head.id, gap))
 }
 
-/// The first hole among entries that were read backwards, or between them and where the reading began.
+/// Returns the first hole between entries that were read backwards, or between them and the start of reading.
 fn first_gap(entries: &[Arc<Entry>], before: Option<MessageId>, head: MessageId) -> Option<Gap> {
     let ids: Vec<MessageId> = entries.iter().map(|entry| entry.id()).collect();
     let within = ids.windows(2).find(|pair| !follows(pair[0], pair[1])).map(|pair| (pair[0], pair[1]));
     let next = before.filter(|before| *before <= head).unwrap_or(head.successor());
     let (after, next) = within.or_else(|| {
         let last = *ids.last()?;
-        // A `before` that is a point in time, not a message, has no `seq` to tell.
+        // A `before` that is a point in time, not a message, has no `seq`.
         (next.seq > last.seq + 1).then_some((last, next))
     })?;
     Some(Gap { after, next, reason: reason(after, next) })
 }
 
-/// What a page has taken so far.
+/// The entries of a page, and the space left in it.
 struct Taken {
     entries: Vec<Arc<Entry>>,
     bytes: usize,
@@ -120,12 +121,12 @@ impl Taken {
         Self { entries: Vec::new(), bytes: 0, limit, size: PageSize::default() }
     }
 
-    /// One more than is still wanted: it tells whether there are more.
+    /// One more than is still wanted, to learn if there are more.
     fn next_read(&self) -> usize {
         (self.limit - self.entries.len() + 1).min(self.size.get())
     }
 
-    /// Takes an entry, unless the page is full.
+    /// Adds an entry, unless the page is full.
     fn add(&mut self, entry: Arc<Entry>) -> bool {
         let fits = self.entries.len() < self.limit && (self.bytes < PAGE_BYTES || self.entries.is_empty());
         if fits {

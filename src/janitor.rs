@@ -1,5 +1,6 @@
-//! The janitor: the one that trims. On one node at a time, under a lease; every few seconds it looks at the rooms that are due:
-//! those in which something happened, and those where something has become too old. Idle rooms cost nothing.
+//! The janitor trims rooms. One node at a time is the janitor, under a lease. Every few seconds it looks at
+//! the rooms that are due: rooms in which something happened, and rooms where something has become too old.
+//! Idle rooms cost nothing.
 
 mod brake;
 
@@ -19,52 +20,53 @@ use crate::protocol::{MessageId, RoomName};
 use crate::redis::RoomCursor;
 use crate::time::now_ms;
 
-/// Intervals that a lease holds: a janitor that dies is followed by another within so many.
+/// Duration of the lease, in intervals. After a janitor dies, another one follows within this time.
 const LEASE_INTERVALS: u32 = 3;
 
-/// Rooms that are looked at at once.
+/// Maximum number of rooms examined concurrently.
 const ROOMS_AT_ONCE: usize = 8;
 
-/// After this long a room is looked at again even if nothing happened in it.
+/// Time after which a room is examined again even if nothing happened in it.
 const LATEST: Duration = Duration::from_secs(24 * 3600);
 
-/// The same for one with a durable subscription that is behind: a new janitor learns of it.
+/// The same for a room with a durable subscription that is behind, so that a new janitor learns of it.
 const LATEST_BEHIND: Duration = Duration::from_secs(600);
 
-/// Time from one sweep for rooms that are in no queue to the next.
+/// Interval of the sweeps for rooms that are in no queue.
 const SWEEP: Duration = Duration::from_secs(24 * 3600);
 
-/// After how long a room is due again that could not be looked at.
+/// Time after which a room is due again that could not be examined.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// By how much more than an interval a clock may be ahead of the time that has passed.
+/// Maximum lead of a clock over the time that has passed, beyond one interval.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 
-/// Durable subscriptions, of those that one trim overran, that are named in the log and counted.
+/// Maximum number of durable subscriptions that are logged and counted after one trim that overran them.
 const OVERRUN_TOLD: usize = 1000;
 
-/// What the janitor remembers of a room whose durable subscriptions have not acknowledged all.
+/// The backlog of a room whose durable subscriptions have not acknowledged everything.
 #[derive(Debug, Clone, Copy)]
 struct Behind {
     lag: u64,
-    /// Since when the oldest message waits that a durable subscription has not acknowledged, in Unix ms.
+    /// The time since which the oldest unacknowledged message waits, in Unix ms.
     unacknowledged: Option<u64>,
 }
 
-/// The outcome of a look at a room that is still there.
+/// The result of examining a room that still exists.
 struct Looked {
     behind: Behind,
     due_ms: u64,
 }
 
-/// What the janitor keeps from pass to pass.
+/// The janitor's state between passes.
 #[derive(Default)]
 struct Desk {
     behind: HashMap<RoomName, Behind>,
     swept: Option<Instant>,
 }
 
-/// Works until `stop`. Every node writes down which rooms it noted; the janitor looks at what is due.
+/// Runs until `stop`. Every node writes its notes of rooms to the queues; the janitor examines the rooms that
+/// are due.
 pub async fn run(node: Arc<Node>, stop: CancellationToken) {
     let mut desk = Desk::default();
     let mut brakes: Vec<Brake> = (0..node.store.queues()).map(|_| Brake::default()).collect();
@@ -85,7 +87,7 @@ pub async fn run(node: Arc<Node>, stop: CancellationToken) {
     }
 }
 
-/// Looks at all rooms that are due, of each queue at the same time: one that fails does not concern the others.
+/// Examines all due rooms, of all queues concurrently. The failure of one queue does not affect the others.
 async fn pass(node: &Node, desk: &mut Desk, brakes: &mut [Brake]) {
     if desk.swept.is_none_or(|at| at.elapsed() >= SWEEP) {
         sweep(node).await;
@@ -103,8 +105,8 @@ async fn pass(node: &Node, desk: &mut Desk, brakes: &mut [Brake]) {
     node.metrics.retention_held.set(f64::from(u8::from(held)));
 }
 
-/// Puts all rooms into their queues that are in none: made by nodes that died before they wrote that down, or by a version
-/// before this one.
+/// Adds rooms to their queues that are in none: those noted by nodes that died before writing their notes,
+/// and those of an older version.
 async fn sweep(node: &Node) {
     let shards = node.store.shards().map().serving().len();
     let scans = (0..shards).map(|shard| async move {
@@ -124,8 +126,8 @@ async fn sweep(node: &Node) {
     tracing::debug!(added, "swept for rooms that were in no queue");
 }
 
-/// Looks at the rooms of a queue that are due. Which rooms, and how far their durable subscriptions are behind; `None` where
-/// a room is gone.
+/// Examines the due rooms of a queue. Returns each room with the backlog of its durable subscriptions; `None`
+/// for a room that no longer exists.
 async fn look_at_due(node: &Node, queue: u16, brake: &mut Brake) -> Vec<(RoomName, Option<Behind>)> {
     let mut all = Vec::new();
     loop {
@@ -147,13 +149,13 @@ async fn look_at_due(node: &Node, queue: u16, brake: &mut Brake) -> Vec<(RoomNam
         let looks: Vec<_> = stream::iter(looks).buffer_unordered(ROOMS_AT_ONCE).collect().await;
         let mut settled = Vec::new();
         for (room, looked) in looks {
-            // One that cannot be reached is due again after a while.
+            // A room that cannot be reached is due again later.
             let Ok(looked) = looked else { continue };
             settled.push((room.clone(), looked.as_ref().map(|looked| looked.due_ms)));
             all.push((room, looked.map(|looked| looked.behind)));
         }
         let is_settled = node.store.settle(queue, &taken, &settled).await;
-        // Many rooms take longer than the lease holds.
+        // Many rooms can take longer than the lease lasts.
         let leased = !taken.more || node.store.lease(&node.id, lease(node)).await == Ok(true);
         if !taken.more || !leased || is_settled.is_err() {
             return all;
@@ -161,7 +163,7 @@ async fn look_at_due(node: &Node, queue: u16, brake: &mut Brake) -> Vec<(RoomNam
     }
 }
 
-/// Shows how far durable subscriptions are behind, in each room class.
+/// Updates the metrics of the durable subscriptions' backlog for each room class.
 fn show_backlog(node: &Node, behind: &HashMap<RoomName, Behind>) {
     let now = now_ms();
     let mut worst = vec![(0, 0); node.metrics.each_class().len()];
@@ -180,8 +182,9 @@ fn lease(node: &Node) -> Duration {
     node.config.retention.interval * LEASE_INTERVALS
 }
 
-/// Looks at a room: lets unused subscriptions go, and what is over its limits. `None` if the room itself went. Nothing goes by
-/// age if `held`, or if the room's Redis has another time than the queue's.
+/// Examines a room: removes unused subscriptions, and messages over its limits. Returns `None` if the room
+/// itself was deleted. Nothing is removed by age if `held`, or if the clock of the room's Redis differs from
+/// the queue's.
 async fn tend(node: &Node, room: &RoomName, now_ms: u64, held: bool) -> Result<Option<Looked>, Unavailable> {
     let policy = node.config.policy(room);
     let mut facts = node.store.facts(room).await?;
@@ -214,14 +217,15 @@ async fn tend(node: &Node, room: &RoomName, now_ms: u64, held: bool) -> Result<O
     let behind = Behind { lag: facts.lag(), unacknowledged: unacknowledged(node, room, &facts).await? };
     let due_ms = match (by_age, plan == Default::default()) {
         (true, true) => due(&facts, max_age_ms, ttl_ms),
-        // A limit of bytes is met in several rounds.
+        // A limit in bytes is reached in several rounds.
         (true, false) => facts.now_ms,
         (false, _) => facts.now_ms + ms(PATIENCE),
     };
     Ok(Some(Looked { behind, due_ms }))
 }
 
-/// Says which durable subscriptions a trim took messages from, and counts these: of the furthest behind.
+/// Logs the durable subscriptions that lost unacknowledged messages to a trim, and counts these messages, for
+/// those furthest behind.
 async fn tell_overrun(
     node: &Node,
     room: &RoomName,
@@ -242,7 +246,7 @@ async fn tell_overrun(
     Ok(())
 }
 
-/// When the oldest message that somebody has not acknowledged, and that is there, was appended.
+/// Returns the time at which the oldest unacknowledged message in the log was appended.
 async fn unacknowledged(node: &Node, room: &RoomName, facts: &RoomFacts) -> Result<Option<u64>, Unavailable> {
     let behind = facts.lowest.filter(|position| position.seq < facts.head.seq);
     match (behind, facts.first) {
@@ -255,7 +259,8 @@ async fn unacknowledged(node: &Node, room: &RoomName, facts: &RoomFacts) -> Resu
     }
 }
 
-/// Deletes the room's durable subscriptions that nobody has used for too long. Whether there were any to look at.
+/// Deletes the room's durable subscriptions that were unused for too long. Returns true if there were any to
+/// examine.
 async fn expire(node: &Node, room: &RoomName, facts: &RoomFacts) -> Result<bool, Unavailable> {
     let ttl_ms = node.config.retention.subscription_ttl.as_millis() as u64;
     let before = facts.now_ms.saturating_sub(ttl_ms);
@@ -282,9 +287,10 @@ fn limits(policy: &RoomPolicy) -> Limits {
     }
 }
 
-/// When something becomes too old, in Unix ms: the oldest entry, a durable subscription, or the empty room itself.
+/// Returns the time at which something becomes too old, in Unix ms: the oldest entry, a durable subscription,
+/// or the empty room itself.
 fn due(facts: &RoomFacts, max_age_ms: Option<u64>, ttl_ms: u64) -> u64 {
-    // An entry that stays for a durable subscription beyond its age is looked at when that acknowledges.
+    // An entry that is kept beyond its age for a durable subscription is examined after an acknowledgement.
     let oldest = facts.first.zip(max_age_ms).map(|(first, age)| first.ms.saturating_add(age));
     let oldest = oldest.filter(|due| facts.lag() == 0 || *due > facts.now_ms);
     let unused = facts.used_ms.map(|used| used.saturating_add(ttl_ms));

@@ -1,25 +1,26 @@
-//! How much memory this process may take: of the machine, and of the control groups (containers) that it is in.
+//! The memory that this process may use: limited by the machine and by its control groups (containers).
 
 use std::fs;
 
-/// The least of the machine's memory and the limits of the control groups, in bytes; `None` where the system does not say.
+/// Returns the least of the machine's memory and the control groups' limits, in bytes; `None` where the
+/// system reports none.
 pub fn limit() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let limits = limit_files(&groups).into_iter().filter_map(|path| fs::read_to_string(path).ok());
-    // Without a limit, version 2 says `max`, and version 1 a number that no machine has.
+    // Without a limit, version 2 says `max`, and version 1 a number larger than any machine's memory.
     let limits = limits.filter_map(|text| text.trim().parse().ok());
     machine.into_iter().chain(limits).min()
 }
 
-/// `MemTotal` of `/proc/meminfo`.
+/// Parses `MemTotal` of `/proc/meminfo`.
 fn total(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 
-/// The files that may hold a limit, by `/proc/self/cgroup`: those of the process's own group and of each above it, in
-/// versions 1 and 2. In a container the groups seen may begin at its own.
+/// Returns the files that may contain a limit, from `/proc/self/cgroup`: those of the process's own group and
+/// of each parent, in versions 1 and 2. In a container, the visible groups may begin at its own.
 fn limit_files(groups: &str) -> Vec<String> {
     let mut files = Vec::new();
     for line in groups.lines() {

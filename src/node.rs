@@ -1,4 +1,4 @@
-//! A node: the composition root. What a server is made of, started in order and stopped in order.
+//! A node: the composition root. It starts and stops the parts of a server in order.
 
 #[cfg(test)]
 mod simulated;
@@ -29,61 +29,56 @@ use crate::session::registry::Registry;
 use crate::telemetry::{Metrics, Traces};
 use crate::time::now_s;
 
-/// How often a node asks for new revocations; every node must act on one within 2 s.
+/// Polling interval of revocations. Every node must apply one within 2 s.
 const REVOCATIONS_INTERVAL: Duration = Duration::from_millis(500);
 
-/// New durable subscriptions that a user may make at once: as many as an app has rooms that is used for the first time.
+/// Burst of new durable subscriptions of a user: enough for an app that subscribes to all its rooms at its
+/// first start.
 const CREATED_AT_ONCE: u32 = 1000;
 
-/// Why a node cannot start.
+/// The reason why a node cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Redis, by its URL without secrets.
+    /// Redis, with its URL without secrets.
     #[error("cannot use the Redis at {0}: {1}")]
     Redis(String, ConnectError),
-    /// The embedded Redis.
     #[error(transparent)]
     Embedded(#[from] EmbeddedError),
-    /// Keys for tokens.
+    /// The keys for tokens.
     #[error(transparent)]
     Auth(#[from] AuthError),
-    /// Traces.
     #[error("traces.otlp_url: {0}")]
     Traces(opentelemetry_otlp::ExporterBuildError),
 }
 
 /// A running node, without its listener.
 pub struct Node {
-    /// Unlike any other node's, and another after each start.
+    /// Unique among nodes, and new after each start.
     pub id: String,
-    /// What it was told.
     pub config: Config,
-    /// The rooms' logs.
     pub store: Arc<Store>,
     /// The rooms that are active here.
     pub hub: Arc<Hub>,
-    /// What is published here.
+    /// The queue of publishes.
     pub appender: Arc<Appender>,
-    /// What is acknowledged here.
+    /// Acknowledgements that wait to be written.
     pub acks: Arc<Acks>,
-    /// The durable subscriptions of this node's connections.
+    /// The durable subscriptions that this node's connections hold.
     pub held: Held,
-    /// How fast users may publish and signal.
+    /// Rate limits of publishes and signals, by user.
     pub publishing: Rates,
-    /// How fast users may make what stays in Redis without a message: durable subscriptions.
+    /// Rate limits of creations that stay in Redis without a message: durable subscriptions, by user.
     pub creating: Rates,
-    /// This node's connections.
     pub registry: Arc<Registry>,
-    /// What it counts.
     pub metrics: Arc<Metrics>,
     canary: Arc<Canary>,
     verifier: Arc<Verifier>,
     durability: RwLock<String>,
     revocations: RwLock<Revocations>,
-    /// By how many seconds the clock of whoever issues tokens was seen to be ahead.
+    /// The greatest observed lead of the token issuer's clock, in seconds.
     issuer_ahead: AtomicU64,
     embedded: Mutex<Option<Embedded>>,
-    /// Set when the node takes no more connections.
+    /// Cancelled when the node accepts no more connections.
     pub draining: CancellationToken,
     stop: CancellationToken,
     tasks: Mutex<Vec<JoinHandle<()>>>,
@@ -99,7 +94,8 @@ fn hub_options(config: &Config) -> HubOptions {
     }
 }
 
-/// Half a second beyond a command's time: what waited behind a command that was lost is answered soon after it.
+/// Half a second beyond a command's time limit: requests queued behind a lost command are answered soon after
+/// it.
 fn appender_patience(config: &Config) -> Duration {
     config.redis.command_timeout + Duration::from_millis(500)
 }
@@ -108,7 +104,7 @@ impl Node {
     /// Starts everything but the listener.
     ///
     /// # Errors
-    /// If Redis cannot be used, or the keys for tokens.
+    /// If Redis or the keys for tokens cannot be used.
     pub async fn start(config: Config) -> Result<Arc<Self>, StartError> {
         let id = Uuid::new_v4().simple().to_string();
         let mut metrics = Metrics::new(&config.rooms);
@@ -176,18 +172,18 @@ impl Node {
             tasks: Mutex::default(),
         });
         node.inspect_redis(true).await;
-        // Before anybody can connect: a token that was revoked is not accepted for a moment.
+        // Before anybody can connect: a revoked token must never be accepted, not even briefly.
         let mut position = NO_REVOCATION.to_owned();
         while node.read_revocations(&mut position).await == Err(Unavailable) {
             node.pause(REVOCATIONS_INTERVAL).await;
         }
-        // A node that is well is ready from the start.
+        // A working node is ready from the start.
         node.canary.probe().await;
         node.run_tasks(position);
         Ok(node)
     }
 
-    /// Who a token says its bearer is.
+    /// Verifies a token and returns its claims.
     ///
     /// # Errors
     /// `unauthenticated`, `token_expired` or `token_revoked`.
@@ -200,14 +196,14 @@ impl Node {
         Ok(Arc::new(claims))
     }
 
-    /// The first `iat` of tokens that are not issued yet: in the next second, and as much later as the issuer's clock was seen to
-    /// be ahead, up to [`LEEWAY`].
+    /// Returns the first `iat` of tokens that are not issued yet: the next second, plus the observed lead of
+    /// the issuer's clock, up to [`LEEWAY`].
     pub fn not_issued_yet(&self) -> u64 {
         now_s() + 1 + self.issuer_ahead.load(Ordering::Relaxed)
     }
 
-    /// Checks that a token was not revoked. To be asked once more after a connection was given its claims: a revocation in
-    /// between did not find it.
+    /// Checks that a token was not revoked. Call it again after a connection was given its claims: a
+    /// revocation in between did not find the connection.
     ///
     /// # Errors
     /// `token_revoked`.
@@ -230,7 +226,7 @@ impl Node {
     /// Revokes a token, or a user's tokens, on all nodes.
     ///
     /// # Errors
-    /// If Redis does not take it.
+    /// If Redis does not store it.
     pub async fn revoke(&self, revocation: Revocation) -> Result<(), Unavailable> {
         let fields = revocation.to_fields().map(|(name, value)| (name.to_owned(), value));
         self.store.revoke(fields.to_vec(), self.config.auth.revocation_ttl).await?;
@@ -245,7 +241,7 @@ impl Node {
         self.registry.close_revoked(&known);
     }
 
-    /// Applies what was revoked since `position`, which it moves.
+    /// Applies the revocations after `position`, and advances it.
     async fn read_revocations(&self, position: &mut String) -> Result<(), Unavailable> {
         loop {
             let Some((records, reached)) = self.store.revocations_after(position).await? else {
@@ -268,25 +264,26 @@ impl Node {
         }
     }
 
-    /// Whether clients may be sent here: the node's own messages get through, and it does not end.
+    /// Returns true if clients may be sent here: the node's own probes return, and it is not shutting down.
     pub fn is_ready(&self) -> bool {
         !self.draining.is_cancelled() && self.canary.is_well()
     }
 
-    /// The metrics, as Prometheus reads them. Asks nobody but this process, so that it answers whatever is broken.
+    /// Renders the metrics in Prometheus's text format. It depends on nothing outside this process, so it
+    /// works during any failure.
     pub fn render_metrics(&self) -> String {
         self.metrics.ready.set(f64::from(u8::from(self.is_ready())));
         self.metrics.outbox_bytes.set(self.registry.waiting_bytes() as f64);
         self.metrics.render()
     }
 
-    /// How durable messages are, as Redis is configured.
+    /// The durability in force, from Redis's configuration.
     pub fn durability_in_force(&self) -> String {
         self.durability.read().clone()
     }
 
-    /// Takes no more connections, says goodbye to those that are there, and waits for them to end, at most for the grace
-    /// time; then stops everything.
+    /// Accepts no more connections, closes the open ones with a notice, and waits for their end, at most for
+    /// the grace time. Then stops everything.
     pub async fn shut_down(self: Arc<Self>) {
         self.draining.cancel();
         self.registry.close_all(CloseCode::Restarting);

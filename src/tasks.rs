@@ -1,17 +1,17 @@
-//! Where the hub, sessions and the way to Redis start their tasks: in production the runtime runs them; in a simulation its
-//! executor does, in an order that its seed decides.
+//! Starts the tasks of the hub, the sessions and the Redis connections: on the runtime in production, on the
+//! simulation's executor in tests, which picks their order by its seed.
 //!
-//! What runs in a simulation waits by tokio's clock, which tests can stop, and none of it leaves the order of its `select!` to
-//! chance.
+//! Code that runs in a simulation waits by tokio's clock, which tests can stop, and leaves the order of no
+//! `select!` to chance.
 
-/// Starts a task that nobody waits for.
+/// Starts a detached task.
 pub fn spawn(task: impl Future<Output = ()> + Send + 'static) {
     #[cfg(test)]
     let Some(task) = crate::simulation::executor::adopt(task) else { return };
     tokio::spawn(task);
 }
 
-/// Whether a bug is planted, to see that the simulation finds it. Never outside of tests.
+/// True if a bug is planted, to check that the simulation finds it. Never outside tests.
 macro_rules! planted {
     ($bug:ident) => {{
         #[cfg(test)]

@@ -1,13 +1,14 @@
-//! The wall clock, as the protocol counts it.
+//! The wall clock, in the protocol's units.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Unix time in milliseconds.
+/// Returns the Unix time in milliseconds.
 pub fn now_ms() -> u64 {
     unix_ms(SystemTime::now())
 }
 
-/// Unix time in milliseconds of a point that is written so, or by RFC 3339, such as `2026-01-31T12:00:00Z`.
+/// Parses Unix time in milliseconds, or RFC 3339, such as `2026-01-31T12:00:00Z`. Returns Unix time in
+/// milliseconds.
 pub fn parse_ms(text: &str) -> Option<u64> {
     text.parse().ok().or_else(|| humantime::parse_rfc3339_weak(text).ok().map(unix_ms))
 }
@@ -16,7 +17,7 @@ fn unix_ms(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
-/// Unix time in seconds.
+/// Returns the Unix time in seconds.
 pub fn now_s() -> u64 {
     now_ms() / 1000
 }

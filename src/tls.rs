@@ -1,7 +1,7 @@
-//! What to do about TLS that fails, by what the library says of it. Trusted are the authorities of the system, or those that
-//! SSL_CERT_FILE and SSL_CERT_DIR name in their place; all that connects from here keeps to that.
+//! Advice on TLS errors, by the library's error text. All outgoing connections trust the system's
+//! authorities, or those that SSL_CERT_FILE and SSL_CERT_DIR name instead.
 
-/// What helps against this error, if it is one of TLS that is known here.
+/// Returns advice for an error, if it is a known TLS error.
 pub fn advice(error: &str) -> Option<&'static str> {
     let advice = [
         (

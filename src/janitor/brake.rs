@@ -1,22 +1,22 @@
-//! The brake of what goes by age: no clock that jumps may delete rooms. Pure.
+//! The brake on removal by age: a clock that jumps must not delete rooms. Pure.
 
 use std::time::{Duration, Instant};
 
-/// For how long nothing goes by age after a clock has jumped ahead: somebody can set it right.
+/// Time without removal by age after a clock has jumped ahead. It lets an operator correct the clock.
 const HOLD: Duration = Duration::from_secs(3600);
 
-/// What is known of the clock of one Redis.
+/// The knowledge about the clock of one Redis.
 #[derive(Debug, Default)]
 pub(super) struct Brake {
-    /// When it showed which time, before it jumped.
+    /// The last reading before a jump: when it was taken, and the time that it showed.
     believed: Option<(Instant, u64)>,
-    /// Since when it is ahead of what had passed since then.
+    /// The time at which a jump was noticed.
     jumped: Option<Instant>,
 }
 
 impl Brake {
-    /// Takes in the time that the clock shows, in Unix ms. Whether it has jumped ahead lately, by more than `tolerance`
-    /// against the time that has passed, so that nothing may go by age.
+    /// Records the time that the clock shows, in Unix ms. Returns true if nothing may be removed by age: the
+    /// clock recently jumped ahead of the elapsed time by more than `tolerance`.
     pub(super) fn holds(&mut self, at: Instant, now_ms: u64, tolerance: Duration) -> bool {
         let Some((then, believed)) = self.believed else {
             self.believed = Some((at, now_ms));
@@ -24,7 +24,7 @@ impl Brake {
         };
         let passed = at.saturating_duration_since(then);
         if now_ms.saturating_sub(believed) <= ms(passed + tolerance) {
-            // It may have stepped back: then it is believed from there, which deletes less.
+            // It may have stepped back. The new time is accepted, since that deletes less.
             (self.believed, self.jumped) = (Some((at, now_ms)), None);
             return false;
         }
@@ -36,7 +36,6 @@ impl Brake {
         false
     }
 
-    /// Whether it has jumped.
     pub(super) fn is_held(&self) -> bool {
         self.jumped.is_some()
     }
@@ -53,7 +52,8 @@ mod tests {
     const TOLERANCE: Duration = Duration::from_secs(65);
     const START: u64 = 1_800_000_000_000;
 
-    /// Looks of (seconds passed, seconds that the clock is ahead of that), and whether each was held.
+    /// Simulates readings, as (seconds passed, seconds that the clock is ahead of them). Returns for each if
+    /// removal was held.
     fn looks(looks: &[(u64, i64)]) -> Vec<bool> {
         let (mut brake, at) = (Brake::default(), Instant::now());
         let look = |&(passed, ahead): &(u64, i64)| {

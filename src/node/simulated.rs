@@ -1,4 +1,4 @@
-//! A node of a simulation: all of it but what it does from time to time beside messages.
+//! A simulated node: everything but the periodic tasks of `tasks`.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -20,7 +20,7 @@ use crate::session::registry::Registry;
 use crate::telemetry::Metrics;
 
 impl Node {
-    /// Starts a node in this place of the simulated network.
+    /// Starts a node at this place of the simulated network.
     pub(crate) fn simulated(
         place: usize,
         config: Config,

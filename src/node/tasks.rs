@@ -1,4 +1,4 @@
-//! What a node does from time to time, until it stops.
+//! The periodic tasks of a node, until it stops.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,22 +10,23 @@ use crate::redis::durability::{self, Finding, Severity};
 use crate::redis::embedded::Embedded;
 use crate::time::now_s;
 
-/// How often a node says that it lives, and for how long that holds.
+/// Interval of the node's liveness marks, and the time that each is valid.
 const LIFE_SIGN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(20));
 
-/// Least and greatest time between its notes that the durable subscriptions which it holds are in use.
+/// Minimum and maximum interval at which the node marks the durable subscriptions of its connections as used.
 const RENEWAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
 
-/// How often metrics are folded, and figures that must be asked for are asked for.
+/// Interval at which metrics are drained and polled figures are read.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// How often Redis is asked how full it is.
+/// Interval at which Redis's memory is measured.
 const MEMORY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often the wait of tasks for their turn is measured.
+/// Sampling interval of the scheduling delay of tasks.
 const DELAY_SAMPLES: Duration = Duration::from_millis(250);
 
-/// In how many of these rounds Redis's configuration is read again: once a minute, and after a reconnect.
+/// Number of upkeep rounds after which Redis's configuration is read again: once a minute, and after a
+/// reconnect.
 const INSPECTION_ROUNDS: u32 = 12;
 
 impl Node {
@@ -83,7 +84,8 @@ impl Node {
                 restarts = state.restarts();
             }
             rounds += 1;
-            // At once after a reconnect: it may be another server, as after a failover, or one with other settings.
+            // At once after a reconnect: the server may be another one after a failover, or have other
+            // settings.
             let made = self.store.shards().connections_made();
             if made != connections || rounds.is_multiple_of(INSPECTION_ROUNDS) {
                 connections = made;
@@ -93,7 +95,7 @@ impl Node {
         }
     }
 
-    /// Looks how full Redis is.
+    /// Watches for Redis's memory to become full.
     async fn watch_memory(self: Arc<Self>) {
         while !self.stop.is_cancelled() {
             if let Ok(full) = self.store.measure_memory().await {
@@ -103,7 +105,7 @@ impl Node {
         }
     }
 
-    /// Measures how long tasks wait for their turn, by one that asks for it again and again.
+    /// Measures the scheduling delay of the runtime: how late a periodic task wakes up.
     async fn measure_delay(self: Arc<Self>) {
         while !self.stop.is_cancelled() {
             let due = tokio::time::Instant::now() + DELAY_SAMPLES;
@@ -112,13 +114,13 @@ impl Node {
         }
     }
 
-    /// Reads Redis's configuration, and says where it is less than was asked for.
+    /// Reads Redis's configuration, and logs where it is less than configured.
     pub(super) async fn inspect_redis(&self, say: bool) {
         let Ok(servers) = self.store.server_facts().await else { return };
         let wanted = self.config.durability();
         let findings = servers.iter().map(|facts| (durability::findings(facts, wanted), facts));
         let gravest = |findings: &[Finding]| findings.iter().map(|finding| finding.severity).max();
-        // A message is as safe as on the worst of the primaries.
+        // A message is only as safe as on the worst primary.
         let Some((findings, facts)) = findings.max_by_key(|(findings, _)| gravest(findings)) else { return };
         let in_force = durability::in_force(facts);
         let mut as_wanted = true;

@@ -37,7 +37,7 @@ use roomlog_children::Spawner;
 /// Time that a Redis gets to end before the next, harder step.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a live Redis may refuse connections before the start fails. Loading has no limit.
+/// Maximum time that a live Redis may refuse connections before the start fails. Loading has no limit.
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// Interval of the progress reports of a long start.

@@ -21,7 +21,7 @@ use crate::tasks;
 /// Maximum number of channels in one pipeline, and of waiting requests.
 const AT_ONCE: usize = 256;
 
-/// Where a channel is subscribed: on which line, and on which of its successive connections.
+/// The place where a channel is subscribed: the line, and which of its successive connections.
 #[derive(Default)]
 pub struct Place {
     heard: RwLock<Option<(Arc<Line>, u64)>>,

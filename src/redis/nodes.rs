@@ -1,4 +1,4 @@
-//! What the nodes agree on through Redis: liveness, and the janitor's lease. The functions used here work
+//! Coordination of the nodes through Redis: liveness, and the janitor's lease. The functions used here work
 //! while Redis is full.
 
 use std::time::Duration;

@@ -1,34 +1,33 @@
-//! Room classes: the labels of `[[rooms]]`, by which metrics tell rooms apart without a series for each.
+//! Room classes: the labels of `[[rooms]]`. Metrics are counted by class, without a series for each room.
 
 use crate::config::RoomPolicies;
 use crate::protocol::{Pattern, RoomName};
 
-/// A room's class, as an index. The last one is that of the nodes' own probes, which are not counted.
+/// A room's class, as an index. The last one is for the nodes' own probes, which are not counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Class(u8);
 
 impl Class {
-    /// The class of the first `[[rooms]]` table, which always is.
+    /// The class of the first `[[rooms]]` table, which always exists.
     pub const FIRST: Self = Self(0);
 
-    /// Its place among the classes.
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
 }
 
-/// Which room is of which class.
+/// The classes, and the lookup of a room's class.
 #[derive(Debug)]
 pub struct Classes {
     patterns: Vec<(Pattern, Class)>,
-    /// Of rooms that no pattern matches.
+    /// The class of rooms that no pattern matches.
     rest: Class,
     probes: Class,
     labels: Vec<String>,
 }
 
 impl Classes {
-    /// The classes that the policies name.
+    /// Builds the classes that the policies name.
     pub fn new(policies: &RoomPolicies) -> Self {
         let labels: Vec<String> = policies.labels().into_iter().map(str::to_owned).collect();
         let class =
@@ -39,7 +38,7 @@ impl Classes {
         Self { patterns, rest, probes: Class(labels.len() as u8), labels }
     }
 
-    /// The class of a room.
+    /// Returns the class of a room.
     pub fn of(&self, room: &RoomName) -> Class {
         if room.is_canary() {
             return self.probes;
@@ -48,7 +47,6 @@ impl Classes {
         found.map_or(self.rest, |(_, class)| *class)
     }
 
-    /// The classes' labels.
     pub fn labels(&self) -> &[String] {
         &self.labels
     }

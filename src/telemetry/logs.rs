@@ -1,10 +1,11 @@
-//! The log: text for people on a terminal, JSON elsewhere, always on standard error. Never payloads or tokens.
+//! The log on standard error: text for people on a terminal, JSON elsewhere. It never contains payloads or
+//! tokens.
 //!
-//! A line that comes of a request or of a session names it, by the span that it is written in. A span costs memory as long as it
-//! lives, so there is none for a connection: one is made where a session does what may fail. Spans are of the level `error`,
-//! since finer ones are gone where `log.level` is `warn`, and with them the names.
+//! Lines that belong to a request or a session name it, through their span. A span takes memory while it
+//! exists, so connections have none: a session creates one around operations that may fail. Spans have the
+//! level `error`, since lower levels disappear where `log.level` is `warn`, and the names with them.
 //!
-//! A thread of its own writes the lines: whoever reads them may be slow, or stand still.
+//! A thread of its own writes the lines: the reader of standard error may be slow, or stop reading.
 
 use std::io::IsTerminal;
 use std::sync::OnceLock;
@@ -16,21 +17,21 @@ use uuid::Uuid;
 
 use crate::config::{LogConfig, LogFormat};
 
-/// Lines that wait to be written; further ones are dropped.
+/// Maximum number of lines that wait to be written; further ones are dropped.
 const WAITING: usize = 4096;
 
 static LOST: OnceLock<ErrorCounter> = OnceLock::new();
 
-/// How many lines were dropped.
+/// The number of dropped lines.
 pub fn dropped() -> u64 {
     LOST.get().map_or(0, |lost| lost.dropped_lines() as u64)
 }
 
-/// Starts logging, for the whole process. `ROOMLOG_LOG` may hold finer directives than `log.level`, such as
-/// `info,roomlog::hub=debug`. Dropping the guard writes the lines that wait, if somebody reads them within a second.
+/// Starts logging for the whole process. `ROOMLOG_LOG` may contain finer directives than `log.level`, such as
+/// `info,roomlog::hub=debug`. Dropping the guard writes the waiting lines, if they are read within a second.
 pub fn start(config: &LogConfig) -> WorkerGuard {
     let level = config.level.as_str();
-    // fred tells of each lost connection at several levels; what matters of it is logged where it is handled.
+    // fred logs each lost connection at several levels. The important ones are logged where they are handled.
     let directives = std::env::var("ROOMLOG_LOG").unwrap_or_else(|_| format!("{level},fred=off"));
     let filter = EnvFilter::builder().parse_lossy(directives);
     let (writer, guard) = NonBlockingBuilder::default()
@@ -54,17 +55,17 @@ pub fn start(config: &LogConfig) -> WorkerGuard {
     guard
 }
 
-/// The span for what comes of a request.
+/// The span of a request.
 pub fn request(id: &str) -> Span {
     tracing::error_span!("request", id, session = tracing::field::Empty)
 }
 
-/// The span for what comes of a session.
+/// The span of a session.
 pub fn session(id: Uuid) -> Span {
     tracing::error_span!("session", %id)
 }
 
-/// Notes, in the span of the request that opened it, which session this is.
+/// Records the session in the span of the request that opened it.
 pub fn opens(session: Uuid) {
     Span::current().record("session", tracing::field::display(session));
 }

@@ -1,4 +1,4 @@
-//! The metrics of one server. Not a global: two servers in one process count apart.
+//! The metrics of one server. They are not global: two servers in one process count separately.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,26 +19,25 @@ use crate::protocol::frame::GapReason;
 use crate::protocol::{CloseCode, RoomName};
 use crate::time::now_ms;
 
-/// Metrics as all parts of a server share them.
 pub type Shared = Arc<Metrics>;
 
-/// Upper bounds of the durations' buckets, in seconds: from what a local Redis takes to what a client gives up after.
+/// Upper bounds of the duration buckets, in seconds: from the time of a local Redis to a client's time-out.
 const BUCKETS: [f64; 14] =
     [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
-/// Those of what people wait for, closer together: a quantile is known to a third of its value.
+/// Finer buckets, for latencies that people notice: a quantile is accurate to a third of its value.
 const FINE_BUCKETS: [f64; 28] = [
     0.0002, 0.0003, 0.0005, 0.0007, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.05,
     0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0,
 ];
 
-/// The histograms that have the finer buckets.
+/// The histograms with the finer buckets.
 const FINE: [Name; 4] = [Name::PublishSeconds, Name::DeliverySeconds, Name::CanarySeconds, Name::TaskDelay];
 
 /// A handle for each metric, or for each value of its label.
 #[allow(missing_docs)] // Each is documented by its `Name`.
 pub struct Metrics {
-    /// Where followed messages are told of, if anywhere.
+    /// The recorder of followed messages, if traces are sent.
     pub traces: Option<Traces>,
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
@@ -75,7 +74,7 @@ pub struct Metrics {
     pub redis_up: Gauge,
     /// Primaries of Redis.
     pub primaries: Gauge,
-    /// Of these, those whose probe came back.
+    /// Primaries whose probe returned.
     pub primaries_well: Gauge,
     pub redis_full: Gauge,
     pub durability: Gauge,
@@ -85,7 +84,7 @@ pub struct Metrics {
     pub task_delay: Histogram,
 }
 
-/// What is counted for each room class.
+/// The metrics of each room class.
 #[allow(missing_docs)]
 pub struct OfClass {
     publishes: Vec<Counter>,
@@ -122,7 +121,7 @@ impl OfClass {
         }
     }
 
-    /// Counts nothing.
+    /// Returns handles that count nothing.
     fn uncounted() -> Self {
         Self {
             publishes: Outcome::ALL.iter().map(|_| Counter::noop()).collect(),
@@ -139,7 +138,7 @@ impl OfClass {
 }
 
 impl Metrics {
-    /// Metrics of a server whose rooms are of these classes.
+    /// Creates the metrics of a server with these room classes.
     pub fn new(rooms: &RoomPolicies) -> Self {
         let recorder = recorder();
         let make = Make(&recorder);
@@ -221,67 +220,67 @@ impl Metrics {
         }
     }
 
-    /// Everything as Prometheus reads it.
+    /// Renders everything in Prometheus's text format.
     pub fn render(&self) -> String {
         self.process.sample(&self.recorder);
         self.full_queues[Queue::Log as usize].absolute(logs::dropped());
         self.handle.render()
     }
 
-    /// Folds what was recorded into the buckets; to be called every few seconds, since it is kept one by one until then.
+    /// Drains recorded samples into buckets. Call it every few seconds: samples are buffered until then.
     pub fn upkeep(&self) {
         self.handle.run_upkeep();
     }
 
-    /// The class of a room.
+    /// Returns the class of a room.
     pub fn class(&self, room: &RoomName) -> Class {
         self.classes.of(room)
     }
 
-    /// What is counted for a class.
+    /// The metrics of a class.
     pub fn of(&self, class: Class) -> &OfClass {
         &self.by_class[class.index()]
     }
 
-    /// What is counted for each class but that of probes, in the order of [`Class::index`].
+    /// The metrics of each class but that of probes, in the order of [`Class::index`].
     pub fn each_class(&self) -> &[OfClass] {
         &self.by_class[..self.classes.labels().len()]
     }
 
-    /// A probe came back, or did not.
+    /// Counts a probe.
     pub fn canary(&self, outcome: CanaryOutcome) {
         self.canaries[outcome as usize].increment(1);
     }
 
-    /// The connections of a transport.
+    /// The number of a transport's connections.
     pub fn connections(&self, transport: Transport) -> &Gauge {
         &self.connections[transport as usize]
     }
 
-    /// A client opened a connection.
+    /// Counts a connection that a client opened.
     pub fn opened(&self, transport: Transport) {
         self.opened[transport as usize].increment(1);
         self.connections(transport).increment(1);
     }
 
-    /// A connection was closed by the server.
+    /// Counts a connection that the server closed.
     pub fn closed(&self, code: CloseCode) {
         self.closed[code as usize].increment(1);
     }
 
-    /// A publish came to its end.
+    /// Records a finished publish.
     pub fn published(&self, class: Class, outcome: Outcome, started: Instant) {
         let counted = self.of(class);
         counted.publishes[outcome as usize].increment(1);
         counted.publish_seconds.record(started.elapsed());
     }
 
-    /// Messages were handed to subscribers.
+    /// Counts messages handed to subscribers.
     pub fn delivered(&self, class: Class, path: Path, messages: usize) {
         self.of(class).deliveries[path as usize].increment(messages as u64);
     }
 
-    /// A message was written to a live subscriber's socket.
+    /// Records a message that was written to a live subscriber's socket.
     pub fn delivered_to_socket(&self, message: Timed) {
         let seconds = now_ms().saturating_sub(message.appended) as f64 / 1000.0;
         self.of(message.class).delivery_seconds.record(seconds);
@@ -290,40 +289,40 @@ impl Metrics {
         }
     }
 
-    /// A subscription began to catch up.
+    /// Counts a subscription that starts catching up.
     pub fn catch_up(&self, reason: CatchUpReason) {
         self.catch_ups[reason as usize].increment(1);
     }
 
-    /// A subscriber was told of a gap.
+    /// Counts a gap that a subscriber was notified of.
     pub fn gap(&self, class: Class, reason: GapReason) {
         self.of(class).gaps[reason as usize].increment(1);
     }
 
-    /// A hole was found in what the bell brought.
+    /// Counts a hole in the live copies.
     pub fn hole(&self, found_by: Hole) {
         self.holes[found_by as usize].increment(1);
     }
 
-    /// A bounded queue was full.
+    /// Counts a full queue.
     pub fn full(&self, queue: Queue) {
         self.full_queues[queue as usize].increment(1);
     }
 
-    /// A command to Redis ended.
+    /// Records a command to Redis that ended.
     pub fn redis_call(&self, call: RedisCall, elapsed: Duration, ok: bool) {
         self.redis_calls[call as usize][usize::from(!ok)].increment(1);
         self.redis_seconds[call as usize].record(elapsed);
     }
 
-    /// The JWK set was read again, or could not be.
+    /// Counts a refresh of the JWK set.
     pub fn key_set(&self, outcome: Success) {
         self.key_sets[outcome as usize].increment(1);
     }
 }
 
-/// A recorder that knows what each metric means. Buckets, and not native histograms: the exporter shows those only over
-/// protobuf, where a plain reader of `/metrics` would find nothing.
+/// Builds a recorder that knows each metric's description. It uses buckets instead of native histograms: the
+/// exporter offers those only over protobuf, so that a plain reader of `/metrics` would find nothing.
 fn recorder() -> PrometheusRecorder {
     let fine = FINE.iter().map(|name| (Matcher::Full(name.as_str().into()), &FINE_BUCKETS[..]));
     let builder = std::iter::once((Matcher::Suffix("_seconds".into()), &BUCKETS[..]))

@@ -1,4 +1,4 @@
-//! What operators see: metrics, logs and traces.
+//! Metrics, logs and traces for operators.
 
 mod class;
 pub mod logs;

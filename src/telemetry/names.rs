@@ -1,13 +1,12 @@
-//! Every metric by name, with what it means, and every label's values: all bounded, none a room's or a user's name.
+//! All metrics with their help texts, and the values of every label. All labels are bounded, and none is a
+//! room's or a user's name.
 
-/// What a metric is.
+/// The type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Only grows.
     Counter,
-    /// Goes up and down.
     Gauge,
-    /// How often which durations were seen, in seconds.
+    /// A distribution of durations, in seconds.
     Histogram,
 }
 
@@ -20,20 +19,19 @@ macro_rules! names {
         }
 
         impl Name {
-            /// All metrics.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
-            /// The name as Prometheus has it.
+            /// The name in Prometheus.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $text),* }
             }
 
-            /// What it means.
+            /// The help text.
             pub const fn help(self) -> &'static str {
                 match self { $(Self::$name => $help),* }
             }
 
-            /// What it is.
+            /// The type.
             pub const fn kind(self) -> Kind {
                 match self { $(Self::$name => Kind::$kind),* }
             }
@@ -107,7 +105,7 @@ macro_rules! label {
             /// All values, in the order of their discriminants.
             pub const ALL: &[Self] = &[$(Self::$value),*];
 
-            /// The value as Prometheus has it.
+            /// The value in Prometheus.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$value => $text),* }
             }
@@ -116,9 +114,8 @@ macro_rules! label {
 }
 
 label!(
-    /// How a client is connected.
+    /// The transport of a client.
     Transport {
-        /// WebSocket.
         WebSocket = "websocket",
         /// Server-Sent Events.
         Events = "sse",
@@ -128,21 +125,20 @@ label!(
 );
 
 label!(
-    /// What became of a probe.
+    /// The outcome of a probe.
     CanaryOutcome {
-        /// It came back.
         Returned = "returned",
-        /// It did not, in time.
+        /// It did not return in time.
         Lost = "lost",
     }
 );
 
 label!(
-    /// How a task came to be off the processor.
+    /// The kind of a context switch.
     Switch {
-        /// It waited for something.
+        /// The task waited for something.
         Voluntary = "voluntary",
-        /// Another was given its turn.
+        /// The processor was given to another task.
         Involuntary = "involuntary",
     }
 );
@@ -150,39 +146,33 @@ label!(
 label!(
     /// The direction of a system call.
     Direction {
-        /// Reads.
         Read = "read",
-        /// Writes.
         Write = "write",
     }
 );
 
 label!(
-    /// What became of something that either works or fails.
+    /// The outcome of an operation that either works or fails.
     Success {
-        /// It worked.
         Ok = "ok",
-        /// It failed.
         Failed = "failed",
     }
 );
 
 label!(
-    /// What became of a publish.
+    /// The outcome of a publish.
     Outcome {
-        /// Redis has it.
         Stored = "stored",
-        /// Redis had it already.
+        /// Redis had stored it already.
         Duplicate = "duplicate",
-        /// Redis could not be reached.
         Unavailable = "unavailable",
     }
 );
 
 label!(
-    /// How a message reached a subscriber.
+    /// The path of a message to a subscriber.
     Path {
-        /// Pushed as it came.
+        /// Pushed when it was appended.
         Live = "live",
         /// Read from the room's ring.
         Ring = "ring",
@@ -192,21 +182,21 @@ label!(
 );
 
 label!(
-    /// Why a subscription catches up.
+    /// The reason for catching up.
     CatchUpReason {
-        /// It has just begun.
+        /// The subscription is new.
         Subscribed = "subscribed",
-        /// Its client reads slower than the room fills.
+        /// Its client reads more slowly than messages arrive.
         Slow = "slow",
-        /// The node itself was behind by more than the ring holds.
+        /// The node itself was behind by more than the ring's size.
         Behind = "behind",
     }
 );
 
 label!(
-    /// How a hole was found.
+    /// The way in which a hole was found.
     Hole {
-        /// A later message came.
+        /// A later message arrived.
         Bell = "bell",
         /// The position was behind the head.
         Check = "check",
@@ -214,41 +204,41 @@ label!(
 );
 
 label!(
-    /// A queue with a bound.
+    /// A bounded queue.
     Queue {
-        /// Messages to append: `unavailable`.
+        /// Messages to append. If full: `unavailable`.
         Append = "append",
-        /// A connection's outgoing bytes: its subscriptions catch up.
+        /// A connection's outgoing bytes. If full: its subscriptions catch up.
         Outbox = "outbox",
-        /// Connections that may be open.
+        /// Open connections.
         Connections = "connections",
-        /// A connection's publishes under way: it is not read from.
+        /// A connection's publishes in progress. If full: it is not read from.
         InFlight = "in_flight",
-        /// Lines of the log: dropped.
+        /// Lines of the log. If full: lines are dropped.
         Log = "log",
     }
 );
 
 label!(
-    /// What a command to Redis was for.
+    /// The purpose of a command to Redis.
     RedisCall {
-        /// Messages appended.
+        /// Appends.
         Append = "append",
-        /// Replication awaited.
+        /// Waits for replication.
         Wait = "wait",
-        /// The log read.
+        /// Reads of the log.
         Read = "read",
-        /// Newest ids read.
+        /// Reads of heads.
         Head = "head",
-        /// A durable subscription attached, detached or renewed.
+        /// Attaches, detaches or renewals of durable subscriptions.
         Attach = "attach",
-        /// Positions written.
+        /// Writes of positions.
         Ack = "ack",
-        /// A signal sent.
+        /// Signals.
         Signal = "signal",
-        /// A log trimmed.
+        /// Trims.
         Trim = "trim",
-        /// Rooms and subscriptions listed, measured or deleted.
+        /// Listings, measurements or deletions of rooms and subscriptions.
         Manage = "manage",
     }
 );

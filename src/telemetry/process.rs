@@ -1,4 +1,4 @@
-//! What the process takes of its machine, asked of the system when metrics are read.
+//! The process's use of its machine, read from the system whenever metrics are read.
 
 use metrics::{Counter, Gauge, with_local_recorder};
 use metrics_exporter_prometheus::PrometheusRecorder;
@@ -7,7 +7,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 
 use super::names::{Direction, Switch};
 
-/// What is asked at each reading.
+/// The values to read.
 pub struct Process {
     collector: Collector,
     switches: Vec<Counter>,
@@ -16,8 +16,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Names what is asked. The counters and gauges are those of [`Switch`], of [`Direction`], of the limit of memory, and of
-    /// the runtime's tasks and queue.
+    /// Sets the counters and gauges to update: those of [`Switch`], of [`Direction`], of the memory limit,
+    /// and of the runtime's tasks and queue.
     pub fn new(
         recorder: &PrometheusRecorder,
         switches: Vec<Counter>,
@@ -31,7 +31,7 @@ impl Process {
         Self { collector, switches, calls, runtime }
     }
 
-    /// Asks, and records the answers with this recorder.
+    /// Reads the values, and records them with this recorder.
     pub fn sample(&self, recorder: &PrometheusRecorder) {
         with_local_recorder(recorder, || self.collector.collect());
         if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {
@@ -54,7 +54,7 @@ impl Process {
     }
 }
 
-/// The number after `name:` in a file of `/proc`.
+/// Parses the number after `name:` in a file of `/proc`.
 fn field(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     line.split_whitespace().next()?.parse().ok()

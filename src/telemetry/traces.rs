@@ -1,7 +1,8 @@
-//! Traces: where the time of a message went, as the spans `publish`, `append` and `deliver`, sent by OTLP.
+//! Traces: the time that a message spends in the spans `publish`, `append` and `deliver`, sent by OTLP.
 //!
-//! A trace's id is the message's key. So all nodes agree on it, and on whether it is sampled, without telling each other;
-//! and spans are made when they are over, of times that are taken anyway. Without a place to send them there is nothing of it.
+//! A trace's id is the message's key. So all nodes agree on it, and on sampling, without communication. Spans
+//! are created when they are over, from times that are measured anyway. Without a destination, none of this
+//! exists.
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant, SystemTime};
@@ -16,34 +17,33 @@ use uuid::Uuid;
 use super::class::Class;
 use crate::config::TracesConfig;
 
-/// Time for the collector to answer, and for what is left to be sent at the end.
+/// Time limit for the collector's answer, and for sending the rest at shutdown.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The message whose delivery is timed.
+/// A message whose delivery is timed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timed {
-    /// Its key.
     pub key: Uuid,
-    /// When Redis appended it, in Unix ms.
+    /// The time at which Redis appended it, in Unix ms.
     pub appended: u64,
-    /// Of which class its room is.
+    /// The class of its room.
     pub class: Class,
 }
 
-/// Makes spans and sends them.
+/// Creates spans and sends them.
 #[derive(Debug)]
 pub struct Traces {
     processor: BatchSpanProcessor,
     scope: InstrumentationScope,
-    /// Keys below it, of all that there can be, are sampled.
+    /// Keys below this value, out of the whole range, are sampled.
     below: f64,
 }
 
 impl Traces {
-    /// Starts to send where the configuration says; nothing if it names no place.
+    /// Starts sending to the configured destination; returns `None` without one.
     ///
     /// # Errors
-    /// If the address is none.
+    /// If the address is invalid.
     pub fn start(config: &TracesConfig, node: &str) -> Result<Option<Self>, ExporterBuildError> {
         let Some(url) = &config.otlp_url else { return Ok(None) };
         let _there_is_one_already = rustls::crypto::ring::default_provider().install_default();
@@ -60,14 +60,14 @@ impl Traces {
         Ok(Some(Self { processor, scope, below: config.sample }))
     }
 
-    /// Whether the message with this key is followed, here and on every node.
+    /// Returns true if the message with this key is sampled, here and on every node.
     pub fn follows(&self, key: Uuid) -> bool {
         // Keys that clients choose need not be random.
         let mixed = (key.as_u64_pair().0 ^ key.as_u64_pair().1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         (mixed as f64) < self.below * u64::MAX as f64
     }
 
-    /// A message came to its end here: it was submitted, then appended, and answered now.
+    /// Records a message's publish: submitted, then appended, and answered now.
     pub fn published(&self, key: Uuid, room: &str, submitted: Instant, sent: Instant, outcome: &'static str) {
         let (now, root) = (SystemTime::now(), root_of(key));
         let at = |instant: Instant| now - instant.elapsed();
@@ -78,10 +78,10 @@ impl Traces {
         self.send(key, "publish", root, none, SpanKind::Server, at(submitted), now, attributes(), failed);
     }
 
-    /// A message was written to a subscriber's socket.
+    /// Records that a message was written to a subscriber's socket.
     pub fn delivered(&self, message: Timed) {
         let appended = SystemTime::UNIX_EPOCH + Duration::from_millis(message.appended);
-        // By the clocks of two machines: a span does not end before it begins.
+        // The times come from the clocks of two machines, and a span must not end before it begins.
         let now = SystemTime::now().max(appended);
         let root = root_of(message.key);
         self.send(
@@ -97,7 +97,7 @@ impl Traces {
         );
     }
 
-    #[allow(clippy::too_many_arguments)] // A span has so many sides.
+    #[allow(clippy::too_many_arguments)] // A span has many attributes.
     fn send(
         &self,
         key: Uuid,
@@ -128,13 +128,13 @@ impl Traces {
         });
     }
 
-    /// Sends what is left.
+    /// Sends the remaining spans.
     pub fn flush(&self) {
         let _lost_if_nobody_takes_it = self.processor.shutdown_with_timeout(PATIENCE);
     }
 }
 
-/// The id of the span `publish`, which is above the others. Every node finds it.
+/// Returns the id of the span `publish`, the parent of the others. Every node can derive it.
 fn root_of(key: Uuid) -> SpanId {
     SpanId::from(key.as_u64_pair().1 | 1)
 }
