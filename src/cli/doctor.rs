@@ -16,41 +16,41 @@ use crate::redis::durability::{Finding, ServerFacts, Severity, findings, in_forc
 use crate::redis::embedded::{Embedded, EmbeddedOptions, Found};
 use crate::redis::{acl, inspect};
 
-/// Time for Redis to answer.
+/// Time limit for Redis's answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Columns of a line of text.
+/// Maximum length of a line of text, in columns.
 const WIDTH: usize = 78;
 
-/// Says what in the Redis that the server uses, or would use, endangers messages, and how to mend it. Changes nothing.
-/// Ends with 1 where confirmed messages can be lost against what was asked for.
+/// Says what in the Redis that the server uses, or would use, endangers messages, and how to fix it. Changes
+/// nothing. Exits with 1 if confirmed messages can be lost that the configured durability should keep.
 #[derive(Debug, Args)]
 pub struct Doctor {
     #[command(flatten)]
     config: ConfigArgs,
     #[command(flatten)]
     redis: RedisArgs,
-    /// Ask the server of this machine whether it is ready, and nothing else: for the health checks of containers
+    /// Only ask the server on this machine whether it is ready, for container health checks
     #[arg(long, conflicts_with_all = ["json", "acl"])]
     ready: bool,
-    /// Print the rule for a user of Redis who may do what the server does and no more, with the configured prefix
+    /// Print the ACL rule for a Redis user with exactly the rights that the server needs, with the configured
+    /// prefix
     #[arg(long, value_name = "USER", num_args = 0..=1, default_missing_value = "roomlog", conflicts_with = "json")]
     acl: Option<String>,
-    /// Print JSON lines, as is done where standard output is no terminal
+    /// Print JSON lines (the default if standard output is no terminal)
     #[arg(long)]
     json: bool,
 }
 
-/// What is known of one Redis.
+/// The report on one Redis.
 #[derive(Debug, Serialize)]
 struct Report {
-    /// Where it is, without secrets.
+    /// Its URL, without secrets.
     redis: String,
-    /// What was asked for.
+    /// The configured durability.
     durability: Durability,
-    /// What it is and how it is set.
+    /// Its version and settings.
     in_force: String,
-    /// What follows.
     findings: Vec<Finding>,
 }
 
@@ -80,7 +80,7 @@ impl Doctor {
     }
 }
 
-/// Asks the server that listens as configured.
+/// Asks the server at the configured address if it is ready.
 async fn ready(config: &Config) -> Result<(), Failed> {
     let mut address = config.server.listen;
     if address.ip().is_unspecified() {
@@ -92,7 +92,8 @@ async fn ready(config: &Config) -> Result<(), Failed> {
     }
     let _there_is_one_already = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy();
-    // The certificate is for the name that clients use. Nothing is told to this address, and nothing but an answer believed.
+    // The certificate is for the name that clients use. No secret is sent to this address, and only its
+    // answer is used.
     let client = client.tls_danger_accept_invalid_certs(true).build()?;
     let scheme = if config.server.tls_cert.is_some() { "https" } else { "http" };
     let answer = client.get(format!("{scheme}://{address}/readyz")).send().await;
@@ -151,7 +152,7 @@ async fn examine(config: &Config) -> Result<Vec<Report>, Failed> {
 }
 
 impl Report {
-    /// For people.
+    /// Formats the report for people.
     fn lines(&self, style: Style) -> Vec<String> {
         let Style { bold, dim, red, yellow, green, plain, .. } = style;
         let Self { redis, durability, in_force, findings } = self;
@@ -167,14 +168,14 @@ impl Report {
             lines.push(String::new());
             lines.push(format!("{colour}{word}{plain}  {bold}{what}{plain}"));
             lines.extend(wrap(consequence, 9));
-            // In one piece, to be copied.
+            // On one line, so that it can be copied.
             lines.extend((!mend.is_empty()).then(|| format!("         {green}mend:{plain} {mend}")));
         }
         lines
     }
 }
 
-/// Lines of words that fit, each after so many spaces.
+/// Wraps text at word boundaries, with `indent` spaces before each line.
 fn wrap(text: &str, indent: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {

@@ -1,8 +1,8 @@
-//! The files that this process may have open, which bound its connections.
+//! The process's limit of open files, which also limits its connections.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Allows as many as the system lets this process have, and says how many that are.
+/// Raises the limit as far as the system allows, and returns it.
 pub fn raise() -> usize {
     let Ok((now, most)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 1024 };
     let raised = setrlimit(Resource::RLIMIT_NOFILE, most, most).is_ok();

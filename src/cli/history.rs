@@ -11,24 +11,24 @@ use crate::protocol::{MessageId, RoomName};
 use crate::time::{now_ms, parse_ms};
 use roomlog_client::{Client, Gap, Message, Page};
 
-/// Most messages of one page.
+/// Maximum number of messages on one page.
 const PAGE: usize = 1000;
 
-/// Prints messages of a room, oldest first: the newest ones, unless told where to begin.
+/// Prints messages of a room, oldest first. By default, prints the newest.
 #[derive(Debug, Args)]
 pub struct History {
     /// The room
     room: RoomName,
-    /// The messages after this one; 0 for the oldest that are retained
+    /// The messages after this id; 0 for the oldest that are retained
     #[arg(long, value_name = "ID", group = "from")]
     after: Option<MessageId>,
-    /// The newest messages before this one
+    /// The newest messages before this id
     #[arg(long, value_name = "ID", group = "from")]
     before: Option<MessageId>,
     /// The messages from this time on: 2026-01-31T12:00:00Z, Unix milliseconds, or how long ago, such as 90m
     #[arg(long, value_name = "TIME", group = "from", value_parser = time)]
     from_time: Option<u64>,
-    /// Most messages
+    /// Maximum number of messages
     #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
     /// All messages, from the first to the last
@@ -70,7 +70,8 @@ impl History {
     }
 }
 
-/// Prints pages, and between their messages the gaps: a page tells of its first one only, but ids are dense.
+/// Prints pages, and the gaps between their messages. A page reports its first gap only. Further
+/// gaps show in the ids, which are dense.
 struct Printer {
     output: Output,
     last: Option<MessageId>,
@@ -103,7 +104,7 @@ impl Printer {
         Ok(())
     }
 
-    /// Prints the newest messages, which come in pages from the end.
+    /// Prints the newest messages. Their pages come from the end.
     async fn backward(
         &mut self,
         client: &Client,
@@ -140,7 +141,7 @@ impl Printer {
         Ok(())
     }
 
-    /// Tells what is missing behind the last message; up to the head, if the page goes so far.
+    /// Reports what is missing after the last message, up to the head if the page reaches it.
     fn end(&self, page: &Page, to_head: bool) -> Result<(), Failed> {
         let gap = match self.last {
             Some(last) if to_head && last < page.head => {

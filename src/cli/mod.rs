@@ -1,4 +1,4 @@
-//! The `roomlog` command: what it takes, and which file does it.
+//! The `roomlog` command: its arguments, and the file that runs each subcommand.
 
 mod config;
 mod doctor;
@@ -37,7 +37,7 @@ enum Command {
     Token(token::Token),
     /// Publish a message to a room, or each line of standard input
     Publish(publish::Publish),
-    /// Follow a room: print its messages as they come
+    /// Follow a room: print its messages as they arrive
     Tail(tail::Follow),
     /// Print the messages that a room has
     History(history::History),
@@ -45,13 +45,13 @@ enum Command {
     Rooms(rooms::Rooms),
     /// Show live whether messages get through, how fast, and what goes wrong
     Top(top::Top),
-    /// Say what in Redis's version and configuration endangers messages, and how to mend it
+    /// Say what in Redis's version and configuration endangers messages, and how to fix it
     Doctor(doctor::Doctor),
-    /// Print the default configuration with what each key means, or the one in force
+    /// Print the default configuration with what each key means, or the effective one
     Config(config::Show),
 }
 
-/// Where the configuration comes from.
+/// The source of the configuration.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
     /// Configuration file (TOML)
@@ -59,7 +59,7 @@ pub struct ConfigArgs {
     pub config: Option<PathBuf>,
 }
 
-/// Which Redis: flags that go before the configuration.
+/// The Redis to use: flags that take precedence over the configuration.
 #[derive(Debug, Args)]
 pub struct RedisArgs {
     /// The Redis to use (redis.url); without one, the server runs its own
@@ -71,7 +71,7 @@ pub struct RedisArgs {
 }
 
 impl RedisArgs {
-    /// The keys that they set.
+    /// Returns the keys that these flags set.
     pub fn overrides(&self) -> Vec<(String, toml::Value)> {
         let set = |key: &str, value: String| (key.to_owned(), toml::Value::String(value));
         let data_dir = self.data_dir.as_ref().map(|dir| dir.to_string_lossy().into_owned());
@@ -80,22 +80,21 @@ impl RedisArgs {
     }
 }
 
-/// The configuration cannot be had.
+/// The reason why the configuration cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The file cannot be read.
     #[error("cannot read {0}: {1}")]
     Unreadable(PathBuf, std::io::Error),
-    /// What it says cannot be used.
+    /// Its content is invalid.
     #[error(transparent)]
     Invalid(#[from] ConfigError),
 }
 
 impl ConfigArgs {
-    /// Reads all layers, of which `overrides` are the last.
+    /// Reads all layers; `overrides` is the last.
     ///
     /// # Errors
-    /// A file that cannot be read, unknown keys, bad values.
+    /// A file that cannot be read, an unknown key, or an invalid value.
     pub fn load(&self, overrides: Vec<(String, toml::Value)>) -> Result<Config, LoadError> {
         let file = match &self.config {
             None => None,
@@ -110,7 +109,7 @@ impl ConfigArgs {
     }
 }
 
-/// Runs the command of this process.
+/// Runs the subcommand of this process.
 pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(serve) => serve.run(),
@@ -125,7 +124,7 @@ pub fn run() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads the output, such as `head`, has enough.
+        // The reader of the output, such as `head`, has enough.
         Err(error) if is_closed_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&*error);
@@ -134,7 +133,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Why a command failed, in words for people.
+/// The reason why a command failed, as text for people.
 pub type Failed = Box<dyn std::error::Error>;
 
 fn is_closed_pipe(error: &(dyn std::error::Error + 'static)) -> bool {

@@ -1,4 +1,4 @@
-//! Printing: for people on a terminal, JSON lines elsewhere.
+//! Output: text for people on a terminal, JSON lines elsewhere.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use roomlog_client::{Gap, GapReason, Message};
 
-/// Where a command prints, and how.
+/// The destination and the format of a command's output.
 #[derive(Debug)]
 pub struct Output {
     json: bool,
@@ -19,18 +19,18 @@ pub struct Output {
 }
 
 impl Output {
-    /// JSON lines if asked for, or if standard output is no terminal.
+    /// Chooses JSON lines if requested, or if standard output is no terminal.
     pub fn new(json: bool) -> Self {
         let terminal = io::stdout().is_terminal();
         Self { json: json || !terminal, style: Style::of(terminal), day: String::new() }
     }
 
-    /// Whether people read it.
+    /// Returns true if the output is text for people.
     pub fn is_for_people(&self) -> bool {
         !self.json
     }
 
-    /// How to emphasise.
+    /// The terminal style.
     pub fn style(&self) -> Style {
         self.style
     }
@@ -38,7 +38,7 @@ impl Output {
     /// Prints a line.
     ///
     /// # Errors
-    /// If nothing can be written, as when the reader of a pipe has gone.
+    /// If writing fails, as when the reader of a pipe has gone.
     pub fn line(&self, line: &str) -> io::Result<()> {
         writeln!(io::stdout().lock(), "{line}")
     }
@@ -68,7 +68,7 @@ impl Output {
         self.line(&for_people(message, &time, self.style))
     }
 
-    /// Prints that messages are lost: for people on standard error, so that it is never taken for a message.
+    /// Prints a gap. For people it goes to standard error, so that it is never taken for a message.
     ///
     /// # Errors
     /// As [`Output::line`].
@@ -96,10 +96,10 @@ impl Output {
     }
 }
 
-/// Says something on standard error that is no result.
+/// Prints a notice on standard error, apart from the results.
 ///
 /// # Errors
-/// If nothing can be written.
+/// If writing fails.
 pub fn note(words: &str) -> io::Result<()> {
     let Style { dim, plain, .. } = Style::of(io::stderr().is_terminal());
     writeln!(io::stderr(), "{dim}-- {words}{plain}")
@@ -108,24 +108,24 @@ pub fn note(words: &str) -> io::Result<()> {
 /// Escape sequences, all empty where there are no colours.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Style {
-    /// For what matters.
+    /// Important text.
     pub bold: &'static str,
-    /// For what matters less.
+    /// Less important text.
     pub dim: &'static str,
-    /// For danger.
+    /// Danger.
     pub red: &'static str,
-    /// For warnings.
+    /// Warnings.
     pub yellow: &'static str,
-    /// For what is fine.
+    /// Good states.
     pub green: &'static str,
-    /// For names, which each have one of them.
+    /// Colours of names. Each name always gets the same.
     names: [&'static str; 6],
-    /// Ends them all.
+    /// Resets the style.
     pub plain: &'static str,
 }
 
 impl Style {
-    /// Colours, on a terminal whose user did not set `NO_COLOR`.
+    /// Returns colours on a terminal, unless `NO_COLOR` is set.
     pub fn of(terminal: bool) -> Self {
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
@@ -149,7 +149,7 @@ impl Style {
     }
 }
 
-/// `12:00:05  ann       hello`; a type is shown where it is not the usual one.
+/// Formats `12:00:05  ann       hello`, with the type if it is not the usual one.
 fn for_people(message: &Message, time: &str, style: Style) -> String {
     let Style { dim, plain, .. } = style;
     let colour = style.name(&message.from);
@@ -165,8 +165,8 @@ fn for_people(message: &Message, time: &str, style: Style) -> String {
     format!("{dim}{time}{plain}  {colour}{from:<8}{plain}  {kind}{data}")
 }
 
-/// Text without what a terminal would take for a command: control characters, and those that turn the direction of
-/// writing, are shown by their codes.
+/// Replaces characters that a terminal would interpret by their codes: control characters, and those that
+/// change the direction of writing.
 pub fn printable(text: &str) -> Cow<'_, str> {
     let harmful = |c: char| {
         c.is_control()
@@ -187,9 +187,9 @@ pub fn printable(text: &str) -> Cow<'_, str> {
         .into()
 }
 
-/// A point in time as `2026-01-31` and `12:00:05`, in UTC.
+/// Formats a time as `2026-01-31` and `12:00:05`, in UTC.
 pub fn day_and_time(ms: u64) -> (String, String) {
-    // The last second of the year 9999, beyond which dates have no agreed form.
+    // The last second of the year 9999. Later dates have no agreed format.
     let seconds = (ms / 1000).min(253_402_300_799);
     let text = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string();
     let (day, time) = text.split_once('T').unwrap_or((&text, ""));

@@ -17,26 +17,26 @@ use crate::protocol::request::DEFAULT_TYPE;
 use crate::protocol::{ErrorCode, RoomName};
 use roomlog_client::{Client, Error, NewMessage, Published};
 
-/// Lines that are sent at once, and their bytes: together no more than a server with the usual limits takes.
+/// Maximum number of lines sent at once, and of their bytes: together within the usual limits of a server.
 const LINES: usize = 500;
 const BYTES: usize = 512 * 1024;
 
-/// For how long lines are sent again that the server could not store.
+/// Time during which lines are resent that the server could not store.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The pause before they are sent again, unless the server asks for a longer one.
+/// Pause before lines are resent, unless the server asks for a longer one.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// How often progress is shown.
+/// Interval of the progress display.
 const PROGRESS: Duration = Duration::from_millis(200);
 
-/// Publishes a message, or many, and prints what ids they got.
+/// Publishes one or more messages, and prints their ids.
 #[derive(Debug, Args)]
 pub struct Publish {
     /// The room
     room: RoomName,
-    /// The message: JSON if it reads as JSON, else text (to send such text, quote it: '"42"'). With `-`, each line of
-    /// standard input is one
+    /// The message: JSON if it reads as JSON, else text (to send such text, quote it: '"42"'). With `-`, each
+    /// line of standard input is one
     #[arg(allow_negative_numbers = true)]
     data: String,
     /// The message's type
@@ -107,8 +107,8 @@ impl Publish {
     }
 }
 
-/// Sends messages with the numbers of their lines: in smaller batches if they are too large together, and those again that
-/// the server could not store. How many it refused.
+/// Sends messages with their line numbers. Batches that are too large are split, and messages that the server
+/// could not store are resent. Returns the number of refused messages.
 async fn send(
     client: &Client,
     output: &Output,
@@ -130,7 +130,7 @@ async fn send(
                 continue;
             }
             Err(Error::Refused(failure)) if failure.code == ErrorCode::TooLarge => vec![Err(failure)],
-            // Whoever has published nothing yet more likely has a wrong address than a server that restarts.
+            // If nothing is published yet, a wrong address is more likely than a server that restarts.
             Err(error) if error.is_temporary() && progress.count > 0 => {
                 why = Some(error);
                 Vec::new()
@@ -171,13 +171,13 @@ async fn send(
     Ok(refused)
 }
 
-/// A line of standard input, and its number.
+/// A line of standard input with its number.
 struct Line {
     number: usize,
     text: io::Result<String>,
 }
 
-/// Reads lines on a thread of its own, which nothing has to wait for. Empty ones are left out.
+/// Reads lines on a detached thread. Empty lines are skipped.
 fn read_lines() -> mpsc::Receiver<Line> {
     let (sender, receiver) = mpsc::channel(LINES);
     std::thread::spawn(move || {
@@ -193,7 +193,8 @@ fn read_lines() -> mpsc::Receiver<Line> {
     receiver
 }
 
-/// Splits lines into batches that are not too large; a line that alone is too large is one of its own.
+/// Splits lines into batches that are not too large. A line that is too large by itself gets a batch of its
+/// own.
 fn batches(lines: Vec<Line>) -> Vec<Vec<Line>> {
     let mut batches: Vec<Vec<Line>> = Vec::new();
     let mut bytes = 0;
@@ -211,7 +212,7 @@ fn batches(lines: Vec<Line>) -> Vec<Vec<Line>> {
     batches
 }
 
-/// What the text on a command line stands for.
+/// Interprets text from a command line or a file.
 fn data(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
 }
@@ -224,7 +225,7 @@ fn print(output: &Output, published: &Published) -> io::Result<()> {
     }
 }
 
-/// How many lines are published: counted on a terminal while a file is read, and printed one by one otherwise.
+/// Progress of publishing: a counter on a terminal while a file is read, otherwise each line.
 struct Progress {
     count: usize,
     counts_only: bool,

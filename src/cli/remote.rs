@@ -1,4 +1,4 @@
-//! What the commands that talk to a server have in common: its address, the token, and what to do when it refuses.
+//! Common parts of the commands that talk to a server: its address, the token, and advice on errors.
 
 use std::future::Future;
 
@@ -9,7 +9,7 @@ use super::output::Output;
 use crate::protocol::ErrorCode;
 use roomlog_client::{Client, Error};
 
-/// Which server, and how to print.
+/// The server, and the output format.
 #[derive(Debug, Args)]
 pub struct Remote {
     /// Address of the server
@@ -18,35 +18,34 @@ pub struct Remote {
     /// Token to use there
     #[arg(long, env = "ROOMLOG_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// Print JSON lines, as is done where standard output is no terminal
+    /// Print JSON lines (the default if standard output is no terminal)
     #[arg(long)]
     json: bool,
 }
 
 impl Remote {
-    /// A client of that server.
+    /// Creates a client of the server.
     ///
     /// # Errors
-    /// An address or token that cannot be one.
+    /// An invalid address or token.
     pub fn client(&self) -> Result<Client, Failed> {
         Ok(Client::new(&self.url, self.token.as_deref())?)
     }
 
-    /// Where to print.
     pub fn output(&self) -> Output {
         Output::new(self.json)
     }
 }
 
-/// Runs a command that does one thing at a time.
+/// Runs a command on a single-threaded runtime.
 ///
 /// # Errors
-/// What the command fails with.
+/// The command's own error.
 pub fn run<T>(command: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
 }
 
-/// An error in one line that says what to do.
+/// Describes an error in one line, with advice.
 pub fn advise(error: Error) -> Failed {
     match error {
         Error::Unreachable { url, cause } if cause.contains("refused") => {

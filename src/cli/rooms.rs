@@ -12,10 +12,10 @@ use super::remote::{Remote, advise, run};
 use crate::protocol::{ErrorCode, MessageId, Pattern, RoomName};
 use roomlog_client::{Client, Error, Room};
 
-/// Rooms that are asked about at once.
+/// Maximum number of rooms queried concurrently.
 const AT_ONCE: usize = 16;
 
-/// Columns for a room's name in the table.
+/// Width of a room's name in the table, in columns.
 const NAME: usize = 30;
 
 /// Lists rooms. The token must grant `manage` on `*`.
@@ -24,7 +24,7 @@ pub struct Rooms {
     /// Only those that match, where * stands for any run of characters
     #[arg(long = "match", value_name = "PATTERN")]
     pattern: Option<Pattern>,
-    /// With what there is to know of each
+    /// Include the details of each room
     #[arg(long)]
     long: bool,
     #[command(flatten)]

@@ -20,7 +20,7 @@ use crate::net::certificates::Certificates;
 use crate::node::Node;
 use crate::telemetry::logs;
 
-/// How long a token of `--dev` holds.
+/// Lifetime of a token of `--dev`.
 const DEV_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Runs the server.
@@ -38,14 +38,14 @@ pub struct Serve {
     dev: bool,
 }
 
-/// `--dev` is for this machine.
+/// `--dev` is for local use.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "--dev takes connections from this machine only, and {0} is open to others; leave --dev out, and set a key for tokens (auth.hs256_secret)"
 )]
 struct NotLoopback(SocketAddr);
 
-/// No key for tokens.
+/// No key for tokens is configured.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "no key for tokens is configured. To try things out, use --dev. Otherwise set one of auth.hs256_secret, \
@@ -100,7 +100,7 @@ async fn serve(mut config: Config, dev: bool) -> Result<(), Failed> {
         _ => None,
     };
     let scheme = if certificates.is_some() { "https" } else { "http" };
-    // Before Redis is started: a taken port is the commoner mistake.
+    // Before Redis is started: a port that is in use is the more common mistake.
     let listener = listener::bind(config.server.listen)?;
     let metrics_listener = match config.server.metrics_listen {
         Some(address) => Some(listener::bind(address)?),
@@ -154,7 +154,7 @@ async fn serve(mut config: Config, dev: bool) -> Result<(), Failed> {
 #[error("ended at once by a second signal; what was not confirmed may be lost")]
 struct EndedAtOnce;
 
-/// What somebody who tries things out needs next.
+/// Prints the next steps for a user of `--dev`.
 fn welcome(config: &Config, url: &str) -> Result<(), Failed> {
     let all = [("*".parse()?, Permission::ALL.to_vec())];
     let token = mint(&config.auth, &"dev".parse()?, &RoomGrants::from(all), DEV_TTL, None)?;

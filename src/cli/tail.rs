@@ -15,10 +15,10 @@ use crate::protocol::request::{MAX_LAST, Start};
 use crate::protocol::{MessageId, RoomName, SubscriptionName};
 use roomlog_client::{Error, Event, Tail, TailOptions};
 
-/// How often it looks whether somebody still reads what is printed.
+/// Interval at which it checks that the output still has a reader.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Prints a room's messages as they come, through restarts of the server, until Ctrl-C.
+/// Prints a room's messages as they arrive, across restarts of the server, until Ctrl-C.
 #[derive(Debug, Args)]
 pub struct Follow {
     /// The room
@@ -29,8 +29,8 @@ pub struct Follow {
     /// Start with the newest N messages
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=MAX_LAST))]
     last: Option<u64>,
-    /// Use a durable subscription of this name: it starts where it ended the last time, and every message that was
-    /// printed is acknowledged
+    /// Use a durable subscription of this name: it starts where it ended the last time, and every message
+    /// that was printed is acknowledged
     #[arg(long, value_name = "NAME")]
     durable: Option<SubscriptionName>,
     #[command(flatten)]
@@ -91,7 +91,8 @@ async fn print(tail: &mut Tail, output: &mut Output) -> Result<(), Failed> {
     }
 }
 
-/// Returns when standard output is a pipe whose reader has gone, which otherwise only the next message would show.
+/// Returns when standard output is a pipe whose reader has gone. Otherwise only the next message would reveal
+/// that.
 async fn reader_has_gone() {
     let output = io::stdout();
     loop {

@@ -20,7 +20,7 @@ pub struct Token {
     /// What it grants: a room or pattern, and any of read, write, manage; can be given many times
     #[arg(long = "room", value_name = "PATTERN=PERMISSIONS", value_parser = grant)]
     rooms: Vec<(Pattern, Vec<Permission>)>,
-    /// How long it holds, such as 15m, 12h, 30d
+    /// How long it is valid, such as 15m, 12h, 30d
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
     ttl: Duration,
     /// Its id (`jti`), by which it can be revoked

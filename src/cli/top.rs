@@ -15,8 +15,8 @@ use crate::top::{Watch, draw, text};
 /// Time between the two readings of a snapshot.
 const APART: Duration = Duration::from_secs(1);
 
-/// Shows whether messages get through, how fast, and what goes wrong, of one or more servers. `q` quits. Where standard output is
-/// no terminal, prints it once.
+/// Shows whether messages get through, how fast, and what goes wrong, for one or more servers. `q` quits.
+/// Where standard output is no terminal, prints one snapshot.
 #[derive(Debug, Args)]
 pub struct Top {
     /// Addresses of the servers, or of their listeners for metrics
@@ -65,7 +65,7 @@ impl Top {
     }
 }
 
-/// Two readings, for rates.
+/// Takes two readings, for rates.
 async fn snapshot(watch: &mut Watch) -> Result<(), Failed> {
     watch.look().await;
     tokio::time::sleep(APART).await;

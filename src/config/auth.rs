@@ -1,4 +1,4 @@
-//! `[auth]`: the keys that tokens are verified with, and what else a token must have.
+//! `[auth]`: the keys that verify tokens, and further requirements on tokens.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::secret::{Secret, SecretUrl};
 use super::values;
 
-/// `[auth]`. Any of the keys may be given, also several, also none: commands that verify no token need none.
+/// `[auth]`. Any number of the keys may be set. Commands that verify no token need none.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AuthConfig {
     /// Secret for HS256, at least 32 bytes. Default none.
@@ -23,18 +23,18 @@ pub struct AuthConfig {
     /// Address of a JWK set, `http` or `https`. Default none.
     #[serde(deserialize_with = "jwks_url", serialize_with = "values::or_empty::serialize")]
     pub jwks_url: Option<SecretUrl>,
-    /// How often the set at `jwks_url` is read again. Default 5 min.
+    /// Refresh interval of the set at `jwks_url`. Default 5 min.
     #[serde(with = "values::duration")]
     pub jwks_refresh: Duration,
-    /// The algorithms that are accepted; empty, the default, for those of the keys.
+    /// The accepted algorithms; empty, the default, for those of the keys.
     pub algorithms: Vec<Algorithm>,
-    /// `iss` that each token must have. Default any or none.
+    /// `iss` that each token must have. By default, any or none is accepted.
     #[serde(with = "values::or_empty")]
     pub issuer: Option<String>,
-    /// `aud` that each token must have. Default: tokens must not have one.
+    /// `aud` that each token must have. By default, tokens must have none.
     #[serde(with = "values::or_empty")]
     pub audience: Option<String>,
-    /// How long a revocation is remembered. Default 400 d.
+    /// Time that a revocation is remembered. Default 400 d.
     #[serde(with = "values::duration")]
     pub revocation_ttl: Duration,
 }
@@ -53,7 +53,7 @@ pub enum Algorithm {
 }
 
 impl AuthConfig {
-    /// Whether there is any key to verify a token with.
+    /// Returns true if there is any key to verify tokens with.
     pub fn is_configured(&self) -> bool {
         self.hs256_secret.is_some()
             || self.public_key_file.is_some()
@@ -61,7 +61,7 @@ impl AuthConfig {
             || self.jwks_url.is_some()
     }
 
-    /// Whether the algorithm may be used: it is listed, or none is.
+    /// Returns true if the algorithm may be used: it is listed, or the list is empty.
     pub fn accepts(&self, algorithm: Algorithm) -> bool {
         self.algorithms.is_empty() || self.algorithms.contains(&algorithm)
     }

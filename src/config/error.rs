@@ -1,10 +1,10 @@
-//! What is wrong with a configuration: which key, where its value came from, and what would be right.
+//! Errors of a configuration: the key, the origin of its value, and the rule or a correction.
 
 use std::fmt;
 
 use toml::Table;
 
-/// Where a value of the configuration came from.
+/// The origin of a configuration value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// The defaults in the binary.
@@ -28,17 +28,15 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A configuration that was refused. Its text never holds a secret.
+/// A rejected configuration. The message never contains a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// Not TOML.
     #[error("{origin}, line {line}: {problem}")]
     Syntax {
-        /// The file.
         origin: Origin,
-        /// The line, from 1.
+        /// Counted from 1.
         line: usize,
-        /// What is wrong there.
         problem: String,
     },
     /// A section or key that does not exist.
@@ -46,17 +44,15 @@ pub enum ConfigError {
     UnknownKey {
         /// The dotted key, as given.
         key: String,
-        /// Who gave it.
         origin: Origin,
-        /// The nearest key, or those that exist.
+        /// The nearest key, or the existing ones.
         hint: String,
     },
-    /// A value against the key's rule, alone or together with other keys.
+    /// A value that breaks the key's rule, alone or together with other keys.
     #[error("{origin}: `{key}`: {problem}")]
     BadValue {
         /// The dotted key.
         key: String,
-        /// Who gave the value.
         origin: Origin,
         /// The rule.
         problem: String,
@@ -64,14 +60,15 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// The syntax error of `source`. Only its line is told: the text of the line may be a secret.
+    /// Describes the syntax error of `source` by its line number only: the text of the line may be a secret.
     pub(super) fn syntax(origin: Origin, source: &str, error: &toml::de::Error) -> Self {
         let before = error.span().and_then(|span| source.get(..span.start)).unwrap_or_default();
         let line = 1 + before.bytes().filter(|b| *b == b'\n').count();
         Self::Syntax { origin, line, problem: error.message().into() }
     }
 
-    /// An unknown key: `wanted` is not among the `valid` names below `parent` (empty, or with its dot).
+    /// Describes an unknown key: `wanted` is not among the `valid` names below `parent` (empty, or with its
+    /// dot).
     pub(super) fn unknown(origin: Origin, key: &str, wanted: &str, parent: &str, valid: &Table) -> Self {
         let nearest = valid
             .keys()

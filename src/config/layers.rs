@@ -1,5 +1,5 @@
-//! Layers of the configuration, each over the one before. The defaults say which keys there are, and every value is
-//! judged the moment it is laid, so that a refusal can name the key and where the value came from.
+//! Layers of the configuration, each on top of the previous one. The defaults define the existing keys. Every
+//! value is checked when it is applied, so that an error can name the key and the value's origin.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use toml::{Table, Value};
 
 use super::{Config, ConfigError, Origin, RoomPolicy};
 
-/// The values so far: always a whole and valid configuration.
+/// The values so far: always a complete and valid configuration.
 pub(super) struct Layers {
     values: Table,
     default_room: Table,
@@ -15,7 +15,7 @@ pub(super) struct Layers {
 }
 
 impl Layers {
-    /// Begins with the defaults, which have every key there is, and one `[[rooms]]` table.
+    /// Starts with the defaults, which have every key and one `[[rooms]]` table.
     pub(super) fn new(defaults: &str) -> Result<Self, ConfigError> {
         let values = parse(defaults, Origin::Defaults)?;
         let default_room = values.get("rooms").and_then(|rooms| rooms.get(0)).and_then(Value::as_table);
@@ -23,7 +23,7 @@ impl Layers {
         Ok(Self { values, default_room, origins: BTreeMap::new() })
     }
 
-    /// Lays a whole file.
+    /// Applies a whole file.
     pub(super) fn file(&mut self, name: &str, source: &str) -> Result<(), ConfigError> {
         let origin = Origin::File(name.into());
         for (name, value) in parse(source, origin.clone())? {
@@ -39,7 +39,7 @@ impl Layers {
         Ok(())
     }
 
-    /// Lays one value that came as text, or may have: numbers and lists are read from it where the key needs one.
+    /// Applies one value that may be text: numbers and lists are parsed from it where the key needs one.
     pub(super) fn set_text(&mut self, key: &str, value: Value, origin: Origin) -> Result<(), ConfigError> {
         let value = match (self.slot(key), value) {
             (Some(Value::Integer(_)), Value::String(text)) => {
@@ -59,7 +59,7 @@ impl Layers {
         self.set(key, value, origin)
     }
 
-    /// Lays one value at its dotted key.
+    /// Applies one value at its dotted key.
     pub(super) fn set(&mut self, key: &str, value: Value, origin: Origin) -> Result<(), ConfigError> {
         let value = if key == "rooms" { self.rooms(value, &origin)? } else { value };
         let replaced = match self.slot(key) {
@@ -74,7 +74,7 @@ impl Layers {
         self.config().map(drop).map_err(|problem| bad_value(key, &origin, reword(&problem, &replaced)))
     }
 
-    /// The configuration, checked as a whole.
+    /// Returns the configuration, checked as a whole.
     pub(super) fn finish(self) -> Result<Config, ConfigError> {
         let config = self.config().map_err(|problem| bad_value("*", &Origin::Defaults, problem))?;
         match config.check() {
@@ -107,7 +107,7 @@ impl Layers {
         }
     }
 
-    /// Completes each `[[rooms]]` table from the default one, which follows them.
+    /// Completes each `[[rooms]]` table from the default one, which is appended last.
     fn rooms(&self, value: Value, origin: &Origin) -> Result<Value, ConfigError> {
         let not_tables =
             || bad_value("rooms", origin, "must be tables: [[rooms]], or [{ match = \"chat.*\" }]");
@@ -148,7 +148,7 @@ fn parse(source: &str, origin: Origin) -> Result<Table, ConfigError> {
     source.parse().map_err(|error| ConfigError::syntax(origin, source, &error))
 }
 
-/// The problem, in words for people where it is a wrong type and the value before had the right one.
+/// Rewords a wrong type for people, if the previous value had the right one.
 fn reword(problem: &str, before: &Value) -> String {
     let rule = match before {
         _ if !problem.starts_with("invalid type") => problem,

@@ -1,5 +1,6 @@
-//! The configuration: one struct a section, read from layers (the defaults in the binary, a file, the environment,
-//! flags) that the caller hands in. What is unknown or against a rule is refused, with the key and where it came from.
+//! The configuration: one struct for each section, read from layers that the caller provides (the defaults in
+//! the binary, a file, the environment, flags). Unknown keys and invalid values are rejected, with the key
+//! and the origin of the value.
 
 mod auth;
 mod error;
@@ -25,10 +26,10 @@ pub use sections::{
 use crate::log::Durability;
 use crate::protocol::RoomName;
 
-/// The first layer, with all keys and what they mean: also the documentation of the configuration.
+/// The first layer, with all keys and their meaning. It is also the documentation of the configuration.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
 
-/// A whole configuration, checked.
+/// A complete, checked configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Config {
     /// `[server]`
@@ -55,12 +56,12 @@ pub struct Config {
 
 impl Config {
     /// Reads the layers: the defaults, then `file` (its name, for messages, and its text), then the variables
-    /// `ROOMLOG_<SECTION>__<KEY>` and `ROOMLOG_ROOMS` of `env`, then `overrides` (dotted keys). Other variables are
-    /// ignored. Text in `env` and `overrides` becomes a number or a list where the key needs one. No key for tokens
-    /// need be there: see [`AuthConfig::is_configured`].
+    /// `ROOMLOG_<SECTION>__<KEY>` and `ROOMLOG_ROOMS` of `env`, then `overrides` (dotted keys). Other
+    /// variables are ignored. Text in `env` and `overrides` becomes a number or a list where the key needs
+    /// one. A key for tokens is not required: see [`AuthConfig::is_configured`].
     ///
     /// # Errors
-    /// A file that is not TOML, an unknown key, or a value against a rule.
+    /// A file that is not TOML, an unknown key, or an invalid value.
     pub fn load(
         file: Option<(&Path, &str)>,
         env: impl Iterator<Item = (String, String)>,
@@ -81,31 +82,32 @@ impl Config {
         layers.finish()
     }
 
-    /// Whether the server runs its own Redis, because it is given no URL.
+    /// Returns true if no URL is set, so that the server runs its own Redis.
     pub fn is_embedded(&self) -> bool {
         self.redis.url.is_none()
     }
 
-    /// The durability in force: what was asked for, or else `disk` with the embedded Redis and `memory` with another.
+    /// The durability to use: the configured one, or else `disk` with the embedded Redis and `memory` with
+    /// another.
     pub fn durability(&self) -> Durability {
         let default = if self.is_embedded() { Durability::Disk } else { Durability::Memory };
         self.redis.durability.unwrap_or(default)
     }
 
-    /// What this room keeps.
+    /// Returns the retention policy of a room.
     pub fn policy(&self, room: &RoomName) -> &RoomPolicy {
         self.rooms.of(room)
     }
 
-    /// The configuration in force as TOML, with `***` for secrets.
+    /// Returns the effective configuration as TOML, with `***` for secrets.
     ///
     /// # Errors
-    /// A path that is not UTF-8; none that was read from TOML is.
+    /// A path that is not UTF-8. Paths read from TOML always are.
     pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
         toml::to_string(self)
     }
 
-    /// What single values cannot say: the key to blame, and the rule.
+    /// Checks the rules that concern several values. Returns the key to blame, and the rule.
     fn check(&self) -> Result<(), (&'static str, String)> {
         let Self { server, redis, auth, limits, hub, .. } = self;
         match (&server.tls_cert, &server.tls_key) {
@@ -133,7 +135,7 @@ impl Config {
     }
 }
 
-/// The dotted key of an environment variable, if it is one of the configuration's.
+/// Returns the dotted key of an environment variable, if it belongs to the configuration.
 fn env_key(name: &str) -> Option<String> {
     let name = name.strip_prefix("ROOMLOG_")?;
     if name == "ROOMS" {

@@ -1,4 +1,5 @@
-//! `[[rooms]]`: what rooms keep, and under which label they are counted. The first table whose pattern matches a room's name holds for it.
+//! `[[rooms]]`: the retention of rooms, and the label under which they are counted. The first table whose
+//! pattern matches a room's name applies.
 
 use std::time::Duration;
 
@@ -8,32 +9,32 @@ use crate::protocol::{Pattern, RoomName};
 
 use super::values;
 
-/// Most labels in one configuration.
+/// Maximum number of labels in one configuration.
 const MAX_LABELS: usize = 16;
 
-/// What the rooms of one pattern keep. A message goes when it is above any of the three limits.
+/// The retention of the rooms of one pattern. A message is removed when it exceeds any of the three limits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RoomPolicy {
-    /// The rooms. Key `match`.
+    /// The pattern of the rooms. Key `match`.
     #[serde(rename = "match")]
     pub pattern: Pattern,
-    /// Age from which messages go; `None` (written `0s`) for no limit. Default 30 d.
+    /// Maximum age of messages; `None` (written `0s`) for no limit. Default 30 d.
     #[serde(with = "values::duration_or_zero")]
     pub max_age: Option<Duration>,
-    /// Number of messages; `None` (written 0) for no limit. Default 1,000,000.
+    /// Maximum number of messages; `None` (written 0) for no limit. Default 1,000,000.
     #[serde(with = "values::count_or_zero")]
     pub max_length: Option<u64>,
-    /// Bytes of messages as stored; `None` (written 0) for no limit. Default 1 GB, 10^9.
+    /// Maximum size of the messages as stored, in bytes; `None` (written 0) for no limit. Default 1 GB, 10^9.
     #[serde(with = "values::bytes_or_zero")]
     pub max_bytes: Option<u64>,
     /// The class under which metrics count these rooms. Default `other`.
     #[serde(deserialize_with = "label")]
     pub label: String,
-    /// Whether messages stay that a durable subscription still needs, up to hard limits. Default true.
+    /// True to keep messages that a durable subscription still needs, up to hard limits. Default true.
     pub keep_unacked: bool,
 }
 
-/// All room policies in order, the last of which is for every room.
+/// All room policies in order. The last one matches every room.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<RoomPolicy>", into = "Vec<RoomPolicy>")]
 pub struct RoomPolicies {
@@ -42,12 +43,12 @@ pub struct RoomPolicies {
 }
 
 impl RoomPolicies {
-    /// The policy of this room: the first that matches.
+    /// Returns the policy of a room: the first that matches.
     pub fn of(&self, room: &RoomName) -> &RoomPolicy {
         self.listed.iter().find(|policy| policy.pattern.matches(room)).unwrap_or(&self.rest)
     }
 
-    /// The labels, each once.
+    /// The distinct labels.
     pub fn labels(&self) -> Vec<&str> {
         let mut labels: Vec<&str> = Vec::new();
         for policy in self.iter() {
@@ -58,7 +59,7 @@ impl RoomPolicies {
         labels
     }
 
-    /// All of them, in order.
+    /// All policies, in order.
     pub fn iter(&self) -> impl Iterator<Item = &RoomPolicy> {
         self.listed.iter().chain([&self.rest])
     }

@@ -1,5 +1,5 @@
-//! Values that must not be seen: whatever prints or serializes them shows `***`. What needs the text asks for it by
-//! name, with `expose`.
+//! Values that must stay hidden: printing or serializing them shows `***`. Code that needs the text calls
+//! `expose`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,10 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::values;
 
-/// Fewest bytes of a secret for HS256: as many as its hash has.
+/// Minimum length of a secret for HS256, in bytes: the size of its hash.
 pub const MIN_SECRET: usize = 32;
 
-/// What stands for a secret where one is shown.
+/// Shown in place of a secret.
 const MASK: &str = "***";
 
 /// The shared secret that signs HS256 tokens. At least [`MIN_SECRET`] bytes.
@@ -19,7 +19,7 @@ const MASK: &str = "***";
 pub struct Secret(String);
 
 impl Secret {
-    /// The secret itself, to sign or verify with.
+    /// Returns the secret itself, for signing or verifying.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -39,17 +39,17 @@ impl FromStr for Secret {
     }
 }
 
-/// A URL that may hold a password. `Display` shows it without.
+/// A URL that may contain a password. `Display` hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretUrl(String);
 
 impl SecretUrl {
-    /// The whole URL, to connect with.
+    /// Returns the whole URL, for connecting.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Reads a URL with one of these schemes.
+    /// Parses a URL with one of these schemes.
     pub(super) fn parse(text: &str, schemes: &[&str]) -> Result<Self, String> {
         match text.split_once("://") {
             Some((scheme, rest)) if schemes.contains(&scheme) && !rest.is_empty() => Ok(Self(text.into())),
@@ -61,7 +61,7 @@ impl SecretUrl {
 impl fmt::Display for SecretUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheme, rest) = self.0.split_once("://").unwrap_or((MASK, ""));
-        // The last `@`, and not the one of a parsed authority: a password may hold any character.
+        // The last `@`, rather than that of a parsed authority: a password may contain any character.
         let (login, rest) = rest.rsplit_once('@').map_or(("", rest), |(_, rest)| (MASK, rest));
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
         write!(f, "{scheme}://{login}{}{place}", if login.is_empty() { "" } else { "@" })?;

@@ -1,4 +1,4 @@
-//! Layers, and the errors that name a key and where it was set.
+//! Tests of the layers, and of errors that name a key and its origin.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,14 +8,14 @@ use super::*;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-/// Loads these layers; a refusal as its text.
+/// Loads these layers; returns an error as its text.
 fn load(file: &str, env: &[(&str, &str)], flags: &[(&str, toml::Value)]) -> Result<Config, String> {
     let env = env.iter().map(|(name, value)| (name.to_string(), value.to_string()));
     let flags = flags.iter().map(|(key, value)| (key.to_string(), value.clone())).collect();
     Config::load(Some((Path::new("roomlog.toml"), file)), env, flags).map_err(|error| error.to_string())
 }
 
-/// Loads the file and the variables, and expects a refusal that holds all of `words`.
+/// Expects an error that contains all of `words` from the file and the variables.
 fn refused(file: &str, env: &[(&str, &str)], words: &[&str]) {
     let error = load(file, env, &[]).unwrap_err();
     for word in words {

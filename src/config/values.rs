@@ -1,5 +1,5 @@
-//! How values are written in a configuration: durations, sizes, counts, addresses, and text that may be empty. Each
-//! module goes with `#[serde(with = …)]`; what it refuses, it explains without repeating the value.
+//! The format of configuration values: durations, sizes, counts, addresses, and text that may be empty. Each
+//! module is used by `#[serde(with = …)]`. Errors explain the rule without repeating the value.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use toml::Value;
 
 type Read<T> = Result<T, String>;
 
-/// Reads any value and lets `rule` judge it.
+/// Reads any value, and applies `rule` to it.
 fn read<'de, D: Deserializer<'de>, T>(
     deserializer: D,
     rule: impl FnOnce(&Value) -> Read<T>,
@@ -27,7 +27,7 @@ fn parse_duration(value: &Value) -> Read<Duration> {
     duration.ok_or_else(|| "must be a duration such as \"500ms\", \"30s\", \"5m\", \"1h\" or \"30d\"".into())
 }
 
-/// A duration in the greatest unit that divides it.
+/// Formats a duration in the greatest unit that divides it.
 fn print_duration(duration: Duration) -> String {
     const UNITS: [(&str, u128); 5] =
         [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
@@ -51,7 +51,7 @@ fn parse_bytes<T: TryFrom<i64>>(value: &Value) -> Read<T> {
         .ok_or_else(|| "must be a number of bytes, or text such as \"64KiB\" or \"1GB\"".into())
 }
 
-/// `64KiB`, `1GB`, `512`: a whole number and a unit, decimal or binary.
+/// Parses `64KiB`, `1GB` or `512`: a whole number with an optional unit, decimal or binary.
 fn size(text: &str) -> Option<i64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let unit: i64 = match text[digits..].trim().to_ascii_lowercase().as_str() {
@@ -218,7 +218,7 @@ pub(super) fn address_or_empty<'de, D: Deserializer<'de>>(
     })
 }
 
-/// Text that `rule` judges.
+/// Text that must satisfy `rule`.
 pub(super) fn ruled<'de, D: Deserializer<'de>, T>(
     deserializer: D,
     rule: impl FnOnce(&str) -> Result<T, String>,

@@ -1,21 +1,21 @@
-//! What is worth seeing of a server, computed from two readings of its metrics; and of all servers together.
+//! The key figures of a server, computed from two readings of its metrics, and those of all servers together.
 
 use super::samples::{Buckets, Samples};
 
-/// How a server is.
+/// The state of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
     /// Messages get through.
     Ready,
-    /// They do not, or it ends.
+    /// Messages do not get through, or the server is shutting down.
     NotReady,
-    /// It cannot be asked, and why.
+    /// It cannot be reached; with the reason.
     Unreachable(String),
 }
 
-/// The figures of one server. Rates are by the second, since the reading before; unknown at the first.
+/// The figures of one server. Rates are per second since the previous reading, and unknown at the first.
 #[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)] // Each is what `/metrics` calls so.
+#[allow(missing_docs)] // The fields are named after the metrics.
 pub struct Figures {
     pub node: String,
     pub state: State,
@@ -40,17 +40,18 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// Those of a server that cannot be asked.
+    /// Returns the figures of a server that cannot be reached.
     pub fn unreachable(node: String, reason: &str) -> Self {
         let nothing = Self::of(node, &Samples::default(), None);
         Self { state: State::Unreachable(reason.to_owned()), durable_as_wanted: true, ..nothing }
     }
 
-    /// Those of a reading, and of what happened since the one before, so many seconds ago.
+    /// Computes figures from a reading, and from its difference to the previous one, which is given with its
+    /// age in seconds.
     pub fn of(node: String, now: &Samples, before: Option<(&Samples, f64)>) -> Self {
         let rate = |name: &str, label: Option<(&str, &str)>| {
             let (before, seconds) = before.filter(|(_, seconds)| *seconds > 0.0)?;
-            // A server that was started again counts from 0.
+            // A restarted server counts from 0.
             Some((now.sum(name, label) - before.sum(name, label)).max(0.0) / seconds)
         };
         let spread = |name: &str| {
@@ -83,17 +84,15 @@ impl Figures {
     }
 }
 
-/// All servers together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Overview {
-    /// Each.
     pub nodes: Vec<Figures>,
-    /// Sums, spreads of all, and the worst of what is no sum.
+    /// Sums, merged distributions, and the worst of values that cannot be summed.
     pub all: Figures,
 }
 
 impl Overview {
-    /// Adds the servers up.
+    /// Combines the figures of all servers.
     pub fn of(nodes: Vec<Figures>) -> Self {
         let mut all = Figures::unreachable("all".into(), "");
         let add = |a: Option<f64>, b: Option<f64>| match (a, b) {
@@ -125,7 +124,7 @@ impl Overview {
         Self { nodes, all }
     }
 
-    /// How many are ready.
+    /// The number of servers that are ready.
     pub fn ready(&self) -> usize {
         self.nodes.iter().filter(|node| node.state == State::Ready).count()
     }

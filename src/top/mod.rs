@@ -1,4 +1,4 @@
-//! `roomlog top`: the essentials of one or more servers, from their `/metrics`, live in a terminal.
+//! `roomlog top`: the key figures of one or more servers, from their `/metrics`, live in a terminal.
 
 mod figures;
 mod samples;
@@ -12,17 +12,17 @@ pub use figures::{Figures, Overview, State};
 pub use samples::Samples;
 pub use view::{draw, text};
 
-/// Time for a server to answer.
+/// Time limit for a server's answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A server that is watched, with what it said last.
+/// A watched server with its last reading.
 #[derive(Debug)]
 pub struct Watched {
     url: String,
     last: Option<(Instant, Samples)>,
 }
 
-/// Servers that are watched.
+/// The watched servers.
 #[derive(Debug)]
 pub struct Watch {
     client: reqwest::Client,
@@ -30,10 +30,10 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches the servers at these addresses.
+    /// Creates a watch of the servers at these addresses.
     ///
     /// # Errors
-    /// If no client can be made.
+    /// If no HTTP client can be created.
     pub fn new(urls: &[String]) -> reqwest::Result<Self> {
         let _there_is_one_already = rustls::crypto::ring::default_provider().install_default();
         let servers = urls.iter().map(|url| Watched { url: url.trim_end_matches('/').into(), last: None });
@@ -41,7 +41,7 @@ impl Watch {
         Ok(Self { client, servers: servers.collect() })
     }
 
-    /// Asks all of them at once, and compares with what they said before.
+    /// Reads all servers concurrently, and compares them with their previous readings.
     pub async fn look(&mut self) -> Overview {
         let client = &self.client;
         let nodes = join_all(self.servers.iter_mut().map(|server| server.look(client))).await;
@@ -74,7 +74,7 @@ impl Watched {
     }
 }
 
-/// Why a server could not be asked, in a few words.
+/// Describes in a few words why a server could not be read.
 fn reason(error: &reqwest::Error) -> String {
     if let Some(status) = error.status() {
         return format!("answers {}", status.as_u16());

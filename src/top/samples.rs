@@ -1,20 +1,18 @@
-//! What a server shows on `/metrics`, read from its text.
+//! The samples on a server's `/metrics`, parsed from its text.
 
 use std::collections::BTreeMap;
 
-/// One series and its value.
 #[derive(Debug, Clone, PartialEq)]
 struct Sample {
     labels: Vec<(String, String)>,
     value: f64,
 }
 
-/// All series, by name.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Samples(BTreeMap<String, Vec<Sample>>);
 
 impl Samples {
-    /// Reads the text. Lines that are none of Prometheus's are left out.
+    /// Parses the text. Lines not in Prometheus's format are skipped.
     pub fn read(text: &str) -> Self {
         let mut samples = Self::default();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -25,12 +23,12 @@ impl Samples {
         samples
     }
 
-    /// Whether there is such a series.
+    /// Returns true if such a series exists.
     pub fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 
-    /// The sum of the series of this name with this label; with no label, of all.
+    /// Returns the sum of the series of this name with this label, or of all series of this name.
     pub fn sum(&self, name: &str, label: Option<(&str, &str)>) -> f64 {
         let chosen = |sample: &&Sample| {
             label.is_none_or(|(name, value)| {
@@ -40,12 +38,12 @@ impl Samples {
         self.0.get(name).into_iter().flatten().filter(chosen).map(|sample| sample.value).sum()
     }
 
-    /// The largest of the series of this name.
+    /// Returns the maximum of the series of this name.
     pub fn max(&self, name: &str) -> f64 {
         self.0.get(name).into_iter().flatten().map(|sample| sample.value).fold(0.0, f64::max)
     }
 
-    /// How many observations of a histogram lie at or below each of its bounds, over all labels.
+    /// Returns the cumulative counts of a histogram's buckets, summed over all labels.
     pub fn buckets(&self, histogram: &str) -> Buckets {
         let mut counts: Vec<(f64, f64)> = Vec::new();
         for Sample { labels, value } in self.0.get(&format!("{histogram}_bucket")).into_iter().flatten() {
@@ -66,14 +64,14 @@ impl Samples {
 pub struct Buckets(Vec<(f64, f64)>);
 
 impl Buckets {
-    /// What came since these.
+    /// Returns the increase since an earlier reading.
     pub fn since(&self, before: &Self) -> Self {
         let of =
             |bound: f64| before.0.iter().find(|(known, _)| *known == bound).map_or(0.0, |(_, count)| *count);
         Self(self.0.iter().map(|(bound, count)| (*bound, (count - of(*bound)).max(0.0))).collect())
     }
 
-    /// These and those of another server.
+    /// Adds the buckets of another server.
     pub fn plus(&self, other: &Self) -> Self {
         if self.0.is_empty() {
             return other.clone();
@@ -83,7 +81,7 @@ impl Buckets {
         Self(self.0.iter().map(|(bound, count)| (*bound, count + of(*bound))).collect())
     }
 
-    /// A quantile, taken evenly within its bucket, as Prometheus does; nothing if there were no observations.
+    /// Returns a quantile, interpolated within its bucket as Prometheus does; `None` without observations.
     pub fn quantile(&self, quantile: f64) -> Option<f64> {
         let total = self.0.last().map(|(_, count)| *count).filter(|count| *count > 0.0)?;
         let rank = quantile * total;
@@ -99,14 +97,14 @@ impl Buckets {
     }
 }
 
-/// Reads `name{label="value",…} 1.5`.
+/// Parses `name{label="value",…} 1.5`.
 fn sample(line: &str) -> Option<(String, Sample)> {
     let (series, value) = line.trim_end().rsplit_once(' ')?;
     let value = value.parse().ok()?;
     let Some((name, labels)) = series.split_once('{') else {
         return Some((series.to_owned(), Sample { labels: Vec::new(), value }));
     };
-    // No label of ours holds a quote or a comma.
+    // No label of Roomlog contains a quote or a comma.
     let labels = labels.strip_suffix('}')?.split(',').filter_map(|label| {
         let (name, value) = label.split_once('=')?;
         Some((name.to_owned(), value.trim_matches('"').to_owned()))

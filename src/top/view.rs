@@ -1,4 +1,4 @@
-//! How the figures look: on 80 columns and 24 lines everything that matters is seen; colour means trouble, and nothing else.
+//! The display. All that matters fits on 80 columns and 24 lines. Colour means trouble, and nothing else.
 
 use ratatui::Frame;
 use ratatui::buffer::Buffer;
@@ -29,7 +29,7 @@ pub fn draw(frame: &mut Frame<'_>, overview: &Overview) {
     overview.render(frame.area(), frame.buffer_mut());
 }
 
-/// The same as text, for what is no terminal.
+/// Returns the same as text, for output that is no terminal.
 pub fn text(overview: &Overview) -> String {
     let area = Rect::new(0, 0, 80, 8 + overview.nodes.len() as u16);
     let mut buffer = Buffer::empty(area);
@@ -60,7 +60,7 @@ fn worse(is_worse: bool) -> Style {
     if is_worse { BAD } else { Style::new() }
 }
 
-/// What holds of all servers.
+/// The values for all servers.
 fn lines(all: &Figures) -> Vec<Line<'static>> {
     let label = |name: &'static str| Span::from(format!("{name:<14}")).dim();
     let spread = |name, buckets: &super::samples::Buckets| {
@@ -118,7 +118,7 @@ fn row(node: &Figures) -> Row<'static> {
     Row::new(cells).style(worse(is_bad))
 }
 
-/// At most five characters.
+/// Formats a number in at most five characters.
 fn short(number: f64) -> String {
     match number {
         0.0 => "0".into(),
