@@ -165,8 +165,8 @@ fn for_people(message: &Message, time: &str, style: Style) -> String {
     format!("{dim}{time}{plain}  {colour}{from:<8}{plain}  {kind}{data}")
 }
 
-/// Replaces characters that a terminal would interpret by their codes: control characters, and those that
-/// change the direction of writing.
+/// Escapes characters that a terminal would interpret: control characters, and those that change the
+/// direction of writing.
 pub fn printable(text: &str) -> Cow<'_, str> {
     let harmful = |c: char| {
         c.is_control()
