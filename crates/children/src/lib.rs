@@ -1,4 +1,4 @@
-//! Processes that end with this one, however it ends.
+//! Child processes that end with this process, however it ends.
 
 use std::io;
 use std::sync::mpsc;
@@ -10,15 +10,15 @@ use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-/// Starts processes from one thread that lives as long as this value: Linux sends the signal for a parent's
-/// death when the *thread* that started the child ends, so no thread of a pool will do.
+/// Starts processes from one thread that lives as long as this value. Linux sends the signal for a parent's
+/// death when the *thread* that started the child ends, so a thread of a pool would not do.
 #[derive(Debug)]
 pub struct Spawner(mpsc::SyncSender<Order>);
 
 type Order = (Command, oneshot::Sender<io::Result<Child>>);
 
 impl Spawner {
-    /// Starts the thread; its children are reaped by the current Tokio runtime.
+    /// Starts the thread. Its children are reaped by the current Tokio runtime.
     ///
     /// # Errors
     /// If the system refuses another thread.
@@ -28,7 +28,7 @@ impl Spawner {
         let work = move || {
             let _inside = runtime.enter();
             for (mut command, answer) in orders {
-                // Nobody waiting any more drops the child, which kills it.
+                // If the caller no longer waits, this drops the child, which kills it.
                 let _nobody_waits = answer.send(command.spawn());
             }
         };
@@ -39,7 +39,7 @@ impl Spawner {
     /// Starts a process that ends with this one.
     ///
     /// # Errors
-    /// If the system refuses.
+    /// If the system refuses to start it.
     pub async fn spawn(&self, mut command: Command) -> io::Result<Child> {
         let gone = || io::Error::other("the thread that starts processes has ended");
         end_with_parent(&mut command);
@@ -49,8 +49,8 @@ impl Spawner {
     }
 }
 
-/// Has the system end the child with SIGTERM when its parent dies, however that happens. Elsewhere than on Linux
-/// there is no such thing, and the next node ends what was left over.
+/// Makes the system send SIGTERM to the child when its parent dies for any reason. Only Linux supports this.
+/// Elsewhere, the next node ends what was left over.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 fn end_with_parent(command: &mut Command) {
@@ -60,8 +60,8 @@ fn end_with_parent(command: &mut Command) {
         // The parent may have died before the signal was arranged.
         if Pid::parent() == parent { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
     };
-    // SAFETY: between fork and exec the closure makes two system calls (prctl, getppid) that are safe in a signal
-    // handler; it allocates nothing and takes no lock.
+    // SAFETY: between fork and exec the closure makes two system calls (prctl, getppid) that are
+    // async-signal-safe. It allocates nothing and takes no lock.
     unsafe { command.pre_exec(arrange) };
 }
 

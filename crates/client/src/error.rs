@@ -1,31 +1,31 @@
-//! What can go wrong for a client: the server's own code and words where it answered, and a cause where it did not.
+//! The errors of a client: the server's own code and message where it answered, and a cause where it did not.
 
 use roomlog_protocol::{ErrorCode, Failure};
 
-/// Why something could not be done.
+/// The error of a client's operation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The address, or the token, cannot be used at all.
     #[error("{0}")]
     Unusable(String),
-    /// There was no answer: nothing listens, the connection broke, or the time was over. A message may have been stored
-    /// all the same; publishing it again with the same key is safe.
+    /// There was no answer: nothing listens, the connection broke, or the time ran out. A message may have
+    /// been stored nevertheless. Publishing it again with the same key is safe.
     #[error("cannot reach {url}: {cause}")]
     Unreachable {
         /// The server's address.
         url: String,
-        /// What the system said.
+        /// The error of the system.
         cause: String,
     },
-    /// Something answered that does not speak Roomlog's protocol.
+    /// The answer did not come from a server that speaks Roomlog's protocol.
     #[error("{url} does not answer as a Roomlog server: {what}")]
     Foreign {
         /// The server's address.
         url: String,
-        /// What it answered.
+        /// A description of the answer.
         what: String,
     },
-    /// The server refused, and says why. A code that this version does not know reads as `internal`.
+    /// The server refused the request. A code that this version does not know is read as `internal`.
     #[error(transparent)]
     Refused(#[from] Failure),
     /// The server ended the subscription or the connection for good.
@@ -33,13 +33,13 @@ pub enum Error {
     Ended {
         /// The protocol's code, such as `replaced` or `token_revoked`.
         code: String,
-        /// Why, for people.
+        /// The reason, in words for people.
         message: String,
     },
 }
 
 impl Error {
-    /// Whether the same again, a little later, may succeed.
+    /// Returns whether the same operation may succeed a little later.
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Unreachable { .. } => true,
@@ -48,7 +48,7 @@ impl Error {
         }
     }
 
-    /// How long the server asked to wait, in milliseconds.
+    /// Returns the time that the server asked to wait, in milliseconds.
     pub fn retry_after_ms(&self) -> Option<u64> {
         match self {
             Self::Refused(failure) => failure.retry_after_ms,
@@ -69,7 +69,7 @@ impl Error {
     }
 }
 
-/// A refusal as it came, with the code by its name.
+/// Creates the failure for a refusal of the server, looking its code up by name.
 pub(super) fn failure(code: &str, message: String, retry_after_ms: Option<u64>) -> Failure {
     match code.parse() {
         Ok(code) => Failure { code, message, retry_after_ms },
@@ -84,7 +84,8 @@ fn shown(url: &impl ToString) -> String {
     url.to_string().trim_end_matches('/').to_owned()
 }
 
-/// The innermost cause says most, and unlike the outer ones does not repeat the address.
+/// Returns the innermost cause, which is the most specific and, unlike the outer ones, does not repeat the
+/// address.
 fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut error = error;
     while let Some(cause) = error.source() {

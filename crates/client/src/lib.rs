@@ -13,7 +13,7 @@
 //! loop {
 //!     match tail.next().await? {
 //!         Event::Message(message) => println!("{}: {}", message.from, message.data),
-//!         Event::Gap(gap) => println!("messages after {} are lost; it goes on at {}", gap.after, gap.next),
+//!         Event::Gap(gap) => println!("messages after {} are lost; the next is {}", gap.after, gap.next),
 //!         Event::Subscribed { .. } | Event::Live(_) | Event::Lost { .. } => {}
 //!     }
 //! }
@@ -42,14 +42,14 @@ pub use roomlog_protocol::frame::{Gap, GapReason};
 use roomlog_protocol::request::Range;
 use roomlog_protocol::{Failure, Pattern, RoomName};
 
-/// Time for a connection to be made.
+/// Time limit for establishing a connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
-/// Time for an answer. The server gives up on Redis long before.
+/// Time limit for an answer. The server gives up on Redis long before.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
-/// A server, and the token to use there. Cheap to clone. Proxies of the environment are not used: neither half of the
-/// protocol would be served by most.
+/// A server, and the token to use there. Cheap to clone. Proxy settings of the environment are ignored, since
+/// most proxies would pass neither half of the protocol.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
@@ -58,12 +58,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the server at `url`, such as `https://rooms.example.com`. Nothing is asked yet.
+    /// Creates a client of the server at `url`, such as `https://rooms.example.com`. Sends nothing yet.
     ///
     /// # Errors
-    /// [`Error::Unusable`] for an address or a token that cannot be one.
+    /// [`Error::Unusable`] for an invalid address or token.
     pub fn new(url: &str, token: Option<&str>) -> Result<Self, Error> {
-        // The process may have a provider already, which serves as well.
+        // Fails if the process has a provider already, which serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_WITHIN)
@@ -84,15 +84,15 @@ impl Client {
     /// Stores a message, or finds that its key was stored before.
     ///
     /// # Errors
-    /// The server's refusal, or no answer. After a temporary one, publish the same again.
+    /// The server's refusal, or no answer. After a temporary error, publish the same message again.
     pub async fn publish(&self, message: &NewMessage) -> Result<Published, Error> {
         let NewMessage { room, key, .. } = message;
         let request = self.request(Method::POST, &format!("v1/rooms/{room}/messages"))?;
         self.answer(request.header("idempotency-key", key.to_string()).json(message)).await
     }
 
-    /// Stores messages, of any rooms, in their order; what became of each. At most 1000, and together at most 16 times
-    /// what one message may hold.
+    /// Stores messages, of any rooms, in their order, and returns the result of each. At most 1000 messages,
+    /// and together at most 16 times the limit of one message.
     ///
     /// # Errors
     /// If the request as a whole was refused, or not answered.
@@ -151,7 +151,7 @@ impl Client {
         self.answer(self.request(Method::GET, &format!("v1/rooms/{room}"))?).await
     }
 
-    /// Lists rooms, from the beginning or where the page before ended.
+    /// Lists rooms, from the beginning or from the end of the previous page.
     ///
     /// # Errors
     /// The server's refusal, or no answer.
@@ -164,7 +164,7 @@ impl Client {
     /// Follows a room. Returns once the server has confirmed the subscription.
     ///
     /// # Errors
-    /// The server's refusal, or no answer: until here, nothing is tried again.
+    /// The server's refusal, or no answer. Nothing is retried up to this point.
     pub async fn tail(&self, options: TailOptions) -> Result<Tail, Error> {
         Tail::open(self.clone(), options).await
     }
@@ -214,7 +214,7 @@ fn problem(body: &[u8]) -> Option<Failure> {
     Some(error::failure(&code, detail, retry_after_ms))
 }
 
-/// The address that paths are joined to: it ends with a slash.
+/// Parses the base address for paths, which must end with a slash.
 fn base(url: &str) -> Result<Url, Error> {
     let unusable = |why: &str| {
         Error::Unusable(format!("{url:?} is no address of a server ({why}); write it as http://HOST:PORT"))

@@ -1,27 +1,28 @@
-//! Where a reader of a room stands: proves, whatever the server sends after a reconnect, that each message is handed on
-//! once, in order, or a gap is told. No I/O.
+//! The position of a reader of a room. Whatever the server sends after a reconnect, it ensures that each
+//! message is delivered once, in order, or that a gap is reported. No I/O.
 
 use roomlog_protocol::MessageId;
 use roomlog_protocol::continuity::{follows, reason};
 use roomlog_protocol::frame::{Gap, GapReason};
 
-/// A reader that stands right behind this message.
+/// A reader positioned right after this message.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reader(pub MessageId);
 
-/// What a message is to a reader.
+/// The classification of a message for a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It had it before.
+    /// The reader had it before.
     Known,
-    /// It is the next one.
+    /// The next message.
     Next,
-    /// Those before it are lost, and the server did not say so.
+    /// Messages before it are lost, and the server did not report that.
     After(Gap),
 }
 
 impl Reader {
-    /// The server confirmed the subscription, and named its newest id: before the position, it lost some.
+    /// Checks the newest id of a confirmed subscription. If it is before the position, the server has lost
+    /// messages.
     pub fn resume(&mut self, head: MessageId) -> Option<Gap> {
         let after = self.0;
         (head < after).then(|| {
@@ -30,7 +31,7 @@ impl Reader {
         })
     }
 
-    /// A message came.
+    /// Classifies a received message, and advances to it.
     pub fn message(&mut self, id: MessageId) -> Verdict {
         let after = self.0;
         if id <= after {
@@ -44,7 +45,7 @@ impl Reader {
         }
     }
 
-    /// The server told of a gap. Not again, if it was passed before.
+    /// Handles a gap that the server reported. Returns `None` if the reader has passed it before.
     pub fn gap(&mut self, gap: Gap) -> Option<Gap> {
         let reached = gap.next.predecessor();
         if reached == self.0 || (gap.reason == GapReason::Trimmed && reached < self.0) {

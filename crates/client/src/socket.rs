@@ -1,4 +1,4 @@
-//! One WebSocket to the server: connected and authenticated, then frames in both directions.
+//! A WebSocket to the server: connected and authenticated, then carrying frames in both directions.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,16 +21,16 @@ use super::{ANSWER_WITHIN, Client, problem};
 use roomlog_protocol::frame::Gap;
 use roomlog_protocol::{Encoding, MessageId};
 
-/// Beyond the interval of the server's pings: silent for longer, the connection is dead.
+/// Grace time beyond the interval of the server's pings. A connection that is silent for longer is dead.
 const GRACE: Duration = Duration::from_secs(15);
 
-/// Most bytes of a WebSocket message: far more than a server sends, however its limits are set.
+/// Maximum size of a WebSocket message in bytes: far more than a server sends, whatever its limits.
 const LARGEST: usize = 256 << 20;
 
-/// The first close code after which connecting again is no use, and the last.
+/// Close codes after which connecting again is useless.
 const FINAL: std::ops::RangeInclusive<u16> = 4500..=4999;
 
-/// A frame of the server. What a tail has no use for is `Other`.
+/// A frame of the server. Frames that a tail does not need are `Other`.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "op", rename_all = "lowercase")]
 pub(super) enum Frame {
@@ -56,7 +56,7 @@ pub(super) enum Frame {
     Other,
 }
 
-/// What an `ok` says, as far as it is of use here.
+/// The fields of an `ok` that a tail needs.
 #[derive(Debug, Deserialize)]
 pub(super) struct Answer {
     #[serde(rename = "ref")]
@@ -66,7 +66,7 @@ pub(super) struct Answer {
     pub head: Option<MessageId>,
 }
 
-/// Why the server is about to close.
+/// The content of a `goodbye`: the reason for the coming close.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Goodbye {
     code: String,
@@ -74,18 +74,18 @@ pub(super) struct Goodbye {
     retry_after_ms: Option<u64>,
 }
 
-/// How a connection ended.
+/// The end of a connection.
 #[derive(Debug)]
 pub(super) struct Lost {
-    /// What to tell.
+    /// The error to report.
     pub error: Error,
-    /// How long the server asks to stay away.
+    /// Time that the server asks to wait before connecting again.
     pub retry_after: Option<Duration>,
-    /// Whether connecting again is no use.
+    /// Set if connecting again is useless.
     pub is_final: bool,
 }
 
-/// A connection.
+/// An authenticated connection.
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
@@ -122,7 +122,7 @@ impl Socket {
         Ok(socket)
     }
 
-    /// Sends a request and waits for its answer. Frames that come before it are dropped.
+    /// Sends a request and waits for its answer. Frames that arrive before it are dropped.
     pub async fn ask(&mut self, reference: u64, frame: Value) -> Result<Answer, Lost> {
         self.send(frame).await?;
         loop {
@@ -136,7 +136,6 @@ impl Socket {
         }
     }
 
-    /// Sends a frame.
     pub async fn send(&mut self, frame: Value) -> Result<(), Lost> {
         match timeout(self.patience, self.stream.send(Payload::text(frame.to_string()))).await {
             Ok(sent) => sent.map_err(|error| self.lost(&error)),
@@ -144,12 +143,12 @@ impl Socket {
         }
     }
 
-    /// Whether the next frame is here already.
+    /// Returns whether the next frame has arrived already.
     pub fn has_frames(&self) -> bool {
         !self.frames.is_empty()
     }
 
-    /// The next frame. May be cancelled.
+    /// Returns the next frame. Cancel safe.
     pub async fn next(&mut self) -> Result<Frame, Lost> {
         loop {
             if let Some(frame) = self.frames.pop_front() {
@@ -176,7 +175,7 @@ impl Socket {
         }
     }
 
-    /// Says goodbye, for as long as the server takes it.
+    /// Closes the connection in an orderly way, as far as the server cooperates.
     pub async fn close(mut self) {
         let closing = async {
             let _gone_is_closed_too = self.stream.close(None).await;
@@ -201,7 +200,7 @@ impl Socket {
         Lost { error, retry_after, is_final }
     }
 
-    /// A connection that broke after a goodbye ended because of that.
+    /// Returns the reason for a broken connection: the preceding goodbye, if there was one.
     fn lost(&mut self, error: &SocketError) -> Lost {
         match &self.goodbye {
             Some(_) => self.closed(1006),
@@ -217,7 +216,7 @@ impl From<Error> for Lost {
     }
 }
 
-/// Reads a WebSocket message: one frame, or an array of them.
+/// Parses a WebSocket message: one frame, or an array of them.
 fn parse(text: &str) -> Result<VecDeque<Frame>, serde_json::Error> {
     if text.trim_start().starts_with('[') {
         serde_json::from_str(text)
@@ -226,7 +225,7 @@ fn parse(text: &str) -> Result<VecDeque<Frame>, serde_json::Error> {
     }
 }
 
-/// Why there was no upgrade.
+/// Returns the error for a failed upgrade.
 fn refused(client: &Client, error: SocketError) -> Error {
     match error {
         SocketError::Http(response) => {

@@ -1,5 +1,5 @@
-//! Following a room: one subscription that lives through reconnects, and hands on each message once, in order, or the gap
-//! in its place.
+//! Following a room: one subscription that survives reconnects, and delivers each message once, in order, or
+//! the gap in its place.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,41 +15,41 @@ use super::{ANSWER_WITHIN, Client, Error, Gap};
 use roomlog_protocol::request::Start;
 use roomlog_protocol::{MessageId, RoomName, SubscriptionName};
 
-/// The pause before the first reconnect, at most; it doubles with each one that fails.
+/// Maximum pause before the first reconnect. It doubles with each failed attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
-/// The longest pause.
+/// Maximum pause before any reconnect.
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 
-/// `ref` of the requests that are waited for.
+/// `ref` of the requests whose answers are awaited.
 const SUBSCRIBE: u64 = 2;
 const LAST_ACK: u64 = 3;
 
-/// What to follow.
+/// The room to follow, and the options of the subscription.
 #[derive(Debug, Clone)]
 pub struct TailOptions {
     /// The room.
     pub room: RoomName,
-    /// Where to start. Without it, a durable subscription goes on at its position, and anything else starts with what is
-    /// new.
+    /// The start of delivery. Without it, a durable subscription continues at its position, and any other
+    /// starts with new messages.
     pub start: Option<Start>,
-    /// The name of a durable subscription: its position is kept by the server, and moves with [`Tail::ack`].
+    /// The name of a durable subscription. The server keeps its position, which moves with [`Tail::ack`].
     pub durable: Option<SubscriptionName>,
 }
 
 impl TailOptions {
-    /// New messages of a room.
+    /// Options to follow the new messages of a room.
     pub fn new(room: RoomName) -> Self {
         Self { room, start: None, durable: None }
     }
 }
 
-/// What a [`Tail`] tells.
+/// An event of a [`Tail`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// The subscription is confirmed, first or again.
+    /// The subscription is confirmed, for the first time or again.
     Subscribed {
-        /// Delivery goes on after this id.
+        /// The id after which delivery continues.
         position: MessageId,
         /// The room's newest id.
         head: MessageId,
@@ -58,19 +58,20 @@ pub enum Event {
     Message(Message),
     /// Messages are lost here.
     Gap(Gap),
-    /// All up to here has been handed on; what comes now is live.
+    /// All messages up to this id have been delivered. Later ones are live.
     Live(MessageId),
-    /// The connection is lost, and will be made again.
+    /// The connection is lost, and will be established again.
     Lost {
-        /// Why.
+        /// The cause.
         error: Error,
-        /// After how long it is tried again.
+        /// Time until the next attempt.
         retry_in: Duration,
     },
 }
 
-/// A room that is followed. Ask for the [`next`](Self::next) event in a loop, and for a long-running one often: in between,
-/// the server's pings are not answered, so that it ends the connection after half a minute, and the tail makes a new one.
+/// A followed room. Ask for the [`next`](Self::next) event in a loop, and often if the loop is long-running.
+/// The server's pings are not answered in between, so it closes a connection after half a minute, and the
+/// tail makes a new one.
 #[derive(Debug)]
 pub struct Tail {
     client: Client,
@@ -109,12 +110,12 @@ impl Tail {
         Ok(tail)
     }
 
-    /// The next event. When it is asked for, the ones before count as handled: after a reconnect, delivery goes on behind
-    /// them. May be cancelled without losing an event.
+    /// Returns the next event. The call counts all previous events as handled: after a reconnect, delivery
+    /// continues after them. Cancelling it loses no event.
     ///
     /// # Errors
-    /// What reconnecting cannot mend, such as a revoked token or a durable subscription that was taken over. The tail
-    /// has ended then.
+    /// Problems that reconnecting cannot fix, such as a revoked token or a durable subscription that was
+    /// taken over. The tail has then ended.
     pub async fn next(&mut self) -> Result<Event, Error> {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -137,8 +138,8 @@ impl Tail {
         }
     }
 
-    /// Notes that all messages up to this id are handled. The server is told before the next wait for a message.
-    /// Only for durable subscriptions; others ignore it.
+    /// Notes that all messages up to this id are handled. The server is notified before the next wait for a
+    /// message. Has an effect on durable subscriptions only.
     pub fn ack(&mut self, id: MessageId) {
         if self.options.durable.is_some() {
             self.acknowledged = Some(id);
@@ -148,7 +149,7 @@ impl Tail {
     /// Ends the subscription, and waits until the position of a durable one is stored.
     ///
     /// # Errors
-    /// If that cannot be had: messages that were acknowledged last will come again.
+    /// If that fails. The messages acknowledged last will then be delivered again.
     pub async fn close(mut self) -> Result<(), Error> {
         let line = std::mem::replace(&mut self.line, Line::Over);
         let Line::Up(mut socket) = line else {
@@ -193,8 +194,8 @@ impl Tail {
         }
     }
 
-    /// Connects again, behind the last message that was handled. A durable subscription goes on at its own position:
-    /// what it has between that and the last message was handed on before.
+    /// Connects again, at the last message that was handled. A durable subscription continues at its own
+    /// position: the messages between that and the last one were delivered before.
     async fn reopen(&mut self) -> Result<(), Lost> {
         let start = self.options.durable.is_none().then_some(Start::After(self.reader.0));
         let (socket, _, head) = self.subscribe(start).await?;
@@ -210,7 +211,7 @@ impl Tail {
         let unsent = self.acknowledged.filter(|_| self.acknowledged != self.sent);
         let ack = unsent.map(|id| self.ack_frame(id, None));
         let Line::Up(socket) = &mut self.line else { return Ok(()) };
-        // What was acknowledged among frames that came together is told once.
+        // For frames that arrive together, one acknowledgement is sent.
         if let Some(frame) = ack.filter(|_| !socket.has_frames()) {
             socket.send(frame).await?;
             self.sent = unsent;
@@ -235,7 +236,7 @@ impl Tail {
             Frame::Unsubscribed { code, message } => return Err(Error::Ended { code, message }.into()),
             Frame::Error { code, message, retry_after_ms, .. } => {
                 let error = Error::from(super::error::failure(&code, message, retry_after_ms));
-                // The server writes an acknowledgement later if Redis is away now.
+                // If Redis is away now, the server writes the acknowledgement later.
                 if !error.is_temporary() {
                     return Err(error.into());
                 }
@@ -268,8 +269,8 @@ impl Tail {
     }
 }
 
-/// The pause after so many failures: doubling, and by chance (0 to 1) down to half of that, so that clients that were cut
-/// off together do not come back together.
+/// Returns the pause after this many failures: it doubles with each, and `chance` (0 to 1) shortens it by up
+/// to half, so that clients that were disconnected together do not reconnect together.
 fn pause(failures: u32, chance: f64) -> Duration {
     let longest = FIRST_PAUSE.saturating_mul(1 << failures.min(16)).min(LONGEST_PAUSE);
     longest.div_f64(2.0).mul_f64(1.0 + chance)

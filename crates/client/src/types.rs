@@ -1,4 +1,4 @@
-//! What goes to the server and comes back, as types.
+//! The requests and answers of the HTTP interface, as types.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,7 +14,7 @@ pub struct NewMessage {
     pub room: RoomName,
     /// Its content: any JSON value.
     pub data: Value,
-    /// Its type; `message` where there is none.
+    /// Its type, `message` if there is none.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// Its key. Publishing the same key again stores nothing new, so a retry is safe.
@@ -35,7 +35,7 @@ pub struct Published {
     pub id: MessageId,
     /// Its key.
     pub key: Uuid,
-    /// Whether the key was known, so that nothing new was stored.
+    /// Set if the key was stored before, so that nothing new was stored.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub duplicate: bool,
 }
@@ -49,7 +49,7 @@ pub struct Message {
     pub id: MessageId,
     /// The key that its sender gave it.
     pub key: Uuid,
-    /// Who published it.
+    /// The user who published it.
     pub from: String,
     /// Its type.
     #[serde(rename = "type")]
@@ -63,7 +63,7 @@ pub struct Message {
 pub struct Page {
     /// The messages, oldest first.
     pub messages: Vec<Message>,
-    /// Whether there are more in the direction asked for.
+    /// Set if there are more messages in the requested direction.
     pub more: bool,
     /// The room's newest id.
     pub head: MessageId,
@@ -71,7 +71,7 @@ pub struct Page {
     pub gap: Option<Gap>,
 }
 
-/// What the server knows of a room.
+/// A room's state as the server reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Room {
     /// Its name.
@@ -80,21 +80,21 @@ pub struct Room {
     pub head: MessageId,
     /// The oldest id that is retained.
     pub first: Option<MessageId>,
-    /// Messages that are retained.
+    /// Number of messages that are retained.
     pub length: u64,
-    /// Bytes of memory that they take in Redis.
+    /// Memory that they take in Redis, in bytes.
     pub bytes: u64,
-    /// Live subscribers of the node that was asked.
+    /// Number of live subscribers of the node that answered.
     pub subscribers: u64,
-    /// Durable subscriptions.
+    /// Number of durable subscriptions.
     pub subscriptions: u64,
 }
 
-/// Some of the rooms.
+/// A page of the list of rooms.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct RoomList {
-    /// Their names. Pages may repeat one another's.
+    /// Their names. Pages may repeat each other's.
     pub rooms: Vec<RoomName>,
-    /// What to ask for next; none at the end.
+    /// The cursor of the next page, or `None` at the end.
     pub cursor: Option<String>,
 }

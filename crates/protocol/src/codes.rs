@@ -1,12 +1,13 @@
-//! The catalogue of public codes: every error and close that a client can see, each with its name, HTTP status and
-//! advice. Nothing else invents a code.
+//! The catalogue of public codes: every error and close that a client can see, each with its name, HTTP
+//! status and advice. No other module defines a code.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::Serialize;
 
-/// Why a request failed, as told to the client: `code` of the protocol's `error` frame and of `problem+json`.
+/// The reason for a failed request, as reported to the client: `code` of the protocol's `error` frame and of
+/// `problem+json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorCode {
     /// Not a frame: not a map, or without an `op`.
@@ -17,7 +18,7 @@ pub enum ErrorCode {
     UnknownOp,
     /// No token, or one that does not verify.
     Unauthenticated,
-    /// The token's time is over.
+    /// The token has expired.
     TokenExpired,
     /// The token, or its user, was revoked.
     TokenRevoked,
@@ -27,7 +28,7 @@ pub enum ErrorCode {
     NotFound,
     /// This connection does not subscribe to the room.
     NotSubscribed,
-    /// The subscription is not a durable one.
+    /// The subscription is not durable.
     NotDurable,
     /// More bytes than `limits.max_message`.
     TooLarge,
@@ -37,12 +38,12 @@ pub enum ErrorCode {
     TooMany,
     /// Redis cannot be reached, or did not confirm. Try again with the same key.
     Unavailable,
-    /// A fault of the server; its log has the cause.
+    /// A fault of the server. Its log has the cause.
     Internal,
 }
 
 impl ErrorCode {
-    /// All codes, for documents and tests.
+    /// All codes, for documentation and tests.
     pub const ALL: [Self; 15] = [
         Self::BadFrame,
         Self::BadRequest,
@@ -61,17 +62,17 @@ impl ErrorCode {
         Self::Internal,
     ];
 
-    /// The name on the wire.
+    /// Returns the name on the wire.
     pub const fn as_str(self) -> &'static str {
         self.row().0
     }
 
-    /// The HTTP status that REST answers with.
+    /// Returns the HTTP status that REST answers with.
     pub const fn http_status(self) -> u16 {
         self.row().1
     }
 
-    /// Whether the same request may succeed a little later, with nothing changed.
+    /// Returns whether the same request may succeed a little later, unchanged.
     pub const fn is_temporary(self) -> bool {
         matches!(self, Self::RateLimited | Self::Unavailable)
     }
@@ -103,7 +104,7 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// A name that is none of the catalogue's.
+/// A name that is not in the catalogue.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("there is no error code {0:?}")]
 pub struct UnknownCode(String);
@@ -123,35 +124,37 @@ impl Serialize for ErrorCode {
     }
 }
 
-/// An answer to a client that failed: a public code and words that help. Internals never go in here.
+/// A failure as reported to a client: a public code, and a message that helps. Internal details never go in
+/// here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct Failure {
-    /// Which of the catalogue.
+    /// The code from the catalogue.
     pub code: ErrorCode,
-    /// What is wrong and what to do, for people.
+    /// The problem and its remedy, in words for people.
     pub message: String,
-    /// How long to wait before trying again, in milliseconds, where waiting helps.
+    /// Time to wait before the next attempt, in milliseconds, where waiting helps.
     pub retry_after_ms: Option<u64>,
 }
 
 impl Failure {
-    /// A failure without a time to wait.
+    /// Creates a failure without `retry_after_ms`.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), retry_after_ms: None }
     }
 
-    /// [`ErrorCode::BadRequest`] with these words.
+    /// Creates an [`ErrorCode::BadRequest`] with this message.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::BadRequest, message)
     }
 
-    /// [`ErrorCode::Forbidden`] with these words.
+    /// Creates an [`ErrorCode::Forbidden`] with this message.
     pub fn forbidden(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::Forbidden, message)
     }
 
-    /// [`ErrorCode::Unavailable`]: nothing is known to be stored, and the same key makes a retry safe.
+    /// Creates an [`ErrorCode::Unavailable`]: nothing is known to be stored, and the same key makes a retry
+    /// safe.
     pub fn unavailable() -> Self {
         Self {
             code: ErrorCode::Unavailable,
@@ -160,7 +163,7 @@ impl Failure {
         }
     }
 
-    /// [`ErrorCode::Unavailable`]: Redis is nearly full and takes nothing new.
+    /// Creates an [`ErrorCode::Unavailable`]: Redis is nearly full and accepts nothing new.
     pub fn full() -> Self {
         Self {
             code: ErrorCode::Unavailable,
@@ -177,39 +180,40 @@ impl From<super::ids::InvalidId> for Failure {
     }
 }
 
-/// Why the server closes a connection: the WebSocket close code, and whether a client should connect again.
+/// The reason for which the server closes a connection, with the WebSocket close code and whether a client
+/// should connect again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CloseCode {
-    /// The client closed; all is well.
+    /// The client closed the connection in an orderly way.
     Normal,
-    /// A WebSocket frame against RFC 6455.
+    /// A WebSocket frame that violates RFC 6455.
     ProtocolError,
     /// A payload that cannot be decoded.
     Undecodable,
     /// A WebSocket message above the limit.
     TooLarge,
-    /// The server ends or restarts; connect again.
+    /// The server stops or restarts. The client should connect again.
     Restarting,
-    /// Connect again with a fresh token.
+    /// The token has expired. The client should connect again with a fresh one.
     TokenExpired,
     /// No pong in time.
     NoPong,
     /// No `connect` in time.
     NoConnect,
-    /// More connections than this node takes.
+    /// More connections than this node accepts.
     Overloaded,
-    /// The token cannot be verified now; connect again.
+    /// The token cannot be verified at the moment. The client should connect again.
     Unavailable,
     /// The token does not verify.
     Unauthenticated,
     /// The token was revoked.
     TokenRevoked,
-    /// The client went on although it was told `rate_limited`.
+    /// The client continued to send after it was told `rate_limited`.
     LimitsIgnored,
 }
 
 impl CloseCode {
-    /// All closes, for documents and metrics.
+    /// All close codes, for documentation and metrics.
     pub const ALL: [Self; 13] = [
         Self::Normal,
         Self::ProtocolError,
@@ -226,22 +230,23 @@ impl CloseCode {
         Self::LimitsIgnored,
     ];
 
-    /// The number in the close frame. 4000 to 4499 ask to connect again, 4500 to 4999 not to.
+    /// Returns the number in the close frame. 4000 to 4499 ask the client to connect again, 4500 to 4999 not
+    /// to.
     pub const fn number(self) -> u16 {
         self.row().0
     }
 
-    /// Whether connecting again is no use.
+    /// Returns whether connecting again is useless.
     pub const fn is_final(self) -> bool {
         self.number() >= 4500
     }
 
-    /// `code` of the `goodbye` frame, and the metric's label.
+    /// Returns `code` of the `goodbye` frame, which is also the metric's label.
     pub const fn as_str(self) -> &'static str {
         self.row().1
     }
 
-    /// What `goodbye` says, for people.
+    /// Returns the message of `goodbye`, for people.
     pub const fn message(self) -> &'static str {
         self.row().2
     }
@@ -276,7 +281,7 @@ mod tests {
 
     use super::*;
 
-    /// The table for clients in all languages.
+    /// The table that clients in all languages are tested with.
     #[test]
     fn clients_are_tested_with_the_same_table() {
         let codes = ErrorCode::ALL.map(|code| {

@@ -1,7 +1,7 @@
 //! A message's `data`: one MessagePack value, checked once where it enters, then carried as bytes.
 //!
-//! Allowed is what JSON can hold, and binary. Extension types, maps with keys that are not strings, NaN and infinite
-//! numbers, and nesting deeper than [`MAX_DEPTH`] are refused.
+//! Everything that JSON can hold is allowed, and binary. Extension types, maps with keys that are not
+//! strings, NaN and infinite numbers, and nesting deeper than [`MAX_DEPTH`] are refused.
 
 use std::cell::Cell;
 
@@ -14,16 +14,16 @@ use serde::{Serialize, Serializer};
 
 use super::codes::{ErrorCode, Failure};
 
-/// How deep arrays and maps may nest.
+/// Maximum nesting depth of arrays and maps.
 pub const MAX_DEPTH: usize = 32;
 
-/// Why a value is not allowed as `data`.
+/// The rule by which a value is not allowed as `data`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DataError {
-    /// The bytes end within a value, or go on after it.
+    /// The bytes end within a value, or continue after it.
     #[error("the MessagePack is cut short or malformed")]
     Malformed,
-    /// A text that is not UTF-8.
+    /// A text is not UTF-8.
     #[error("a text in data is not UTF-8")]
     NotUtf8,
     /// Extension types have no counterpart in JSON.
@@ -32,13 +32,13 @@ pub enum DataError {
     /// A map's key is not a string.
     #[error("the keys of maps in data must be strings")]
     KeyNotText,
-    /// NaN or infinite.
+    /// A number is NaN or infinite.
     #[error("numbers in data must be finite")]
     NotFinite,
-    /// Deeper than [`MAX_DEPTH`].
+    /// The nesting is deeper than [`MAX_DEPTH`].
     #[error("data is nested deeper than 32 levels")]
     TooDeep,
-    /// Not JSON.
+    /// The text is not JSON.
     #[error("data is not valid JSON")]
     NotJson,
 }
@@ -48,13 +48,13 @@ pub enum DataError {
 pub struct Data(Bytes);
 
 impl Data {
-    /// `nil`, which stands for data that something else wrote into Redis and that cannot be read.
+    /// `nil`, which stands for unreadable data that some other program wrote into Redis.
     pub const NIL: Self = Self(Bytes::from_static(&[0xc0]));
 
-    /// Takes MessagePack after checking that it is exactly one allowed value.
+    /// Checks that the bytes are exactly one allowed value, and wraps them without copying.
     ///
     /// # Errors
-    /// Which rule the value breaks.
+    /// The rule that the value breaks.
     pub fn from_msgpack(bytes: Bytes) -> Result<Self, DataError> {
         let mut rest = &bytes[..];
         skip(&mut rest, MAX_DEPTH)?;
@@ -77,12 +77,12 @@ impl Data {
         Self::from_msgpack(bytes.into())
     }
 
-    /// The value as MessagePack.
+    /// Returns the value as MessagePack.
     pub fn as_bytes(&self) -> &Bytes {
         &self.0
     }
 
-    /// Checks its size, as stored.
+    /// Checks its size as stored, in bytes.
     ///
     /// # Errors
     /// `too_large`.
@@ -95,17 +95,17 @@ impl Data {
     }
 }
 
-/// Serializes the value itself, whatever the format; binary becomes base64 text where the format is for people.
+/// Serializes the value itself, whatever the format. Binary becomes base64 text in human-readable formats.
 impl Serialize for Data {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         Cursor(Cell::new(&self.0)).serialize(serializer)
     }
 }
 
-/// Checks the value at the start of `input` and moves `input` behind it.
+/// Checks the value at the start of `input`, and moves `input` behind it.
 ///
 /// # Errors
-/// Which rule the value breaks; `input` is then somewhere within it.
+/// The rule that the value breaks. `input` is then somewhere within the value.
 pub fn skip(input: &mut &[u8], depth: usize) -> Result<(), DataError> {
     let depth_left = || depth.checked_sub(1).ok_or(DataError::TooDeep);
     match read_head(input)? {
@@ -142,7 +142,7 @@ pub fn skip(input: &mut &[u8], depth: usize) -> Result<(), DataError> {
 /// Reads the text at the start of `input`, as a map's key.
 ///
 /// # Errors
-/// [`DataError::KeyNotText`] where something else stands there.
+/// [`DataError::KeyNotText`] if it is something else.
 pub fn read_text<'a>(input: &mut &'a [u8]) -> Result<&'a str, DataError> {
     match read_head(input)? {
         Head::Text(length) => std::str::from_utf8(take(input, length)?).map_err(|_| DataError::NotUtf8),
@@ -150,7 +150,7 @@ pub fn read_text<'a>(input: &mut &'a [u8]) -> Result<&'a str, DataError> {
     }
 }
 
-/// What begins a MessagePack value: all of it for scalars, the length for the others.
+/// The head of a MessagePack value: all of a scalar, the length of anything else.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Head {
     /// `nil`
@@ -163,19 +163,20 @@ pub enum Head {
     Signed(i64),
     /// A floating-point number of either width.
     Float(f64),
-    /// A text of so many bytes, which follow.
+    /// A text of this many bytes, which follow.
     Text(usize),
-    /// So many bytes, which follow.
+    /// Binary of this many bytes, which follow.
     Binary(usize),
-    /// So many values, which follow.
+    /// An array of this many values, which follow.
     Array(usize),
-    /// So many pairs, which follow.
+    /// A map of this many pairs, which follow.
     Map(usize),
-    /// An extension type: so many bytes, which follow. Decodable, but never allowed in [`Data`].
+    /// An extension type of this many bytes, which follow. It can be decoded, but is never allowed in
+    /// [`Data`].
     Extension(usize),
 }
 
-/// Reads a value's head and moves `input` behind it.
+/// Reads a value's head, and moves `input` behind it.
 ///
 /// # Errors
 /// [`DataError::Malformed`].
@@ -232,18 +233,18 @@ pub fn read_head(input: &mut &[u8]) -> Result<Head, DataError> {
     })
 }
 
-/// Takes so many bytes from the start of `input`.
+/// Takes `length` bytes from the start of `input`.
 ///
 /// # Errors
-/// [`DataError::Malformed`] where there are fewer.
+/// [`DataError::Malformed`] if there are fewer.
 pub fn take<'a>(input: &mut &'a [u8], length: usize) -> Result<&'a [u8], DataError> {
     let (taken, rest) = input.split_at_checked(length).ok_or(DataError::Malformed)?;
     *input = rest;
     Ok(taken)
 }
 
-/// A place in checked MessagePack. Serializing it serializes the value there and moves on, so that arrays and maps
-/// can hand the one cursor to each of their elements.
+/// A position in checked MessagePack. Serializing it serializes the value there and advances, so that arrays
+/// and maps can pass the same cursor to each of their elements.
 struct Cursor<'a>(Cell<&'a [u8]>);
 
 impl Serialize for Cursor<'_> {

@@ -1,8 +1,9 @@
-//! From the bytes of a WebSocket message to requests, in either encoding.
+//! Decodes the bytes of a WebSocket message into requests, in either encoding.
 //!
-//! Decoding has two steps: an encoding finds the fields of a frame, without looking into them; then one piece of code, for
-//! both encodings, checks them. So a frame with a bad field can still be answered by its `ref`. Frames are decoded one at a
-//! time, as they are handled: however many a message has, one of them is in memory.
+//! Decoding has two steps. First, an encoding finds the fields of a frame, without decoding their values.
+//! Then one piece of code, common to both encodings, checks them. That way, a frame with a bad field can
+//! still be answered by its `ref`. Frames are decoded one at a time, as they are handled: however many frames
+//! a message holds, only one of them is in memory.
 
 mod fields;
 
@@ -18,21 +19,22 @@ use super::request::{
     DEFAULT_TYPE, Draft, HISTORY_LIMIT, MAX_LAST, MAX_TYPE, Range, Request, SignalDraft, Start,
 };
 
-/// One frame of a client: what it asks, or why it cannot be done, and how to address the answer.
+/// One frame of a client: the request or the reason for its refusal, and the address of the answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Incoming {
-    /// `ref` of the frame, to be repeated in the answer.
+    /// `ref` of the frame, which the answer repeats.
     pub reference: Option<u64>,
     /// The checked request.
     pub request: Result<Request, Failure>,
 }
 
-/// The payload is not JSON, or not MessagePack: nothing in it can be answered.
+/// The payload is not JSON, or not MessagePack. Nothing in it can be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the payload cannot be decoded")]
 pub struct Undecodable;
 
-/// Most frames in one WebSocket message: a megabyte of tiny malformed frames would otherwise ask for a hundred of answers.
+/// Maximum number of frames in one WebSocket message. Without it, one megabyte of tiny malformed frames would
+/// cause a hundred megabytes of answers.
 pub const MAX_FRAMES: usize = 4096;
 
 /// The frames of a WebSocket message, decoded one at a time.
@@ -40,11 +42,11 @@ pub const MAX_FRAMES: usize = 4096;
 pub struct Frames(Result<Elements, Option<Failure>>);
 
 impl Frames {
-    /// The frames of a payload, which is one or an array of them. An array is checked as a whole before its first frame; one of
-    /// more than [`MAX_FRAMES`] is a single frame that fails.
+    /// Finds the frames of a payload, which is one frame or an array of them. An array is checked as a whole
+    /// before its first frame. One of more than [`MAX_FRAMES`] yields a single frame that fails.
     ///
     /// # Errors
-    /// [`Undecodable`] if the payload is malformed; for a single frame, [`Frames::next`] says it.
+    /// [`Undecodable`] if an array is malformed. For a single frame, [`Frames::next`] reports it.
     pub fn of(encoding: Encoding, payload: Bytes) -> Result<Self, Undecodable> {
         match Elements::of(encoding, payload, MAX_FRAMES) {
             Ok(elements) => Ok(Self(Ok(elements))),
@@ -53,7 +55,8 @@ impl Frames {
         }
     }
 
-    /// The next frame, where only `connect` may come: of any other, nothing but `op` and `ref` is looked at.
+    /// Returns the next frame where only `connect` is allowed. Of any other frame, only `op` and `ref` are
+    /// read.
     pub fn greeting(&mut self) -> Option<Result<Incoming, Undecodable>> {
         self.read(|fields| fields.greeting())
     }
@@ -109,7 +112,7 @@ fn one<T>(
     Err(Failure::bad_request("the body must be one map with a field `data`"))
 }
 
-/// A message to publish, and in which room.
+/// A message to publish, and its room.
 pub type Addressed = (RoomName, Draft);
 
 /// The messages of an array to publish, each with its room, decoded one at a time.
@@ -117,7 +120,7 @@ pub type Addressed = (RoomName, Draft);
 pub struct Drafts(Elements);
 
 impl Drafts {
-    /// The messages of a body.
+    /// Finds the messages of a body.
     ///
     /// # Errors
     /// `bad_request` if the body as a whole is malformed, or has more than `most` messages.
@@ -261,7 +264,7 @@ impl Fields<'_> {
 /// Checks `since` and `last`, of which at most one may be given.
 ///
 /// # Errors
-/// `bad_request`, saying what is allowed.
+/// `bad_request`, with the values that are allowed.
 pub fn start(since: Option<&str>, last: Option<u64>) -> Result<Option<Start>, Failure> {
     match (since, last) {
         (None, None) => Ok(None),
@@ -274,10 +277,10 @@ pub fn start(since: Option<&str>, last: Option<u64>) -> Result<Option<Start>, Fa
     }
 }
 
-/// Checks `after` and `before`, of which at most one may be given; neither means the newest messages.
+/// Checks `after` and `before`, of which at most one may be given. Neither means the newest messages.
 ///
 /// # Errors
-/// `bad_request`, saying what is allowed.
+/// `bad_request`, with the values that are allowed.
 pub fn range(after: Option<&str>, before: Option<&str>) -> Result<Range, Failure> {
     match (after, before) {
         (None, None) => Ok(Range::Newest),
@@ -288,10 +291,10 @@ pub fn range(after: Option<&str>, before: Option<&str>) -> Result<Range, Failure
     }
 }
 
-/// Checks `limit`, or takes the default.
+/// Checks `limit`, or returns the default.
 ///
 /// # Errors
-/// `bad_request` if it is 0 or above the most that may be asked for.
+/// `bad_request` if it is 0 or above the maximum.
 pub fn limit(limit: Option<u64>) -> Result<usize, Failure> {
     let limit = limit.unwrap_or(HISTORY_LIMIT.0);
     if (1..=HISTORY_LIMIT.1).contains(&limit) {
@@ -301,11 +304,11 @@ pub fn limit(limit: Option<u64>) -> Result<usize, Failure> {
     }
 }
 
-/// Checks a message's or signal's `type`.
+/// Checks the `type` of a message or signal.
 ///
 /// # Errors
-/// `bad_request` if it is empty, longer than [`MAX_TYPE`] bytes, or holds control characters (which Server-Sent Events
-/// could not carry).
+/// `bad_request` if it is empty, longer than [`MAX_TYPE`] bytes, or has control characters (which Server-Sent
+/// Events cannot carry).
 pub fn message_type(text: String) -> Result<String, Failure> {
     if (1..=MAX_TYPE).contains(&text.len()) && !text.chars().any(char::is_control) {
         Ok(text)
@@ -317,7 +320,7 @@ pub fn message_type(text: String) -> Result<String, Failure> {
 /// Checks a message's `key`.
 ///
 /// # Errors
-/// `bad_request` if it is no UUID.
+/// `bad_request` if it is not a UUID.
 pub fn message_key(text: &str) -> Result<Uuid, Failure> {
     text.parse().map_err(|_| Failure::bad_request("`key` must be a UUID"))
 }

@@ -1,7 +1,7 @@
-//! From frames to the bytes that go on a socket: each is a complete WebSocket message.
+//! Encodes frames as the bytes that go on a socket: each is a complete WebSocket message.
 //!
-//! A `message` frame is written once for each encoding ([`message`]) and shared by all readers; while somebody catches
-//! up, many of them are joined into an array ([`join`]).
+//! A `message` frame is written once for each encoding ([`message`]) and shared by all readers. For a
+//! subscription that is catching up, many of them are joined into an array ([`join`]).
 
 use bytes::{Buf, Bytes};
 use serde::Serialize;
@@ -11,7 +11,7 @@ use super::frame::{Frame, Message};
 use super::wire::{MAX_HEADER, header_len, write_header};
 use super::{Encoding, Failure};
 
-/// A complete WebSocket message that holds one `message` frame, and where in it the frame begins.
+/// A complete WebSocket message that holds one `message` frame, and the position of the frame in it.
 #[derive(Debug, Clone)]
 pub struct Encoded {
     message: Bytes,
@@ -19,18 +19,18 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    /// The WebSocket message.
+    /// Returns the WebSocket message.
     pub fn message(&self) -> &Bytes {
         &self.message
     }
 
-    /// The frame without the WebSocket header.
+    /// Returns the frame without the WebSocket header.
     pub fn frame(&self) -> &[u8] {
         &self.message[self.header..]
     }
 }
 
-/// Writes a frame as a WebSocket message of its own.
+/// Encodes a frame as a WebSocket message of its own.
 pub fn frame(encoding: Encoding, frame: &Frame<'_>) -> Bytes {
     let written = whole(encoding, 128, |out| {
         write(encoding, frame, out).unwrap_or_else(|error| {
@@ -43,10 +43,10 @@ pub fn frame(encoding: Encoding, frame: &Frame<'_>) -> Bytes {
     written.message
 }
 
-/// Writes a `message` frame.
+/// Encodes a `message` frame.
 pub fn message(encoding: Encoding, message: &Message) -> Encoded {
     let Message { room, from, kind, data, .. } = message;
-    // JSON takes a little more than what is stored, and names and ids some 150 bytes in either encoding.
+    // JSON takes a little more than the stored bytes. Names and ids take some 150 bytes in either encoding.
     let bytes = 160 + room.as_str().len() + from.len() + kind.len() + data.as_bytes().len() * 9 / 8;
     whole(encoding, bytes, |out| match encoding {
         Encoding::Json => drop(write(encoding, &MessageFrame(message), out)),
@@ -73,10 +73,10 @@ pub fn join<'a>(encoding: Encoding, frames: impl ExactSizeIterator<Item = &'a [u
     joined.message
 }
 
-/// A frame's payload without a WebSocket header, for [`join`].
+/// Encodes a frame's payload without a WebSocket header, for [`join`].
 ///
 /// # Errors
-/// What the serializer says; frames of this protocol always serialize.
+/// Those of the serializer. Frames of this protocol always serialize.
 pub fn payload(encoding: Encoding, frame: &impl Serialize) -> Result<Vec<u8>, String> {
     let mut out = Vec::new();
     write(encoding, frame, &mut out)?;
@@ -92,8 +92,9 @@ fn write(encoding: Encoding, frame: &impl Serialize, out: &mut Vec<u8>) -> Resul
     }
 }
 
-/// A WebSocket message with the payload that is written, of some `bytes`. It comes first, behind the room for the longest header:
-/// how long the header is depends on it, and nothing is copied this way.
+/// Builds a WebSocket message from the payload that `write` appends, of about `bytes` bytes. The payload is
+/// written first, behind room for the longest header: the header's length depends on the payload's, and this
+/// way nothing is copied.
 fn whole(encoding: Encoding, bytes: usize, write: impl FnOnce(&mut Vec<u8>)) -> Encoded {
     let mut out = Vec::with_capacity(MAX_HEADER + bytes);
     out.resize(MAX_HEADER, 0);
@@ -123,7 +124,7 @@ impl Serialize for MessageFrame<'_> {
     }
 }
 
-/// By hand, since `data` is MessagePack already: it is copied, not parsed.
+/// Written by hand, since `data` is MessagePack already: it is copied, not parsed.
 fn message_as_msgpack(message: &Message, out: &mut Vec<u8>) {
     let _infallible = rmp::encode::write_map_len(out, 7);
     let mut write = |name: &str, value: &str| {

@@ -1,4 +1,4 @@
-//! What the server says, as types. Serializing one gives the map of the protocol, without `message` frames, which
+//! The server's frames as types. Serializing one gives the protocol's map, except for `message` frames, which
 //! `encode` writes once for all readers.
 
 use serde::{Deserialize, Serialize, Serializer};
@@ -21,9 +21,9 @@ pub struct Message {
     /// The key that its sender gave it.
     #[serde(serialize_with = "as_text")]
     pub key: Uuid,
-    /// Who published it.
+    /// The user who published it.
     pub from: String,
-    /// Its type, `message` unless the sender said otherwise.
+    /// Its type, `message` unless the sender set one.
     #[serde(rename = "type")]
     pub kind: String,
     /// Its content: any JSON value.
@@ -31,31 +31,33 @@ pub struct Message {
     pub data: Data,
 }
 
-/// A UUID as text in both encodings, where uuid's own serialization has bytes for MessagePack.
+/// Serializes a UUID as text in both encodings. uuid's own serialization writes bytes in MessagePack.
 pub fn as_text<S: Serializer>(key: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(key)
 }
 
-/// What would follow `after` is not to be had; delivery goes on at `next`.
+/// A place at which messages are missing: those that would follow `after` are lost, and delivery continues at
+/// `next`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Gap {
     /// The last id before the gap.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub after: MessageId,
-    /// The id at which delivery goes on; where that message is not there yet, the smallest id it can have.
+    /// The id at which delivery continues. If that message does not exist yet, the smallest id that it can
+    /// have.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub next: MessageId,
-    /// Why.
+    /// The reason for the gap.
     pub reason: GapReason,
 }
 
-/// Why messages are not to be had.
+/// The reason why messages are missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum GapReason {
-    /// Retention took them, or they were deleted.
+    /// Retention removed them, or they were deleted.
     Trimmed,
     /// Redis came back without writes that it had confirmed.
     Rewound,
@@ -70,7 +72,7 @@ pub enum Frame<'a> {
         /// `ref` of the request.
         #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
         reference: Option<u64>,
-        /// What it answers.
+        /// The answer to it.
         #[serde(flatten)]
         answer: Answer,
     },
@@ -79,32 +81,32 @@ pub enum Frame<'a> {
         /// `ref` of the request.
         #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
         reference: Option<u64>,
-        /// Code and words.
+        /// The code and the message.
         #[serde(flatten)]
         failure: FailureFields<'a>,
     },
-    /// All up to `id` has been delivered; from here on it is live.
+    /// All messages up to `id` are delivered. Later ones are live.
     Live {
-        /// Of which room.
+        /// The subscribed room.
         room: &'a RoomName,
         /// The newest delivered id.
         id: MessageId,
     },
     /// Messages are lost.
     Gap {
-        /// In which room.
+        /// The subscribed room.
         room: &'a RoomName,
-        /// Which, and why.
+        /// The position of the gap, and its reason.
         #[serde(flatten)]
         gap: Gap,
     },
-    /// A signal of somebody present.
+    /// A signal of another client.
     Signal {
-        /// In which room.
+        /// The room that it was sent to.
         room: &'a RoomName,
-        /// Who sent it.
+        /// The user who sent it.
         from: &'a str,
-        /// What kind.
+        /// Its type.
         #[serde(rename = "type")]
         kind: &'a str,
         /// Its content.
@@ -112,20 +114,20 @@ pub enum Frame<'a> {
     },
     /// The server ended a subscription.
     Unsubscribed {
-        /// Of which room.
+        /// The room of the subscription.
         room: &'a RoomName,
-        /// Why.
+        /// The reason.
         code: Ended,
-        /// Why, for people.
+        /// The reason, in words for people.
         message: &'a str,
     },
-    /// The connection is about to be closed.
+    /// The server is about to close the connection.
     Goodbye {
-        /// Why.
+        /// The reason: a [`CloseCode`] by name.
         code: &'a str,
-        /// Why, for people.
+        /// The reason, in words for people.
         message: &'a str,
-        /// After how many milliseconds to connect again.
+        /// Time to wait before connecting again, in milliseconds.
         #[serde(skip_serializing_if = "Option::is_none")]
         retry_after_ms: Option<u64>,
     },
@@ -138,18 +140,18 @@ pub enum Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// The `error` frame of a failure.
+    /// Creates the `error` frame of a failure.
     pub fn error(reference: Option<u64>, failure: &'a Failure) -> Self {
         Self::Error { reference, failure: failure.into() }
     }
 
-    /// The `goodbye` frame before a close.
+    /// Creates the `goodbye` frame that precedes a close.
     pub fn goodbye(code: CloseCode, retry_after_ms: Option<u64>) -> Self {
         Self::Goodbye { code: code.as_str(), message: code.message(), retry_after_ms }
     }
 }
 
-/// A [`Failure`] as it stands on the wire.
+/// The fields of a [`Failure`] on the wire.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FailureFields<'a> {
     code: &'static str,
@@ -168,11 +170,11 @@ impl<'a> From<&'a Failure> for FailureFields<'a> {
     }
 }
 
-/// Why the server ended a subscription.
+/// The reason for which the server ended a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Ended {
-    /// A newer connection holds the durable subscription.
+    /// A newer connection has taken the durable subscription.
     Replaced,
     /// The connection's token no longer grants it.
     Forbidden,
@@ -181,7 +183,7 @@ pub enum Ended {
 }
 
 impl Ended {
-    /// Why, for people.
+    /// Returns the reason in words for people.
     pub const fn message(self) -> &'static str {
         match self {
             Self::Replaced => "a newer connection holds this durable subscription",
@@ -191,7 +193,7 @@ impl Ended {
     }
 }
 
-/// What an `ok` says beside its `ref`.
+/// The content of an `ok` besides its `ref`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Answer {
@@ -222,7 +224,7 @@ pub enum Answer {
         position: MessageId,
         /// The newest id.
         head: MessageId,
-        /// Whether it is a durable subscription that there was not before.
+        /// Set if the durable subscription did not exist before.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         created: bool,
     },
@@ -230,13 +232,13 @@ pub enum Answer {
     Published {
         /// The message's id.
         id: MessageId,
-        /// Whether the key was known.
+        /// Set if a message with this key was stored before.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         duplicate: bool,
     },
     /// To `history`.
     History(HistoryPage),
-    /// To all else.
+    /// To any other request.
     Done {},
 }
 
@@ -246,7 +248,7 @@ pub enum Answer {
 pub struct HistoryPage {
     /// The messages, in the order asked for.
     pub messages: Vec<Message>,
-    /// Whether there are more in that direction.
+    /// Set if there are more messages in that direction.
     pub more: bool,
     /// The room's newest id.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]

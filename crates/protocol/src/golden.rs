@@ -1,5 +1,5 @@
-//! The golden frames of `tests/fixtures/protocol`, which every client is tested with too: what clients send means the same in
-//! both encodings, and what the server sends has exactly these bytes.
+//! The golden frames of `tests/fixtures/protocol`, with which every client is tested too. Clients' frames
+//! mean the same in both encodings, and the server's frames have exactly these bytes.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -50,7 +50,7 @@ fn decode(encoding: Encoding, payload: Bytes) -> Vec<Incoming> {
     Frames::of(encoding, payload).unwrap().map(Result::unwrap).collect()
 }
 
-/// Without what the server makes anew each time.
+/// Replaces the values that the server generates anew each time.
 fn settled(frames: Vec<Incoming>) -> Vec<Incoming> {
     let settle = |mut frame: Incoming| {
         if let Ok(Request::Publish { message, .. }) = &mut frame.request
@@ -69,7 +69,7 @@ fn what_clients_send_means_the_same_in_both_encodings() {
         let json = settled(decode(Encoding::Json, json.into()));
         let msgpack = settled(decode(Encoding::MessagePack, msgpack.into()));
         assert!(msgpack.iter().all(|frame| frame.request.is_ok()), "{name}: {msgpack:?}");
-        // In JSON, binary is text that only its readers know to be base64.
+        // In JSON, binary is text. Only its readers know that it is base64.
         if binary {
             assert_eq!(json.len(), msgpack.len(), "{name}");
         } else {
@@ -78,7 +78,7 @@ fn what_clients_send_means_the_same_in_both_encodings() {
     }
 }
 
-/// A message as its golden frame has it, with the data's bytes of either encoding.
+/// Builds the message of a golden frame, with the data's bytes of either encoding.
 fn message(frame: &Value, data: Data) -> Message {
     let text = |field: &str| frame[field].as_str().unwrap();
     Message {
@@ -99,7 +99,7 @@ fn messages_have_exactly_these_bytes() {
         if frame["op"] != "message" {
             continue;
         }
-        // `data` is the last field: its bytes are those behind its name.
+        // `data` is the last field: its bytes follow its name.
         let at = msgpack.windows(5).rposition(|window| window == b"\xa4data").unwrap() + 5;
         let data = Data::from_msgpack(Bytes::copy_from_slice(&msgpack[at..])).unwrap();
         let message = message(&frame, data);
@@ -111,7 +111,8 @@ fn messages_have_exactly_these_bytes() {
     assert!(seen >= 3);
 }
 
-/// What the server would say in the case of this golden frame; nothing for messages, which have a test of their own.
+/// Returns the frame that the server would send for this golden frame, or `None` for messages, which have a
+/// test of their own.
 fn said<'a>(
     name: &str,
     frame: &'a Value,

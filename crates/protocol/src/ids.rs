@@ -1,4 +1,4 @@
-//! The names and ids of the protocol as types: parsed once, at the edge, and never re-checked inside.
+//! The names and ids of the protocol as types: parsed once, at the edge, and never checked again inside.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,19 +6,19 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// Longest room name, in bytes.
+/// Maximum length of a room name, in bytes.
 pub const MAX_ROOM_NAME: usize = 128;
 
-/// Longest name of a durable subscription, in bytes.
+/// Maximum length of the name of a durable subscription, in bytes.
 pub const MAX_SUBSCRIPTION_NAME: usize = 64;
 
-/// Longest user name, in bytes; it becomes part of keys and of consumer groups' names.
+/// Maximum length of a user name, in bytes. It becomes part of Redis keys and of consumer group names.
 pub const MAX_USER_ID: usize = 256;
 
-/// What the rooms of nodes' own probes begin with.
+/// Prefix of the rooms for nodes' own probes.
 const CANARY: &str = ".canary.";
 
-/// What was wrong with a name or an id, in words for the one who sent it.
+/// The fault in a name or an id, in words for the client that sent it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidId(pub &'static str);
@@ -28,27 +28,27 @@ pub struct InvalidId(pub &'static str);
 pub struct RoomName(Arc<str>);
 
 impl RoomName {
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The room of a node's own probes. No client can name it: it begins with a dot.
+    /// Returns the room for a node's own probes. Clients cannot name it, since it begins with a dot.
     pub fn canary(node: &str) -> Self {
         Self(format!("{CANARY}{node}").into())
     }
 
-    /// The room of probes with this whole name, if it is one.
+    /// Returns the probe room with this full name, or `None` if the name is not one of a probe room.
     pub fn canary_named(name: &str) -> Option<Self> {
         name.strip_prefix(CANARY).map(Self::canary)
     }
 
-    /// Whether it is such a room.
+    /// Returns whether this is a room for probes.
     pub fn is_canary(&self) -> bool {
         self.0.starts_with(CANARY)
     }
 
-    /// The user whose inbox this room is, if it is one (`@<user>`).
+    /// Returns the user whose inbox this room is (`@<user>`), or `None` if it is not an inbox.
     pub fn inbox_of(&self) -> Option<&str> {
         self.0.strip_prefix('@')
     }
@@ -77,12 +77,12 @@ impl FromStr for RoomName {
 pub struct UserId(Arc<str>);
 
 impl UserId {
-    /// The sender of nodes' own probes.
+    /// Returns the sender of nodes' own probes.
     pub fn canary() -> Self {
         Self("canary".into())
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -106,7 +106,7 @@ impl FromStr for UserId {
 pub struct SubscriptionName(Arc<str>);
 
 impl SubscriptionName {
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -126,7 +126,7 @@ impl FromStr for SubscriptionName {
     }
 }
 
-/// Printing and serde for types that hold an `Arc<str>` and are read with [`FromStr`].
+/// Implements printing and serde for types that hold an `Arc<str>` and are parsed with [`FromStr`].
 macro_rules! text_of {
     ($($name:ident),*) => {$(
         impl std::fmt::Display for $name {
@@ -159,33 +159,35 @@ pub(super) use text_of;
 
 text_of!(RoomName, UserId, SubscriptionName);
 
-/// A message's id, `<ms>-<seq>`, which is also its entry's id in the Redis Stream. Ordered as Redis orders it.
+/// A message's id, `<ms>-<seq>`, which is also its entry's id in the Redis Stream. Ordered as Redis orders
+/// it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct MessageId {
-    /// Unix time in milliseconds, never falling within a room.
+    /// Unix time in milliseconds. It never decreases within a room.
     pub ms: u64,
     /// The room's own counter: 1, 2, 3 … without a hole.
     pub seq: u64,
 }
 
 impl MessageId {
-    /// No id has as much in its parts: time to the year 10889, and what Redis's functions count exactly.
+    /// Exclusive upper bound of both parts: time until the year 10889, and the integers that Redis's
+    /// functions count exactly.
     const BOUND: Self = Self { ms: 1 << 48, seq: 1 << 53 };
 
-    /// Before the first message of any room: `0-0`.
+    /// The position before the first message of any room: `0-0`.
     pub const ZERO: Self = Self { ms: 0, seq: 0 };
 
-    /// An id from its parts: Unix milliseconds and the room's counter.
+    /// Creates an id from its parts: Unix milliseconds and the room's counter.
     pub const fn new(ms: u64, seq: u64) -> Self {
         Self { ms, seq }
     }
 
-    /// The smallest id that the message after this one can have.
+    /// Returns the smallest id that the message after this one can have.
     pub const fn successor(self) -> Self {
         Self { ms: self.ms, seq: self.seq.saturating_add(1) }
     }
 
-    /// The greatest position that stands right before this message: the one it follows without a hole.
+    /// Returns the greatest position directly before this message: one that it follows without a hole.
     pub const fn predecessor(self) -> Self {
         Self { ms: self.ms, seq: self.seq.saturating_sub(1) }
     }
@@ -194,7 +196,7 @@ impl MessageId {
 impl FromStr for MessageId {
     type Err = InvalidId;
 
-    /// Reads `<ms>-<seq>`, and `0` as [`MessageId::ZERO`].
+    /// Parses `<ms>-<seq>`, and `0` as [`MessageId::ZERO`].
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         const RULE: InvalidId = InvalidId(
             "an id is <ms>-<seq>, two decimal numbers below 2^48 and 2^53, such as 1700000000000-42",

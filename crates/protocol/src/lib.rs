@@ -1,7 +1,7 @@
 //! The wire contract as types: ids, frames, the two encodings and the catalogue of codes. No I/O.
 //!
-//! `request` and `decode` are what comes in, `frame` and `encode` what goes out, `wire` how it is framed on the socket,
-//! `continuity` how a reader proves that it missed nothing.
+//! `request` and `decode` are the incoming side, `frame` and `encode` the outgoing side. `wire` is the
+//! framing on the socket, and `continuity` the proof that a reader missed nothing.
 
 #![warn(missing_docs)]
 
@@ -23,7 +23,7 @@ pub use data::Data;
 pub use ids::{MessageId, RoomName, SubscriptionName, UserId};
 pub use pattern::Pattern;
 
-/// How frames are written on a connection, chosen by its subprotocol.
+/// The encoding of frames on a connection, selected by its subprotocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Encoding {
     /// Text messages that hold JSON.
@@ -36,7 +36,7 @@ impl Encoding {
     /// Both encodings, the preferred one first.
     pub const ALL: [Self; 2] = [Self::Json, Self::MessagePack];
 
-    /// The WebSocket subprotocol.
+    /// Returns the WebSocket subprotocol.
     pub const fn subprotocol(self) -> &'static str {
         match self {
             Self::Json => "roomlog.v1.json",

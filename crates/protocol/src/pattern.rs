@@ -1,4 +1,4 @@
-//! Room patterns, in which `*` stands for any run of characters: the grants of tokens and the rooms of the
+//! Room patterns, in which `*` stands for any run of characters. The grants of tokens and the rooms of the
 //! configuration are written with them.
 
 use std::str::FromStr;
@@ -7,33 +7,33 @@ use std::sync::Arc;
 use super::RoomName;
 use super::ids::{InvalidId, text_of};
 
-/// Longest pattern, in bytes.
+/// Maximum length of a pattern, in bytes.
 pub const MAX_PATTERN: usize = 256;
 
-/// A room pattern such as `chat.*`: the characters of room names, and `*` for any run of them, also an empty one.
-/// Cheap to clone.
+/// A room pattern such as `chat.*`: the characters of room names, and `*` for any run of them, including the
+/// empty one. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Pattern(Arc<str>);
 
 impl Pattern {
-    /// The pattern as text.
+    /// Returns the pattern as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether every room matches: `*`.
+    /// Returns whether the pattern is `*`, which matches every room.
     pub fn is_any(&self) -> bool {
         self.0.bytes().all(|b| b == b'*')
     }
 
-    /// Whether the whole name matches.
+    /// Returns whether the pattern matches the whole name.
     pub fn matches(&self, room: &RoomName) -> bool {
         self.matches_text(room.as_str())
     }
 
-    /// What stands before the first `*` must begin the text, what stands after the last must end it, and the parts
-    /// between follow in order, each at its first place: taking the first never takes room from a later part, so
-    /// nothing is ever tried twice.
+    /// The part before the first `*` must begin the text, and the part after the last must end it. The parts
+    /// in between must follow in order, each at its first occurrence. Taking the first occurrence never takes
+    /// space from a later part, so there is no backtracking.
     fn matches_text(&self, text: &str) -> bool {
         let Some((first, rest)) = self.0.split_once('*') else {
             return &*self.0 == text;
@@ -77,7 +77,7 @@ mod tests {
 
     use super::*;
 
-    /// The definition of `*`, without any thought of cost.
+    /// The definition of `*`, regardless of cost.
     fn model(pattern: &[u8], text: &[u8]) -> bool {
         match (pattern.split_first(), text.split_first()) {
             (None, None) => true,

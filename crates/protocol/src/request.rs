@@ -1,4 +1,4 @@
-//! What a client may ask, as types: the client frames of the protocol after every field was checked.
+//! The requests of clients as types: the client frames of the protocol with every field checked.
 
 use uuid::Uuid;
 
@@ -8,13 +8,13 @@ use super::ids::{MessageId, RoomName, SubscriptionName, UserId};
 /// The type of a message that does not name one.
 pub const DEFAULT_TYPE: &str = "message";
 
-/// Longest `type` of a message or signal, in bytes.
+/// Maximum length of the `type` of a message or signal, in bytes.
 pub const MAX_TYPE: usize = 64;
 
-/// Most messages that `last` may ask for.
+/// Maximum of `last`.
 pub const MAX_LAST: u64 = 1000;
 
-/// Messages in a page of history that names no limit, and the most that one may name.
+/// Default and maximum number of messages in a page of history.
 pub const HISTORY_LIMIT: (u64, u64) = (100, 1000);
 
 /// One frame of a client.
@@ -27,46 +27,46 @@ pub enum Request {
     },
     /// Starts delivery from a room.
     Subscribe {
-        /// Which room.
+        /// The room to subscribe to.
         room: RoomName,
-        /// Where delivery starts; `None` means at the stored position, or with new messages only.
+        /// The start of delivery. `None` means the stored position, or new messages only.
         start: Option<Start>,
         /// The name of a durable subscription.
         durable: Option<SubscriptionName>,
     },
     /// Ends delivery from a room.
     Unsubscribe {
-        /// Which room.
+        /// The room to unsubscribe from.
         room: RoomName,
-        /// Whether to delete the durable position too.
+        /// Set to delete the durable position too.
         forget: bool,
     },
     /// Appends a message.
     Publish {
-        /// To which room.
+        /// The room to publish to.
         room: RoomName,
         /// The message.
         message: Draft,
     },
     /// Moves the position of a durable subscription.
     Ack {
-        /// Of which room.
+        /// The room of the subscription.
         room: RoomName,
-        /// All up to and including this one is handled.
+        /// The last id that is handled, together with all before it.
         id: MessageId,
     },
     /// Reads a page of the log.
     History {
-        /// Of which room.
+        /// The room to read.
         room: RoomName,
-        /// From where, and in which direction.
+        /// The start and the direction.
         range: Range,
-        /// Most messages wanted.
+        /// Maximum number of messages wanted.
         limit: usize,
     },
-    /// Tells those present something that is not stored.
+    /// Sends something to the present subscribers without storing it.
     Signal {
-        /// In which room.
+        /// The room to send it to.
         room: RoomName,
         /// The signal.
         signal: SignalDraft,
@@ -80,12 +80,12 @@ pub enum Request {
     Ping,
 }
 
-/// A message before the log gave it an id.
+/// A message before the log assigns its id.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Draft {
     /// The sender's key, or one made by the server.
     pub key: Uuid,
-    /// Whether the server made it: then nobody can have used it before.
+    /// Set if the server made the key, so that it cannot have been used before.
     pub new_key: bool,
     /// `type` on the wire.
     pub kind: String,
@@ -94,38 +94,38 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Gives it the sender's key.
+    /// Sets the sender's key.
     pub fn set_key(&mut self, key: Uuid) {
         self.key = key;
         self.new_key = false;
     }
 }
 
-/// A signal before it is known who sends it.
+/// A signal without its sender.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SignalDraft {
     /// `type` on the wire.
     pub kind: String,
     /// The content.
     pub data: Data,
-    /// The one user who shall get it; `None` means all.
+    /// The only user who should get it. `None` means all.
     pub to: Option<UserId>,
 }
 
-/// Where a subscription starts.
+/// The start of a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
     /// After this id.
     After(MessageId),
-    /// With the oldest message that is retained.
+    /// At the oldest message that is retained.
     Oldest,
-    /// With what is new.
+    /// At the next new message.
     New,
-    /// With the newest so many.
+    /// This many messages before the end of the log.
     Last(usize),
 }
 
-/// A page of history: which side of which message.
+/// The range of a page of history: one side of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Range {
     /// The oldest messages after this id.

@@ -1,5 +1,5 @@
-//! WebSocket framing of what the server sends (RFC 6455, section 5.2). Server frames are not masked, so one buffer can
-//! be shared by all sockets; what clients send is read in `session/inbox.rs` of the server.
+//! WebSocket framing of the server's messages (RFC 6455, section 5.2). Server frames are not masked, so one
+//! buffer can be shared by all sockets. Clients' frames are decoded in `session/inbox.rs` of the server.
 
 use bytes::{BufMut, Bytes};
 
@@ -12,10 +12,10 @@ const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xa;
 
-/// Longest header of a frame that is not masked, in bytes.
+/// Length of the longest header of an unmasked frame, in bytes.
 pub const MAX_HEADER: usize = 10;
 
-/// How many bytes the header takes of a frame that holds so many.
+/// Returns the length of the header of a frame with `length` bytes of payload.
 pub fn header_len(length: usize) -> usize {
     match length {
         0..=125 => 2,
@@ -33,13 +33,13 @@ pub fn write_header(encoding: Encoding, length: usize, out: impl BufMut) {
     header(opcode, length, out);
 }
 
-/// A ping without a payload.
+/// Returns a ping without a payload.
 pub fn ping() -> Bytes {
     const EMPTY_PING: [u8; 2] = [FIN | PING, 0];
     Bytes::from_static(&EMPTY_PING)
 }
 
-/// The answer to a ping, with what came in it: at most 125 bytes.
+/// Returns the answer to a ping, with its payload of at most 125 bytes.
 pub fn pong(payload: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(2 + payload.len());
     header(PONG, payload.len(), &mut out);
@@ -47,13 +47,13 @@ pub fn pong(payload: &[u8]) -> Bytes {
     out.into()
 }
 
-/// A close frame without a code, in answer to one that had none.
+/// Returns a close frame without a code, in answer to one that had none.
 pub fn close_without_code() -> Bytes {
     const EMPTY_CLOSE: [u8; 2] = [FIN | CLOSE, 0];
     Bytes::from_static(&EMPTY_CLOSE)
 }
 
-/// A close frame with this code and no reason; the `goodbye` before it has the words.
+/// Returns a close frame with this code and no reason. The `goodbye` before it has the message.
 pub fn close(code: u16) -> Bytes {
     let [high, low] = code.to_be_bytes();
     Bytes::copy_from_slice(&[FIN | CLOSE, 2, high, low])

@@ -1,11 +1,11 @@
-//! A certificate authority that only those trust who are told to.
+//! A certificate authority that only explicitly configured clients trust.
 
 use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tempfile::TempDir;
 
-/// The authority, and what it issued.
+/// The CA's certificate and key, with the certificates that it issued.
 #[derive(Debug)]
 pub struct Authority {
     dir: TempDir,
@@ -13,7 +13,6 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// A new one.
     pub fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -24,12 +23,12 @@ impl Authority {
         authority
     }
 
-    /// Its own certificate, as PEM.
+    /// Returns the path of its own certificate, in PEM.
     pub fn file(&self) -> String {
         self.path("ca.pem").to_str().unwrap().to_owned()
     }
 
-    /// Issues a certificate for these hosts; where it and its key are.
+    /// Issues a certificate for these hosts. Returns the paths of the certificate and of its key.
     pub fn issue(&self, hosts: &[&str]) -> [String; 2] {
         let key = KeyPair::generate().unwrap();
         let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();

@@ -15,27 +15,26 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use super::{DEADLINE, Server, from_msgpack, soon, to_msgpack};
 
-/// How a connection is made.
+/// Options of the WebSocket upgrade.
 #[derive(Debug, Clone, Default)]
 pub struct Upgrade<'a> {
-    /// Subprotocols to ask for.
+    /// Subprotocols to offer.
     pub protocols: Option<&'a str>,
-    /// More headers.
+    /// Further headers.
     pub headers: Vec<(&'static str, String)>,
-    /// Bytes of the socket's receive buffer, if it shall be small.
+    /// Size of the socket's receive buffer in bytes, if it should be small.
     pub buffer: Option<u32>,
 }
 
-/// A connection.
 #[derive(Debug)]
 pub struct Client {
     socket: WebSocketStream<TcpStream>,
     msgpack: bool,
     /// The subprotocol that the server chose.
     pub protocol: Option<String>,
-    /// WebSocket messages received.
+    /// Number of WebSocket messages received.
     pub received: usize,
-    /// What came in pong frames.
+    /// Payloads of the pong frames received.
     pub pongs: Vec<Vec<u8>>,
     frames: VecDeque<Value>,
     closed: Option<u16>,
@@ -43,7 +42,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Opens a connection, without a `connect` frame.
+    /// Opens a connection without sending `connect`.
     ///
     /// # Errors
     /// The HTTP status with which the server refused.
@@ -83,7 +82,7 @@ impl Client {
         Self::connect_with(server, token, Upgrade { protocols, ..Upgrade::default() }).await
     }
 
-    /// Connects over a connection that is made this way.
+    /// Connects over a connection with these upgrade options.
     pub async fn connect_with(server: &Server, token: &str, upgrade: Upgrade<'_>) -> Self {
         let mut client = Self::open(server, upgrade).await.unwrap();
         client.ok(json!({ "op": "connect", "token": token })).await;
@@ -100,28 +99,28 @@ impl Client {
         self.send_message(message).await;
     }
 
-    /// Sends a WebSocket message as it is.
+    /// Sends a raw WebSocket message.
     pub async fn send_message(&mut self, message: Message) {
         soon("a message is sent", self.socket.send(message)).await.unwrap();
     }
 
-    /// Sends a WebSocket message; whether the connection still took it.
+    /// Sends a WebSocket message. Returns whether the connection still accepted it.
     pub async fn try_send(&mut self, message: Message) -> bool {
         soon("a message is sent", self.socket.send(message)).await.is_ok()
     }
 
-    /// The connection below the WebSocket.
+    /// Returns the TCP connection below the WebSocket.
     pub fn stream(&mut self) -> &mut TcpStream {
         self.socket.get_mut()
     }
 
-    /// Sends a frame with a `ref`; the answer to it. Frames that come before it stay where they are.
+    /// Sends a frame with a `ref` and returns the answer. Frames that arrive before it stay queued.
     pub async fn request(&mut self, frame: Value) -> Value {
         let reference = self.ask(frame).await;
         self.answer(reference).await
     }
 
-    /// Sends a frame with a `ref`, which it returns.
+    /// Sends a frame with a `ref`, and returns the `ref`.
     pub async fn ask(&mut self, mut frame: Value) -> u64 {
         let reference = self.next_ref;
         self.next_ref += 1;
@@ -130,7 +129,7 @@ impl Client {
         reference
     }
 
-    /// The answer with this `ref`.
+    /// Returns the answer with this `ref`.
     pub async fn answer(&mut self, reference: u64) -> Value {
         let mut seen = 0;
         loop {
@@ -142,14 +141,14 @@ impl Client {
         }
     }
 
-    /// Sends a frame with a `ref` to which the answer must be `ok`.
+    /// Sends a frame with a `ref`. The answer must be `ok`.
     pub async fn ok(&mut self, frame: Value) -> Value {
         let answer = self.request(frame.clone()).await;
         assert_eq!(answer["op"], "ok", "{frame} was answered {answer}");
         answer
     }
 
-    /// Sends a frame with a `ref` to which the answer must be an `error`; its code.
+    /// Sends a frame with a `ref`. The answer must be an `error`, whose code is returned.
     pub async fn error(&mut self, frame: Value) -> String {
         let answer = self.request(frame.clone()).await;
         assert_eq!(answer["op"], "error", "{frame} was answered {answer}");
@@ -157,10 +156,10 @@ impl Client {
         answer["code"].as_str().unwrap().to_owned()
     }
 
-    /// The next frame.
+    /// Returns the next frame.
     ///
     /// # Panics
-    /// If the connection is closed instead, or nothing comes in time.
+    /// If the connection is closed instead, or nothing arrives in time.
     pub async fn next(&mut self) -> Value {
         while self.frames.is_empty() {
             self.more().await;
@@ -168,7 +167,7 @@ impl Client {
         self.frames.pop_front().unwrap()
     }
 
-    /// The next frame; nothing once the connection is closed.
+    /// Returns the next frame, or `None` once the connection is closed.
     pub async fn next_or_closed(&mut self) -> Option<Value> {
         while self.frames.is_empty() && self.closed.is_none() {
             self.read().await;
@@ -176,14 +175,14 @@ impl Client {
         self.frames.pop_front()
     }
 
-    /// The next frame, which must have this `op`.
+    /// Returns the next frame, which must have this `op`.
     pub async fn expect(&mut self, op: &str) -> Value {
         let frame = self.next().await;
         assert_eq!(frame["op"], op, "{frame}");
         frame
     }
 
-    /// The next so many frames, which must be messages.
+    /// Returns the next `count` frames, which must be messages.
     pub async fn messages(&mut self, count: usize) -> Vec<Value> {
         let mut messages = Vec::with_capacity(count);
         while messages.len() < count {
@@ -192,11 +191,11 @@ impl Client {
         messages
     }
 
-    /// The frames up to the first one with this `op`, without it.
+    /// Returns the frames before the first one with this `op`, which is dropped.
     pub async fn until(&mut self, op: &str) -> Vec<Value> {
         let mut seen = 0;
         loop {
-            // They stay in the queue, so that one who waits in vain says what came instead.
+            // They stay in the queue, so that the failure of a wait shows what arrived instead.
             while self.frames.len() <= seen {
                 self.more().await;
             }
@@ -208,33 +207,33 @@ impl Client {
         }
     }
 
-    /// All that came until now: what is sent before the answer to a ping.
+    /// Returns all frames received so far: those that the server sends before it answers a ping.
     pub async fn settled(&mut self) -> Vec<Value> {
         let answer = self.request(json!({ "op": "ping" })).await;
         assert_eq!(answer["op"], "pong");
         std::mem::take(&mut self.frames).into()
     }
 
-    /// Subscribes to a room with these further fields; the answer.
+    /// Subscribes to a room with these further fields, and returns the answer.
     pub async fn subscribe(&mut self, room: &str, fields: Value) -> Value {
         let mut frame = json!({ "op": "subscribe", "room": room });
         frame.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         self.ok(frame).await
     }
 
-    /// Subscribes to what is new in a room, and waits until that is live.
+    /// Subscribes to the new messages of a room, and waits until the subscription is live.
     pub async fn join(&mut self, room: &str) {
         self.subscribe(room, json!({})).await;
         assert_eq!(self.expect("live").await["room"], room);
     }
 
-    /// Publishes; the message's id.
+    /// Publishes a message and returns its id.
     pub async fn publish(&mut self, room: &str, data: Value) -> String {
         let answer = self.ok(json!({ "op": "publish", "room": room, "data": data })).await;
         id_of(&answer)
     }
 
-    /// Publishes a message and waits until the reader has it; how long that took.
+    /// Publishes a message and waits until the reader has it. Returns how long that took.
     pub async fn deliver(&mut self, room: &str, reader: &mut Self) -> Duration {
         let started = Instant::now();
         let id = self.publish(room, json!("deliver")).await;
@@ -242,7 +241,8 @@ impl Client {
         started.elapsed()
     }
 
-    /// Publishes so many messages of so many bytes each, a few under way at a time; their ids.
+    /// Publishes `count` messages of `bytes` bytes each, a few of them in flight at a time. Returns their
+    /// ids.
     pub async fn publish_many(&mut self, room: &str, count: usize, bytes: usize) -> Vec<String> {
         let text = "x".repeat(bytes);
         let mut ids = Vec::with_capacity(count);
@@ -260,8 +260,8 @@ impl Client {
         ids
     }
 
-    /// The code with which the server closes, or has closed, the connection; frames before that stay. 1006 stands for
-    /// an end without a code.
+    /// Returns the code with which the server closes, or has closed, the connection. Frames before that stay
+    /// queued. 1006 stands for an end without a code.
     pub async fn closed(&mut self) -> u16 {
         while self.closed.is_none() {
             self.read().await;
@@ -269,7 +269,6 @@ impl Client {
         self.closed.unwrap()
     }
 
-    /// Closes the connection.
     pub async fn close(mut self) {
         self.socket.close(None).await.unwrap();
         self.closed().await;
@@ -280,7 +279,7 @@ impl Client {
         self.read().await;
     }
 
-    /// Reads one WebSocket message, or the end. What is between (pings, pongs) does not extend the deadline.
+    /// Reads one WebSocket message, or the end. Pings and pongs in between do not extend the deadline.
     async fn read(&mut self) {
         let deadline = tokio::time::Instant::now() + DEADLINE;
         let value = loop {
@@ -311,22 +310,20 @@ impl Client {
     }
 }
 
-/// The id in a frame.
 pub fn id_of(frame: &Value) -> String {
     frame["id"].as_str().unwrap_or_else(|| panic!("no id in {frame}")).to_owned()
 }
 
-/// The ids of messages.
 pub fn ids(messages: &[Value]) -> Vec<String> {
     messages.iter().map(id_of).collect()
 }
 
-/// The counter in an id.
+/// Returns the counter in an id.
 pub fn seq(id: &str) -> u64 {
     id.split_once('-').unwrap().1.parse().unwrap()
 }
 
-/// The counters of messages.
+/// Returns the counters of the messages' ids.
 pub fn seqs(messages: &[Value]) -> Vec<u64> {
     messages.iter().map(|message| seq(&id_of(message))).collect()
 }

@@ -1,4 +1,5 @@
-//! What is made of several Redis processes: a Redis Cluster of three primaries, and a sentinel that watches a primary.
+//! Several Redis processes that belong together: a Redis Cluster of three primaries, and a sentinel that
+//! watches a primary.
 
 use std::io;
 use std::time::Duration;
@@ -7,14 +8,14 @@ use super::eventually;
 use super::redis::{Redis, free_port};
 use super::resp::Place;
 
-/// A running cluster. Dropping it kills all of it.
+/// A running cluster. Dropping it kills every process.
 #[derive(Debug)]
 pub struct Cluster {
     /// The primaries, by ascending slots.
     pub nodes: Vec<Redis>,
 }
 
-/// The slots of each primary.
+/// The slot range of each primary.
 pub const SLOTS: [(u16, u16); 3] = [(0, 5460), (5461, 10_922), (10_923, 16_383)];
 
 impl Cluster {
@@ -30,7 +31,7 @@ impl Cluster {
         Self { nodes }
     }
 
-    /// Where clients find it.
+    /// Returns the URL for clients.
     pub fn url(&self) -> String {
         let [first, others @ ..] = &self.nodes[..] else { panic!("no nodes") };
         let others: Vec<String> =
@@ -38,7 +39,7 @@ impl Cluster {
         format!("redis-cluster://127.0.0.1:{}?{}", first.port(), others.join("&"))
     }
 
-    /// Which of the primaries had a room's slot at the start.
+    /// Returns the index of the primary that had the room's slot at the start.
     pub fn owner(&self, room: &str) -> usize {
         let slot = self.slot(room);
         SLOTS.iter().position(|(first, last)| (*first..=*last).contains(&slot)).unwrap()
@@ -48,30 +49,30 @@ impl Cluster {
         self.nodes[0].ask(&["CLUSTER", "KEYSLOT", room]).number() as u16
     }
 
-    /// The primary of a room's slot, and the next, to which it moves.
+    /// Returns the primary of a room's slot, and the next one, to which the slot moves.
     fn way(&self, room: &str) -> [&Redis; 2] {
         let owner = self.owner(room);
         [&self.nodes[owner], &self.nodes[(owner + 1) % SLOTS.len()]]
     }
 
-    /// Moves the slot of a room, with all that is in it, from its primary to the next.
+    /// Moves the slot of a room, with all its keys, from its primary to the next.
     pub async fn move_slot_of(&self, room: &str) {
         self.begin_to_move(room);
         self.move_keys(room, |_| true);
         self.end_move(room);
     }
 
-    /// Says that the slot of a room is on its way from its primary to the next.
+    /// Marks the slot of a room as migrating from its primary to the next.
     pub fn begin_to_move(&self, room: &str) {
         self.moving(room, |moving| moving.begin());
     }
 
-    /// Moves keys of a room's slot.
+    /// Moves the keys of a room's slot that `which` selects.
     pub fn move_keys(&self, room: &str, which: impl Fn(&str) -> bool) {
         self.moving(room, |moving| moving.carry(which));
     }
 
-    /// Hands the slot of a room over.
+    /// Assigns the slot of a room to the next primary.
     pub fn end_move(&self, room: &str) {
         let places: Vec<Place> = self.nodes.iter().map(Redis::place).collect();
         self.moving(room, |moving| moving.finish(&places));
@@ -82,20 +83,17 @@ impl Cluster {
         step(Move { slot: self.slot(room), from: &from, to: &to }).unwrap();
     }
 
-    /// How many keys each node has.
+    /// Returns the number of keys of each node.
     pub fn sizes(&self) -> Vec<i64> {
         self.nodes.iter().map(|node| node.ask(&["DBSIZE"])).map(|reply| reply.number()).collect()
     }
 }
 
-/// A slot on its way to another primary.
+/// A slot migration from one primary to another.
 #[derive(Debug, Clone, Copy)]
 pub struct Move<'a> {
-    /// The slot.
     pub slot: u16,
-    /// Its primary.
     pub from: &'a Place,
-    /// Its next one.
     pub to: &'a Place,
 }
 
@@ -111,7 +109,7 @@ impl Move<'_> {
         Ok(of.ask(&["CLUSTER", "MYID"], Self::PATIENCE)?.text())
     }
 
-    /// Tells both that it moves.
+    /// Marks the slot as migrating on both primaries.
     ///
     /// # Errors
     /// Those of the servers, as below.
@@ -120,7 +118,7 @@ impl Move<'_> {
         self.set(self.from, "MIGRATING", &Self::id(self.to)?)
     }
 
-    /// Moves those keys of it that are meant.
+    /// Moves the keys of the slot that `which` selects.
     pub fn carry(&self, which: impl Fn(&str) -> bool) -> io::Result<()> {
         let Place::Port(port) = self.to else { return Err(io::ErrorKind::InvalidInput.into()) };
         let (slot, port) = (self.slot.to_string(), port.to_string());
@@ -138,7 +136,7 @@ impl Move<'_> {
         }
     }
 
-    /// Gives it to the next primary, and tells these others.
+    /// Assigns the slot to the next primary, and informs the `others`.
     pub fn finish(&self, others: &[Place]) -> io::Result<()> {
         let id = Self::id(self.to)?;
         for place in [self.to, self.from].into_iter().chain(others) {
@@ -148,8 +146,8 @@ impl Move<'_> {
     }
 }
 
-/// Makes a cluster of servers: a primary for each range of slots, then replicas of these in the same order. Waits until they
-/// agree that all slots are served.
+/// Makes a cluster of servers: a primary for each range of slots, then replicas of these in the same order.
+/// Waits until they agree that all slots are served.
 pub async fn form(nodes: &[&Redis]) {
     for (index, node) in nodes.iter().enumerate() {
         node.ask(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]);
@@ -179,20 +177,20 @@ pub async fn form(nodes: &[&Redis]) {
     }
 }
 
-/// A sentinel that fails over by itself. Dropping it kills it.
+/// A sentinel that fails over automatically. Dropping it kills it.
 #[derive(Debug)]
 pub struct Sentinel {
     redis: Redis,
 }
 
 impl Sentinel {
-    /// Starts one that watches a primary, and waits until it knows its replica.
+    /// Starts a sentinel that watches a primary, and waits until it knows the replica.
     pub async fn start(primary: &Redis) -> Self {
         Self::watching(primary.port(), 1, 1).await
     }
 
-    /// Starts one that watches the primary behind a port, which so many must find dead, and waits until it knows so many
-    /// replicas.
+    /// Starts a sentinel that watches the primary on a port. `quorum` sentinels must find it down. Waits
+    /// until the sentinel knows `replicas` replicas.
     pub async fn watching(port: u16, quorum: usize, replicas: i64) -> Self {
         let redis = Redis::sentinel().await;
         redis.ask(&["SENTINEL", "MONITOR", "main", "127.0.0.1", &port.to_string(), &quorum.to_string()]);
@@ -206,22 +204,19 @@ impl Sentinel {
         Self { redis }
     }
 
-    /// Its own port.
     pub fn port(&self) -> u16 {
         self.redis.port()
     }
 
-    /// What it has logged.
     pub fn log(&self) -> String {
         self.redis.log()
     }
 
-    /// Its answer to a command.
     pub fn ask(&self, command: &[&str]) -> super::Reply {
         self.redis.ask(command)
     }
 
-    /// Where clients find the primary.
+    /// Returns the URL at which clients find the primary.
     pub fn url(&self) -> String {
         format!("redis-sentinel://127.0.0.1:{}?sentinelServiceName=main", self.redis.port())
     }

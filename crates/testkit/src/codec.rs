@@ -10,12 +10,11 @@ use serde_json::{Map, Value, json};
 
 const BINARY: &str = "$binary";
 
-/// Stands for these bytes.
+/// Returns the JSON value that stands for these bytes.
 pub fn binary(bytes: &[u8]) -> Value {
     json!({ BINARY: STANDARD.encode(bytes) })
 }
 
-/// Writes a value as MessagePack.
 pub fn to_msgpack(value: &Value) -> Vec<u8> {
     rmp_serde::to_vec(&Outgoing(value)).unwrap()
 }
@@ -23,7 +22,7 @@ pub fn to_msgpack(value: &Value) -> Vec<u8> {
 /// Reads MessagePack.
 ///
 /// # Panics
-/// If it is malformed, or goes on after the value.
+/// If it is malformed, or has bytes after the value.
 pub fn from_msgpack(bytes: &[u8]) -> Value {
     let mut rest = bytes;
     let mut reader = rmp_serde::Deserializer::new(&mut rest);

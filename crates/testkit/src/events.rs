@@ -6,7 +6,6 @@ use serde_json::Value;
 use super::DEADLINE;
 use tokio::time::timeout;
 
-/// A stream of events.
 #[derive(Debug)]
 pub struct Events {
     response: Response,
@@ -22,17 +21,16 @@ pub struct Event {
     pub name: Option<String>,
     /// `data:`, read as JSON; null if there is none.
     pub data: Value,
-    /// Lines that begin with a colon.
+    /// Number of lines that begin with a colon.
     pub comments: usize,
 }
 
 impl Events {
-    /// Reads the events in a response.
     pub fn new(response: Response) -> Self {
         Self { response, text: String::new() }
     }
 
-    /// The next event; comments are skipped.
+    /// Returns the next event, skipping comments.
     pub async fn next(&mut self) -> Event {
         loop {
             let event = self.block().await.expect("the stream goes on");
@@ -42,7 +40,7 @@ impl Events {
         }
     }
 
-    /// The next so many events.
+    /// Returns the next `count` events.
     pub async fn take(&mut self, count: usize) -> Vec<Event> {
         let mut events = Vec::new();
         while events.len() < count {
@@ -51,7 +49,6 @@ impl Events {
         events
     }
 
-    /// Waits for a comment.
     pub async fn comment(&mut self) {
         while self.block().await.expect("the stream goes on").comments == 0 {}
     }
@@ -61,7 +58,8 @@ impl Events {
         while self.block().await.is_some() {}
     }
 
-    /// What stands before the next empty line; `None` at the end, or if nothing comes for long. May be cancelled.
+    /// Returns the event before the next empty line. `None` at the end, or if nothing comes within
+    /// [`DEADLINE`]. Cancel safe.
     pub async fn block(&mut self) -> Option<Event> {
         let end = loop {
             match self.text.find("\n\n") {

@@ -1,5 +1,5 @@
-//! What the tests stand on: Redis servers and clusters, servers of the binary under test, tokens, and clients. All of it
-//! ends with the test, however that ends.
+//! The foundation of the tests: Redis servers and clusters, servers of the binary under test, tokens, and
+//! clients. All of it ends with the test, however the test ends.
 
 mod authority;
 mod client;
@@ -42,13 +42,13 @@ pub use server::{
 pub use shim::{Dials, compiled};
 pub use token::{SECRET, admin, everything, now, sign, token, token_for, token_with_id};
 
-/// A path in the repository.
+/// Returns the absolute path of a file in the repository.
 pub fn path(path: &str) -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.ancestors().nth(2).expect("the repository").join(path)
 }
 
-/// The text of a file of the repository.
+/// Returns the text of a file in the repository.
 ///
 /// # Panics
 /// If it cannot be read.
@@ -56,7 +56,7 @@ pub fn repository(file: &str) -> String {
     std::fs::read_to_string(path(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
-/// How long anything may take that should be quick. Far above what it takes, since tests share few cores.
+/// Time limit for anything that should be quick. Far above the usual time, since tests share few cores.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Waits until a condition holds.
@@ -67,10 +67,10 @@ pub async fn eventually(what: &str, condition: impl AsyncFnMut() -> bool) {
     within(DEADLINE, what, condition).await;
 }
 
-/// Waits until a condition holds, and for so long at most.
+/// Waits until a condition holds, for at most `limit`.
 ///
 /// # Panics
-/// If it does not by then.
+/// If it does not hold by then.
 pub async fn within(limit: Duration, what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + limit;
     while !condition().await {
@@ -79,7 +79,7 @@ pub async fn within(limit: Duration, what: &str, mut condition: impl AsyncFnMut(
     }
 }
 
-/// The outcome of a future.
+/// Returns the output of a future.
 ///
 /// # Panics
 /// If it takes longer than [`DEADLINE`].
@@ -87,7 +87,7 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("in vain for {DEADLINE:?}: {what}"))
 }
 
-/// A server, and a client that wrote so many messages into the room `room`; their ids.
+/// Starts a server, and a client that publishes `count` messages to the room `room`. Returns their ids too.
 pub async fn room_with(count: usize) -> (Redis, Server, Client, Vec<String>) {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
@@ -96,8 +96,8 @@ pub async fn room_with(count: usize) -> (Redis, Server, Client, Vec<String>) {
     (redis, server, client, ids)
 }
 
-/// Waits until a node serves a room again: after Redis was away, its connections come back one by one, that for appends
-/// and reads and that for notifications.
+/// Waits until a node serves a room again. After Redis was away, the node's connections come back one by one:
+/// the one for appends and reads, and the one for notifications.
 pub async fn served_again(server: &Server, room: &str) {
     eventually("the room is served again", async || {
         let mut client = Client::connect(server, &everything("probe")).await;

@@ -1,4 +1,4 @@
-//! An nginx of a test's own.
+//! An nginx process that belongs to one test.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -12,13 +12,13 @@ use super::eventually;
 #[derive(Debug)]
 pub struct Nginx {
     child: Child,
-    /// Where it listens.
     pub address: SocketAddr,
     _dir: TempDir,
 }
 
 impl Nginx {
-    /// Starts one with the configuration that this makes of the address to listen on and a directory for what it writes.
+    /// Starts nginx. `config` makes its configuration from the address to listen on and a directory for its
+    /// files.
     pub async fn start(config: impl FnOnce(SocketAddr, &Path) -> String) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

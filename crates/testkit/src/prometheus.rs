@@ -1,5 +1,5 @@
-//! Prometheus and the exporter of Redis, as an operator runs them, with the repository's own configuration; only times are
-//! made short.
+//! Prometheus and the Redis exporter as an operator runs them, with the repository's own configuration. Only
+//! the intervals are shorter.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Child, Command, Stdio};
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::redis::{Redis, free_port};
 use super::{Rest, Server, eventually, repository};
 
-/// A running Prometheus, with the exporters that it reads. Dropping it kills them.
+/// A running Prometheus, with the exporters that it scrapes. Dropping it kills them.
 #[derive(Debug)]
 pub struct Prometheus {
     children: Vec<Child>,
@@ -24,7 +24,7 @@ fn start(program: &str, args: &[String]) -> Child {
     command.spawn().unwrap_or_else(|error| panic!("{program}: {error}; scripts/install-deps.sh {program}"))
 }
 
-/// The durations of rules, made short: alerts fire after seconds, and see the last few only.
+/// Shortens the durations in alert rules: alerts fire after seconds, and look at the last few seconds only.
 fn hurried(rules: &str) -> String {
     let mut rules = rules.to_owned();
     for minutes in ["1", "2", "5", "10", "15"] {
@@ -40,7 +40,7 @@ fn hurried(rules: &str) -> String {
 }
 
 impl Prometheus {
-    /// Starts one that reads these nodes and these Redis servers each second.
+    /// Starts a Prometheus that scrapes these nodes and these Redis servers every second.
     pub async fn start(nodes: &[&Server], redises: &[&Redis]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut children = Vec::new();
@@ -92,7 +92,7 @@ impl Prometheus {
         answer.body["data"].clone()
     }
 
-    /// The values of an instant query, each with its labels. It must parse.
+    /// Returns the values of an instant query, each with its labels. The query must parse.
     pub async fn query(&self, expression: &str) -> Vec<(BTreeMap<String, String>, f64)> {
         let data = self.ask("/api/v1/query", &[("query", expression)]).await;
         let series = |series: &Value| {
@@ -102,12 +102,12 @@ impl Prometheus {
         data["result"].as_array().unwrap().iter().map(series).collect()
     }
 
-    /// The only value of an instant query.
+    /// Returns the only value of an instant query.
     pub async fn value(&self, expression: &str) -> Option<f64> {
         self.query(expression).await.first().map(|(_, value)| *value)
     }
 
-    /// The names of the alerts that fire.
+    /// Returns the names of the alerts that fire.
     pub async fn firing(&self) -> BTreeSet<String> {
         let data = self.ask("/api/v1/alerts", &[]).await;
         let firing = |alert: &&Value| alert["state"] == "firing";
@@ -115,7 +115,7 @@ impl Prometheus {
         data["alerts"].as_array().unwrap().iter().filter(firing).map(name).collect()
     }
 
-    /// Makes the cause of an alert, which did not fire before, and waits until it does.
+    /// Triggers the cause of an alert, which must not fire before, and waits until it fires.
     pub async fn fires(&self, alert: &str, cause: impl AsyncFnOnce()) {
         assert!(!self.firing().await.contains(alert), "{alert} fires before its cause");
         cause().await;

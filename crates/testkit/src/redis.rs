@@ -1,4 +1,4 @@
-//! A Redis (or Valkey) of a test's own, in a directory of its own, which can be stopped, started again and frozen.
+//! A Redis (or Valkey) process in its own directory, which can be stopped, started again and frozen.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -12,7 +12,6 @@ use tempfile::TempDir;
 use super::resp::{self, Place, Reply};
 use super::{Clock, eventually};
 
-/// The file that it logs to.
 const LOG: &str = "redis.log";
 
 const SENTINEL: &str = "--sentinel";
@@ -27,60 +26,59 @@ pub struct Redis {
     child: Child,
 }
 
-/// In which conditions it runs.
+/// The conditions under which it runs.
 #[derive(Debug, Default)]
 struct Surroundings {
-    /// How much longer than it does the disk takes.
+    /// Extra time of each disk sync.
     delay: Duration,
     env: Vec<(&'static str, String)>,
-    /// Whether it is a Valkey, whatever else is installed.
+    /// Set to run Valkey, whatever else is installed.
     valkey: bool,
 }
 
 impl Redis {
-    /// Starts one on a Unix socket, which keeps nothing when it ends.
+    /// Starts a Redis on a Unix socket, without persistence.
     pub async fn start() -> Self {
         Self::start_with(None, &["--appendonly", "no"]).await
     }
 
-    /// Starts one on a port, which keeps what it was told through a `kill -9` of its own.
+    /// Starts a Redis on a port whose data survives its own `kill -9`.
     pub async fn durable() -> Self {
         Self::start_with(Some(free_port()), &["--appendonly", "yes", "--appendfsync", "always"]).await
     }
 
-    /// Starts one on a port of its own with these settings.
+    /// Starts a Redis on a free port with these settings.
     pub async fn on_port(settings: &[&str]) -> Self {
         Self::start_with(Some(free_port()), settings).await
     }
 
-    /// Starts one on a port, on a disk that takes so much longer for each sync.
+    /// Starts a Redis on a port, on a disk that takes `delay` longer for each sync.
     pub async fn on_disk_that_takes(delay: Duration, settings: &[&str]) -> Self {
         let surroundings = Surroundings { delay, ..Surroundings::default() };
         Self::start_in(surroundings, Some(free_port()), settings).await
     }
 
-    /// Starts one on a port, with a clock of its own.
+    /// Starts a Redis on a port, which follows this clock.
     pub async fn on_clock(clock: &Clock, settings: &[&str]) -> Self {
         Self::in_env(clock.env().to_vec(), free_port(), settings).await
     }
 
-    /// Starts one on this port, with more in its environment.
+    /// Starts a Redis on this port, with additional environment variables.
     pub async fn in_env(env: Vec<(&'static str, String)>, port: u16, settings: &[&str]) -> Self {
         Self::start_in(Surroundings { env, ..Surroundings::default() }, Some(port), settings).await
     }
 
-    /// Starts a Valkey on a port of its own with these settings.
+    /// Starts a Valkey on a free port with these settings.
     pub async fn valkey(settings: &[&str]) -> Self {
         let surroundings = Surroundings { valkey: true, ..Surroundings::default() };
         Self::start_in(surroundings, Some(free_port()), settings).await
     }
 
-    /// Starts a sentinel.
     pub async fn sentinel() -> Self {
         Self::on_port(&[SENTINEL]).await
     }
 
-    /// Starts a replica of this one, of the same kind, and waits until it has caught up.
+    /// Starts a replica of this server, of the same kind, and waits until it has caught up.
     pub async fn replica(&self) -> Self {
         let primary = format!("127.0.0.1 {}", self.port());
         let surroundings = Surroundings { valkey: self.surroundings.valkey, ..Surroundings::default() };
@@ -93,7 +91,7 @@ impl Redis {
         replica
     }
 
-    /// Starts one on this port, or on a socket where there is none, with these settings.
+    /// Starts a Redis with these settings on this port, or on a Unix socket if there is none.
     pub async fn start_with(port: Option<u16>, settings: &[&str]) -> Self {
         Self::start_in(Surroundings::default(), port, settings).await
     }
@@ -108,7 +106,7 @@ impl Redis {
         redis
     }
 
-    /// Where clients find it.
+    /// Returns the URL for clients.
     pub fn url(&self) -> String {
         match &self.place {
             Place::Socket(path) => format!("redis+unix://{}", path.display()),
@@ -116,7 +114,6 @@ impl Redis {
         }
     }
 
-    /// The port that it listens on.
     pub fn port(&self) -> u16 {
         match self.place {
             Place::Port(port) => port,
@@ -124,10 +121,10 @@ impl Redis {
         }
     }
 
-    /// Its answer to a command.
+    /// Sends a command and returns the reply.
     ///
     /// # Panics
-    /// If it does not answer, or refuses.
+    /// If it does not answer, or returns an error.
     pub fn ask<A: AsRef<[u8]>>(&self, command: &[A]) -> Reply {
         match resp::ask(&self.place, command).unwrap() {
             Reply::Error(error) => {
@@ -139,17 +136,16 @@ impl Redis {
         }
     }
 
-    /// Where it listens: for questions while somebody else has hold of it.
+    /// Returns its address, for commands while this value is borrowed elsewhere.
     pub fn place(&self) -> Place {
         self.place.clone()
     }
 
-    /// What it has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join(LOG)).unwrap_or_default()
     }
 
-    /// How often a command was called since the statistics were reset.
+    /// Returns how often a command was called since the statistics were reset.
     pub fn calls(&self, command: &str) -> u64 {
         let stats = self.ask(&["INFO", "commandstats"]).text();
         let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
@@ -168,23 +164,22 @@ impl Redis {
         eventually("Redis ends", async || self.has_ended()).await;
     }
 
-    /// Whether it has ended.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// Starts it again after [`Redis::stop`], with what it kept.
+    /// Starts it again after [`Redis::stop`], with the data that it kept.
     pub async fn start_again(&mut self) {
         self.child = spawn(&self.dir, &self.place, &self.settings, &self.surroundings);
         self.wait().await;
     }
 
-    /// Freezes it: it holds its connections and answers nothing.
+    /// Freezes it: its connections stay open, and it answers nothing.
     pub fn pause(&self) {
         self.signal(Signal::SIGSTOP);
     }
 
-    /// Lets it go on.
+    /// Resumes it after [`Redis::pause`].
     pub fn resume(&self) {
         self.signal(Signal::SIGCONT);
     }
@@ -213,7 +208,7 @@ fn spawn(dir: &TempDir, place: &Place, settings: &[String], surroundings: &Surro
     let start = |program: &str| {
         let mut command = if delay.is_zero() { Command::new(program) } else { delayed(program, delay) };
         if settings.iter().any(|setting| setting == SENTINEL) {
-            // It keeps what it learns in its configuration file, which it must be given first.
+            // A sentinel keeps its state in its configuration file, which must exist first.
             let path = dir.join("sentinel.conf");
             std::fs::write(&path, "")?;
             command.arg(path);
@@ -239,7 +234,7 @@ fn spawn(dir: &TempDir, place: &Place, settings: &[String], surroundings: &Surro
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
     };
     if surroundings.valkey {
-        // On PATH, or where scripts/install-deps.sh puts it where no package has it.
+        // On PATH, or where scripts/install-deps.sh puts it on systems without a package.
         let data = std::env::var("XDG_DATA_HOME")
             .or_else(|_| std::env::var("HOME").map(|home| home + "/.local/share"));
         let own = format!("{}/roomlog/valkey/valkey-server", data.unwrap_or_default());
@@ -252,7 +247,8 @@ fn spawn(dir: &TempDir, place: &Place, settings: &[String], surroundings: &Surro
         .expect("a redis-server or valkey-server on PATH; `make deps` installs one")
 }
 
-/// A program whose syncs to the disk take longer. strace is apart from it (`-D`), so that the child is the program itself.
+/// Runs a program whose disk syncs take longer. strace is detached from it (`-D`), so that the child process
+/// is the program itself.
 fn delayed(program: &str, delay: Duration) -> Command {
     let mut command = Command::new("strace");
     command.args([
@@ -270,13 +266,13 @@ fn delayed(program: &str, delay: Duration) -> Command {
     command
 }
 
-/// A port that nothing uses, nor the one 10,000 above it, which is a cluster node's second. Both are below the range
-/// from which the system takes the ports of outgoing connections, so nothing takes them by chance.
+/// Returns a port that nothing uses, and whose cluster bus port (10,000 above it) is free too. Both are below
+/// the range of ephemeral ports, so no outgoing connection takes them by chance.
 pub fn free_port() -> u16 {
     const FIRST: u16 = 11_000;
     const COUNT: u16 = 10_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Test processes that run side by side begin at different places.
+    // Test processes that run in parallel begin at different ports.
     let start = (std::process::id().wrapping_mul(97) % u32::from(COUNT)) as u16;
     loop {
         let port = FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;

@@ -1,4 +1,4 @@
-//! Redis's protocol, as much as a test needs: one command, one reply, one connection.
+//! Redis's protocol, as far as tests need it: one command, one reply, one connection.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -6,32 +6,28 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where a Redis listens.
+/// The address of a Redis.
 #[derive(Debug, Clone)]
 pub enum Place {
-    /// On a Unix socket.
+    /// A Unix socket.
     Socket(PathBuf),
-    /// On a port of this machine.
+    /// A port on this machine.
     Port(u16),
 }
 
-/// What Redis answered.
+/// A reply of Redis.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reply {
-    /// Nothing there.
     Nil,
-    /// A number.
     Number(i64),
     /// A status or a string.
     Bytes(Vec<u8>),
-    /// Several replies.
     List(Vec<Self>),
-    /// It refused.
     Error(String),
 }
 
 impl Reply {
-    /// The number, also of a text that is one.
+    /// Returns the number, parsing it if the reply is text.
     pub fn number(&self) -> i64 {
         match self {
             Self::Number(number) => *number,
@@ -39,7 +35,6 @@ impl Reply {
         }
     }
 
-    /// The text.
     pub fn text(&self) -> String {
         match self {
             Self::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
@@ -47,7 +42,6 @@ impl Reply {
         }
     }
 
-    /// The elements.
     pub fn list(&self) -> &[Self] {
         match self {
             Self::List(list) => list,
@@ -55,7 +49,7 @@ impl Reply {
         }
     }
 
-    /// The value behind a name, in a list of names and values.
+    /// Returns the value after a name, in a list of names and values.
     pub fn field(&self, name: &str) -> &Self {
         let mut pairs = self.list().chunks(2);
         let pair = pairs.find(|pair| pair[0].text() == name);
@@ -64,7 +58,7 @@ impl Reply {
 }
 
 impl Place {
-    /// The answer to a command, which is given so much time.
+    /// Sends a command and returns the reply, waiting at most `patience`.
     ///
     /// # Errors
     /// Those of the connection, and Redis's own.
@@ -79,7 +73,7 @@ impl Place {
 trait Stream: Read + Write {}
 impl<T: Read + Write> Stream for T {}
 
-/// Sends a command and reads the reply.
+/// Sends a command and returns the reply.
 pub fn ask<A: AsRef<[u8]>>(place: &Place, command: &[A]) -> io::Result<Reply> {
     ask_within(place, command, Duration::from_secs(10))
 }

@@ -8,7 +8,7 @@ use super::{Events, Server, from_msgpack, soon, to_msgpack};
 
 const MSGPACK: &str = "application/msgpack";
 
-/// Requests with one token to one server.
+/// A client for one server, with one token.
 #[derive(Debug, Clone)]
 pub struct Rest {
     client: Client,
@@ -16,19 +16,18 @@ pub struct Rest {
     token: Option<String>,
 }
 
-/// What the server answered.
+/// A response.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
-    /// The HTTP status.
     pub status: u16,
-    /// Of the body.
+    /// `Content-Type` of the body.
     pub content_type: String,
-    /// The body; text that is neither JSON nor MessagePack as a string, no body as null.
+    /// The body. Text that is neither JSON nor MessagePack is a string, and no body is null.
     pub body: Value,
 }
 
 impl Answer {
-    /// The body, of an answer with this status.
+    /// Returns the body of a response that must have this status.
     pub fn with(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         self.body
@@ -43,31 +42,30 @@ impl Answer {
 }
 
 impl Rest {
-    /// Requests to this server with this token.
     pub fn new(server: &Server, token: &str) -> Self {
         Self { token: Some(token.into()), ..Self::anonymous(server) }
     }
 
-    /// Requests to this server without a token.
+    /// Creates a client without a token.
     pub fn anonymous(server: &Server) -> Self {
         Self::at(&server.url())
     }
 
-    /// Requests to another server than ours.
+    /// Creates a client of a server other than the one under test.
     pub fn at(url: &str) -> Self {
         let _installed_by_another_test = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().no_proxy().build().unwrap();
         Self { client, url: url.to_owned(), token: None }
     }
 
-    /// Requests to this URL with this token, where this authority is trusted.
+    /// Creates a client for this URL and token that trusts this authority.
     pub fn trusting(url: &str, authority: reqwest::Certificate, token: &str) -> Self {
         let _installed_by_another_test = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().no_proxy().tls_certs_only([authority]).build().unwrap();
         Self { client, url: url.to_owned(), token: Some(token.to_owned()) }
     }
 
-    /// A request to be completed.
+    /// Begins a request.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.client.request(method, format!("{}{path}", self.url));
         match &self.token {
@@ -76,44 +74,42 @@ impl Rest {
         }
     }
 
-    /// `GET`.
     pub async fn get(&self, path: &str) -> Answer {
         answer(self.request(Method::GET, path)).await
     }
 
-    /// The messages of a room after an id.
+    /// Returns the messages of a room after an id.
     pub async fn page(&self, room: &str, after: &str) -> Vec<Value> {
         let page = self.get(&format!("/v1/rooms/{room}/messages?after={after}")).await.with(200);
         page["messages"].as_array().unwrap().clone()
     }
 
-    /// `GET`, asking for MessagePack.
+    /// Sends a `GET` that asks for MessagePack.
     pub async fn get_msgpack(&self, path: &str) -> Answer {
         answer(self.request(Method::GET, path).header(ACCEPT, MSGPACK)).await
     }
 
-    /// `DELETE`.
     pub async fn delete(&self, path: &str) -> Answer {
         answer(self.request(Method::DELETE, path)).await
     }
 
-    /// `POST` with a JSON body.
+    /// Sends a `POST` with a JSON body.
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
         answer(self.request(Method::POST, path).json(body)).await
     }
 
-    /// `POST` with a JSON body and an idempotency key.
+    /// Sends a `POST` with a JSON body and an idempotency key.
     pub async fn post_with_key(&self, path: &str, key: &str, body: &Value) -> Answer {
         answer(self.request(Method::POST, path).header("Idempotency-Key", key).json(body)).await
     }
 
-    /// `POST` with a MessagePack body, asking for MessagePack.
+    /// Sends a `POST` with a MessagePack body, asking for MessagePack.
     pub async fn post_msgpack(&self, path: &str, body: &Value) -> Answer {
         let request = self.request(Method::POST, path).header(CONTENT_TYPE, MSGPACK).header(ACCEPT, MSGPACK);
         answer(request.body(to_msgpack(body))).await
     }
 
-    /// How many connections of a kind (`websocket`, `sse`, `poll`) this node has.
+    /// Returns the number of this node's connections of a transport (`websocket`, `sse`, `poll`).
     pub async fn connections(&self, transport: &str) -> usize {
         let metrics = self.get("/metrics").await.with(200);
         let line = metrics
@@ -124,7 +120,7 @@ impl Rest {
         line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
     }
 
-    /// The value of a metric, by its name and its labels as `/metrics` writes them.
+    /// Returns the value of a metric, by its name and labels as `/metrics` writes them.
     pub async fn metric(&self, name: &str) -> f64 {
         let metrics = self.get("/metrics").await.with(200);
         let value =
@@ -132,10 +128,10 @@ impl Rest {
         value.unwrap_or_else(|| panic!("no metric {name}")).parse().unwrap()
     }
 
-    /// Server-Sent Events.
+    /// Opens a stream of Server-Sent Events.
     ///
     /// # Errors
-    /// The answer, if it is no stream.
+    /// The response, if it is not a stream.
     pub async fn events(&self, path: &str, headers: &[(&'static str, &str)]) -> Result<Events, Answer> {
         let mut request = self.request(Method::GET, path);
         for (name, value) in headers {
@@ -150,7 +146,7 @@ impl Rest {
     }
 }
 
-/// Sends a request and reads the answer.
+/// Sends a request and reads the response.
 pub async fn answer(request: RequestBuilder) -> Answer {
     read(soon("an answer", request.send()).await.unwrap()).await
 }

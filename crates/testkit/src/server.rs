@@ -1,4 +1,4 @@
-//! The binary under test: servers that end with the test, and commands that run to their end.
+//! The binary under test: servers that end with the test, and commands that run to completion.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -16,10 +16,10 @@ use super::redis::free_port;
 use super::token::SECRET;
 use super::{eventually, soon};
 
-/// Settings with which positions are compared so seldom that only the bell can bring a message from another node.
+/// Settings with which position checks are so rare that only the bell can bring a message from another node.
 pub const NO_CHECKS: [(&str, &str); 1] = [("ROOMLOG_HUB__CHECK_INTERVAL", "1h")];
 
-/// What a process has written to its standard error, line by line.
+/// The lines that a process has written to its standard error.
 pub type Lines = Arc<Mutex<Vec<String>>>;
 
 /// A running server. Dropping it kills it, and shows its log if the test failed.
@@ -27,27 +27,26 @@ pub type Lines = Arc<Mutex<Vec<String>>>;
 pub struct Server {
     child: Child,
     log: Lines,
-    /// Where it listens.
     pub address: SocketAddr,
 }
 
-/// A program of this workspace, built in the same way as the test that runs it.
+/// Returns the path of a program of this workspace, built with the same profile as the running test.
 ///
 /// # Panics
-/// If it is not there.
+/// If it does not exist.
 pub fn program(name: &str) -> PathBuf {
     let program = built().join(name);
     assert!(program.exists(), "{} is missing: cargo build --workspace", program.display());
     program
 }
 
-/// The folder with the programs of this build: a test is in a folder of that.
+/// Returns the folder with the programs of this build. The test's binary is in a subfolder of it.
 pub(crate) fn built() -> PathBuf {
     let test = std::env::current_exe().expect("the path of this program");
     test.ancestors().nth(2).expect("a build folder").to_owned()
 }
 
-/// `roomlog` with these arguments, and of the environment only what is said here.
+/// Returns the `roomlog` command with these arguments, and with only the environment that is given here.
 fn command(args: &[&str], env: &[(&str, &str)]) -> Command {
     command_of("roomlog", args, env)
 }
@@ -82,12 +81,12 @@ impl Server {
         Self::listen("127.0.0.1:0", args, env).await
     }
 
-    /// Starts it at this address.
+    /// Starts `roomlog serve` at this address.
     pub async fn listen(address: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
         Self::try_listen(address, args, env).await.unwrap_or_else(|log| panic!("the server ended: {log:#?}"))
     }
 
-    /// Starts it at this address.
+    /// Starts `roomlog serve` at this address.
     ///
     /// # Errors
     /// Its log, if it ends instead.
@@ -96,7 +95,7 @@ impl Server {
         Self::started(command(&args, env)).await
     }
 
-    /// Starts a server on the Redis at `url` that may have so many files open, and at first only `soft` of them.
+    /// Starts a server on the Redis at `url` with these limits of open files.
     pub async fn with_open_files(url: &str, soft: usize, hard: usize) -> Self {
         let serve = command(&["serve", "--listen", "127.0.0.1:0"], &[("ROOMLOG_REDIS__URL", url)]);
         let mut shell = Command::new("sh");
@@ -106,7 +105,7 @@ impl Server {
         Self::started(shell).await.unwrap_or_else(|log| panic!("the server ended: {log:#?}"))
     }
 
-    /// Starts a server whose standard error is a pipe from which nobody reads.
+    /// Starts a server whose standard error is a pipe that nobody reads.
     pub async fn unread(env: &[(&str, &str)]) -> Self {
         let address: SocketAddr = ([127, 0, 0, 1], free_port()).into();
         let mut command = command(&["serve", "--listen", &address.to_string()], env);
@@ -133,32 +132,29 @@ impl Server {
         Ok(server)
     }
 
-    /// Where clients find it behind a proxy at this address: requests go there instead.
+    /// Sends requests to a proxy at this address instead of the server itself.
     pub fn behind(&mut self, proxy: SocketAddr) {
         self.address = proxy;
     }
 
-    /// Its address as a URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// What it has logged.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().clone()
     }
 
-    /// Its process.
     pub fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id() as i32)
     }
 
-    /// Bytes of memory that it has in use.
+    /// Returns its resident memory in bytes.
     pub fn memory(&self) -> u64 {
         self.status_bytes("VmRSS:")
     }
 
-    /// The most bytes of memory that it ever had in use.
+    /// Returns its peak resident memory in bytes.
     pub fn peak_memory(&self) -> u64 {
         self.status_bytes("VmHWM:")
     }
@@ -169,7 +165,7 @@ impl Server {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
-    /// Files that it has open, connections among them.
+    /// Returns the number of its open files, connections included.
     pub fn open_files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
@@ -180,7 +176,6 @@ impl Server {
         self.child.wait().unwrap();
     }
 
-    /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).unwrap();
     }
@@ -223,7 +218,7 @@ fn address_in(line: &str) -> Option<SocketAddr> {
     rest[..end].parse().ok()
 }
 
-/// Collects what a process writes, in a thread: it never waits for a test that is busy.
+/// Collects the output of a process in a thread, so that the process never waits for a busy test.
 pub fn follow(stream: impl Read + Send + 'static) -> Lines {
     let lines = Lines::default();
     let writer = Arc::clone(&lines);
@@ -235,42 +230,39 @@ pub fn follow(stream: impl Read + Send + 'static) -> Lines {
     lines
 }
 
-/// How a command ended, and what it said.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Run {
-    /// Its exit status.
     pub status: ExitStatus,
-    /// What it wrote to standard output.
     pub stdout: String,
-    /// What it wrote to standard error.
     pub stderr: String,
 }
 
 impl Run {
-    /// Standard output, of a command that must succeed.
+    /// Returns the standard output of a command that must succeed.
     pub fn success(self) -> String {
         assert!(self.status.success(), "{self:?}");
         self.stdout
     }
 
-    /// Standard error, of a command that must fail.
+    /// Returns the standard error of a command that must fail.
     pub fn failure(self) -> String {
         assert!(self.status.code().is_some_and(|code| code != 0), "{self:?}");
         self.stderr
     }
 }
 
-/// Runs `roomlog` with these arguments and this environment to its end.
+/// Runs `roomlog` to completion.
 pub async fn run(args: &[&str], env: &[(&str, &str)]) -> Run {
     run_with_input(args, env, "").await
 }
 
-/// Runs `roomlog` with this on its standard input.
+/// Runs `roomlog` to completion with this standard input.
 pub async fn run_with_input(args: &[&str], env: &[(&str, &str)], input: &str) -> Run {
     run_to_end(command(args, env), input).await
 }
 
-/// Runs another program of this workspace to its end.
+/// Runs another program of this workspace to completion.
 pub async fn run_program(name: &str, args: &[&str], env: &[(&str, &str)]) -> Run {
     run_to_end(command_of(name, args, env), "").await
 }
@@ -287,7 +279,7 @@ async fn run_to_end(command: Command, input: &str) -> Run {
     Run { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-/// A `roomlog` that runs on, and what it prints. Dropping it kills it.
+/// A `roomlog` that keeps running, and its output. Dropping it kills it.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -307,13 +299,12 @@ pub fn spawn_program(name: &str, args: &[&str], env: &[(&str, &str)]) -> Running
 }
 
 impl Running {
-    /// Waits until it has printed so many lines, and returns them.
+    /// Waits until it has printed `count` lines, and returns them.
     pub async fn lines(&self, count: usize) -> Vec<String> {
         eventually("the command prints", async || self.lines.lock().len() >= count).await;
         self.lines.lock().clone()
     }
 
-    /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -1,4 +1,5 @@
-//! Small C libraries that are preloaded into processes under test, and files through which a test rules them.
+//! Small C libraries that are preloaded into processes under test, and the files through which a test
+//! controls them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,14 +16,14 @@ pub struct Dials {
 }
 
 impl Dials {
-    /// A file of these numbers.
+    /// Creates a file of these numbers.
     pub fn new(numbers: &[i64]) -> Self {
         let dials = Self { file: NamedTempFile::new().unwrap().into_temp_path() };
         dials.set(numbers);
         dials
     }
 
-    /// Sets the numbers, in place: processes have mapped the file.
+    /// Overwrites the numbers in place, since processes have mapped the file.
     pub fn set(&self, numbers: &[i64]) {
         let mut options = std::fs::OpenOptions::new();
         let mut file = options.write(true).truncate(false).open(&self.file).unwrap();
@@ -30,7 +31,6 @@ impl Dials {
         std::io::Write::write_all(&mut file, &bytes).unwrap();
     }
 
-    /// Where it is.
     pub fn path(&self) -> &str {
         self.file.to_str().unwrap()
     }
@@ -45,7 +45,8 @@ pub fn compiled(source: &str) -> PathBuf {
     let library = folder.join(name.file_name().unwrap());
     let mut compiled = COMPILED.lock();
     if !compiled.contains(&library) {
-        // Test processes run side by side: each makes its own, and the last to rename it does no harm to the others.
+        // Test processes run in parallel. Each compiles its own copy and renames it, and replacing another's
+        // is harmless.
         let made = library.with_extension(format!("so.{}", std::process::id()));
         let mut compiler = Command::new("cc");
         compiler

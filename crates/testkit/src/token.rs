@@ -8,27 +8,28 @@ use serde_json::{Value, json};
 /// The secret of all servers in these tests.
 pub const SECRET: &str = "a secret for tests, which nobody else would use";
 
-/// A token of this user for an hour, with the permissions of `rooms`: `{"chat.*": ["read", "write"]}`.
+/// Returns a token of this user for an hour, with the permissions of `rooms`: `{"chat.*": ["read",
+/// "write"]}`.
 pub fn token(user: &str, rooms: Value) -> String {
     token_for(user, rooms, Duration::from_secs(3600))
 }
 
-/// A token that holds for so long.
+/// Returns a token that is valid for `ttl`.
 pub fn token_for(user: &str, rooms: Value, ttl: Duration) -> String {
     minted(user, rooms, ttl, None)
 }
 
-/// A token with this `jti`.
+/// Returns a token with this `jti`.
 pub fn token_with_id(user: &str, rooms: Value, jti: &str) -> String {
     minted(user, rooms, Duration::from_secs(3600), Some(jti))
 }
 
-/// A token of a user that may read and write everywhere.
+/// Returns a token of a user that may read and write everywhere.
 pub fn everything(user: &str) -> String {
     token(user, json!({ "*": ["read", "write"] }))
 }
 
-/// A token of a user that may do anything.
+/// Returns a token of a user that may do anything.
 pub fn admin() -> String {
     token("admin", json!({ "*": ["read", "write", "manage"] }))
 }
@@ -46,7 +47,7 @@ pub fn sign(claims: &Value) -> String {
     encode(&Header::new(Algorithm::HS256), claims, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
 }
 
-/// Unix seconds.
+/// Returns the current Unix time in seconds.
 pub fn now() -> u64 {
     SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs()
 }

@@ -1,12 +1,12 @@
-//! A WebSocket below the level of messages: frames as they are given, right or wrong, in pieces of any size, and what comes
-//! back.
+//! A WebSocket below the level of messages: arbitrary frames, valid or not, in pieces of any size, and the
+//! frames that come back.
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Client, Server, Upgrade, everything, from_msgpack, soon};
 
-/// The last frame of a message, and one of each opcode.
+/// The FIN bit. The constants after it are the opcodes.
 pub const FIN: u8 = 0x80;
 pub const CONTINUE: u8 = 0x0;
 pub const TEXT: u8 = 0x1;
@@ -15,7 +15,7 @@ pub const CLOSE: u8 = 0x8;
 pub const PING: u8 = 0x9;
 pub const PONG: u8 = 0xa;
 
-/// A frame of a client, with these first eight bits.
+/// Returns a client's frame with `first` as its first byte.
 pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
     let mut bytes = vec![first];
@@ -35,7 +35,7 @@ pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A message in fragments of these payloads.
+/// Returns a message in fragments of these payloads.
 pub fn fragments<'a>(opcode: u8, payloads: impl IntoIterator<Item = &'a [u8]>) -> Vec<Vec<u8>> {
     let payloads: Vec<_> = payloads.into_iter().collect();
     let last = payloads.len() - 1;
@@ -43,25 +43,23 @@ pub fn fragments<'a>(opcode: u8, payloads: impl IntoIterator<Item = &'a [u8]>) -
     payloads.iter().enumerate().map(|(index, payload)| frame(first(index), payload)).collect()
 }
 
-/// A close frame with this code and reason.
+/// Returns a close frame with this code and reason.
 pub fn close(code: u16, reason: &[u8]) -> Vec<u8> {
     frame(FIN | CLOSE, &[&code.to_be_bytes(), reason].concat())
 }
 
-/// What the server sent. Pings and frames that only explain an end (`error`, `goodbye`) are left out.
+/// A frame of the server. Pings, and frames that only explain a close (`error`, `goodbye`), are left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
     /// The answer to the `ping` with this `ref`.
     Answer(u64),
-    /// A pong frame.
     Pong(Vec<u8>),
-    /// A close frame.
     Close(Option<u16>),
     /// The end of the connection.
     End,
 }
 
-/// A connection whose client has said who it is.
+/// An authenticated connection.
 #[derive(Debug)]
 pub struct Wire {
     client: Client,
@@ -70,7 +68,7 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Connects, with JSON or MessagePack.
+    /// Connects with JSON or MessagePack.
     pub async fn connect(server: &Server, msgpack: bool) -> Self {
         let protocols = msgpack.then_some("roomlog.v1.msgpack");
         let upgrade = Upgrade { protocols, ..Upgrade::default() };
@@ -79,12 +77,12 @@ impl Wire {
         Self { client, msgpack, read: Vec::new() }
     }
 
-    /// Sends bytes as they are. A server that has closed already need not take them.
+    /// Sends raw bytes. A server that has already closed the connection need not accept them.
     pub async fn send(&mut self, bytes: &[u8]) {
         let _closed_already = soon("bytes are sent", self.client.stream().write_all(bytes)).await;
     }
 
-    /// What comes next.
+    /// Returns the next event.
     pub async fn next(&mut self) -> Seen {
         loop {
             let Some((opcode, payload)) = self.frame().await else { return Seen::End };
@@ -113,7 +111,7 @@ impl Wire {
         }
     }
 
-    /// The next frame: its opcode and payload. None at the end.
+    /// Returns the opcode and payload of the next frame, or `None` at the end.
     async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
         loop {
             if let Some((start, length)) = header(&self.read)
@@ -137,7 +135,7 @@ impl Wire {
     }
 }
 
-/// The length of a server's header, and of the payload behind it.
+/// Returns the length of a server's header, and of the payload after it.
 fn header(bytes: &[u8]) -> Option<(usize, usize)> {
     let length = *bytes.get(1)?;
     assert_eq!(length & 0x80, 0, "servers do not mask");
@@ -148,12 +146,12 @@ fn header(bytes: &[u8]) -> Option<(usize, usize)> {
     }
 }
 
-/// A `ping` with this `ref` as text, with further bytes of a field that nobody knows.
+/// Returns a `ping` with this `ref` as text, with more bytes in an unknown field.
 pub fn ping_text(reference: u64, more: &[u8]) -> Vec<u8> {
     [format!(r#"{{"op":"ping","ref":{reference},"x":""#).as_bytes(), more, b"\"}"].concat()
 }
 
-/// A `ping` in this encoding whose message has so many bytes, if it can be so short.
+/// Returns a `ping` in this encoding whose message has `bytes` bytes, if it can be that short.
 pub fn ping_of(msgpack: bool, reference: u64, bytes: usize) -> Vec<u8> {
     let ping = |padding: usize| {
         let padding = "*".repeat(padding);
@@ -170,7 +168,7 @@ pub fn ping_of(msgpack: bool, reference: u64, bytes: usize) -> Vec<u8> {
         .unwrap_or_else(|| ping(0))
 }
 
-/// Shows a value in the text of a failure.
+/// Formats a value for the text of a failure.
 pub fn shown(bytes: &[u8]) -> Value {
     Value::from(String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned())
 }

@@ -1,5 +1,5 @@
-//! The fields of a client's frame in either encoding, found but not yet looked into. So a frame with a bad field can still
-//! be answered by its `ref`.
+//! The fields of a client's frame in either encoding, found but not decoded yet. That way, a frame with a bad
+//! field can still be answered by its `ref`.
 
 use std::fmt;
 
@@ -11,18 +11,19 @@ use super::Undecodable;
 use crate::Encoding;
 use crate::data::{self, Data, DataError, Head};
 
-/// The elements of a payload, which is one map or an array of them: found one at a time, and never collected.
+/// The elements of a payload, which is one map or an array of them. They are found one at a time, and never
+/// collected.
 #[derive(Debug)]
 pub struct Elements {
     encoding: Encoding,
     payload: Bytes,
-    /// Where the next element begins.
+    /// The offset of the next element.
     at: usize,
     left: usize,
     array: bool,
 }
 
-/// Why a payload has no elements to look at.
+/// The reason why the elements of a payload cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
     /// It is malformed.
@@ -38,11 +39,12 @@ impl From<Undecodable> for Refused {
 }
 
 impl Elements {
-    /// The elements of a payload of at most so many. An array is walked through once to count and check them, so that a
-    /// payload that is malformed at its end is refused before its first element is used; nothing of it is kept.
+    /// Finds the elements of a payload, at most `most`. An array is walked through once to count and check
+    /// its elements, so that a payload that is malformed at its end is refused before its first element is
+    /// used. The walk keeps nothing.
     ///
     /// # Errors
-    /// As [`Refused`] says. A payload that is no array is looked at by [`Elements::next`] alone.
+    /// See [`Refused`]. A payload that is not an array is checked by [`Elements::next`] alone.
     pub fn of(encoding: Encoding, payload: Bytes, most: usize) -> Result<Self, Refused> {
         let (array, at, left) = match encoding {
             Encoding::Json => match payload.iter().position(|byte| !byte.is_ascii_whitespace()) {
@@ -64,17 +66,17 @@ impl Elements {
         Ok(Self { encoding, payload, at, left, array })
     }
 
-    /// Whether the payload is an array.
+    /// Returns whether the payload is an array.
     pub fn is_array(&self) -> bool {
         self.array
     }
 
-    /// How many are left.
+    /// Returns the number of elements left.
     pub fn left(&self) -> usize {
         self.left
     }
 
-    /// The fields of the next element, or `None` within if that is no map.
+    /// Returns the fields of the next element. The inner `None` stands for an element that is not a map.
     pub fn next(&mut self) -> Option<Result<Option<Fields<'_>>, Undecodable>> {
         self.left = self.left.checked_sub(1)?;
         Some(match self.encoding {
@@ -143,9 +145,9 @@ fn json_count(payload: &[u8], most: usize) -> Result<usize, Refused> {
     count.map_err(|_| if counted.too_many { Refused::TooMany } else { Refused::Undecodable })
 }
 
-/// Checks the elements of an array, of which so many are claimed.
+/// Checks the elements of an array whose header claims `count` of them.
 fn msgpack_check(mut input: &[u8], count: usize, most: usize) -> Result<(), Refused> {
-    // Each takes a byte at least.
+    // Each element takes at least one byte.
     if count > input.len() {
         return Err(Refused::Undecodable);
     }
@@ -158,7 +160,7 @@ fn msgpack_check(mut input: &[u8], count: usize, most: usize) -> Result<(), Refu
     if input.is_empty() { Ok(()) } else { Err(Refused::Undecodable) }
 }
 
-/// Moves `input` behind the value at its start, and hands over the fields if it is a map; whether it is.
+/// Moves `input` behind the value at its start. Passes the fields on and returns true if it is a map.
 fn msgpack_map<'a>(
     input: &mut &'a [u8],
     mut field: impl FnMut(&'a str, &'a [u8]),
@@ -176,8 +178,8 @@ fn msgpack_map<'a>(
     Ok(true)
 }
 
-/// Moves `input` behind the value at its start, and returns that value's bytes. Only the shape is looked at: what the
-/// value may hold is checked where it is used.
+/// Moves `input` behind the value at its start, and returns that value's bytes. Only the structure is checked
+/// here. The content is checked where it is used.
 fn measure<'a>(input: &mut &'a [u8]) -> Result<&'a [u8], Undecodable> {
     let start = *input;
     let mut values_left = 1usize;
@@ -198,7 +200,7 @@ fn measure<'a>(input: &mut &'a [u8]) -> Result<&'a [u8], Undecodable> {
     Ok(&start[..start.len() - input.len()])
 }
 
-/// The fields that any client frame may have, found but not yet looked into.
+/// The fields that any client frame may have, found but not decoded yet.
 #[derive(Default)]
 pub struct Fields<'a> {
     pub op: Option<Field<'a>>,
@@ -219,13 +221,13 @@ pub struct Fields<'a> {
     pub to: Option<Field<'a>>,
 }
 
-/// A field's value, not yet looked into.
+/// The value of a field, not decoded yet.
 pub enum Field<'a> {
     Json(&'a RawValue),
     MessagePack(&'a [u8]),
 }
 
-/// The fields of a JSON object.
+/// Collects the fields of a JSON object.
 impl<'de> Deserialize<'de> for Fields<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Object;
@@ -250,7 +252,7 @@ impl<'de> Deserialize<'de> for Fields<'de> {
     }
 }
 
-/// Each is `None` where the value is of another type.
+/// Each accessor returns `None` if the value has another type.
 impl Field<'_> {
     pub fn text(&self) -> Option<String> {
         match self {
@@ -286,7 +288,8 @@ impl Field<'_> {
         }
     }
 
-    /// MessagePack is copied: a slice would keep the whole WebSocket message in memory for as long as the ring keeps this one.
+    /// MessagePack is copied. A slice would keep the whole WebSocket message in memory for as long as the
+    /// ring keeps this one.
     pub fn data(&self) -> Result<Data, DataError> {
         match self {
             Self::Json(value) => Data::from_json(value.get()),

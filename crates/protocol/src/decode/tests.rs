@@ -1,4 +1,4 @@
-//! Frames and bodies that are read, and those that are refused.
+//! Tests of decoding: frames and bodies that are accepted, and those that are refused.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,12 +7,12 @@ use serde_json::json;
 
 use super::*;
 
-/// All frames of a payload.
+/// Decodes all frames of a payload.
 fn decode(encoding: Encoding, payload: &Bytes) -> Result<Vec<Incoming>, Undecodable> {
     Frames::of(encoding, payload.clone())?.collect()
 }
 
-/// Decodes one frame in both encodings, which must agree, but for keys that the server makes.
+/// Decodes one frame in both encodings, which must agree except for keys that the server makes.
 fn check(frame: serde_json::Value) -> Incoming {
     let json = one(Encoding::Json, frame.to_string().into());
     let msgpack = one(Encoding::MessagePack, rmp_serde::to_vec_named(&frame).unwrap().into());
@@ -157,7 +157,7 @@ fn an_array_has_a_bound() {
     assert_eq!(decode(Encoding::MessagePack, &claimed), Err(Undecodable));
 }
 
-/// What a claimed or a real array of many elements makes the decoder keep, before anything of it is used: nothing.
+/// The decoder keeps nothing of an array of many claimed or real elements before the first of them is used.
 #[test]
 fn an_array_is_never_collected() {
     assert!(size_of::<Frames>() <= 128, "{}", size_of::<Frames>());
