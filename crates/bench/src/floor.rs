@@ -1,5 +1,5 @@
-//! The floor: a server that only writes frames to sockets. No log, no tokens, no order to keep between nodes: what is left
-//! is what no server can do without, so others are measured as ratios to it.
+//! The floor: a server that only writes frames to sockets. It has no log, no tokens, and no order to keep
+//! between nodes. This is the minimum that any server needs, so others are measured as ratios to it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -20,14 +20,14 @@ use super::socket;
 use roomlog_protocol::wire::write_header;
 use roomlog_protocol::{Encoding, encode};
 
-/// Who is in a room, and the number of its newest message.
+/// The members of a room, and the number of its newest message.
 #[derive(Default)]
 struct Room {
     members: Vec<Rc<Peer>>,
     seq: u64,
 }
 
-/// Connections that wait to be accepted.
+/// Length of the queue of connections that wait to be accepted.
 const BACKLOG: u32 = 4096;
 
 type Rooms = Rc<RefCell<HashMap<String, Room>>>;
@@ -35,7 +35,7 @@ type Rooms = Rc<RefCell<HashMap<String, Room>>>;
 struct Peer {
     stream: TcpStream,
     encoding: Encoding,
-    /// What the socket did not take.
+    /// Bytes that the socket has not accepted yet.
     waiting: RefCell<Vec<u8>>,
 }
 
@@ -124,7 +124,7 @@ impl Peer {
             }
             let mut used = 0;
             while let Some(socket::Whole { payload, end, .. }) = socket::first(&kept[used..]) {
-                // The generator's mask is zeros.
+                // The generator's mask is all zeros, so there is nothing to unmask.
                 let payload = &kept[used + payload..used + end];
                 let handled = frame::each(self.encoding, payload, |frame| self.handle(&frame, rooms));
                 handled.map_err(io::Error::other)?;
@@ -169,7 +169,7 @@ impl Peer {
         self.write(&whole(self.encoding, answer));
     }
 
-    /// Writes at once what the socket takes; a task writes the rest.
+    /// Writes as much as the socket accepts at once. A task writes the rest.
     fn write(self: &Rc<Self>, bytes: &Bytes) {
         let mut waiting = self.waiting.borrow_mut();
         if !waiting.is_empty() {
@@ -202,7 +202,7 @@ impl Peer {
     }
 }
 
-/// A frame as a WebSocket message.
+/// Encodes a frame as a WebSocket message.
 fn whole(encoding: Encoding, frame: &impl Serialize) -> Bytes {
     let payload = encode::payload(encoding, frame).unwrap_or_default();
     let mut out = Vec::with_capacity(payload.len() + 10);

@@ -1,5 +1,5 @@
-//! The few fields of frames that a load generator needs, in either encoding; and the data of its messages, which says
-//! when they were published and as which of their room.
+//! The few fields of frames that a load generator needs, in either encoding, and the data of its messages:
+//! the time of the publish, and the message's number in its room.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use roomlog_protocol::{Encoding, encode};
 
-/// A frame of a client.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Request<'a> {
     pub op: &'a str,
@@ -28,13 +27,13 @@ pub(super) struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// The bytes of it, without WebSocket framing.
+    /// Returns its bytes, without WebSocket framing.
     pub fn encode(&self, encoding: Encoding) -> Vec<u8> {
         encode::payload(encoding, self).unwrap_or_default()
     }
 }
 
-/// A frame of either side, as far as it is of use here. Nothing is copied that needs no unescaping.
+/// A frame of either side, with the fields needed here. Only strings with escapes are copied.
 #[derive(Debug, Deserialize)]
 pub(super) struct Frame<'a> {
     #[serde(borrow)]
@@ -76,16 +75,16 @@ pub(super) fn each<'a>(
     Ok(())
 }
 
-/// Fewest bytes of data: two numbers.
+/// Minimum size of data in bytes: two numbers.
 pub(super) const LEAST_DATA: usize = 32;
 
-/// The data of a message: when it was published, the how manieth of its room it is, and filling.
+/// Returns the data of a message: the time of its publish, its number in the room, and padding.
 pub(super) fn data(sent: u64, number: u64, bytes: usize) -> String {
     let fill = bytes.saturating_sub(LEAST_DATA);
     format!("{sent:016x}{number:016x}{:x<fill$}", "")
 }
 
-/// Reads what [`data`] wrote: when, and which.
+/// Reads the time and the number that [`data`] wrote.
 pub(super) fn read_data(data: &str) -> Option<(u64, u64)> {
     let number = |range| u64::from_str_radix(data.get(range)?, 16).ok();
     Some((number(0..16)?, number(16..LEAST_DATA)?))

@@ -1,8 +1,9 @@
-//! The load generator behind `roomlog-bench`: workloads, each against a running server or one that it starts, and
-//! against a floor that only writes frames, so that figures can be read as ratios of one run.
+//! The load generator behind `roomlog-bench`: workloads, each against a running server or one that it starts,
+//! and against a floor that only writes frames, so that figures can be read as ratios of one run.
 //!
-//! It is one thread with hand-driven sockets, so that it costs little beside what it measures; its own CPU is in the
-//! report. Every message is checked for loss, duplicates and order, for each room and receiver.
+//! It is one thread with hand-driven sockets, so that it costs little next to the server that it measures.
+//! Its own CPU time is in the report. Every message is checked for loss, duplicates and order, for each room
+//! and receiver.
 
 mod dialect;
 pub mod floor;
@@ -73,44 +74,41 @@ impl fmt::Display for Workload {
     }
 }
 
-/// A workload with its numbers.
+/// A workload with its parameters.
 #[derive(Debug, Clone, Serialize)]
 pub struct Plan {
-    /// What is done.
     pub workload: Workload,
-    /// Rooms.
     pub rooms: usize,
-    /// Members of each room; each is a connection, and the first of each room publishes.
+    /// Members of each room. Each is a connection, and the first of each room publishes.
     pub members: usize,
-    /// Messages a second that are offered, over all rooms.
+    /// Offered rate in messages a second, over all rooms.
     pub rate: f64,
-    /// Messages that are published at once, at the same rate.
+    /// Number of messages that are published at once, at the same rate.
     pub burst: usize,
-    /// Bytes of a message's data.
+    /// Size of a message's data in bytes.
     pub payload: usize,
-    /// Publishes in flight of each publisher, where a workload has a window.
+    /// Maximum number of publishes in flight of each publisher, where the workload has a window.
     pub window: usize,
-    /// Messages in the history that is replayed.
+    /// Number of messages in the history that is replayed.
     pub messages: u64,
-    /// Time that is measured.
+    /// Duration of the measurement.
     #[serde(serialize_with = "seconds")]
     pub duration: Duration,
-    /// Time under load before that.
+    /// Time under load before the measurement.
     #[serde(serialize_with = "seconds")]
     pub warmup: Duration,
-    /// How often all of it is done; figures are medians.
+    /// Number of runs. Figures are their medians.
     pub repeats: usize,
-    /// What is spoken.
     #[serde(serialize_with = "subprotocol")]
     pub encoding: Encoding,
-    /// Whether the highest rate is searched that a server holds.
+    /// Set to search for the highest rate that a server holds.
     pub highest: bool,
-    /// Whether system calls are counted.
+    /// Set to count system calls.
     pub syscalls: bool,
 }
 
 impl Plan {
-    /// A workload as it is unless told otherwise.
+    /// Returns a workload with its default parameters.
     pub fn of(workload: Workload) -> Self {
         let (rooms, members, rate, payload) = match workload {
             Workload::Idle => (1, 5000, 0.0, 128),
@@ -119,7 +117,7 @@ impl Plan {
             Workload::Publish => (100, 2, 0.0, 128),
             Workload::Replay => (1, 1, 0.0, 128),
             Workload::Storm => (10, 100, 0.0, 128),
-            // Enough bytes that a reader who stops fills its buffers.
+            // Enough bytes that a reader that stops fills its buffers.
             Workload::Slow => (1, 1000, 50.0, 2048),
         };
         Self {
@@ -129,7 +127,7 @@ impl Plan {
             rate,
             payload,
             burst: 1,
-            // As many as a connection may have in flight, where it is about filling a room.
+            // As many as a connection may have in flight if the room is to be filled.
             window: if workload == Workload::Replay { 256 } else { 64 },
             messages: 1_000_000,
             duration: Duration::from_secs(10),
@@ -141,25 +139,25 @@ impl Plan {
         }
     }
 
-    /// Whether messages come at an offered rate.
+    /// Returns whether messages are published at an offered rate.
     fn has_rate(&self) -> bool {
         matches!(self.workload, Workload::Fanout | Workload::Rooms | Workload::Durable | Workload::Slow)
     }
 
-    /// Its rooms and members, in words.
+    /// Describes its rooms and members for people.
     fn size(&self) -> String {
         format!("{} room{} of {}", self.rooms, if self.rooms == 1 { "" } else { "s" }, self.members)
     }
 
-    /// Connections that it takes.
+    /// Returns the number of connections that it needs.
     fn connections(&self) -> usize {
         self.rooms * self.members
     }
 
-    /// Whether it can be done here.
+    /// Checks that it can run here.
     ///
     /// # Errors
-    /// If it makes no sense, or needs more than there is.
+    /// If it makes no sense, or needs more than is available.
     fn check(&self) -> Result<(), BenchError> {
         let refused = |what: String| Err(BenchError::Plan(what));
         if self.rooms == 0 || self.members == 0 || self.repeats == 0 || self.burst == 0 {
@@ -189,60 +187,57 @@ impl Plan {
 /// A server under load: one node, or several on one Redis.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// What it is called in the report.
+    /// The name in the report.
     pub name: String,
-    /// What it speaks.
     pub dialect: Dialect,
     /// Its nodes, at least one. The members of each room are spread over them.
     pub nodes: Vec<Node>,
-    /// The token to use there, which may do everything.
+    /// The token to use there, which grants everything.
     pub token: String,
-    /// The process of its Redis, if that is on this machine.
+    /// The process id of its Redis, if that is on this machine.
     pub redis: Option<u32>,
-    /// Where its Redis listens, as far as that is known.
+    /// The address of its Redis, if known.
     pub redis_address: Option<SocketAddr>,
 }
 
-/// One node of a server.
 #[derive(Debug, Clone)]
 pub struct Node {
-    /// Where it listens.
     pub address: SocketAddr,
-    /// Its processes, as far as they are on this machine and known.
+    /// Its process ids, as far as they are known and on this machine.
     pub pids: Vec<u32>,
 }
 
 impl Target {
-    /// Where a member of this index connects to.
+    /// Returns the address to which the member with this index connects.
     fn address(&self, index: usize) -> SocketAddr {
         self.nodes[index % self.nodes.len()].address
     }
 
-    /// The processes of all its nodes.
+    /// Returns the process ids of all its nodes.
     fn pids(&self) -> Vec<u32> {
         self.nodes.iter().flat_map(|node| node.pids.iter().copied()).collect()
     }
 }
 
-/// A measurement cannot be made.
+/// The reason why a measurement cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
     /// The server cannot be reached, or the connection broke.
     #[error("{0}: {1}")]
     Io(String, io::Error),
-    /// It did not do as asked.
+    /// The server did not do what it was asked.
     #[error("{0}")]
     Refused(String),
-    /// It took too long.
+    /// An operation took too long.
     #[error("in vain for {0:?}: {1}")]
     Late(Duration, String),
-    /// What is asked for makes no sense.
+    /// The plan makes no sense.
     #[error("{0}")]
     Plan(String),
 }
 
-/// Measures each of the servers in turn, as often as the plan says. What is started is started anew each time, so that no
-/// repeat finds memory or data of an earlier one.
+/// Measures each of the servers in turn, as often as the plan says. Servers are started anew for each repeat,
+/// so that none finds memory or data of an earlier one.
 ///
 /// # Errors
 /// If a server cannot be started or reached, or refuses.
@@ -263,7 +258,7 @@ pub async fn run(plan: &Plan, servers: &[Server]) -> Result<Report, BenchError> 
             };
             match figures {
                 Ok(figures) => outcome.add(figures, &tally),
-                // The others can be measured all the same.
+                // The others can still be measured.
                 Err(error) if server.is_peer() => outcome.fail(&error),
                 Err(error) => return Err(error),
             }
@@ -273,7 +268,7 @@ pub async fn run(plan: &Plan, servers: &[Server]) -> Result<Report, BenchError> 
     Ok(Report::new(plan.clone(), outcomes))
 }
 
-/// Does it once, with a server of its own.
+/// Runs the plan once, with a server of its own.
 async fn measure(plan: &Plan, server: &Server, tally: &Rc<Tally>) -> Result<Figures, BenchError> {
     let started = server.start().await?;
     let figures = workloads::run(plan, &started.target, tally).await;
@@ -281,26 +276,27 @@ async fn measure(plan: &Plan, server: &Server, tally: &Rc<Tally>) -> Result<Figu
     figures
 }
 
-/// Connections for which open files are enough, of this process and of each that it starts. A node keeps at most a quarter of
-/// its files for connections that have shown no token, and some for itself.
+/// Returns the number of connections for which the limit of open files suffices, in this process and in each
+/// that it starts. A node keeps at most a quarter of its files for connections that have not presented a
+/// token, and some for itself.
 fn connections_at_most() -> usize {
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(now, _)| now);
     usize::try_from(limit / 4 * 3).unwrap_or(usize::MAX).saturating_sub(64)
 }
 
-/// Lets this process, and those that it starts, have as many files open as the system allows.
+/// Raises the limit of open files as far as the system allows, for this process and those that it starts.
 pub fn raise_open_files() {
     if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _as_many_as_before = setrlimit(Resource::RLIMIT_NOFILE, most, most);
     }
 }
 
-/// Unix time in milliseconds.
+/// Returns the Unix time in milliseconds.
 fn now_ms() -> u64 {
     SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64)
 }
 
-/// A line each second, where somebody watches.
+/// Prints a line of progress each second if standard error is a terminal.
 async fn progress(title: &str, tally: &Tally) -> std::convert::Infallible {
     let terminal = io::stderr().is_terminal();
     let mut before = 0;

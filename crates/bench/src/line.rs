@@ -1,4 +1,5 @@
-//! A connection and the talk on it: what one side says goes out as it is said, and each thing heard is handed on.
+//! A connection with its protocol: what the protocol says is written at once, and each received event is
+//! passed on.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -8,18 +9,18 @@ use super::BenchError;
 use super::dialect::{Heard, Speech};
 use super::socket::{Inbox, Socket};
 
-/// A connection that speaks.
+/// A connection that speaks a dialect.
 #[derive(Debug)]
 pub(super) struct Line {
     socket: Socket,
     speech: RefCell<Box<dyn Speech>>,
     inbox: RefCell<Inbox>,
-    /// Whether what was missed has come.
+    /// Set once the backlog has arrived.
     live: Cell<bool>,
 }
 
 impl Line {
-    /// Connects, as the `index`th connection of the run, and says hello.
+    /// Connects as connection number `index` of the run, and sends the greeting.
     pub async fn open(
         address: SocketAddr,
         index: u64,
@@ -36,12 +37,12 @@ impl Line {
         Ok(line)
     }
 
-    /// Whether all that was missed has come.
+    /// Returns whether the backlog has arrived.
     pub fn is_live(&self) -> bool {
         self.live.get()
     }
 
-    /// Who publishes, where that takes a connection of its own.
+    /// Returns the protocol of the publisher, where publishing takes a connection of its own.
     pub fn publisher(&self) -> Option<Box<dyn Speech>> {
         self.speech.borrow().publisher()
     }
@@ -53,7 +54,7 @@ impl Line {
         self.socket.write(&out).await
     }
 
-    /// Waits for something, hands it on, and answers what is to be answered. One task does that.
+    /// Waits for input, passes its events on, and sends the answers that are due. For one task only.
     pub async fn receive(&self, mut take: impl FnMut(Heard<'_>)) -> io::Result<()> {
         let (mut inbox, mut out) = (self.inbox.take(), Vec::new());
         let hear = |payload: &[u8]| {

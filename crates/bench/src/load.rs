@@ -1,5 +1,5 @@
-//! Rooms full of members, and the two ways of loading them: at an offered rate, whatever comes back, or with a window of
-//! publishes in flight.
+//! Rooms full of members, and the two ways to load them: open, at an offered rate regardless of the answers,
+//! and closed, with a window of publishes in flight.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -12,29 +12,28 @@ use super::member::{Join, Member, Record};
 use super::tally::{Tally, count};
 use super::{BenchError, Plan, Target, Workload};
 
-/// Joins that are under way at a time: enough to keep any server busy, and fewer than connections that may wait to be accepted, of which
-/// many servers allow 511.
+/// Maximum number of joins in flight: enough to keep any server busy, and below the accept backlog, which is
+/// 511 in many servers.
 const JOINS: usize = 256;
 
-/// A room of the run.
 #[derive(Debug)]
 pub(super) struct Room {
-    /// Its name, new in each run.
+    /// Its name, different in each run.
     pub name: String,
-    /// Who is in it; the first publishes.
+    /// Its members. The first one publishes.
     pub members: Vec<Member>,
-    /// What each has had.
+    /// The record of each member.
     pub records: Vec<Rc<Record>>,
 }
 
 impl Room {
-    /// Messages that were published to it.
+    /// Returns the number of messages published to it.
     fn published(&self) -> u64 {
         self.members.first().map_or(0, Member::published)
     }
 }
 
-/// Makes the rooms and joins all members. Which members are slow is said by their index.
+/// Creates the rooms and joins all members. The predicate on the index selects the slow members.
 pub(super) async fn rooms(
     plan: &Plan,
     target: &Target,
@@ -76,7 +75,7 @@ pub(super) async fn rooms(
     Ok(rooms)
 }
 
-/// Publishes at this rate until told to stop, round the rooms, and notes how late it was at worst.
+/// Publishes at this rate until stopped, round robin over the rooms, and records its maximum delay.
 pub(super) async fn open(plan: &Plan, rate: f64, rooms: &[Room], stop: &Cell<bool>, tally: &Tally) {
     let start = Instant::now();
     let mut sent = 0u64;
@@ -89,19 +88,19 @@ pub(super) async fn open(plan: &Plan, rate: f64, rooms: &[Room], stop: &Cell<boo
         if stop.get() {
             break;
         }
-        // The timer's own grain is a millisecond.
+        // The timer's own resolution is a millisecond.
         let late = start.elapsed().saturating_sub(due + Duration::from_millis(2));
         tally.late.set(tally.late.get().max(late));
         publisher.publish(plan.burst as u64, plan.payload).await;
         sent += plan.burst as u64;
         if index % 64 == 63 {
-            // Behind or not, what has come is read.
+            // Received bytes are read, whether the generator is behind or not.
             tokio::task::yield_now().await;
         }
     }
 }
 
-/// Each room's publisher keeps its window full until told to stop, or until it has published so many.
+/// Keeps the window of each room's publisher full until stopped, or until it has published `most` messages.
 pub(super) async fn closed(plan: &Plan, rooms: &[Room], stop: &Cell<bool>, most: u64) {
     let publishers = rooms.iter().filter_map(|room| room.members.first());
     let each = publishers.map(async |publisher| {
@@ -113,14 +112,15 @@ pub(super) async fn closed(plan: &Plan, rooms: &[Room], stop: &Cell<bool>, most:
     futures_util::future::join_all(each).await;
 }
 
-/// Waits for what is still on its way, and adds up what each receiver missed, had twice, or had in the wrong order.
+/// Waits for messages still in flight, and adds up each receiver's losses, duplicates and messages out of
+/// order.
 pub(super) async fn check(rooms: &[Room], tally: &Tally) {
     tally.doing.set("checking");
     tally.settle(expected(rooms)).await;
     count_up(rooms, tally);
 }
 
-/// Adds up what each receiver missed, had twice, or had in the wrong order.
+/// Adds up each receiver's losses, duplicates and messages out of order.
 pub(super) fn count_up(rooms: &[Room], tally: &Tally) {
     for room in rooms {
         for record in &room.records {
@@ -132,7 +132,8 @@ pub(super) fn count_up(rooms: &[Room], tally: &Tally) {
     }
 }
 
-/// What all members of all rooms will have had, once all that was published has come.
+/// Returns the number of messages that all members of all rooms will have received once everything published
+/// has arrived.
 pub(super) fn expected(rooms: &[Room]) -> u64 {
     rooms.iter().map(|room| room.records.len() as u64 * room.published()).sum()
 }

@@ -112,7 +112,7 @@ struct Bench {
     json: bool,
 }
 
-/// A measurement failed, in words for people.
+/// A failed measurement, described for people.
 type Failed = Box<dyn Error>;
 
 /// A workload, or several of them.
@@ -148,13 +148,13 @@ impl ValueEnum for What {
 fn main() -> ExitCode {
     bench::raise_open_files();
     let done = match std::env::args().nth(1).as_deref() {
-        // How it starts the floor; nobody else does.
+        // Used to start the floor, and by nothing else.
         Some("floor") => local(bench::floor::serve()).map_err(Failed::from),
         _ => Bench::parse().run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        // A reader of the output, such as `head`, has enough.
+        // A reader of the output, such as `head`, has read enough.
         Err(error) if is_closed_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&*error);
@@ -167,7 +167,7 @@ fn is_closed_pipe(error: &(dyn Error + 'static)) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-#[allow(clippy::print_stderr)] // This is what standard error is for.
+#[allow(clippy::print_stderr)] // Standard error is for this.
 fn complain(error: &dyn Error) {
     eprintln!("roomlog-bench: {error}");
 }
@@ -208,7 +208,7 @@ impl Bench {
             What::Quick => {
                 let recorded = Quick::recorded(&self.recorded)?;
                 let plans: Vec<Plan> = Quick::workloads().map(|one| self.plan(Quick::plan(one))).collect();
-                // Recording anew, nothing is worse.
+                // When recording anew, nothing counts as worse.
                 let recorded = if self.record { Default::default() } else { recorded };
                 let quick = Quick::run(&plans, self.server()?, recorded).await?;
                 if self.record {
@@ -219,7 +219,7 @@ impl Bench {
         })
     }
 
-    /// A plan, with what was said on the command line.
+    /// Applies the options of the command line to a plan.
     fn plan(&self, plan: Plan) -> Plan {
         Plan {
             workload: plan.workload,
@@ -239,7 +239,7 @@ impl Bench {
         }
     }
 
-    /// The server to measure: one to be started, or the one that runs already.
+    /// Returns the server to measure: one to be started, or one that is running already.
     fn server(&self) -> Result<Server, Failed> {
         if self.spawn {
             return Ok(Server::Roomlog(self.options()));
@@ -258,7 +258,7 @@ impl Bench {
         }))
     }
 
-    /// How servers are started.
+    /// Returns the options with which servers are started.
     fn options(&self) -> SpawnOptions {
         SpawnOptions {
             program: self.program.clone(),
@@ -270,19 +270,19 @@ impl Bench {
         }
     }
 
-    /// What is at another kind of address is used all the same, but not looked into.
+    /// A Redis with another kind of address is used too, but not inspected.
     fn redis_address(&self) -> Option<SocketAddr> {
         self.redis_url.as_deref().and_then(|url| address(url, "redis", 6379).ok())
     }
 }
 
-/// Runs on this thread alone, with tasks that share what is on it.
+/// Runs on this thread alone, with tasks that share its data.
 fn local<T, E: From<io::Error>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, work)
 }
 
-/// Where that is, in a URL of this scheme.
+/// Returns the socket address in a URL of this scheme.
 fn address(url: &str, scheme: &str, port: u16) -> Result<SocketAddr, Failed> {
     let url: Url = url.parse().map_err(|error| format!("{url}: {error}"))?;
     if url.scheme() != scheme {
@@ -294,7 +294,7 @@ fn address(url: &str, scheme: &str, port: u16) -> Result<SocketAddr, Failed> {
     addresses.next().ok_or_else(|| format!("{url} has no address").into())
 }
 
-/// A file for a chart.
+/// Parses the path of a chart.
 fn svg(path: &str) -> Result<PathBuf, String> {
     if !path.ends_with(".svg") {
         return Err("charts are SVG: name it so, FILE.svg".into());

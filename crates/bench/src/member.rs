@@ -17,22 +17,21 @@ use super::track::Track;
 use super::{BenchError, Target};
 use roomlog_protocol::Encoding;
 
-/// Time in which a member must have joined, however many others do at the same time.
+/// Time limit for a join, however many others join at the same time.
 const JOINED_WITHIN: Duration = Duration::from_secs(60);
 
-/// What a member has had: outlives its connections.
+/// The messages that a member has received. Outlives its connections.
 #[derive(Debug, Default)]
 pub(super) struct Record {
-    /// Its messages.
     pub track: RefCell<Track>,
-    /// The id of the newest.
+    /// The id of the newest message.
     pub last_id: RefCell<String>,
-    /// That one has come.
+    /// Notified of each message.
     came: Notify,
 }
 
 impl Record {
-    /// Waits until it has this many messages, each of them once.
+    /// Waits until the member has this many messages, not counting duplicates.
     pub async fn has(&self, messages: u64) {
         loop {
             let came = self.came.notified();
@@ -44,18 +43,18 @@ impl Record {
     }
 }
 
-/// How to join.
+/// The options of a join.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Join<'a> {
-    /// Which of the target's nodes it connects to, counted round.
+    /// Index of the target's node to connect to, modulo their number.
     pub node: usize,
     pub room: &'a str,
     pub encoding: Encoding,
     /// The id after which delivery starts.
     pub since: Option<&'a str>,
-    /// The name of its durable subscription, if it has one; it then acknowledges each message.
+    /// The name of its durable subscription, if it has one. It then acknowledges each message.
     pub durable: Option<&'a str>,
-    /// Whether its buffers are small and its latency does not count: it will stop reading.
+    /// Set for a member that will stop reading: its buffers are small, and its latency does not count.
     pub slow: bool,
 }
 
@@ -63,7 +62,7 @@ pub(super) struct Join<'a> {
 #[derive(Debug)]
 pub(super) struct Member {
     inner: Rc<Inner>,
-    /// Where it publishes, if not where it receives.
+    /// The connection for publishing, if it is not the one for receiving.
     publisher: OnceCell<(Rc<Line>, AbortOnDropHandle<()>)>,
     _reader: AbortOnDropHandle<()>,
 }
@@ -76,7 +75,7 @@ struct Inner {
     room: String,
     slow: bool,
     record: Rc<Record>,
-    /// Messages that it published, which are numbered so.
+    /// Number of messages that it has published, which is also the number of the next one.
     published: Cell<u64>,
     in_flight: Cell<u64>,
     confirmed: Notify,
@@ -127,7 +126,7 @@ impl Member {
         timeout(JOINED_WITHIN, joining).await.map_err(|_| late())?
     }
 
-    /// Publishes so many messages with one write.
+    /// Publishes this many messages with one write.
     pub async fn publish(&self, messages: u64, bytes: usize) {
         let inner = &*self.inner;
         let line = match self.publisher().await {
@@ -147,7 +146,7 @@ impl Member {
         }
     }
 
-    /// Where it publishes, which it connects to before its first message.
+    /// Returns the connection for publishing, establishing it before the first message.
     async fn publisher(&self) -> Result<&Line, BenchError> {
         if let Some((line, _)) = self.publisher.get() {
             return Ok(line);
@@ -160,7 +159,7 @@ impl Member {
         Ok(&own.0)
     }
 
-    /// Waits until fewer than so many publishes are not confirmed, and says how many more there may be.
+    /// Waits until fewer than `most` publishes are unconfirmed, and returns how many more may be sent.
     pub async fn window(&self, most: u64) -> u64 {
         loop {
             let confirmed = self.inner.confirmed.notified();
@@ -171,22 +170,21 @@ impl Member {
         }
     }
 
-    /// Messages that it has published.
     pub fn published(&self) -> u64 {
         self.inner.published.get()
     }
 
-    /// Whether its connection has ended.
+    /// Returns whether its connection has ended.
     pub fn is_broken(&self) -> bool {
         self.inner.broken.get()
     }
 
-    /// Whether it is one of those that stop reading.
+    /// Returns whether it is one of the members that stop reading.
     pub fn is_slow(&self) -> bool {
         self.inner.slow
     }
 
-    /// Reads nothing from now on, or reads on.
+    /// Stops reading, or resumes it.
     pub fn pause(&self, paused: bool) {
         self.inner.paused.set(paused);
         self.inner.resumed.notify_one();
@@ -222,12 +220,12 @@ impl Inner {
                     self.answered();
                 }
             }
-            // The line keeps that.
+            // The line keeps track of that.
             Heard::Live => {}
         }
     }
 
-    /// A publish is no longer in flight.
+    /// Notes that a publish is no longer in flight.
     fn answered(&self) {
         self.in_flight.set(self.in_flight.get().saturating_sub(1));
         self.confirmed.notify_one();

@@ -1,4 +1,4 @@
-//! Charts of what was found, as SVG: bars for one workload, lines for a sweep. Readable on light and on dark pages.
+//! Charts of the results, as SVG: bars for one workload, lines for a sweep. Readable on light and dark pages.
 
 use std::error::Error;
 use std::path::Path;
@@ -12,16 +12,16 @@ use super::Workload;
 use super::report::{Report, shown, words};
 use super::sweep::Sweep;
 
-/// Pixels of a chart with two panels.
+/// Size in pixels of a chart with two panels.
 const SIZE: (u32, u32) = (960, 400);
 
 const FONT: (&str, i32) = ("system-ui, sans-serif", 14);
 const SMALL: (&str, i32) = ("system-ui, sans-serif", 12);
 
-/// Bars of a group beside each other that have room for labels.
+/// Maximum number of bars in a group that leaves space for labels.
 const LABELLED: usize = 4;
 
-/// A colour for each server, told apart on white and on black.
+/// A colour for each server, distinct on white and on black.
 const COLOURS: [RGBColor; 10] = [
     RGBColor(0x3b, 0x7d, 0xd8),
     RGBColor(0x8b, 0x94, 0x9e),
@@ -35,7 +35,7 @@ const COLOURS: [RGBColor; 10] = [
     RGBColor(0xd9, 0x7f, 0xb2),
 ];
 
-/// On a dark page, what is black becomes light and what is white dark.
+/// On a dark page, black becomes light and white becomes dark.
 const DARK: &str = "<style>@media (prefers-color-scheme: dark) {\
     text { fill: #e6edf3 } rect[fill=\"#FFFFFF\"] { fill: #0d1117 }\
     line, polyline[stroke=\"#000000\"] { stroke: #6e7681 } }</style>";
@@ -43,7 +43,7 @@ const DARK: &str = "<style>@media (prefers-color-scheme: dark) {\
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 type Drawn = Result<(), Box<dyn Error>>;
 
-/// Draws what a workload costs and how long its messages take, a bar for each server.
+/// Draws the costs and latencies of a workload, with a bar for each server.
 pub(super) fn report(report: &Report, path: &Path) -> Result<(), BenchError> {
     let servers = report.servers();
     let title = format!("{}: {}", report.plan.workload, report.plan.size());
@@ -53,7 +53,7 @@ pub(super) fn report(report: &Report, path: &Path) -> Result<(), BenchError> {
     })
 }
 
-/// Draws what a delivery costs by size, a line for each server.
+/// Draws the cost of a delivery by size, with a line for each server.
 pub(super) fn sweep(sweep: &Sweep, path: &Path) -> Result<(), BenchError> {
     draw(path, "CPU of a delivery by size, µs", &sweep.servers(), |left, right| {
         lines(left, "Rooms", &sweep.costs(Workload::Rooms))?;
@@ -96,13 +96,13 @@ fn draw(
     std::fs::write(path, svg).map_err(|error| BenchError::Io(path.display().to_string(), error))
 }
 
-/// Pixels of a server's name in the legend, about.
+/// Estimates the width of a server's name in the legend, in pixels.
 fn name_width(server: &str) -> i32 {
     40 + 7 * i32::try_from(server.len()).unwrap_or_default()
 }
 
-/// A group of bars for each of these figures, a bar for each server. Where there is room for it, each has its value and its
-/// ratio to the last one.
+/// Draws a group of bars for each of these figures, with a bar for each server. Where there is space, each
+/// bar has its value and its ratio to the last one.
 fn bars(area: &Area<'_>, title: &str, report: &Report, names: &[&str]) -> Drawn {
     let groups: Vec<(&str, Vec<Option<f64>>)> =
         names.iter().map(|name| (*name, report.values(name))).collect();
@@ -152,7 +152,7 @@ fn bars(area: &Area<'_>, title: &str, report: &Report, names: &[&str]) -> Drawn 
     Ok(())
 }
 
-/// Text in the middle above a point of the whole chart.
+/// Draws text centred above a point of the whole chart.
 fn label(area: &Area<'_>, text: &str, at: (i32, i32)) -> Drawn {
     let (x, y) = area.get_pixel_range();
     let style = SMALL.into_font().color(&BLACK).pos(Pos::new(HPos::Center, VPos::Bottom));
@@ -160,7 +160,7 @@ fn label(area: &Area<'_>, text: &str, at: (i32, i32)) -> Drawn {
     Ok(())
 }
 
-/// A line for each server, over sizes that grow tenfold.
+/// Draws a line for each server, over sizes that grow tenfold.
 fn lines(area: &Area<'_>, title: &str, costs: &[(usize, Vec<Option<f64>>)]) -> Drawn {
     let (Some((first, values)), Some((last, _))) = (costs.first(), costs.last()) else { return Ok(()) };
     let most =

@@ -1,4 +1,5 @@
-//! What processes cost, from their clocks and `/proc`. Elsewhere than on Linux there is nothing to tell, and the figures are missing.
+//! The resource usage of processes, from their clocks and `/proc`. On systems other than Linux the figures
+//! are missing.
 
 use std::fs;
 use std::time::Duration;
@@ -8,13 +9,14 @@ use nix::{time::clock_getcpuclockid, unistd::Pid};
 
 use super::Target;
 
-/// CPU time that processes have taken, in user mode and in the kernel. None if one of them is not known, or there are none.
+/// Returns the CPU time of processes, in user mode and in the kernel. `None` if one of them is not known, or
+/// there are none.
 fn cpu(pids: &[u32]) -> Option<Duration> {
     let each: Option<Vec<Duration>> = pids.iter().map(|pid| cpu_of(*pid)).collect();
     each.filter(|times| !times.is_empty()).map(|times| times.iter().sum())
 }
 
-/// The processes of the group that this one leads, as far as they run.
+/// Returns the running processes of this leader's process group.
 pub(super) fn group(leader: u32) -> Vec<u32> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -30,7 +32,7 @@ fn group_of(stat: &str) -> Option<u32> {
     fields.split_whitespace().nth(2)?.parse().ok()
 }
 
-/// By the process's own clock: `/proc` counts in ticks of 10 ms, too coarse for a run of seconds.
+/// Reads the process's own clock. `/proc` counts in ticks of 10 ms, too coarse for a run of seconds.
 #[cfg(target_os = "linux")]
 fn cpu_of(pid: u32) -> Option<Duration> {
     let clock = clock_getcpuclockid(Pid::from_raw(i32::try_from(pid).ok()?)).ok()?;
@@ -45,15 +47,15 @@ fn cpu_of(_pid: u32) -> Option<Duration> {
 /// Memory of processes, in bytes.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Memory {
-    /// In use now.
+    /// Resident now.
     pub rss: u64,
-    /// In use now, what is shared divided by those who share it.
+    /// Resident now, with shared memory divided by the number of processes that share it.
     pub pss: u64,
-    /// The most that was in use.
+    /// Peak of the resident memory.
     pub peak: u64,
 }
 
-/// The memory of processes. None if one of them is not known, or there are none.
+/// Returns the memory of processes. `None` if one of them is not known, or there are none.
 pub(super) fn memory(pids: &[u32]) -> Option<Memory> {
     let each: Option<Vec<Memory>> = pids.iter().map(|pid| memory_of(*pid)).collect();
     each.filter(|each| !each.is_empty()).map(|each| {
@@ -77,25 +79,22 @@ fn field(text: &str, name: &str) -> Option<u64> {
     line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-/// CPU times of all who take part, at one moment.
+/// CPU times of all participants at one moment.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cpu {
-    /// The server.
     pub server: Option<Duration>,
-    /// Its Redis.
     pub redis: Option<Duration>,
     /// This process.
     pub generator: Option<Duration>,
 }
 
 impl Cpu {
-    /// Reads them.
     pub fn now(target: &Target) -> Self {
         let redis: Vec<u32> = target.redis.iter().copied().collect();
         Self { server: cpu(&target.pids()), redis: cpu(&redis), generator: cpu(&[std::process::id()]) }
     }
 
-    /// What was taken since.
+    /// Returns the CPU times spent since `before`.
     pub fn since(self, before: Self) -> Self {
         let difference = |now: Option<Duration>, before: Option<Duration>| Some(now?.saturating_sub(before?));
         Self {

@@ -1,5 +1,5 @@
-//! `quick`: short runs of the main workloads beside the floor, whose ratios are compared with recorded ones. Ratios of one run hold
-//! on another machine or a busy one, where figures do not.
+//! `quick`: short runs of the main workloads beside the floor, whose ratios are compared with recorded ones.
+//! Ratios within one run are comparable across machines and under other load, unlike absolute figures.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use super::report::{Findings, Report, line, median, words};
 use super::{BenchError, Plan, Server, Workload, run};
 
-/// What is compared of each workload: costs alone, as latencies and rates depend on what else the machine does.
+/// The compared figures of each workload: only costs, since latencies and rates depend on the machine's other
+/// load.
 const COMPARED: [(Workload, &[&str]); 5] = [
     (Workload::Fanout, &["server_us_per_delivery"]),
     (Workload::Rooms, &["server_us_per_publish", "redis_us_per_publish"]),
@@ -19,13 +20,13 @@ const COMPARED: [(Workload, &[&str]); 5] = [
     (Workload::Idle, &["server_us_per_join", "pss_kb_per_connection"]),
 ];
 
-/// A ratio that grew by more than this in three of four repeats has become worse.
+/// A ratio has become worse if it grew by more than this factor in three of four repeats.
 const WORSE: f64 = 1.1;
 
 /// Ratios to the floor, by workload and figure.
 pub type Ratios = BTreeMap<String, BTreeMap<String, f64>>;
 
-/// What was found, and what was found before.
+/// The results, and the recorded ones.
 #[derive(Debug)]
 pub struct Quick {
     reports: Vec<Report>,
@@ -33,8 +34,8 @@ pub struct Quick {
 }
 
 impl Quick {
-    /// A workload as it is measured unless told otherwise: short, and often, since medians of interleaved repeats are steadier than
-    /// long runs.
+    /// Returns the default plan of a workload: short, and repeated often, since medians of interleaved
+    /// repeats are steadier than long runs.
     pub fn plan(workload: Workload) -> Plan {
         let plan = Plan {
             duration: Duration::from_secs(1),
@@ -48,12 +49,12 @@ impl Quick {
         }
     }
 
-    /// The workloads.
     pub fn workloads() -> impl Iterator<Item = Workload> {
         COMPARED.iter().map(|(workload, _)| *workload)
     }
 
-    /// Measures these plans against a server and the floor. What seems worse than recorded is measured again, and counts with both.
+    /// Measures these plans against a server and the floor. Ratios that seem worse than recorded are measured
+    /// again, and both measurements count.
     ///
     /// # Errors
     /// If a server cannot be started or reached, or refuses.
@@ -70,7 +71,7 @@ impl Quick {
         Ok(quick)
     }
 
-    /// Reads what was recorded. Nothing, if there is no such file.
+    /// Reads the recorded ratios. Empty if there is no such file.
     ///
     /// # Errors
     /// If the file cannot be read.
@@ -83,7 +84,7 @@ impl Quick {
         }
     }
 
-    /// Writes what was found, for later runs.
+    /// Records the results for later runs.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -112,7 +113,7 @@ struct Compared {
     workload: String,
     figure: &'static str,
     now: f64,
-    /// What three of four repeats exceed.
+    /// The lower quartile: three of four repeats exceed it.
     surely: f64,
     before: Option<f64>,
 }
@@ -133,7 +134,7 @@ fn compare<'a>(report: &'a Report, recorded: &'a Ratios) -> impl Iterator<Item =
     let workload = measured.to_string();
     let before = recorded.get(&workload);
     figures.flat_map(|(_, figures)| *figures).filter_map(move |figure| {
-        // The floor has no Redis: what Redis costs is measured by what the floor costs.
+        // The floor has no Redis, so Redis's cost is measured relative to the floor's own.
         let ratios = report.paired(figure, &figure.replace("redis_", "server_"));
         let (now, surely) = (median(&ratios)?, ratios[ratios.len() / 4]);
         let before = before.and_then(|before| before.get(*figure)).copied();

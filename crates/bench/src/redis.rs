@@ -1,5 +1,5 @@
-//! The Redis of a run: a process of its own for each server that is started, on a free port and in a directory that is there for the
-//! run only, so that all servers have an equal one.
+//! The Redis of a run: a process of its own for each server that is started, on a free port and in a
+//! temporary directory, so that all servers have an equal one.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -18,7 +18,7 @@ use super::BenchError;
 use super::spawn::{PATIENCE, terminate};
 use roomlog_children::Spawner;
 
-/// Servers that can be the Redis of a run.
+/// Programs that can serve as the Redis of a run.
 const SERVERS: [&str; 2] = ["redis-server", "valkey-server"];
 
 /// When the Redis of the run has a message on its disk.
@@ -31,7 +31,7 @@ pub enum Fsync {
 }
 
 impl Fsync {
-    /// As Redis's `appendfsync` has it.
+    /// Returns the value of Redis's `appendfsync`.
     fn name(self) -> &'static str {
         match self {
             Self::Everysec => "everysec",
@@ -40,10 +40,10 @@ impl Fsync {
     }
 }
 
-/// A Redis that was started. Dropping it kills it and removes its data. The process ends before the directory goes.
+/// A Redis that was started. Dropping it kills it and removes its data. The process ends before the directory
+/// is removed.
 #[derive(Debug)]
 pub(super) struct Redis {
-    /// Where it listens.
     pub address: SocketAddr,
     child: Child,
     _spawner: Spawner,
@@ -51,11 +51,11 @@ pub(super) struct Redis {
 }
 
 impl Redis {
-    /// Starts one and waits until it answers.
+    /// Starts a Redis and waits until it answers.
     pub async fn start(fsync: Fsync) -> Result<Self, BenchError> {
         let directory = Directory::make()?;
         let failed = |error| BenchError::Io("Redis cannot be started".into(), error);
-        // Free a moment ago, which for a measurement is good enough.
+        // The port was free a moment ago, which is good enough for a measurement.
         let address = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).map_err(failed)?;
         let mut command = Command::new(program()?);
         command.args([
@@ -82,12 +82,10 @@ impl Redis {
         Ok(redis)
     }
 
-    /// Its process.
     pub fn pid(&self) -> Option<u32> {
         self.child.id()
     }
 
-    /// Ends it.
     pub async fn end(mut self) {
         terminate(&mut self.child).await;
     }
@@ -106,7 +104,7 @@ impl Redis {
     }
 }
 
-/// The first of these that is on PATH.
+/// Returns the first of [`SERVERS`] that is on PATH.
 fn program() -> Result<PathBuf, BenchError> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut places =
@@ -119,7 +117,7 @@ fn program() -> Result<PathBuf, BenchError> {
     })
 }
 
-/// A directory for the run's data, which goes when it is dropped.
+/// A directory for the run's data, removed on drop.
 #[derive(Debug)]
 struct Directory(PathBuf);
 

@@ -1,4 +1,5 @@
-//! What a run found: figures of each repeat, their medians, the ratio to the floor; as a table or as JSON.
+//! The results of a run: figures of each repeat, their medians, and the ratio to the floor, as a table or as
+//! JSON.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -10,17 +11,16 @@ use serde_json::{Value, json};
 use super::tally::Tally;
 use super::{BenchError, Plan, Server, Workload, plot};
 
-/// The figures of one repeat, by name, in the order in which they are shown.
+/// The figures of one repeat, by name, in display order.
 #[derive(Debug, Clone, Default)]
 pub struct Figures(Vec<(&'static str, f64)>);
 
 impl Figures {
-    /// Adds a figure.
     pub(super) fn add(&mut self, name: &'static str, value: f64) {
         self.0.push((name, value));
     }
 
-    /// Adds CPU time in µs for each of so many, if it is known and there were any.
+    /// Adds the CPU time in µs per item, if it is known and `count` is not 0.
     pub(super) fn add_cpu(&mut self, name: &'static str, cpu: Option<Duration>, count: f64) {
         if let Some(cpu) = cpu.filter(|_| count > 0.0) {
             self.add(name, cpu.as_secs_f64() * 1e6 / count);
@@ -51,10 +51,10 @@ impl Serialize for Figures {
 #[derive(Debug, Serialize)]
 pub struct Outcome {
     server: String,
-    /// Whether it is there for comparison only.
+    /// Set if it is measured only for comparison.
     #[serde(skip)]
     peer: bool,
-    /// Why it could not be measured, if that is so.
+    /// The reason why it could not be measured, if it could not.
     #[serde(skip_serializing_if = "Option::is_none")]
     failed: Option<String>,
     lost: u64,
@@ -98,12 +98,12 @@ impl Outcome {
         self.repeats.push(figures);
     }
 
-    /// One of its counts for people. Who has not been measured has none.
+    /// Formats one of its counts for people. A server that was not measured has none.
     fn count(&self, of: fn(&Self) -> u64) -> String {
         if self.repeats.is_empty() { "-".into() } else { of(self).to_string() }
     }
 
-    /// The medians of all repeats.
+    /// Returns the medians of all repeats.
     fn figures(&self) -> Figures {
         let names = self.repeats.first().map(|figures| figures.0.as_slice()).unwrap_or_default();
         let of = |name: &'static str| {
@@ -115,22 +115,22 @@ impl Outcome {
     }
 }
 
-/// What is printed in the end, for people and for programs.
+/// The final output, for people and for programs.
 pub trait Findings {
-    /// Everything.
+    /// Returns everything.
     fn to_json(&self) -> Value;
-    /// What people want to know, in 80 columns.
+    /// Returns the main results for people, in 80 columns.
     fn to_table(&self) -> String;
-    /// Why the run failed, if it did.
+    /// Returns the reason why the run failed, if it did.
     fn problem(&self) -> Option<String>;
     /// Draws a chart into a file.
     ///
     /// # Errors
-    /// If there is none of this, or the file cannot be written.
+    /// If there is no chart for these results, or the file cannot be written.
     fn plot(&self, path: &Path) -> Result<(), BenchError>;
 }
 
-/// What a run found.
+/// The results of a run.
 #[derive(Debug)]
 pub struct Report {
     pub(super) plan: Plan,
@@ -142,18 +142,18 @@ impl Report {
         Self { plan, outcomes }
     }
 
-    /// The names of the servers.
+    /// Returns the names of the servers.
     pub(super) fn servers(&self) -> Vec<&str> {
         self.outcomes.iter().map(|outcome| outcome.server.as_str()).collect()
     }
 
-    /// A figure of each server.
+    /// Returns a figure of each server.
     pub(super) fn values(&self, name: &str) -> Vec<Option<f64>> {
         self.outcomes.iter().map(|outcome| outcome.figures().get(name)).collect()
     }
 
-    /// A figure of the first server by one of the last in the same repeat, for each of them, in ascending order: what slows the
-    /// machine down for a while slows both.
+    /// Returns the ratios of a figure of the first server to one of the last in the same repeat, in ascending
+    /// order. A temporary slowdown of the machine affects both alike.
     pub(super) fn paired(&self, name: &str, by: &str) -> Vec<f64> {
         let [server, .., floor] = &self.outcomes[..] else { return Vec::new() };
         let repeats = server.repeats.iter().zip(&floor.repeats);
@@ -163,7 +163,7 @@ impl Report {
         ratios
     }
 
-    /// Adds the repeats of another run of the same.
+    /// Adds the repeats of another run of the same plan.
     pub(super) fn merge(&mut self, other: Self) {
         for (outcome, more) in self.outcomes.iter_mut().zip(other.outcomes) {
             outcome.lost += more.lost;
@@ -175,7 +175,8 @@ impl Report {
         }
     }
 
-    /// A server's figures by those of the last, the floor's. None for that itself.
+    /// Returns the ratios of a server's figures to those of the last one, the floor. Empty for the floor
+    /// itself.
     fn ratios(&self, outcome: &Outcome) -> Figures {
         let Some(floor) = self.outcomes.last().filter(|floor| !std::ptr::eq(*floor, outcome)) else {
             return Figures::default();
@@ -189,7 +190,7 @@ impl Report {
         Figures(outcome.figures().0.iter().filter(|(name, _)| comparable(name)).filter_map(ratio).collect())
     }
 
-    /// A column for each of these servers.
+    /// Formats a column for each of these servers.
     fn columns(&self, outcomes: &[Outcome]) -> String {
         let ratios = match self.outcomes.as_slice() {
             [server, _] => Some(self.ratios(server)),
@@ -221,8 +222,8 @@ impl Report {
 }
 
 impl Findings for Report {
-    /// What went wrong, if anything did: figures of a server that loses messages are worth nothing. What peers lose is a
-    /// figure.
+    /// Returns a problem, if there was one: the figures of a server that loses messages are worthless. Losses
+    /// of peers count as a figure.
     fn problem(&self) -> Option<String> {
         let bad = |outcome: &&Outcome| {
             !outcome.peer && outcome.lost + outcome.duplicates + outcome.reordered + outcome.errors > 0
@@ -235,7 +236,7 @@ impl Findings for Report {
         ))
     }
 
-    /// As JSON: everything.
+    /// Formats everything as JSON.
     fn to_json(&self) -> Value {
         let servers: Vec<Value> = self
             .outcomes
@@ -250,7 +251,7 @@ impl Findings for Report {
         json!({ "plan": self.plan, "servers": servers })
     }
 
-    /// As a table for people, which fits into 80 columns.
+    /// Formats a table for people, 80 columns wide.
     fn to_table(&self) -> String {
         let Plan { workload, rate, payload, burst, window, messages, duration, repeats, .. } = &self.plan;
         let load = match workload {
@@ -265,7 +266,7 @@ impl Findings for Report {
         };
         let mut out = format!("{workload}: {}, {load}\n", self.plan.size());
         let _fits = writeln!(out, "medians of {repeats} runs of {} s\n", duration.as_secs_f64());
-        // Two are compared; more have a table for each few.
+        // Two servers fit into one table. More are split into several.
         let tables: Vec<String> = self.outcomes.chunks(COLUMNS).map(|some| self.columns(some)).collect();
         out.push_str(&tables.join("\n"));
         let failed = |outcome: &Outcome| Some(format!("{}: {}\n", outcome.server, outcome.failed.as_ref()?));
@@ -278,22 +279,22 @@ impl Findings for Report {
     }
 }
 
-/// A line of a table: a name, and cells that fit beside it.
+/// Formats a line of a table: a name, and the cells beside it.
 pub(super) fn line(name: &str, cells: impl IntoIterator<Item = String>) -> String {
     let cells: String = cells.into_iter().map(|cell| format!("{cell:>13.12}")).collect();
     format!("{name:<28}{cells}").trim_end().to_owned() + "\n"
 }
 
-/// Servers of one table, so that it fits into 80 columns.
+/// Maximum number of servers in one table, so that it fits into 80 columns.
 const COLUMNS: usize = 4;
 
-/// The middle one of values in order, or the mean of the two middle ones.
+/// Returns the middle value in order, or the mean of the two middle ones.
 pub(super) fn median(values: &[f64]) -> Option<f64> {
     let (low, high) = (values.get(values.len().checked_sub(1)? / 2)?, values.get(values.len() / 2)?);
     Some((low + high) / 2.0)
 }
 
-/// A figure's name for people: `server_us_per_delivery` is `server µs per delivery`.
+/// Returns a figure's name for people: `server_us_per_delivery` is `server µs per delivery`.
 pub(super) fn words(name: &str) -> String {
     name.replace("_us_", "_µs_").replace("_percent", "_%").replace("p999", "p99.9").replace('_', " ")
 }
@@ -306,7 +307,7 @@ pub(super) fn shown(value: f64) -> String {
     }
 }
 
-/// To as many digits as mean something.
+/// Rounds to the significant digits.
 fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }

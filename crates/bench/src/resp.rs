@@ -1,4 +1,5 @@
-//! As much of Redis's protocol as a load generator needs: commands, one after the other or many at once, and how much came back.
+//! Redis's protocol as far as a load generator needs it: commands, one at a time or pipelined, and the size
+//! of their replies.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,26 +9,24 @@ use tokio::net::TcpStream;
 
 use super::BenchError;
 
-/// A connection to Redis.
 #[derive(Debug)]
 pub(super) struct Resp {
     address: SocketAddr,
     stream: TcpStream,
-    /// What was read and is no whole reply yet.
+    /// Bytes read that are not a whole reply yet.
     bytes: Vec<u8>,
 }
 
-/// What came back.
+/// A summary of a reply.
 #[derive(Debug, Default)]
 pub(super) struct Reply {
-    /// Elements of the outermost array.
+    /// Number of elements of the outermost array.
     pub elements: u64,
-    /// The last string in it, or all of it if it is one.
+    /// The last string in it, or the whole reply if it is a string.
     pub text: Vec<u8>,
 }
 
 impl Resp {
-    /// Connects.
     pub async fn connect(address: SocketAddr) -> Result<Self, BenchError> {
         let failed = |error| BenchError::Io(format!("Redis at {address}"), error);
         let stream = TcpStream::connect(address).await.map_err(failed)?;
@@ -35,7 +34,7 @@ impl Resp {
         Ok(Self { address, stream, bytes: Vec::with_capacity(1024 * 1024) })
     }
 
-    /// Commands that this Redis has executed.
+    /// Returns the number of commands that this Redis has executed.
     pub async fn commands(&mut self) -> Result<u64, BenchError> {
         self.send(&["INFO", "stats"]).await?;
         let info = self.reply().await?.text;
@@ -47,7 +46,6 @@ impl Resp {
         })
     }
 
-    /// Sends a command.
     pub async fn send(&mut self, words: &[&str]) -> Result<(), BenchError> {
         let mut command = format!("*{}\r\n", words.len());
         words.iter().for_each(|word| command += &format!("${}\r\n{word}\r\n", word.len()));
@@ -55,7 +53,6 @@ impl Resp {
         sent.map_err(|error| self.failed(error))
     }
 
-    /// Reads a whole reply.
     pub async fn reply(&mut self) -> Result<Reply, BenchError> {
         self.read().await.map_err(|error| self.failed(error))
     }
@@ -94,18 +91,18 @@ impl Resp {
 /// An element of a reply: a number, an error, a string, or the head of an array.
 struct Element {
     kind: u8,
-    /// The length of a string or an array.
+    /// The number, or the length of a string or an array.
     number: u64,
-    /// Where its text is, which `\r\n` follows.
+    /// Offset of its text, which `\r\n` follows.
     begin: usize,
     end: usize,
 }
 
-/// The first element of these bytes, if it is whole.
+/// Parses the first element of these bytes, if it is complete.
 fn element(bytes: &[u8]) -> Option<Element> {
     let line = bytes.iter().position(|byte| *byte == b'\r')?;
     let (kind, text) = bytes[..line].split_first()?;
-    // What is not there has the length -1.
+    // A missing value has the length -1.
     let number = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).unwrap_or_default();
     let (begin, end) = match kind {
         b'$' if text != b"-1" => (line + 2, line + 2 + usize::try_from(number).ok()?),

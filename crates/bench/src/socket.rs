@@ -1,5 +1,5 @@
-//! A WebSocket as lean as a load generator wants it: a TCP socket, no buffer while nothing is half received, and frames
-//! written by hand. It trusts the server to keep to the protocol.
+//! A WebSocket with minimal overhead for a load generator: a TCP socket, no buffer except while a frame is
+//! half received, and frames written by hand. It trusts the server to follow the protocol.
 
 use std::cell::RefCell;
 use std::io;
@@ -20,22 +20,23 @@ const PING: u8 = 0x9;
 const PONG: u8 = 0xa;
 const MASKED: u8 = 0x80;
 
-/// Bytes of one read, shared by all sockets of the thread.
+/// Size of the read buffer in bytes, shared by all sockets of the thread.
 const SCRATCH: usize = 256 * 1024;
 
-/// Bytes in the buffers of a reader that shall notice early that it is slow, and of its segments: loopback's own would
-/// hide megabytes.
+/// Size in bytes of the buffers, and of the segments, of a reader that should soon notice that it is slow.
+/// Loopback's defaults would hide megabytes.
 const SMALL_BUFFER: u32 = 4096;
 const SMALL_SEGMENT: u32 = 536;
 
-/// Connections from one address of loopback, whose ports are some 28,000; further ones come from further addresses.
+/// Connections from one loopback address, which has some 28,000 ports. Further connections use further
+/// addresses.
 const FROM_ONE_ADDRESS: u64 = 10_000;
 
 thread_local! {
     static READ: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
 }
 
-/// What a frame holds.
+/// The type of a frame.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Opcode {
     Text = 0x1,
@@ -53,16 +54,17 @@ impl Opcode {
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: TcpStream,
-    /// Held while something is written, which may take several writes.
+    /// Held during a write, which may take several system calls.
     writing: Mutex<()>,
 }
 
-/// What of a socket's bytes is no whole frame yet.
+/// Received bytes that are not a whole frame yet.
 #[derive(Debug, Default)]
 pub(super) struct Inbox(Vec<u8>);
 
 impl Socket {
-    /// Connects, as the `index`th connection of the run, and upgrades. What the server has said by then is in the inbox.
+    /// Connects as connection number `index` of the run, and upgrades. Bytes that the server has sent by then
+    /// are in the inbox.
     pub async fn open(
         address: SocketAddr,
         index: u64,
@@ -119,13 +121,13 @@ impl Socket {
         Ok(())
     }
 
-    /// Reads what has come, at least one byte, and hands on each message that is whole. Answers pings.
+    /// Reads the available bytes, at least one, and passes on each complete message. Answers pings.
     pub async fn receive(
         &self,
         inbox: &mut Inbox,
         mut take: impl FnMut(&[u8]) -> Result<(), String>,
     ) -> io::Result<()> {
-        // Whole ones wait here only if they came with the answer to the upgrade.
+        // Complete messages are in here only if they arrived with the answer to the upgrade.
         let used = self.parse(&inbox.0, &mut take)?;
         if used > 0 {
             inbox.0.drain(..used);
@@ -145,7 +147,7 @@ impl Socket {
                 };
                 let bytes = &scratch[..kept + count];
                 let used = self.parse(bytes, &mut take)?;
-                // Exactly as large as it must be: what waits here is not to count as the generator's weight.
+                // Sized exactly, so that waiting bytes do not count as the generator's memory.
                 inbox.0 = bytes[used..].to_vec();
                 Ok(())
             });
@@ -156,7 +158,7 @@ impl Socket {
         }
     }
 
-    /// Hands on all whole messages, and says how many bytes they were.
+    /// Passes on all complete messages, and returns their size in bytes.
     fn parse(&self, bytes: &[u8], take: &mut impl FnMut(&[u8]) -> Result<(), String>) -> io::Result<usize> {
         let mut used = 0;
         while let Some(Whole { opcode, payload, end }) = first(&bytes[used..]) {
@@ -177,7 +179,7 @@ impl Socket {
     }
 }
 
-/// Where the `index`th connection comes from, if loopback has too few ports for it.
+/// Returns the source address of connection number `index`, if one loopback address has too few ports for it.
 fn source(to: SocketAddr, index: u64) -> Option<SocketAddr> {
     let SocketAddr::V4(to) = to else { return None };
     let further = u8::try_from(index / FROM_ONE_ADDRESS).unwrap_or(u8::MAX).min(253);
@@ -185,14 +187,14 @@ fn source(to: SocketAddr, index: u64) -> Option<SocketAddr> {
     (to.ip().is_loopback() && further > 0).then(|| (address, 0).into())
 }
 
-/// A frame that is whole: what it is, where its payload begins and where it ends.
+/// A complete frame: its type, and where its payload begins and ends.
 pub(super) struct Whole {
     pub opcode: u8,
     pub payload: usize,
     pub end: usize,
 }
 
-/// The first frame of these bytes, masked or not, if it is whole.
+/// Returns the first frame of these bytes, masked or not, if it is complete.
 pub(super) fn first(bytes: &[u8]) -> Option<Whole> {
     let (opcode, length) = (bytes.first()? & 0xf, *bytes.get(1)?);
     let (length, header) = match length & !MASKED {
@@ -205,7 +207,7 @@ pub(super) fn first(bytes: &[u8]) -> Option<Whole> {
     (bytes.len() >= end).then_some(Whole { opcode, payload, end })
 }
 
-/// Appends a frame with a mask of zeros, as clients may choose it: the server has all its work, this side none.
+/// Appends a frame masked with zeros, which clients may choose: the server has its full work, this side none.
 fn write_masked(opcode: u8, payload: &[u8], out: &mut Vec<u8>) {
     out.push(FIN | opcode);
     match payload.len() {

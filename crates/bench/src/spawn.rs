@@ -1,4 +1,5 @@
-//! Starting what is measured: nodes of `roomlog serve` on a fresh Redis, of a peer on one like it, or the floor.
+//! Starts the servers to measure: nodes of `roomlog serve` on a fresh Redis, a peer on an equal one, or the
+//! floor.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,56 +23,55 @@ use super::redis::{Fsync, Redis};
 use super::{BenchError, Node, Target, Workload, process};
 use roomlog_children::Spawner;
 
-/// Time to start, and to end.
+/// Time limit for starting, and for ending.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What comes before the address in the line that says that a server listens.
+/// The text before the address in the line that says that a server listens.
 const LISTENING: &str = "listening on http://";
 
-/// What comes behind it before the protocol, if that is not Roomlog's own.
+/// The text after the address and before the protocol, if that is not Roomlog's own.
 const SPEAKING: &str = " speaking ";
 
 /// A server that can be measured.
 #[derive(Debug, Clone)]
 pub enum Server {
-    /// One that runs already.
+    /// A server that is running already.
     Running(Target),
     /// Roomlog, started for each repeat.
     Roomlog(SpawnOptions),
-    /// Another one, by the directory that holds its `start`, started for each repeat.
+    /// A peer, by the directory that holds its `start` program. Started for each repeat.
     Peer(PathBuf, SpawnOptions),
     /// The floor, started for each repeat.
     Floor,
 }
 
-/// How a server is started.
+/// The options with which a server is started.
 #[derive(Debug, Clone)]
 pub struct SpawnOptions {
-    /// The program `roomlog`; without one, that beside this program.
+    /// The `roomlog` program. `None` means the one beside this program.
     pub program: Option<PathBuf>,
-    /// How many nodes.
+    /// Number of nodes.
     pub nodes: usize,
-    /// A Redis to use, instead of one of the run's own.
+    /// A Redis to use instead of one of the run's own.
     pub redis_url: Option<String>,
-    /// How the run's own Redis is set.
+    /// The `appendfsync` setting of the run's own Redis.
     pub fsync: Fsync,
-    /// The process of the Redis at `redis_url`.
+    /// The process id of the Redis at `redis_url`.
     pub redis: Option<u32>,
     /// The address of the Redis at `redis_url`.
     pub redis_address: Option<SocketAddr>,
 }
 
-/// A server that is ready. Dropping it kills what was started; [`Started::end`] is the gentle way.
+/// A server that is ready. Dropping it kills its processes. [`Started::end`] ends them in an orderly way.
 #[derive(Debug)]
 pub struct Started {
-    /// How to load it.
     pub target: Target,
     processes: Vec<Process>,
     redis: Option<Redis>,
 }
 
 impl Server {
-    /// What it is called in the report.
+    /// Returns the name in the report.
     pub fn name(&self) -> &str {
         match self {
             Self::Running(target) => &target.name,
@@ -83,7 +83,8 @@ impl Server {
         }
     }
 
-    /// Whether it can do this. What it cannot is missing in the report.
+    /// Returns whether the server supports this workload. Workloads that it does not support are missing in
+    /// the report.
     pub(super) fn can(&self, workload: Workload) -> bool {
         match self {
             Self::Running(_) | Self::Roomlog(_) => true,
@@ -92,13 +93,13 @@ impl Server {
         }
     }
 
-    /// Whether it is measured for comparison only: what it loses and whether it starts at all is in the report, but no
-    /// reason to fail.
+    /// Returns whether it is measured only for comparison. Its losses, or its failure to start, are reported,
+    /// but do not fail the run.
     pub(super) fn is_peer(&self) -> bool {
         matches!(self, Self::Peer(..))
     }
 
-    /// Starts it, unless it runs.
+    /// Starts the server, unless it is running.
     ///
     /// # Errors
     /// If it does not start.
@@ -133,7 +134,7 @@ impl Started {
         self
     }
 
-    /// Ends what was started, in an orderly way.
+    /// Ends the started processes in an orderly way.
     pub async fn end(mut self) {
         for process in &mut self.processes {
             terminate(&mut process.child).await;
@@ -144,7 +145,7 @@ impl Started {
     }
 }
 
-/// The Redis of the run, if none is given, and its URL.
+/// Starts the run's Redis, unless one is given. Returns it with its URL.
 async fn redis(options: &SpawnOptions) -> Result<(Option<Redis>, String), BenchError> {
     if let Some(url) = &options.redis_url {
         return Ok((None, url.clone()));
@@ -154,7 +155,7 @@ async fn redis(options: &SpawnOptions) -> Result<(Option<Redis>, String), BenchE
     Ok((Some(redis), url))
 }
 
-/// Starts Redis, and `serve` as often as there are to be nodes.
+/// Starts Redis, and one `serve` process for each node.
 async fn roomlog(name: &str, options: &SpawnOptions) -> Result<Started, BenchError> {
     let (redis, url) = redis(options).await?;
     let durability = match options.fsync {
@@ -167,9 +168,9 @@ async fn roomlog(name: &str, options: &SpawnOptions) -> Result<Started, BenchErr
         let mut command = program(options, &secret)?;
         command.args(["serve", "--listen", "127.0.0.1:0", "--redis-url", &url]);
         command.env("ROOMLOG_LOG__FORMAT", "text").env("ROOMLOG_LOG__LEVEL", "info");
-        // All connections are one user's, and begin at once.
+        // All connections belong to one user, and begin at once.
         command.env("ROOMLOG_LIMITS__CREATE_RATE", "0");
-        // Nothing is trimmed that is still to be read.
+        // Messages that are still to be read must not be trimmed.
         command.env("ROOMLOG_ROOMS", "[{ match = \"*\", max_length = 0, max_bytes = \"0B\" }]");
         if redis.is_some() {
             command.env("ROOMLOG_REDIS__DURABILITY", durability);
@@ -179,7 +180,7 @@ async fn roomlog(name: &str, options: &SpawnOptions) -> Result<Started, BenchErr
     Ok(Started::of(name, token(options, &secret).await?, processes).with(redis, options))
 }
 
-/// Starts Redis, and a peer as often as there are to be nodes.
+/// Starts Redis, and one process of the peer for each node.
 async fn peer(name: &str, directory: &Path, options: &SpawnOptions) -> Result<Started, BenchError> {
     let (redis, url) = redis(options).await?;
     let mut processes = Vec::new();
@@ -191,7 +192,7 @@ async fn peer(name: &str, directory: &Path, options: &SpawnOptions) -> Result<St
     Ok(Started::of(name, String::new(), processes).with(redis, options))
 }
 
-/// Roomlog's program, with nothing of this environment but a secret.
+/// Returns the command for Roomlog, with no environment except a secret.
 fn program(options: &SpawnOptions, secret: &str) -> Result<Command, BenchError> {
     let program = match &options.program {
         Some(program) => program.clone(),
@@ -206,7 +207,7 @@ fn program(options: &SpawnOptions, secret: &str) -> Result<Command, BenchError> 
     Ok(command)
 }
 
-/// This program, to serve the floor.
+/// Returns the command for this program to serve the floor.
 fn floor() -> Result<Command, BenchError> {
     let mut command = Command::new(this_program()?);
     command.arg("floor");
@@ -217,7 +218,7 @@ fn this_program() -> Result<PathBuf, BenchError> {
     std::env::current_exe().map_err(|error| BenchError::Io("this program cannot be found".into(), error))
 }
 
-/// A process that serves, with what it starts itself. Dropping it kills them.
+/// A serving process with its children. Dropping it kills them.
 #[derive(Debug)]
 struct Process {
     child: Child,
@@ -229,13 +230,14 @@ struct Process {
 }
 
 impl Process {
-    /// Starts it and waits until it says where it listens. What it says later is read and forgotten.
+    /// Starts the process and waits until it prints its address. Later output is read and discarded.
     async fn start(mut command: Command) -> Result<Self, BenchError> {
         let program = command.as_std().get_program().to_string_lossy().into_owned();
         let failed = |error| BenchError::Io(format!("{program} cannot be started"), error);
         let (said, say) = io::pipe().map_err(failed)?;
         command.stdin(Stdio::null()).stdout(say.try_clone().map_err(failed)?).stderr(say);
-        // A group of its own: Ctrl-C is for the generator, which then ends what it started.
+        // Has its own process group: Ctrl-C goes to the generator only, which then ends the processes that it
+        // started.
         command.process_group(0).kill_on_drop(true);
         let spawner = Spawner::start().map_err(failed)?;
         let child = spawner.spawn(command).await.map_err(failed)?;
@@ -264,7 +266,7 @@ impl Process {
         Node { address: self.address, pids }
     }
 }
-/// Where a server listens and what it speaks there, if this line says it.
+/// Parses the address and dialect of a server, if this line has them.
 fn listening(line: &str) -> Option<Result<(SocketAddr, Dialect), BenchError>> {
     let (_, rest) = line.split_once(LISTENING)?;
     let end = rest.find(|c: char| !c.is_ascii_hexdigit() && !".:[]".contains(c)).unwrap_or(rest.len());
@@ -275,7 +277,7 @@ fn listening(line: &str) -> Option<Result<(SocketAddr, Dialect), BenchError>> {
     Some(dialect.map(|dialect| (address, dialect)).map_err(unknown))
 }
 
-/// What a server has started itself may outlive it, but not the measurement.
+/// A process group: the children of a server may outlive the server, but not the measurement.
 #[derive(Debug)]
 struct Group(Option<i32>);
 
@@ -287,7 +289,7 @@ impl Drop for Group {
     }
 }
 
-/// Asks a process to end, and waits for that; it is killed when it is dropped.
+/// Asks a process to end, and waits for its end. It is killed when it is dropped.
 pub(super) async fn terminate(child: &mut Child) {
     if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
         let _already_gone = kill(Pid::from_raw(pid), Signal::SIGTERM);
@@ -295,7 +297,7 @@ pub(super) async fn terminate(child: &mut Child) {
     }
 }
 
-/// A token for everything, as the server that was started takes it.
+/// Creates a token for everything that the started server accepts.
 async fn token(options: &SpawnOptions, secret: &str) -> Result<String, BenchError> {
     let mut command = program(options, secret)?;
     command.args(["token", "--user", "bench", "--room", "*=read,write,manage", "--ttl", "24h"]);

@@ -1,4 +1,4 @@
-//! Counting a server's system calls, with `strace`.
+//! Counts a server's system calls with `strace`.
 
 use std::cell::Cell;
 use std::io;
@@ -12,10 +12,10 @@ use tokio::process::Command;
 
 use super::BenchError;
 
-/// How long they are counted.
+/// Duration of the count.
 const TIME: Duration = Duration::from_secs(2);
 
-/// Counts the system calls of processes, and what is received meanwhile.
+/// Counts the system calls of processes, and the messages received meanwhile.
 pub(super) async fn count(pids: &[u32], received: &Cell<u64>) -> Result<(u64, u64), BenchError> {
     if pids.is_empty() {
         return Err(BenchError::Plan(
@@ -35,7 +35,7 @@ pub(super) async fn count(pids: &[u32], received: &Cell<u64>) -> Result<(u64, u6
     let stderr = strace.stderr.take().ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?;
     let mut lines = BufReader::new(stderr).lines();
     let mut said = Vec::new();
-    // Says so of each process, once it is attached to all of its threads.
+    // strace reports each process once it is attached to all of the process's threads.
     let mut attached = 0;
     while attached < pids.len() {
         let line = lines.next_line().await.map_err(failed)?;
@@ -58,7 +58,8 @@ pub(super) async fn count(pids: &[u32], received: &Cell<u64>) -> Result<(u64, u6
     Err(BenchError::Refused("strace counted nothing".into()))
 }
 
-/// The number of calls in the last line of the table: share, seconds, µs a call, calls, perhaps errors, `total`.
+/// Returns the number of calls in the last line of the table: share, seconds, µs per call, calls, perhaps
+/// errors, `total`.
 fn total(line: &str) -> Option<u64> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     fields.last().filter(|last| **last == "total")?;

@@ -1,5 +1,5 @@
-//! `sweep`: `rooms` with more and more rooms and `fanout` with more and more members, to see whether a delivery costs the same
-//! whatever the size.
+//! `sweep`: `rooms` with growing numbers of rooms and `fanout` with growing numbers of members, to see
+//! whether a delivery costs the same at any size.
 
 use std::path::Path;
 
@@ -8,25 +8,26 @@ use serde_json::{Value, json};
 use super::report::{Findings, Report, line, shown};
 use super::{BenchError, Plan, Server, Workload, connections_at_most, plot, run};
 
-/// The first size; each further one is ten times the one before.
+/// The first size. Each further one is ten times the previous one.
 const FIRST: usize = 10;
 
 /// The size with which the largest is compared.
 const COMPARED: usize = 100;
 
-/// The figure that is looked at.
+/// The figure that is compared.
 const COST: &str = "server_us_per_delivery";
 
-/// What was found for each size.
+/// The results for each size.
 #[derive(Debug)]
 pub struct Sweep {
     reports: Vec<Report>,
-    /// Sizes that cannot be measured here, and why.
+    /// Sizes that cannot be measured here, with the reasons.
     left_out: Vec<String>,
 }
 
 impl Sweep {
-    /// A sweep as it is unless told otherwise: up to so many rooms, of as many members as open files allow.
+    /// Returns the default plan of a sweep: its maximum number of rooms, and as many members as open files
+    /// allow.
     pub fn plan() -> Plan {
         const ROOMS: usize = 10_000;
         let members = [4, 2].into_iter().find(|members| ROOMS * members <= connections_at_most());
@@ -54,18 +55,19 @@ impl Sweep {
         Ok(sweep)
     }
 
-    /// The sizes of one workload, and what a delivery cost each of the servers.
+    /// Returns the sizes of one workload, with the cost of a delivery for each server.
     pub(super) fn costs(&self, workload: Workload) -> Vec<(usize, Vec<Option<f64>>)> {
         let of = self.reports.iter().filter(|report| report.plan.workload == workload);
         of.map(|report| (size(&report.plan), report.values(COST))).collect()
     }
 
-    /// The names of the servers.
+    /// Returns the names of the servers.
     pub(super) fn servers(&self) -> Vec<&str> {
         self.reports.first().map(Report::servers).unwrap_or_default()
     }
 
-    /// What a delivery of the largest size costs, by what it costs at 100, for each server. None if one of them is missing.
+    /// Returns the cost of a delivery at the largest size, relative to the cost at size 100, for each server.
+    /// `None` if one of them is missing.
     fn growth(&self, workload: Workload) -> Option<Vec<Option<f64>>> {
         let costs = self.costs(workload);
         let (_, compared) = costs.iter().find(|(size, _)| *size == COMPARED)?;
@@ -117,7 +119,7 @@ impl Findings for Sweep {
     }
 }
 
-/// The steps: rooms at one rate, and members of one room at one rate of deliveries.
+/// Returns the steps: rooms at a constant rate, and members of one room at a constant rate of deliveries.
 fn steps(plan: &Plan) -> Vec<Plan> {
     let sizes: Vec<usize> = std::iter::successors(Some(FIRST), |size| Some(size * 10))
         .take_while(|size| *size <= plan.rooms)

@@ -1,42 +1,42 @@
-//! What all members of a run count together, on one thread.
+//! The counts that all members of a run share, on one thread.
 
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-/// The longest latency that is told from longer ones, in µs: ten minutes.
+/// The longest latency that is distinguished from longer ones, in µs: ten minutes.
 const LONGEST: u64 = 600_000_000;
 
-/// How long one waits for messages while none come.
+/// Maximum wait for messages while none arrive.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Counts and latencies of one run.
 #[derive(Debug)]
 pub(super) struct Tally {
     start: Instant,
-    /// What the run is at, for whoever watches.
+    /// The current activity of the run, for its progress line.
     pub doing: Cell<&'static str>,
     /// Connections that were made.
     connections: Cell<u64>,
-    /// Messages that came, each receiver's by itself.
+    /// Messages received, counted for each receiver.
     pub received: Cell<u64>,
     /// Publishes that were confirmed.
     pub confirmed: Cell<u64>,
     /// Refusals, and connections that broke.
     pub errors: Cell<u64>,
-    /// The first of them.
+    /// The first of the errors.
     pub first_error: RefCell<Option<String>>,
-    /// Messages that did not come, came again, came late. Known at the end.
+    /// Messages that never arrived. Known at the end.
     pub lost: Cell<u64>,
-    /// See `lost`.
+    /// Messages that arrived more than once. Known at the end.
     pub duplicates: Cell<u64>,
-    /// See `lost`.
+    /// Messages that arrived late. Known at the end.
     pub reordered: Cell<u64>,
-    /// What is published from the first of these points in time to the second is measured.
+    /// Start and end of the measurement. Messages published in between count.
     measured: Cell<(u64, u64)>,
     latency: RefCell<Option<Histogram<u64>>>,
-    /// How late the generator was at worst since latencies count.
+    /// Maximum delay of the generator since the measurement began.
     pub late: Cell<Duration>,
 }
 
@@ -59,30 +59,30 @@ impl Tally {
         }
     }
 
-    /// Nanoseconds since the run began.
+    /// Returns the nanoseconds since the run began.
     pub fn now(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// How many connections were made before this one.
+    /// Returns the number of connections made before this one.
     pub fn next_connection(&self) -> u64 {
         count(&self.connections, 1);
         self.connections.get() - 1
     }
 
-    /// From here on latencies count, and those before don't any more.
+    /// Starts the measurement, dropping the latencies recorded before.
     pub fn measure(&self) {
         self.latency.borrow_mut().iter_mut().for_each(Histogram::reset);
         self.late.set(Duration::ZERO);
         self.measured.set((self.now(), u64::MAX));
     }
 
-    /// Of what is published from here on they don't.
+    /// Ends the measurement: messages published from now on do not count.
     pub fn measure_no_more(&self) {
         self.measured.set((self.measured.get().0, self.now()));
     }
 
-    /// A message that was published then has come.
+    /// Records the delivery of a message published at `sent`.
     pub fn delivered(&self, sent: u64) {
         let (from, to) = self.measured.get();
         if (from..to).contains(&sent) {
@@ -90,27 +90,27 @@ impl Tally {
         }
     }
 
-    /// Something took so many nanoseconds.
+    /// Records a latency in nanoseconds.
     pub fn record(&self, nanos: u64) {
         if let Some(latency) = self.latency.borrow_mut().as_mut() {
             latency.saturating_record(nanos / 1000);
         }
     }
 
-    /// The latency, in ms, that this share of messages had at most. None if there were no messages.
+    /// Returns the quantile of the latencies at `share`, in ms. `None` if there were no messages.
     pub fn quantile(&self, share: f64) -> Option<f64> {
         let latency = self.latency.borrow();
         let latency = latency.as_ref().filter(|latency| !latency.is_empty())?;
         Some(latency.value_at_quantile(share) as f64 / 1000.0)
     }
 
-    /// Something went wrong.
+    /// Records an error.
     pub fn error(&self, what: impl FnOnce() -> String) {
         count(&self.errors, 1);
         self.first_error.borrow_mut().get_or_insert_with(what);
     }
 
-    /// Waits until so many messages came, for as long as some still come.
+    /// Waits until `expected` messages have arrived, as long as some still arrive.
     pub async fn settle(&self, expected: u64) {
         let all = async {
             while self.received.get() < expected {
@@ -118,11 +118,11 @@ impl Tally {
             }
         };
         tokio::select! { () = all => {} () = self.nothing_for(|| PATIENCE) => {} }
-        // What comes twice comes now.
+        // Duplicates arrive during this time.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 
-    /// Waits until no message has come for so long.
+    /// Waits until no message has arrived for this long.
     pub async fn nothing_for(&self, patience: impl Fn() -> Duration) {
         let (mut seen, mut since) = (self.received.get(), Instant::now());
         while since.elapsed() < patience() {

@@ -1,5 +1,5 @@
-//! What one receiver has had of its room: every message is numbered by who publishes it, so loss, duplicates and wrong
-//! order show by themselves. Pure.
+//! The messages that one receiver has had of its room. The publisher numbers every message, so losses,
+//! duplicates and wrong order are evident. Pure.
 
 use std::collections::BTreeSet;
 
@@ -8,14 +8,13 @@ use std::collections::BTreeSet;
 pub(super) struct Track {
     last: u64,
     missing: BTreeSet<u64>,
-    /// Messages that came again.
     pub duplicates: u64,
-    /// Messages that came after a later one.
+    /// Messages that arrived after a later one.
     pub reordered: u64,
 }
 
 impl Track {
-    /// A message came. Whether it was not here before.
+    /// Records a message. Returns whether it is new.
     pub fn take(&mut self, number: u64) -> bool {
         if number > self.last {
             self.missing.extend(self.last + 1..number);
@@ -31,7 +30,7 @@ impl Track {
         was_missing
     }
 
-    /// Messages that did not come, of so many.
+    /// Returns the number of missing messages out of `published`.
     pub fn lost(&self, published: u64) -> u64 {
         self.missing.len() as u64 + published.saturating_sub(self.last)
     }

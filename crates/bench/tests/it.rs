@@ -1,4 +1,5 @@
-//! The load generator: each workload, tiny, against the server that it starts, finds nothing lost, twice or out of order.
+//! The load generator: each workload, at a tiny size against the server that it starts, finds nothing lost,
+//! duplicated or out of order.
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,7 +13,7 @@ use roomlog_testkit::{Redis, Rest, Server, admin, eventually, path, run_program,
 
 const SHORT: [&str; 6] = ["--repeats", "1", "--duration", "300ms", "--warmup", "100ms"];
 
-/// Runs it for a moment.
+/// Runs a workload for a moment.
 async fn short(workload: &str, more: &[&str], env: &[(&str, &str)]) -> Value {
     let args: Vec<&str> = [workload].iter().chain(&SHORT).chain(more).copied().collect();
     let output = run_program("roomlog-bench", &args, env).await.success();
@@ -158,7 +159,7 @@ async fn quick_compares_with_what_was_recorded() {
     quick(&["--record"]).await.success();
     assert!(read(&path)["durable"]["redis_us_per_publish"].as_f64().unwrap() > 0.0);
 
-    // Whatever it is now, it is worse than nothing and better than a million.
+    // Whatever the ratio is now, it is worse than nothing and better than a million.
     let recorded = json!({
         "fanout": { "server_us_per_delivery": 1e-6 },
         "rooms": { "server_us_per_publish": 1e6 },
@@ -211,7 +212,7 @@ async fn a_server_that_runs_already_is_measured_with_a_token() {
     assert!(refused.contains("--token"), "{refused}");
 }
 
-/// Two servers to compare with, by their directories.
+/// Returns the directories of two servers to compare with.
 fn nats() -> [String; 2] {
     ["nats-core", "nats-jetstream"]
         .map(|name| path(&format!("crates/bench/peers/{name}")).display().to_string())
@@ -237,7 +238,7 @@ async fn other_servers_are_measured_beside_it_in_their_own_protocol() {
         assert!(figures["confirmed_per_s"].as_f64().unwrap() > 0.0, "{report}");
         assert!(figures["server_us_per_delivery"].as_f64().unwrap() > 0.0, "{report}");
     }
-    // Which is no reason not to measure the others.
+    // This is no reason not to measure the others.
     let failed = report["servers"][3]["failed"].as_str().unwrap();
     assert!(failed.contains("this one needs a licence"), "{report}");
 }
@@ -256,11 +257,11 @@ async fn what_another_server_loses_is_a_figure() {
         assert_eq!(server(index)["lost"], 0, "{report}");
         assert!(server(index)["figures"]["all_caught_up_s"].as_f64().unwrap() > 0.0, "{report}");
     }
-    // The floor keeps nothing to come back to.
+    // The floor keeps nothing to resume from.
     assert_eq!(server(3)["repeats"], json!([]), "{report}");
 }
 
-/// What a process has started, as `/proc` has it: its processes' ids, and their command lines.
+/// Returns the children of a process from `/proc`: their process ids and command lines.
 fn children(parent: u32) -> Vec<(u32, String)> {
     let processes =
         fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
@@ -271,7 +272,7 @@ fn children(parent: u32) -> Vec<(u32, String)> {
     processes.filter_map(child).collect()
 }
 
-/// The state of a process, such as `S`, or `Z` of one that has ended; and its parent.
+/// Returns the state of a process, such as `S`, or `Z` if it has ended, and its parent.
 fn status(pid: u32) -> Option<(String, u32)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.rsplit_once(") ")?.1.split(' ');
@@ -280,7 +281,7 @@ fn status(pid: u32) -> Option<(String, u32)> {
 
 #[tokio::test]
 async fn what_it_started_ends_with_it_even_if_it_is_killed() {
-    // What it would have removed itself goes with this directory.
+    // The files that it would have removed itself go with this directory.
     let dir = tempfile::tempdir().unwrap();
     let env = [("TMPDIR", dir.path().to_str().unwrap())];
     let generator =
@@ -292,7 +293,7 @@ async fn what_it_started_ends_with_it_even_if_it_is_killed() {
         nodes == 2 && started.len() == 3
     })
     .await;
-    // Killed, so that it can end nothing by itself.
+    // It is killed, so that it cannot end anything itself.
     drop(generator);
     for (pid, line) in started {
         eventually(&format!("{line} ends"), async || status(pid).is_none_or(|(state, _)| state == "Z")).await;

@@ -1,5 +1,5 @@
-//! Centrifugo's client protocol, as JSON: several replies to a frame, one a line. A room is a channel with history, in which
-//! who comes back says the offset and the epoch of the last message.
+//! Centrifugo's client protocol, as JSON: several replies in a frame, one per line. A room is a channel with
+//! history, in which a returning client sends the offset and the epoch of the last message.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{Heard, Hello, Speech, Upgrade, text};
 
-/// Ids of the commands of which each client has one. Publishes have the next one.
+/// Ids of the commands that each client sends once. Its publishes all have [`PUBLISH`].
 const CONNECT: u64 = 1;
 const SUBSCRIBE: u64 = 2;
 const PUBLISH: u64 = 3;
@@ -111,7 +111,7 @@ impl Client {
         } else if id == PUBLISH {
             take(Heard::Confirmed);
         } else if id == 0 {
-            // Nothing at all is a ping.
+            // An empty reply is a ping.
             text(b"{}", out);
         }
     }

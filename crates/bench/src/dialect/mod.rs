@@ -1,7 +1,7 @@
-//! What is said on a connection, in each of the protocols that servers under load speak. The rest of the generator knows
-//! none of them: it joins, publishes, and hears of messages and confirmations.
+//! The protocols of the servers under load. The rest of the generator knows none of them: it joins,
+//! publishes, and is notified of messages and confirmations.
 //!
-//! Like the sockets below they are driven by hand, and know as much of a protocol as this takes.
+//! Like the sockets below, they are driven by hand, and implement only as much of a protocol as this takes.
 
 mod centrifugo;
 mod nats;
@@ -36,48 +36,47 @@ pub enum Dialect {
     Centrifugo,
 }
 
-/// What a member wants.
+/// The options of a member's connection.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Hello<'a> {
     pub token: &'a str,
     pub room: &'a str,
-    /// The id after which delivery starts, as it was heard with a message.
+    /// The id after which delivery starts, as it came with a message.
     pub since: Option<&'a str>,
-    /// The name of its durable subscription, if it has one; it then acknowledges each message.
+    /// The name of its durable subscription, if it has one. It then acknowledges each message.
     pub durable: Option<&'a str>,
 }
 
-/// What is heard.
+/// A received event.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Heard<'a> {
-    /// A message, and the id to come back with. The id is empty where nobody can come back.
+    /// A message, and the id to resume from. The id is empty where resuming is not possible.
     Message { room: &'a str, id: &'a str, data: &'a str },
-    /// The next of those published is confirmed.
+    /// The confirmation of the oldest unconfirmed publish.
     Confirmed,
-    /// All that was missed has come; from here on it is live.
+    /// The end of the backlog: later messages are live.
     Live,
-    /// Something was refused: a publish, or anything else.
+    /// The refusal of a publish, or of anything else.
     Refused { publish: bool, why: Cow<'a, str> },
 }
 
-/// How a connection is upgraded.
+/// The options of a connection's upgrade.
 #[derive(Debug)]
 pub(super) struct Upgrade {
     pub path: String,
     pub subprotocol: Option<&'static str>,
 }
 
-/// One connection's side of the talk. What it says it appends as whole WebSocket frames.
+/// The client's side of one connection. It appends its output as whole WebSocket frames.
 pub(super) trait Speech: std::fmt::Debug {
     fn upgrade(&self) -> Upgrade;
 
-    /// What is said first, unless the server is to speak first.
+    /// Sends the greeting, unless the server speaks first.
     fn hello(&self, _out: &mut Vec<u8>) {}
 
-    /// Publishes to the room.
     fn publish(&mut self, data: &str, out: &mut Vec<u8>);
 
-    /// Understands a WebSocket message, and answers where an answer is due.
+    /// Handles a WebSocket message, and answers it if an answer is due.
     fn hear(
         &mut self,
         payload: &[u8],
@@ -85,19 +84,19 @@ pub(super) trait Speech: std::fmt::Debug {
         take: &mut dyn FnMut(Heard<'_>),
     ) -> Result<(), String>;
 
-    /// Who publishes on a connection of its own, where members cannot.
+    /// Returns the protocol of a separate publishing connection, where members cannot publish.
     fn publisher(&self) -> Option<Box<dyn Speech>> {
         None
     }
 
-    /// Whether the upgrade is all that there is to joining.
+    /// Returns whether a member has joined once the upgrade is complete.
     fn is_live_at_once(&self) -> bool {
         false
     }
 }
 
 impl Dialect {
-    /// A member's connection. Only Roomlog's own protocol has more than one encoding.
+    /// Creates the protocol of a member's connection. Only Roomlog's own has more than one encoding.
     pub(super) fn speech(self, encoding: Encoding, hello: Hello<'_>) -> Box<dyn Speech> {
         match self {
             Self::Roomlog => Box::new(roomlog::Member::new(encoding, hello)),
@@ -110,7 +109,6 @@ impl Dialect {
     }
 }
 
-/// Appends a text frame.
 fn text(payload: &[u8], out: &mut Vec<u8>) {
     Opcode::Text.write(payload, out);
 }
@@ -121,7 +119,7 @@ mod testing {
     use super::*;
     use crate::socket::first;
 
-    /// What is heard in this, as text, and what is answered.
+    /// Returns the events of a message, as text, and the answers to it.
     pub fn hear(speech: &mut dyn Speech, payload: &str) -> (Vec<String>, Vec<String>) {
         let (mut heard, mut out) = (Vec::new(), Vec::new());
         let mut take = |event: Heard<'_>| {
@@ -137,7 +135,7 @@ mod testing {
         (heard, said(&out))
     }
 
-    /// The payloads of these frames.
+    /// Returns the payloads of these frames.
     pub fn said(mut out: &[u8]) -> Vec<String> {
         let mut said = Vec::new();
         while let Some(frame) = first(out) {
@@ -148,14 +146,14 @@ mod testing {
         said
     }
 
-    /// What it says first.
+    /// Returns the greeting.
     pub fn hello(speech: &dyn Speech) -> Vec<String> {
         let mut out = Vec::new();
         speech.hello(&mut out);
         said(&out)
     }
 
-    /// What it says to publish.
+    /// Returns the frames of a publish.
     pub fn publish(speech: &mut dyn Speech, data: &str) -> Vec<String> {
         let mut out = Vec::new();
         speech.publish(data, &mut out);

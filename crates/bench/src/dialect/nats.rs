@@ -1,8 +1,8 @@
-//! NATS over WebSocket: its text protocol in binary frames, which may cut anywhere. A room is a subject.
+//! NATS over WebSocket: its text protocol in binary frames, which may split it anywhere. A room is a subject.
 //!
-//! Without a store a publish is confirmed by the PONG to the PING behind it. With JetStream all rooms are in one stream,
-//! which the server's start has made; a publish is confirmed by the stream, and each member has an ordered push consumer,
-//! set up as NATS's own clients do it.
+//! Without a store, a publish is confirmed by the PONG to the PING after it. With JetStream, all rooms are in
+//! one stream, which the server's start script has created. A publish is confirmed by the stream, and each
+//! member has an ordered push consumer, set up as NATS's own clients do it.
 
 use std::borrow::Cow;
 
@@ -12,13 +12,13 @@ use uuid::Uuid;
 use super::{Heard, Hello, Speech, Upgrade};
 use crate::socket::Opcode;
 
-/// The stream, and what its subjects begin with.
+/// The name of the stream, and the prefix of its subjects.
 const STREAM: &str = "ROOMS";
 const SUBJECTS: &str = "rooms.";
 
 const CONNECT: &str = "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"protocol\":1,\"lang\":\"roomlog-bench\"}\r\n";
 
-/// A message of the server's.
+/// A message of the server.
 struct Delivery<'a> {
     subject: &'a str,
     reply: Option<&'a str>,
@@ -26,7 +26,7 @@ struct Delivery<'a> {
     data: &'a str,
 }
 
-/// What the server says.
+/// An operation of the server.
 enum Said<'a> {
     Delivery(Delivery<'a>),
     Ping,
@@ -34,7 +34,7 @@ enum Said<'a> {
     Error(&'a str),
 }
 
-/// Finds what was said in frames that cut it anywhere.
+/// Reassembles operations from frames that split them anywhere.
 #[derive(Debug, Default)]
 struct Ear(Vec<u8>);
 
@@ -49,14 +49,14 @@ impl Ear {
             self.0.drain(..used);
         }
         if self.0.is_empty() {
-            // What waits here is not to count as the generator's weight.
+            // The waiting bytes must not count as the generator's memory.
             self.0 = Vec::new();
         }
         Ok(())
     }
 }
 
-/// Takes what is whole, and says how many bytes that was.
+/// Parses the complete operations, and returns their size in bytes.
 fn parse(bytes: &[u8], take: &mut impl FnMut(Said<'_>)) -> Result<usize, String> {
     let mut used = 0;
     while let Some(end) = bytes[used..].windows(2).position(|two| two == b"\r\n") {
@@ -82,7 +82,8 @@ fn parse(bytes: &[u8], take: &mut impl FnMut(Said<'_>)) -> Result<usize, String>
     Ok(used)
 }
 
-/// A message by its line and what comes behind that, and how many bytes that is; none if it is not whole.
+/// Parses a message from its line and the bytes after it. Returns its size in bytes too, or `None` if it is
+/// incomplete.
 fn delivery<'a>(
     has_headers: bool,
     line: &'a str,
@@ -92,7 +93,7 @@ fn delivery<'a>(
     let size = |word: Option<&&str>| -> Result<usize, String> {
         word.and_then(|word| word.parse().ok()).ok_or_else(|| format!("not understood: {line}"))
     };
-    // The subject, the subscription, where to reply if that is asked for, and the sizes.
+    // The fields are the subject, the subscription, an optional reply subject, and the sizes.
     let (reply, sizes) = match words.get(2..).unwrap_or_default() {
         [reply, sizes @ ..] if sizes.len() > usize::from(has_headers) => (Some(*reply), sizes),
         sizes => (None, sizes),
@@ -118,12 +119,12 @@ fn upgrade() -> Upgrade {
     Upgrade { path: "/".into(), subprotocol: None }
 }
 
-/// The room of a subject.
+/// Returns the room of a subject.
 fn room(subject: &str) -> &str {
     subject.strip_prefix(SUBJECTS).unwrap_or_default()
 }
 
-/// Plain subjects.
+/// Plain subjects, without a store.
 #[derive(Debug)]
 pub(super) struct Core {
     room: String,
@@ -176,7 +177,7 @@ impl Speech for Core {
 #[derive(Debug)]
 pub(super) struct JetStream {
     room: String,
-    /// What the subjects of this connection alone end with.
+    /// The suffix of the subjects that only this connection uses.
     own: String,
     since: Option<u64>,
     live: bool,
@@ -209,7 +210,7 @@ impl JetStream {
         }
     }
 
-    /// As the clients' ordered consumers are.
+    /// Returns the configuration that the clients' ordered consumers have.
     fn consumer(&self) -> String {
         let start = match self.since {
             Some(since) => format!(r#""deliver_policy":"by_start_sequence","opt_start_seq":{}"#, since + 1),
@@ -260,7 +261,7 @@ impl Speech for JetStream {
     }
 }
 
-/// What JetStream delivers: messages, answers, and its own signs of life and requests to confirm what came so far.
+/// Handles a delivery of JetStream: a message, an answer, a heartbeat, or a flow control request.
 fn jetstream(
     delivery: &Delivery<'_>,
     live: &mut bool,
@@ -283,7 +284,8 @@ fn jetstream(
         return Ok(());
     }
     if headers.starts_with("NATS/1.0 100") {
-        // Flow control goes on once it is answered. A heartbeat names it again while it waits.
+        // Delivery continues once the flow control request is answered. A heartbeat repeats the request while
+        // it is pending.
         let stalled = headers.lines().find_map(|line| line.strip_prefix("Nats-Consumer-Stalled: "));
         if let Some(subject) = reply.or(stalled) {
             say(&format!("PUB {subject} 0\r\n\r\n"), out);

@@ -1,5 +1,6 @@
-//! Nchan: a channel is a path. Subscribers have messages with ids in the subprotocol `ws+meta.nchan`, and resume from one;
-//! they say nothing. Publishers have a WebSocket of their own, on which each message is answered with the channel's state.
+//! Nchan: a channel is a path. Subscribers get messages with ids in the subprotocol `ws+meta.nchan`, resume
+//! from one, and send nothing. Publishers have a WebSocket of their own, on which each message is answered
+//! with the channel's state.
 
 use super::{Heard, Hello, Speech, Upgrade, text};
 

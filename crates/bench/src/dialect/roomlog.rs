@@ -1,11 +1,11 @@
-//! Roomlog's own protocol, in both encodings. It is also what servers speak that have no protocol of their own.
+//! Roomlog's own protocol, in both encodings. Servers without a protocol of their own speak it too.
 
 use super::{Heard, Hello, Speech, Upgrade};
 use crate::frame::{self, Frame, Request};
 use crate::socket::Opcode;
 use roomlog_protocol::Encoding;
 
-/// References of the requests of which each member has one. Publishes have the next one.
+/// References of the requests that each member sends once. Its publishes all have [`PUBLISH`].
 const CONNECT: u64 = 1;
 const SUBSCRIBE: u64 = 2;
 const PUBLISH: u64 = 3;

@@ -1,5 +1,6 @@
-//! Socket.IO, protocol version 5 over Engine.IO 4: packets are text with a digit or two before their JSON. A client that
-//! comes back within the server's patience is recovered if it says its private id and the offset of the last message.
+//! Socket.IO, protocol version 5 over Engine.IO 4: packets are text with a digit or two before their JSON. A
+//! client that returns within the server's time limit is recovered if it sends its private id and the offset
+//! of the last message.
 
 use std::borrow::Cow;
 
@@ -7,22 +8,22 @@ use serde::Deserialize;
 
 use super::{Heard, Hello, Speech, Upgrade, text};
 
-/// Ids of what is to be acknowledged. Publishes share one: only their number matters.
+/// Id of packets to be acknowledged. Publishes share one, since only their number matters.
 const SUBSCRIBE: &str = "1";
 const PUBLISH: &str = "2";
 
 #[derive(Debug)]
 pub(super) struct Client {
     room: String,
-    /// The private id that it had, and the offset of the last message.
+    /// The previous private id, and the offset of the last message.
     recover: Option<(String, String)>,
-    /// Its private id now, if the server recovers clients.
+    /// The current private id, if the server recovers clients.
     private_id: Option<String>,
     /// `<private id> <offset>` of the last message.
     position: String,
 }
 
-/// What is told on connecting.
+/// The server's data on connecting.
 #[derive(Deserialize)]
 struct Connected<'a> {
     #[serde(borrow)]
@@ -43,7 +44,7 @@ impl Client {
     fn connected(&mut self, packet: &str, out: &mut Vec<u8>) -> Result<bool, String> {
         let connected: Connected<'_> = json(packet)?;
         self.private_id = connected.pid.map(Cow::into_owned);
-        // Whose private id is the same has all that it missed, and is in its rooms.
+        // With an unchanged private id, the client has got everything that it missed, and is in its rooms.
         let before = self.recover.as_ref().map(|(id, _)| id);
         let is_recovered = before.is_some() && before == self.private_id.as_ref();
         if !is_recovered {
@@ -55,7 +56,7 @@ impl Client {
     fn message(&mut self, packet: &str, take: &mut dyn FnMut(Heard<'_>)) -> Result<(), String> {
         type Event<'a> = (Cow<'a, str>, Cow<'a, str>, Cow<'a, str>);
         type Recoverable<'a> = (Cow<'a, str>, Cow<'a, str>, Cow<'a, str>, Cow<'a, str>);
-        // Before it is told that it is recovered it has the messages that it missed.
+        // The missed messages arrive before the packet that reports the recovery.
         let private_id = self.private_id.as_ref().or(self.recover.as_ref().map(|(id, _)| id));
         let (room, data) = match private_id {
             Some(private_id) => {

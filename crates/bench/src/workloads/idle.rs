@@ -1,4 +1,4 @@
-//! `idle`: joined connections that are silent.
+//! `idle`: joined connections without traffic.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use super::super::tally::Tally;
 use super::super::{BenchError, Plan, Target};
 use super::Usage;
 
-/// Time in which memory settles after many connections have come.
+/// Time for memory to settle after many connections were made.
 const SETTLED: Duration = Duration::from_secs(1);
 
 pub(super) async fn idle(plan: &Plan, target: &Target, tally: &Rc<Tally>) -> Result<Figures, BenchError> {
@@ -32,7 +32,7 @@ pub(super) async fn idle(plan: &Plan, target: &Target, tally: &Rc<Tally>) -> Res
         figures.add("rss_kb_per_connection", each(before.rss, after.rss));
         figures.add("pss_kb_per_connection", each(before.pss, after.pss));
     }
-    // Silent connections cost something too: the server's clock.
+    // Idle connections cost CPU time too: the server's clock.
     let usage = Usage::start(target);
     tokio::time::sleep(plan.duration).await;
     let share = |cpu: Duration| 100.0 * cpu.as_secs_f64() / usage.since.elapsed().as_secs_f64();

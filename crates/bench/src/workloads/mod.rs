@@ -14,7 +14,7 @@ use super::report::Figures;
 use super::tally::Tally;
 use super::{BenchError, Plan, Target, Workload, strace};
 
-/// Does it once.
+/// Runs the plan's workload once.
 pub(super) async fn run(plan: &Plan, target: &Target, tally: &Rc<Tally>) -> Result<Figures, BenchError> {
     match plan.workload {
         Workload::Idle => idle::idle(plan, target, tally).await,
@@ -27,8 +27,8 @@ pub(super) async fn run(plan: &Plan, target: &Target, tally: &Rc<Tally>) -> Resu
     }
 }
 
-/// Warms up, does what is to be done before figures count, and measures for as long as the plan says, while the load goes
-/// on beside it. System calls are counted after that, since counting slows the server down.
+/// Warms up, prepares, and measures for the plan's duration while the load continues. System calls are
+/// counted after that, since counting slows the server down.
 async fn measure<'a>(
     plan: &Plan,
     target: &'a Target,
@@ -47,7 +47,7 @@ async fn measure<'a>(
     usage.end(tally.confirmed.get() - confirmed, tally.received.get() - received, &mut figures);
     tally.measure_no_more();
     figures.add("generator_late_ms", tally.late.get().as_secs_f64() * 1000.0);
-    // Of what was published in that time, the last is still on its way.
+    // The last messages published in that time are still in flight.
     tokio::time::sleep(Duration::from_millis(100)).await;
     figures.add_latency(tally);
     if plan.syscalls {
@@ -58,7 +58,7 @@ async fn measure<'a>(
     Ok((usage, figures))
 }
 
-/// What processes had used when something began.
+/// The resource usage of processes when a measurement began.
 struct Usage<'a> {
     target: &'a Target,
     since: Instant,
@@ -72,12 +72,12 @@ impl<'a> Usage<'a> {
         Self { target, since: Instant::now(), cpu: Cpu::now(target), memory }
     }
 
-    /// CPU time since.
+    /// Returns the CPU time since then.
     fn cpu(&self) -> Cpu {
         Cpu::now(self.target).since(self.cpu)
     }
 
-    /// What was done meanwhile, a second, and what it cost.
+    /// Adds the rates since then, per second, and their cost.
     fn end(&self, confirmed: u64, received: u64, figures: &mut Figures) {
         let (seconds, cpu) = (self.since.elapsed().as_secs_f64(), self.cpu());
         let (confirmed, received) = (confirmed as f64, received as f64);
@@ -93,7 +93,7 @@ impl<'a> Usage<'a> {
         }
     }
 
-    /// How the server's memory grew.
+    /// Adds the growth of the server's memory.
     fn growth(&self, figures: &mut Figures) {
         if let (Some(before), Some(after)) = (self.memory, memory(&self.target.pids())) {
             let growth = after.rss.saturating_sub(before.rss) as f64 / 1048576.0;

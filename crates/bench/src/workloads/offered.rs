@@ -1,5 +1,5 @@
-//! Rooms at an offered rate: `fanout`, `rooms` and `durable`, `slow`, where some readers stop while it is measured; and the search for
-//! the highest rate that a server holds.
+//! Rooms at an offered rate: `fanout`, `rooms`, `durable`, and `slow`, in which some readers stop during the
+//! measurement. Also the search for the highest rate that a server holds.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -11,20 +11,20 @@ use super::super::tally::Tally;
 use super::super::{BenchError, Plan, Target, Workload};
 use super::measure;
 
-/// One reader of so many stops in `slow`.
+/// One in this many readers stops in `slow`.
 const ONE_STOPS_OF: usize = 100;
 
-/// A rate holds if the slowest of a hundred messages takes less than this, and the generator is not later than this.
+/// A rate holds if the 99th percentile of the latency and the delay of the generator are below this.
 const IN_TIME: Duration = Duration::from_millis(50);
 
-/// How long each rate of the search is offered at most.
+/// Maximum time for which each rate of the search is offered.
 const STEP: Duration = Duration::from_secs(2);
 
-/// How near the search comes to the highest rate.
+/// Relative precision of the search.
 const NEAR: f64 = 0.05;
 
 pub(super) async fn offered(plan: &Plan, target: &Target, tally: &Rc<Tally>) -> Result<Figures, BenchError> {
-    // The first member publishes, and needs its confirmations; the second of each hundred stops.
+    // The first member publishes, and needs its confirmations. The second of each hundred stops.
     let slow = |index: usize| plan.workload == Workload::Slow && index % ONE_STOPS_OF == 1;
     let rooms = load::rooms(plan, target, tally, slow).await?;
     let slow_ones = || rooms.iter().flat_map(|room| &room.members).filter(|member| member.is_slow());
@@ -32,7 +32,7 @@ pub(super) async fn offered(plan: &Plan, target: &Target, tally: &Rc<Tally>) -> 
     let measuring = async {
         let stop_readers = || slow_ones().for_each(|member| member.pause(true));
         let measured = measure(plan, target, tally, stop_readers).await;
-        // Until a little after the end, so that the end is as the rest.
+        // Continues until a little after the end, so that the end is under the same load.
         tokio::time::sleep(Duration::from_millis(100)).await;
         stop.set(true);
         let (usage, mut figures) = measured?;
@@ -56,7 +56,7 @@ pub(super) async fn offered(plan: &Plan, target: &Target, tally: &Rc<Tally>) -> 
     Ok(figures)
 }
 
-/// The highest rate that holds: doubled until one does not, and then between the two.
+/// Returns the highest rate that holds. Doubles the rate until it does not, then bisects.
 async fn highest(plan: &Plan, rooms: &[Room], tally: &Tally) -> f64 {
     tally.doing.set("searching the highest rate");
     let (mut holding, mut failing) = (0.0, plan.rate);
@@ -74,7 +74,7 @@ async fn highest(plan: &Plan, rooms: &[Room], tally: &Tally) -> f64 {
     holding
 }
 
-/// Whether a rate holds: at once or, should something else have disturbed it, the second time.
+/// Returns whether a rate holds. A second attempt is made in case something else disturbed the first.
 async fn holds(plan: &Plan, rate: f64, rooms: &[Room], tally: &Tally) -> bool {
     for _ in 0..2 {
         let stop = Cell::new(false);
@@ -85,7 +85,7 @@ async fn holds(plan: &Plan, rate: f64, rooms: &[Room], tally: &Tally) -> bool {
         };
         tokio::join!(waiting, load::open(plan, rate, rooms, &stop, tally));
         tally.measure_no_more();
-        // What a rate that is too high leaves behind is gone before the next one.
+        // Clears the backlog of a rate that is too high before the next one.
         tally.settle(load::expected(rooms)).await;
         let p99 = tally.quantile(0.99).unwrap_or(f64::INFINITY);
         let complete = tally.received.get() == load::expected(rooms) && tally.errors.get() == 0;

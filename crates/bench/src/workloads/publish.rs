@@ -1,4 +1,4 @@
-//! `publish`: as fast as confirmations come.
+//! `publish`: publishes as fast as confirmations arrive.
 
 use std::cell::Cell;
 use std::rc::Rc;

@@ -22,10 +22,10 @@ use roomlog_protocol::Encoding;
 /// Messages of a page.
 const PAGE: usize = 1000;
 
-/// Bare reads that are under way at a time, so that Redis never waits for this side.
+/// Bare reads in flight at a time, so that Redis never waits for this side.
 const PIPELINE: usize = 8;
 
-/// As much of a page of history as is looked at.
+/// The fields of a page of history that are checked.
 #[derive(Deserialize)]
 struct Page<'a> {
     #[serde(borrow)]
@@ -41,7 +41,7 @@ struct Message<'a> {
     data: Cow<'a, str>,
 }
 
-/// How one of the ways of reading is called in the figures.
+/// The names of one way of reading in the figures.
 struct Names {
     messages_per_s: &'static str,
     mb_per_s: &'static str,
@@ -105,7 +105,7 @@ pub(super) async fn replay(plan: &Plan, target: &Target, tally: &Rc<Tally>) -> R
     Ok(figures)
 }
 
-/// Adds what one way of reading did, and returns its messages a second. MB are those of data.
+/// Adds the results of one way of reading, and returns its messages per second. MB count the data only.
 fn add(figures: &mut Figures, plan: &Plan, names: &Names, took: Duration, usage: &Usage<'_>) -> f64 {
     let (cpu, messages) = (usage.cpu(), plan.messages as f64);
     let rate = messages / took.as_secs_f64();
@@ -118,7 +118,8 @@ fn add(figures: &mut Figures, plan: &Plan, names: &Names, took: Duration, usage:
     rate
 }
 
-/// Reads page after page. Returns the time that answers took, without that of checking them, and after which id each page begins.
+/// Reads page after page. Returns the time spent on answers, without the checks, and the id after which each
+/// page begins.
 async fn rest(
     plan: &Plan,
     target: &Target,
@@ -127,7 +128,7 @@ async fn rest(
 ) -> Result<(Duration, Vec<String>), BenchError> {
     let url = format!("http://{}/v1/rooms/{}/messages?limit={PAGE}&after=", target.address(0), room.name);
     let failed = |error: reqwest::Error| BenchError::Refused(format!("{url}: {error}"));
-    // The process may have a provider already, which serves as well.
+    // Fails if the process has a provider already, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().no_proxy().build().map_err(failed)?;
     let (mut took, mut pages, mut more) = (Duration::ZERO, vec!["0-0".to_owned()], true);
@@ -162,7 +163,7 @@ async fn rest(
     Ok((took, pages))
 }
 
-/// Subscribes from the start, until it is live.
+/// Subscribes from the start of the log, until it is live.
 async fn websocket(
     plan: &Plan,
     target: &Target,
@@ -185,7 +186,7 @@ async fn websocket(
     Ok(took)
 }
 
-/// Adds up what one reader of all missed, had twice, or had in the wrong order.
+/// Adds up the losses, duplicates and messages out of order of a reader of the whole room.
 fn finish(record: &Record, plan: &Plan, tally: &Tally) {
     let track = record.track.borrow();
     count(&tally.lost, track.lost(plan.messages));
@@ -193,7 +194,7 @@ fn finish(record: &Record, plan: &Plan, tally: &Tally) {
     count(&tally.reordered, track.reordered);
 }
 
-/// Reads the same pages with bare commands, several under way at a time.
+/// Reads the same pages with bare commands, several in flight at a time.
 async fn bare(plan: &Plan, redis: &mut Resp, room: &Room, pages: &[String]) -> Result<Duration, BenchError> {
     let key = format!("rl:{{{}}}:log", room.name);
     let limit = PAGE.to_string();

@@ -1,4 +1,4 @@
-//! `storm`: all drop at once, miss messages, and come back.
+//! `storm`: all connections drop at once, miss messages, and reconnect.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -15,23 +15,23 @@ use super::super::tally::{PATIENCE, Tally, count};
 use super::super::{BenchError, Plan, Target};
 use super::Usage;
 
-/// Messages of each room that everybody misses, and how long they are away at least.
+/// Number of messages in each room that everybody misses, which sets the minimum time away.
 const MISSED: u64 = 100;
 const AWAY: Duration = Duration::from_secs(2);
 
-/// How long nothing may come while some have not been told that they are back.
+/// Maximum wait without any message while some members have not been confirmed as back.
 const NOT_BACK: Duration = Duration::from_secs(40);
 
 pub(super) async fn storm(plan: &Plan, target: &Target, tally: &Rc<Tally>) -> Result<Figures, BenchError> {
     let mut rooms = load::rooms(plan, target, tally, |_| false).await?;
-    // One message, so that each has a position to come back to.
+    // One message, so that each member has a position to resume from.
     let once = Cell::new(false);
     load::closed(plan, &rooms, &once, 1).await;
     tally.settle((plan.rooms * plan.members) as u64).await;
 
     tally.doing.set("away");
     let left = Instant::now();
-    // All but the publishers, who stay.
+    // All members except the publishers, which stay.
     for room in &mut rooms {
         room.members.truncate(1);
     }
@@ -65,8 +65,8 @@ pub(super) async fn storm(plan: &Plan, target: &Target, tally: &Rc<Tally>) -> Re
         tally.record(u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX));
         Ok::<_, BenchError>(())
     }));
-    // Who has not been told that it is back may have a long answer on the way. Who has, and still misses messages, does so
-    // for ever.
+    // A member that is not confirmed as back may have a long answer in flight. One that is confirmed, and
+    // still misses messages, will never get them.
     let patience = || if joined.get() < away.len() as u64 { NOT_BACK } else { PATIENCE };
     let all_are_back = tokio::select! {
         back = back => match back {
@@ -79,7 +79,7 @@ pub(super) async fn storm(plan: &Plan, target: &Target, tally: &Rc<Tally>) -> Re
     let cpu = usage.cpu();
     let calls = calls
         .zip(redis_calls(target).await?)
-        // The question itself is one.
+        // The query itself is one of the calls.
         .map(|(before, after)| after - before - 1);
     let caught_up = (tally.received.get() - received) as f64;
     let mut figures = Figures::default();
@@ -103,7 +103,7 @@ pub(super) async fn storm(plan: &Plan, target: &Target, tally: &Rc<Tally>) -> Re
     Ok(figures)
 }
 
-/// Commands that the target's Redis has executed, those inside of functions too.
+/// Returns the number of commands that the target's Redis has executed, including those inside functions.
 async fn redis_calls(target: &Target) -> Result<Option<u64>, BenchError> {
     let Some(address) = target.redis_address else { return Ok(None) };
     Resp::connect(address).await?.commands().await.map(Some)
