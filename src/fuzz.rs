@@ -1,5 +1,6 @@
-//! What strangers can send, for fuzzing: a body for each kind of input, which panics where a promise does not hold. Run by
-//! `cargo fuzz` (`fuzz/`), and where there is no nightly compiler by the tests below; `make fuzz` chooses.
+//! Untrusted input for fuzzing: a body for each kind of input, which panics if a promise does not hold. Run
+//! by `cargo fuzz` (`fuzz/`), or by the tests below where there is no nightly compiler. `make fuzz` selects
+//! one.
 
 use std::sync::{Arc, LazyLock};
 
@@ -24,7 +25,7 @@ const SECRET: &str = "0123456789abcdef0123456789abcdef";
 /// The body for one kind of input.
 pub type Body = fn(&[u8]);
 
-/// All of them, by name.
+/// All bodies, by name.
 pub const BODIES: [(&str, Body); 8] = [
     ("json", json),
     ("msgpack", msgpack),
@@ -36,12 +37,12 @@ pub const BODIES: [(&str, Body); 8] = [
     ("bell", bell),
 ];
 
-/// A WebSocket message on a JSON connection.
+/// Fuzzes a WebSocket message on a JSON connection.
 pub fn json(input: &[u8]) {
     frames(Encoding::Json, input);
 }
 
-/// A WebSocket message on a MessagePack connection.
+/// Fuzzes a WebSocket message on a MessagePack connection.
 pub fn msgpack(input: &[u8]) {
     frames(Encoding::MessagePack, input);
     if let Ok(value) = Data::from_msgpack(Bytes::copy_from_slice(input)) {
@@ -68,16 +69,16 @@ fn frames(encoding: Encoding, input: &[u8]) {
     assert!(drafts.inspect(|draft| draft.iter().for_each(|(_, draft)| data(&draft.data))).count() <= 10);
 }
 
-/// What was taken as data is valid, and JSON that is made of it comes back as it is.
+/// Checks that accepted data is valid, and that it survives a conversion to JSON and back.
 fn data(value: &Data) {
     assert_eq!(Data::from_msgpack(value.as_bytes().clone()).as_ref(), Ok(value));
     let text = |value: &Data| serde_json::to_string(value).expect("data is JSON");
-    // Once, since a key of a map may be there twice, and only in MessagePack.
+    // Converted once first, since only MessagePack can have a map's key twice.
     let once = Data::from_json(&text(value)).expect("data that was printed");
     assert_eq!(Data::from_json(&text(&once)).as_ref(), Ok(&once));
 }
 
-/// Ids and names, one of all kinds; and where a listing goes on.
+/// Fuzzes ids and names of all kinds, and the cursor of a listing.
 pub fn ids(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     if let Ok(room) = text.parse::<RoomName>() {
@@ -99,7 +100,7 @@ pub fn ids(input: &[u8]) {
     }
 }
 
-/// A pattern, a line's end, and a room.
+/// Fuzzes a pattern and a room, separated by a newline.
 pub fn patterns(input: &[u8]) {
     let Some((pattern, room)) = std::str::from_utf8(input).ok().and_then(|text| text.split_once('\n')) else {
         return;
@@ -108,7 +109,8 @@ pub fn patterns(input: &[u8]) {
     assert_eq!(pattern.matches(&room), by_definition(pattern.as_str().as_bytes(), room.as_str().as_bytes()));
 }
 
-/// Whether a text matches a pattern: for each beginning of the text, whether the pattern so far matches it.
+/// Returns whether a text matches a pattern. Tracks, for each prefix of the text, whether the pattern so far
+/// matches it.
 fn by_definition(pattern: &[u8], text: &[u8]) -> bool {
     let mut reached = vec![false; text.len() + 1];
     reached[0] = true;
@@ -126,7 +128,7 @@ fn by_definition(pattern: &[u8], text: &[u8]) -> bool {
     reached[text.len()]
 }
 
-/// A token as it is; and header and claims, apart by a line's end, in a token that is signed with the right key.
+/// Fuzzes a raw token, and a header and claims (separated by a newline) in a token signed with the right key.
 pub fn tokens(input: &[u8]) {
     if let Ok(text) = std::str::from_utf8(input) {
         assert!(verify(text).is_err(), "a token that nobody signed: {text}");
@@ -158,7 +160,7 @@ fn verify(token: &str) -> Result<Claims, Failure> {
     VERIFIER.verify(token).now_or_never().expect("nothing to wait for")
 }
 
-/// What somebody else on the same Redis may publish on a room's channel.
+/// Fuzzes messages that other clients of the same Redis may publish on a room's channel.
 pub fn bell(input: &[u8]) {
     let room = "chat".parse().expect("a room");
     let _nothing_or_something = ring(&room, &Bytes::copy_from_slice(input));

@@ -1,5 +1,6 @@
-//! The bodies with inputs that are made of valid ones, by chance: for a moment, or for `ROOMLOG_FUZZ_SECONDS`. With
-//! `ROOMLOG_FUZZ_CORPUS`, the valid ones are written there too, a folder for each body, for `cargo fuzz` to begin with.
+//! Runs the bodies with random mutations of valid inputs, for a moment, or for `ROOMLOG_FUZZ_SECONDS`. With
+//! `ROOMLOG_FUZZ_CORPUS`, the valid inputs are written there too, in one folder per body, as the initial
+//! corpus of `cargo fuzz`.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
@@ -11,7 +12,7 @@ use serde_json::Value;
 
 use super::*;
 
-/// Inputs of a body's kind that are in order.
+/// Returns valid inputs for a body.
 fn valid(name: &str) -> Vec<Vec<u8>> {
     let texts = |texts: &[&str]| texts.iter().map(|text| text.as_bytes().to_vec()).collect();
     let frames = |field: &str| {
@@ -36,7 +37,7 @@ fn valid(name: &str) -> Vec<Vec<u8>> {
             format!("{{\"alg\":\"HS256\"}}\n{{\"sub\":\"ann\",\"exp\":{in_the_future},\"rooms\":{{\"*\":[\"read\"]}}}}").into(),
             format!("{{\"alg\":\"HS256\",\"typ\":\"JWT\"}}\n{{\"sub\":\"ann\",\"exp\":{in_the_future}.5,\"nbf\":1,\"iat\":1,\"jti\":\"a\"}}").into(),
         ],
-        // The sizes of the pieces, and frames: a ping, a text in fragments, a close.
+        // The sizes of the pieces, and the frames: a ping, a text in fragments, a close.
         "inbox" => vec![
             b"\x03\x89\x84\x01\x02\x03\x04\x61\x62\x63\x64\x01\x81\x00\x00\x00\x00\x61\x80\x81\x00\x00\x00\x00\x62".to_vec(),
             b"\x10\x82\xfe\x00\x80\x00\x00\x00\x00".iter().copied().chain([7; 128]).collect(),
@@ -56,7 +57,7 @@ fn valid(name: &str) -> Vec<Vec<u8>> {
     }
 }
 
-/// A change at a place, which counts from the start and goes round.
+/// A mutation at a position, which wraps around the input's length.
 #[derive(Debug, Clone)]
 enum Change {
     Set(usize, u8),

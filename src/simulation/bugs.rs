@@ -1,58 +1,59 @@
-//! Bugs to plant where something is decided, each of which the simulation must find. A test switches one on, for its thread.
+//! Bugs to plant in decision points, each of which the simulation must find. A test enables one at a time,
+//! for its own thread.
 
 use std::cell::Cell;
 
-/// A bug.
+/// A bug to plant, described by its behaviour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Bug {
-    /// A hole in a page is passed over without a word.
+    /// A hole in a page is skipped silently.
     FollowTellsNoGap,
-    /// What is heard is taken for the next, whatever it says that it follows.
+    /// Any live copies are taken for the next ones, regardless of the position that they follow.
     TailTakesAnyRun,
-    /// A page does not tell the tail of its epoch.
+    /// A page does not update the tail's epoch.
     PageKeepsEpoch,
-    /// A head that differs leads to no read.
+    /// A differing head does not trigger a read.
     CheckReadsNothing,
-    /// What is in memory is believed after something was taken out of the log.
+    /// The ring is still used after a deletion or trim.
     RingOutlivesCut,
-    /// A reader joins the tail wherever it is.
+    /// A reader joins the tail at any position.
     JoinAnywhere,
-    /// A message for which a socket has no room is left out.
+    /// A message is skipped if a socket has no space for it.
     SlowReaderSkips,
-    /// A reader that falls back goes on after what it did not get.
+    /// A reader that falls back continues after the message that it did not get.
     FallsBackTooLate,
-    /// A read does not ask whether the log has its position.
+    /// A read does not check whether the log has its position.
     ReadAsksNoFork,
     /// A page's head is read after its entries.
     HeadAfterEntries,
-    /// Of two acknowledgements the one that came last counts.
+    /// Of two acknowledgements, the later to arrive counts.
     LastAckCounts,
-    /// What waits to be acknowledged is not written when a subscription is given up.
+    /// Pending acknowledgements are not written when a subscription is left.
     LeaveDropsAck,
-    /// A position has a place in any log.
+    /// Every position has a place in every log.
     PlaceForAnything,
-    /// The epoch of a position is not looked at.
+    /// The epoch of a position is ignored.
     ForkForgetsEpoch,
     /// No epoch begins when another server takes over.
     NoEpochBegins,
     /// Keys are not looked up.
     KeysAreForgotten,
-    /// Keys are looked up in the window of the time alone.
+    /// Keys are looked up in the current window only.
     OldWindowIsForgotten,
-    /// Anybody may acknowledge.
+    /// Anybody may acknowledge, not only the holder.
     AnybodyAcknowledges,
-    /// An acknowledgement takes a position back.
+    /// An acknowledgement moves a position back.
     AckGoesBack,
-    /// Who takes a subscription does not become its holder.
+    /// A takeover does not change the holder.
     TakeoverKeepsHolder,
-    /// A cut has no name in the head.
+    /// A deletion or trim leaves the head's `cut` unchanged.
     CutHasNoName,
-    /// The time of what was deleted is forgotten.
+    /// The time of a deleted message is forgotten.
     DeletionForgetsTime,
 }
 
 impl Bug {
-    /// All of them.
+    /// All bugs.
     pub const ALL: [Self; 22] = [
         Self::FollowTellsNoGap,
         Self::TailTakesAnyRun,
@@ -78,7 +79,7 @@ impl Bug {
         Self::DeletionForgetsTime,
     ];
 
-    /// The text of the library that it changes, and into what.
+    /// Returns the text of the library that the bug replaces, and the replacement.
     fn change(self) -> Option<(&'static str, &'static str)> {
         Some(match self {
             Self::PlaceForAnything => {
@@ -109,12 +110,12 @@ impl Bug {
         })
     }
 
-    /// Whether it is one of the library of functions.
+    /// Returns whether the bug is in the library of functions.
     pub fn is_in_library(self) -> bool {
         self.change().is_some()
     }
 
-    /// The library with this bug.
+    /// Returns the library with this bug.
     pub fn plant(self, source: &str) -> String {
         let Some((from, to)) = self.change() else { return source.to_owned() };
         assert!(source.contains(from), "{self:?} has no place in the library any more");
@@ -126,17 +127,17 @@ thread_local! {
     static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
 }
 
-/// Plants a bug on this thread, or none.
+/// Plants a bug on this thread, or removes it.
 pub fn plant(bug: Option<Bug>) {
     PLANTED.set(bug);
 }
 
-/// The bug that is planted on this thread.
+/// Returns the bug that is planted on this thread.
 pub fn planted() -> Option<Bug> {
     PLANTED.get()
 }
 
-/// Whether it is this one.
+/// Returns whether this bug is planted.
 pub fn is_planted(bug: Bug) -> bool {
     PLANTED.get() == Some(bug)
 }

@@ -1,5 +1,5 @@
-//! The promises, held against what happened in a schedule: the rules of the checker of the torture runs. Here all is known, each
-//! entry's place in its history too, so that some are stricter.
+//! The promises, checked against the events of a schedule with the rules of the torture runs' checker. Some
+//! are stricter, since everything is known here, including each entry's place in its history.
 
 mod durable;
 mod readers;
@@ -13,14 +13,14 @@ use super::world::World;
 /// A schedule, arranged for the rules.
 struct Facts<'a> {
     world: &'a World,
-    /// The log that counts, at the end.
+    /// The final log of the surviving history.
     log: Vec<Id>,
     there: HashSet<Id>,
-    /// The newest id ever given in it.
+    /// The newest id ever given in that log.
     head: Id,
 }
 
-/// The promises that were broken.
+/// Returns the promises that were broken.
 pub fn check(world: &World) -> Vec<String> {
     let log = world.log();
     let facts = Facts { world, there: log.iter().copied().collect(), log, head: world.head() };
@@ -32,26 +32,27 @@ pub fn check(world: &World) -> Vec<String> {
 }
 
 impl Facts<'_> {
-    /// Whether what was done between these moments may be lost.
+    /// Returns whether writes made between these moments may be lost.
     fn may_be_lost(&self, from: Order, till: Order) -> bool {
         self.world.losses.iter().any(|loss| from <= loss.till && loss.from <= till)
     }
 
-    /// Whether an entry was lost: the log that counts never had it.
+    /// Returns whether an entry was lost: the surviving log never had it.
     fn is_lost(&self, id: Id) -> bool {
         self.world.entries.get(&id).is_some_and(|known| known.deleted || !self.world.inherited(known))
     }
 
-    /// Whether the log that counts has, or had, an entry of this server.
+    /// Returns whether the surviving log has, or had, an entry of this server.
     fn knows(&self, server: usize) -> bool {
         self.world.entries.values().any(|known| known.server == server && self.world.inherited(known))
     }
 
-    /// The newest id that a position's history shares with the log that counts: its own, if it is not lost.
+    /// Returns the newest id that a position's history shares with the surviving log: the position itself, if
+    /// it is not lost.
     fn shared(&self, position: Id) -> Id {
         let entries = &self.world.entries;
         let mut id = position;
-        // Right before an entry, as servers make positions up.
+        // A position right before an entry, which servers construct themselves.
         if let (None, Some(next)) = (entries.get(&id), entries.get(&(id.0, id.1 + 1))) {
             id = next.after.filter(|_| self.is_lost((id.0, id.1 + 1))).unwrap_or(id);
         }
@@ -65,7 +66,7 @@ impl Facts<'_> {
     }
 }
 
-/// What was confirmed is stored once, and in order.
+/// Checks that confirmed messages are stored once, and in order.
 fn publishes(facts: &Facts<'_>, found: &mut Vec<String>) {
     let record = &facts.world.record;
     let mut places: HashMap<u128, Vec<Id>> = HashMap::new();
@@ -95,7 +96,7 @@ fn publishes(facts: &Facts<'_>, found: &mut Vec<String>) {
             None => found.push(format!("confirmed is stored: nobody ever gave {id:?}")),
         }
     }
-    // A message that was published after another was confirmed comes after it.
+    // A message that was published after another was confirmed comes after it in the log.
     let stored = |id: &Id| facts.there.contains(id);
     for one in &record.publishes {
         let Some((confirmed, Some(first))) = one.answered else { continue };

@@ -1,4 +1,4 @@
-//! Clients of a simulation: a real session each, with a socket that the record reads.
+//! Clients of a simulation: each is a real session, with a socket that the record reads.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -69,16 +69,14 @@ impl Sink for Socket {
     fn delivered(&self, _: Timed) {}
 }
 
-/// A client that is connected.
 pub struct Client {
-    /// Its place in the record.
+    /// The index in the record.
     pub connection: usize,
     requests: mpsc::Sender<Incoming>,
     outbox: Arc<Outbox>,
 }
 
 impl Client {
-    /// Connects to a node.
     pub fn connect(client: usize, place: usize, node: &Arc<Node>, claims: &Arc<Claims>) -> Self {
         let (connection, more) = in_world(|world| {
             let connection = world.record.connect(client, place);
@@ -120,7 +118,6 @@ impl Client {
             self.requests.try_send(Incoming { reference: Some(reference), request: Ok(request) });
     }
 
-    /// Publishes a message.
     pub fn publish(&self, key: u128) {
         let data = Data::from_json(&key.to_string()).expect("a number");
         let message = Draft { key: Uuid::from_u128(key), new_key: false, kind: DEFAULT_TYPE.into(), data };
@@ -139,18 +136,16 @@ impl Client {
         self.send(asked, Request::Subscribe { room: room(), start, durable: name });
     }
 
-    /// Ends the subscription.
     pub fn unsubscribe(&self) {
         self.send(Asked::Unsubscribe, Request::Unsubscribe { room: room(), forget: false });
     }
 
-    /// Acknowledges a message.
     pub fn acknowledge(&self, id: Id) {
         let asked = in_world(|world| world.record.acknowledge(self.connection, id));
         self.send(asked, Request::Ack { room: room(), id: MessageId::new(id.0, id.1) });
     }
 
-    /// Takes so many more bytes, and then no more.
+    /// Accepts this many more bytes, and then no more.
     pub fn take(&self, bytes: usize) {
         in_world(|world| {
             world.note(|| format!("connection {} takes {bytes} bytes", self.connection));
@@ -161,7 +156,7 @@ impl Client {
     }
 }
 
-/// The room that all is about.
+/// The only room of a simulation.
 pub fn room() -> RoomName {
     thread_local! {
         static NAME: RoomName = ROOM.parse().expect("a name");
@@ -169,7 +164,7 @@ pub fn room() -> RoomName {
     NAME.with(Clone::clone)
 }
 
-/// What a connection's task does.
+/// Runs a connection's task.
 async fn serve(
     mut session: Session,
     entered: Entered,

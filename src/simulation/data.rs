@@ -1,15 +1,13 @@
-//! The data set of a simulated Redis: the commands that the functions and the store use, as far as they use them. A copy of it is
-//! a replica at one moment; entries of streams are shared among copies.
+//! The data set of a simulated Redis: the commands that the functions and the store use, as far as they use
+//! them. A copy of it is a replica at one moment. Copies share their stream entries.
 
 use std::rc::Rc;
 
-/// A binary string.
 pub type Text = Rc<[u8]>;
 
-/// An id of a stream.
+/// A stream id.
 pub type Id = (u64, u64);
 
-/// A reply.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reply {
     Nil,
@@ -34,7 +32,7 @@ impl Reply {
     }
 }
 
-/// The words of a command, in one buffer that is used again.
+/// The words of a command, in one buffer that is reused.
 #[derive(Debug, Default)]
 pub struct Words {
     bytes: Vec<u8>,
@@ -56,7 +54,7 @@ impl Words {
         self.ends.len()
     }
 
-    /// A word; empty beyond the last.
+    /// Returns a word, or an empty one beyond the last.
     pub fn get(&self, at: usize) -> &[u8] {
         let Some(end) = self.ends.get(at) else { return b"" };
         let start = if at == 0 { 0 } else { self.ends[at - 1] };
@@ -75,7 +73,7 @@ impl Words {
         (at..self.len()).map(|at| self.get(at))
     }
 
-    /// The number behind this word, where the command has it.
+    /// Returns the number after this word, if the command has it.
     fn option(&self, name: &[u8]) -> Option<usize> {
         (1..self.len()).find(|at| self.get(*at) == name).map(|at| self.number(at + 1) as usize)
     }
@@ -88,12 +86,11 @@ pub struct Entry {
     pub fields: Vec<Text>,
 }
 
-/// A stream.
 #[derive(Debug, Clone, Default)]
 pub struct Stream {
     pub entries: Vec<Rc<Entry>>,
     pub last: Id,
-    /// Consumer groups, and where they are.
+    /// Consumer groups with their positions.
     pub groups: Vec<(Text, Text)>,
 }
 
@@ -110,7 +107,7 @@ pub struct Data {
     keys: Vec<(Text, Value)>,
 }
 
-/// Reads an id; what is missing of it is `rest`.
+/// Parses an id. A missing `seq` is `rest`.
 pub fn id_of(text: &[u8], rest: u64) -> Option<Id> {
     let text = std::str::from_utf8(text).ok()?;
     match text.split_once('-') {
@@ -141,7 +138,6 @@ impl Data {
         at.map(|at| self.keys.swap_remove(at)).is_some()
     }
 
-    /// A hash.
     pub fn hash(&self, key: &[u8]) -> &[(Text, Text)] {
         match self.find(key) {
             Some(Value::Hash(fields)) => fields,
@@ -156,7 +152,6 @@ impl Data {
         }
     }
 
-    /// A field of a hash.
     pub fn field(&self, key: &[u8], field: &[u8]) -> Option<&Text> {
         self.hash(key).iter().find(|(name, _)| **name == *field).map(|(_, value)| value)
     }
@@ -189,7 +184,7 @@ impl Data {
         }
     }
 
-    /// A stream, if there is such a key.
+    /// Returns the stream at this key, if there is one.
     pub fn stream(&self, key: &[u8]) -> Option<&Stream> {
         match self.find(key) {
             Some(Value::Stream(stream)) => Some(stream),
@@ -204,7 +199,7 @@ impl Data {
         })
     }
 
-    /// Runs a command that concerns keys alone.
+    /// Runs a command that concerns keys only.
     pub fn run(&mut self, words: &Words) -> Reply {
         let key = words.get(1);
         match words.get(0) {

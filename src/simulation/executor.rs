@@ -1,4 +1,4 @@
-//! Runs the tasks of a simulation on one thread. Which of those that are ready goes next is for the schedule to say.
+//! Runs the tasks of a simulation on one thread. The schedule decides which of the ready tasks runs next.
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
@@ -8,23 +8,23 @@ use std::task::{Context, Poll, Wake, Waker};
 use parking_lot::Mutex;
 use slab::Slab;
 
-/// Whose a task is: a node that is killed takes its tasks along.
+/// The owner of a task. Killing a node drops its tasks.
 pub type Owner = usize;
 
 type Future = Pin<Box<dyn std::future::Future<Output = ()>>>;
 
 struct Task {
-    /// Absent while it is polled.
+    /// `None` while it is being polled.
     future: Option<Future>,
     owner: Owner,
     waker: Waker,
 }
 
-/// The tasks that are ready, a bit each: the order in which they became so tells nothing.
+/// The ready tasks, as one bit each. The order in which they became ready is irrelevant.
 #[derive(Default)]
 struct Ready {
     bits: Mutex<Vec<u64>>,
-    /// Wakes the schedule while nothing is ready.
+    /// Wakes the schedule when no task was ready.
     idle: Mutex<Option<Waker>>,
 }
 
@@ -45,7 +45,7 @@ impl Ready {
         self.bits.lock().iter().map(|word| word.count_ones() as usize).sum()
     }
 
-    /// Takes the task in this place among those that are ready.
+    /// Takes the ready task with this index.
     fn take(&self, mut place: usize) -> Option<usize> {
         for (at, word) in self.bits.lock().iter_mut().enumerate() {
             let count = word.count_ones() as usize;
@@ -88,13 +88,13 @@ thread_local! {
     static OWNER: Cell<Owner> = const { Cell::new(0) };
 }
 
-/// From here on this thread's tasks are those of a simulation.
+/// Makes the tasks of this thread those of a simulation from now on.
 pub fn begin() {
     EXECUTOR.set(Some(Executor::default()));
     OWNER.set(0);
 }
 
-/// Drops all tasks. Those that come of it are dropped too.
+/// Drops all tasks, and those that they start while they are dropped.
 pub fn end() {
     while let Some(tasks) = EXECUTOR.with_borrow_mut(|executor| {
         let tasks = std::mem::take(&mut executor.as_mut()?.tasks);
@@ -105,7 +105,7 @@ pub fn end() {
     EXECUTOR.set(None);
 }
 
-/// Takes a task over, if there is a simulation on this thread; otherwise it is handed back.
+/// Takes a task over if there is a simulation on this thread. Returns it otherwise.
 pub fn adopt<F: std::future::Future<Output = ()> + 'static>(future: F) -> Option<F> {
     EXECUTOR.with_borrow_mut(|executor| {
         let Some(Executor { tasks, ready }) = executor else { return Some(future) };
@@ -118,7 +118,7 @@ pub fn adopt<F: std::future::Future<Output = ()> + 'static>(future: F) -> Option
     })
 }
 
-/// Does something as this owner: tasks that it starts are the owner's.
+/// Runs a closure as this owner, who owns the tasks that it starts.
 pub fn as_owner<T>(owner: Owner, work: impl FnOnce() -> T) -> T {
     let before = OWNER.replace(owner);
     let outcome = work();
@@ -126,7 +126,7 @@ pub fn as_owner<T>(owner: Owner, work: impl FnOnce() -> T) -> T {
     outcome
 }
 
-/// How many tasks are ready.
+/// Returns the number of ready tasks.
 pub fn ready() -> usize {
     EXECUTOR.with_borrow(|executor| executor.as_ref().map_or(0, |executor| executor.ready.count()))
 }
@@ -140,7 +140,7 @@ pub fn wake_when_ready(waker: &Waker) {
     });
 }
 
-/// Polls the task in this place among those that are ready.
+/// Polls the ready task with this index.
 pub fn poll(place: usize) {
     let taken = EXECUTOR.with_borrow_mut(|executor| {
         let executor = executor.as_mut()?;

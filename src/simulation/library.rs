@@ -1,5 +1,5 @@
-//! The library of functions, run by Lua as Redis runs it. It is loaded once a thread for each planted bug, and several times, since
-//! each simulated server has a memory of its own beside its data set.
+//! The library of functions, run by Lua as Redis runs it. It is loaded once per thread for each planted bug,
+//! with several instances, since each simulated server has its own library memory besides its data set.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -11,10 +11,10 @@ use super::bugs::Bug;
 use super::data::{Data, Id, Reply, Text, Words};
 use crate::redis::functions::{Functions, SOURCE};
 
-/// Servers of one schedule at most.
+/// Maximum number of servers in one schedule.
 pub const SERVERS: usize = 4;
 
-/// Makes the library's memory that of a server that has just started.
+/// Resets the library's memory to that of a server that has just started.
 const RESET: &str = "\nredis.on_reset(function() deleted_ms, history, read_at = 0, nil, nil end)\n";
 
 /// An entry that was added to a stream.
@@ -26,18 +26,17 @@ pub struct Added {
     pub fields: Vec<Text>,
 }
 
-/// What the commands of a call see of their server, and what they leave.
+/// The server's state as the commands of a call see it, and their effects.
 #[derive(Debug, Default)]
 pub struct Context {
-    /// The keys.
     pub data: Data,
-    /// Microseconds since 1970.
+    /// Unix time in microseconds.
     pub time_us: u64,
     /// The name of the server's history.
     pub history: String,
-    /// Who listens to each channel.
+    /// The listeners of each channel.
     pub listeners: Vec<(Text, usize)>,
-    /// What was sent, to which channel.
+    /// Published payloads, with their channels.
     pub published: Vec<(Text, Text)>,
     /// Entries that were added.
     pub added: Vec<Added>,
@@ -45,7 +44,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// A server with this data set, and this name of its history.
+    /// Creates a server with this data set and history name.
     pub fn new(data: Data, history: String) -> Self {
         Self { data, history, ..Self::default() }
     }
@@ -82,16 +81,16 @@ impl Context {
     }
 }
 
-/// The server that a call is running on.
+/// The server on which a call is running.
 type Current = Rc<RefCell<Context>>;
 
-/// The library as one server has it.
+/// The library in one server.
 struct Instance {
     functions: HashMap<String, Function>,
     reset: Function,
 }
 
-/// The library as the servers of this thread have it.
+/// The library in the servers of this thread.
 pub struct Library {
     lua: Lua,
     current: Current,
@@ -100,7 +99,7 @@ pub struct Library {
 }
 
 impl Library {
-    /// Loads the library with a bug, if one is planted.
+    /// Loads the library, with a bug if one is planted.
     pub fn load(bug: Option<Bug>) -> Result<Self> {
         let lua = Lua::new();
         let current = Current::default();
@@ -116,12 +115,12 @@ impl Library {
         Ok(Self { lua, current, instances, prefix: Functions::default().name("") })
     }
 
-    /// Makes a server's memory that of one that has just started.
+    /// Resets a server's memory to that of one that has just started.
     pub fn reset(&self, server: usize) {
         self.instances[server].reset.call::<()>(()).expect("the reset is ours");
     }
 
-    /// Runs a command that came to a server.
+    /// Runs a command that a server received.
     pub fn run(&self, server: usize, context: &mut Context, words: &Words) -> Reply {
         if words.get(0) != b"FCALL" {
             return context.run(words);
@@ -178,7 +177,7 @@ fn instance(lua: &Lua, current: &Current, source: &str) -> Result<Instance> {
     Ok(Instance { functions: functions.take(), reset })
 }
 
-/// `redis.call` and `redis.pcall`.
+/// Implements `redis.call` and `redis.pcall`.
 fn command(lua: &Lua, current: &Current, arguments: &MultiValue, raises: bool) -> Result<Value> {
     let mut context = current.borrow_mut();
     let mut words = std::mem::take(&mut context.words);
@@ -222,7 +221,7 @@ fn to_lua(lua: &Lua, reply: Reply) -> Result<Value> {
     })
 }
 
-/// What a function returns, as Redis makes a reply of it.
+/// Converts a function's result as Redis does.
 fn from_lua(value: Value) -> Result<Reply> {
     Ok(match value {
         Value::String(text) => Reply::Bulk((&*text.as_bytes()).into()),
@@ -245,7 +244,7 @@ fn from_lua(value: Value) -> Result<Reply> {
     })
 }
 
-/// `cmsgpack.pack` of an array of strings.
+/// Implements `cmsgpack.pack` for an array of strings.
 fn pack(lua: &Lua, table: Table) -> Result<mlua::LuaString> {
     let mut out = Vec::new();
     let count = table.raw_len();

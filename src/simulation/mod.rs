@@ -1,7 +1,9 @@
-//! A deterministic simulation of whole nodes: the real hub, sessions, appender and functions, under schedules that a seed
-//! decides. Tasks, the network and the clock move as the dice say; Redis is a data set in memory; all that can fail does.
+//! A deterministic simulation of whole nodes: the real hub, sessions, appender and functions, under schedules
+//! that follow from a seed. Random draws order the tasks, the network and the clock. Redis is an in-memory
+//! data set, and everything that can fail does.
 //!
-//! One thread runs one schedule at a time. Whatever differs between two runs of a seed is a bug of the simulation.
+//! One thread runs one schedule at a time. Any difference between two runs of a seed is a bug of the
+//! simulation.
 
 pub mod bugs;
 mod check;
@@ -25,16 +27,16 @@ use tokio::task::coop::unconstrained;
 use self::bugs::Bug;
 use self::schedule::Schedule;
 
-/// What came of a schedule.
+/// The outcome of a schedule.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// Promises that were broken.
     pub violations: Vec<String>,
-    /// Why it tells nothing, if it does not.
+    /// The reason why the schedule proves nothing, if it does not.
     pub void: Option<&'static str>,
-    /// What happened, where that was asked for.
+    /// The events, if a trace was requested.
     pub trace: Vec<String>,
-    /// How much happened, as a check that a seed always does the same.
+    /// Number of steps, to check that a seed always does the same.
     pub steps: usize,
 }
 
@@ -47,7 +49,7 @@ thread_local! {
     static PAGE: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
-/// Most entries of a page in this thread's simulation.
+/// Returns the maximum number of entries of a page in this thread's simulation.
 pub fn page() -> usize {
     PAGE.get()
 }
@@ -69,7 +71,7 @@ pub fn run(seed: u64, bug: Option<Bug>, traced: bool) -> Outcome {
             }))
         })
     }));
-    // The world is still there, for what tasks do when they are dropped.
+    // The world still exists at this point, for tasks that use it while they are dropped.
     RUNTIME.with(|runtime| {
         let _clock = runtime.enter();
         executor::end();

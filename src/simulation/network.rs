@@ -1,6 +1,7 @@
-//! The way between nodes and servers: what is asked, answered and rung waits in queues, and the schedule decides what moves next.
-//! Each connection keeps its order, as TCP does; but notifications, of which nothing is promised, may be lost, repeated and
-//! reordered. A connection that breaks takes along what is on its way, in either direction.
+//! The network between nodes and servers. Requests, replies and notifications wait in queues, and the
+//! schedule decides what moves next. Each connection keeps its order, as TCP does. Notifications, which come
+//! with no promise, may be lost, repeated and reordered. A connection that breaks loses everything in flight,
+//! in either direction.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,22 +20,21 @@ pub type Pipeline = Vec<Vec<Vec<u8>>>;
 /// The replies to a pipeline.
 pub type Replies = Vec<Result<Value, Error>>;
 
-/// What happens on a connection for notifications.
+/// An event on a connection for notifications.
 #[derive(Debug)]
 pub enum Heard {
-    /// This was sent on this channel.
+    /// A message on a channel.
     Message(Text, Text),
-    /// It was made again.
+    /// The connection was established again.
     Reconnected,
 }
 
-/// Told of what happens on a node's connection for notifications.
+/// The callback for events on a node's connection for notifications.
 pub type Ear = Arc<dyn Fn(Heard) + Send + Sync>;
 
-/// What a connection is for.
+/// The purpose of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Commands.
     Commands,
     /// Notifications.
     Bell,
@@ -45,32 +45,32 @@ impl Kind {
 }
 
 struct Request {
-    /// The commands that are not executed yet.
+    /// The commands that have not been executed yet.
     pipeline: std::vec::IntoIter<Vec<Vec<u8>>>,
     replies: Replies,
     done: oneshot::Sender<Replies>,
 }
 
-/// A connection.
+/// A connection of a node to its server.
 #[derive(Default)]
 pub struct Connection {
     requests: VecDeque<Request>,
     replies: VecDeque<(oneshot::Sender<Replies>, Replies)>,
     messages: VecDeque<(Text, Text)>,
-    /// Until when each queue stands still.
+    /// The time until which each queue is stalled.
     held: [u64; 3],
-    /// Since it broke, when it is made again.
+    /// The time at which it is established again, if it is broken.
     back: Option<u64>,
 }
 
-/// A node as the network has it.
+/// A node's place in the network.
 pub struct Place {
     /// The server that it is connected to.
     pub server: usize,
     connections: [Connection; 2],
     ear: Option<Ear>,
     pub alive: bool,
-    /// When it learns of the newest server.
+    /// The time at which it learns of the newest server.
     pub moves: Option<u64>,
 }
 
@@ -80,7 +80,7 @@ impl Place {
     }
 }
 
-/// Something that can happen next in the network.
+/// An event that can happen next in the network.
 #[derive(Debug, Clone, Copy)]
 pub enum Event {
     /// A pipeline reaches the server.
@@ -89,13 +89,13 @@ pub enum Event {
     Reply(usize, Kind),
     /// A notification reaches the node.
     Message(usize),
-    /// A broken connection is made again.
+    /// A broken connection is established again.
     Back(usize, Kind),
-    /// A node turns to the newest server.
+    /// A node connects to the newest server.
     Move(usize),
 }
 
-/// Chances of faults, each in a thousand.
+/// Probabilities of faults, in thousandths.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Rates {
     pub hold: u64,
@@ -105,11 +105,12 @@ pub struct Rates {
     pub reorder: u64,
 }
 
-/// Longest time in which a queue stands still, and in which a connection is broken, in ms.
+/// Maximum time for which a queue is stalled, in ms. [`BROKEN`] is the maximum for which a connection is
+/// broken.
 const HELD: u64 = 1500;
 const BROKEN: u64 = 600;
 
-/// Whether a node's connection stands.
+/// Returns whether a node's connection is up.
 pub fn is_up(node: usize, kind: Kind) -> bool {
     in_world(|world| {
         let place = &world.places[node];
@@ -117,12 +118,12 @@ pub fn is_up(node: usize, kind: Kind) -> bool {
     })
 }
 
-/// The same, from within the world.
+/// The same as [`is_up`], from within the world.
 pub fn stands(world: &World, node: usize, kind: Kind) -> bool {
     world.places[node].connections[kind as usize].back.is_none()
 }
 
-/// Sends a pipeline. What is returned fails if the connection breaks.
+/// Sends a pipeline. The receiver fails if the connection breaks.
 pub fn send(node: usize, kind: Kind, pipeline: Pipeline) -> oneshot::Receiver<Replies> {
     let (done, replies) = oneshot::channel();
     in_world(|world| {
@@ -136,12 +137,12 @@ pub fn send(node: usize, kind: Kind, pipeline: Pipeline) -> oneshot::Receiver<Re
     replies
 }
 
-/// Tells of what happens on a node's connection for notifications.
+/// Registers the callback for events on a node's connection for notifications.
 pub fn listen(node: usize, ear: Ear) {
     in_world(|world| world.places[node].ear = Some(ear));
 }
 
-/// Lets something happen. Not within the world, since nodes are told of it.
+/// Executes an event. Must be called outside of the world, since nodes are notified of it.
 pub fn happen(event: Event) {
     let told = in_world(|world| world.happen(event));
     if let Some((node, ear, heard)) = told {
@@ -150,7 +151,7 @@ pub fn happen(event: Event) {
 }
 
 impl World {
-    /// Puts what can happen into `events`, and returns when more can.
+    /// Adds the possible events to `events`, and returns the time at which more become possible.
     pub fn eligible(&self, events: &mut Vec<Event>) -> Option<u64> {
         let mut next: Option<u64> = None;
         let mut at = |time: u64, event: Event| {
@@ -184,12 +185,12 @@ impl World {
         next
     }
 
-    /// A chance of so many in a thousand.
+    /// Draws true with a probability of this many thousandths.
     pub fn chance(&mut self, in_a_thousand: u64) -> bool {
         in_a_thousand > 0 && self.rng.u64(..1000) < in_a_thousand
     }
 
-    /// Some time, in microseconds: short more often than long.
+    /// Draws a duration in microseconds, short ones more often than long ones.
     pub fn some_time(&mut self, most_ms: u64) -> u64 {
         let most = self.rng.u64(1..=most_ms);
         self.rng.u64(1..=most) * 1000
@@ -227,7 +228,7 @@ impl World {
         None
     }
 
-    /// Whether a call of a function whose name ends so is on its way.
+    /// Returns whether a call of a function whose name ends with `function` is in flight.
     pub fn is_asked(&self, function: &[u8]) -> bool {
         let requests = self.places.iter().flat_map(|place| &place.connections[0].requests);
         let mut words =
@@ -264,7 +265,7 @@ impl World {
         Some((node, ear, Heard::Message(channel, payload)))
     }
 
-    /// Breaks a connection for some time: of what is on its way to the server, some still gets there.
+    /// Breaks a connection for `for_us`. Some of the requests in flight still reach the server.
     pub fn cut(&mut self, node: usize, kind: Kind, for_us: u64) {
         self.note(|| format!("node {node}: connection for {kind:?} breaks for {} ms", for_us / 1000));
         let requests = &self.connection(node, kind).requests;
@@ -280,10 +281,10 @@ impl World {
         }
     }
 
-    /// Breaks both connections of a node, which finds the newest server when they are made again.
+    /// Breaks both connections of a node, which finds the newest server when they are established again.
     pub fn move_node(&mut self, node: usize) {
         for kind in Kind::ALL {
-            // Longer than a moment: no two servers give an id in the same millisecond.
+            // Takes longer than a moment, so that no two servers give an id in the same millisecond.
             let back = 5000 + self.some_time(BROKEN);
             self.cut(node, kind, back);
         }
@@ -293,7 +294,7 @@ impl World {
         (place.server, place.moves) = (newest, None);
     }
 
-    /// Whether all that holds something back is over.
+    /// Ends all faults and stalls.
     pub fn calm(&mut self) {
         self.rates = Rates::default();
         let (now, newest) = (self.now_us, self.servers.len() - 1);
@@ -308,7 +309,8 @@ impl World {
         }
     }
 
-    /// Executes the next command of a connection; what others send may come between two of one pipeline.
+    /// Executes the next command of a connection. Other connections' commands may run between two of one
+    /// pipeline.
     fn execute(&mut self, node: usize, kind: Kind) {
         let server = self.places[node].server;
         let Some(mut request) = self.connection(node, kind).requests.pop_front() else { return };
@@ -347,7 +349,7 @@ impl World {
         Reply::Integer(1)
     }
 
-    /// Brings what was sent on a server to those who listen there.
+    /// Passes a message that was published on a server to its listeners there.
     pub fn publish(&mut self, server: usize, channel: &Text, payload: &Text) {
         for listener in 0..self.servers[server].context.listeners.len() {
             let (known, node) = &self.servers[server].context.listeners[listener];
@@ -359,7 +361,7 @@ impl World {
     }
 }
 
-/// A reply as the client library gives it.
+/// Converts a reply as the client library does.
 fn value(reply: Reply) -> Result<Value, Error> {
     Ok(match reply {
         Reply::Nil => Value::Null,

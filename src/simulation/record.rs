@@ -1,4 +1,5 @@
-//! What clients ask and what they are told, in one order. Bytes of sockets go in, as they come.
+//! The clients' requests and the answers and frames that they got, in one order. Fed with the bytes of their
+//! sockets.
 
 use std::sync::Arc;
 
@@ -7,24 +8,24 @@ use tokio::sync::Notify;
 
 use super::data::{Id, id_of};
 
-/// A moment: how many things were recorded before.
+/// A moment: the number of things recorded before.
 pub type Order = usize;
 
-/// Something that a subscriber is told.
+/// A frame of a subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Told {
-    /// A message: its id, and what its sender named it.
+    /// A message: its id, and its key.
     Message(Id, u128),
-    /// Delivery goes on at the second id, since what follows the first is gone; whether it was lost.
+    /// A gap: delivery continues at the second id, since the messages after the first are gone. The flag is
+    /// set if they were lost.
     Gap(Id, Id, bool),
-    /// All up to here was delivered.
+    /// All messages up to this id were delivered.
     Live(Id),
 }
 
-/// How a subscription began.
+/// The start of a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Began {
-    /// Whether it is durable.
     pub durable: bool,
     /// The position that the client named.
     pub named: Option<Id>,
@@ -35,17 +36,17 @@ pub struct Began {
 pub struct Run {
     pub client: usize,
     pub began: Began,
-    /// When it was asked for and confirmed.
+    /// The moment of the request. The next field is that of the confirmation.
     pub asked: Order,
     pub confirmed: Order,
-    /// Where it began.
+    /// The position at its start.
     pub position: Id,
     pub told: Vec<(Order, Told)>,
-    /// When it ended.
+    /// The moment of its end.
     pub over: Option<Order>,
 }
 
-/// What a request was.
+/// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
     Publish(usize),
@@ -54,23 +55,22 @@ pub enum Asked {
     Ack(usize),
 }
 
-/// One try to publish a message.
+/// One attempt to publish a message.
 #[derive(Debug, Clone, Copy)]
 pub struct Publish {
     pub key: u128,
     pub asked: Order,
-    /// When it was answered, and the id if it was stored.
+    /// The moment of the answer, and the id if the message was stored.
     pub answered: Option<(Order, Option<Id>)>,
 }
 
-/// An acknowledgement.
 #[derive(Debug, Clone, Copy)]
 pub struct Ack {
-    /// Of which run; not known where another was asked for before.
+    /// The index of its run. `None` if another subscription had been requested by then.
     pub run: Option<usize>,
     pub id: Id,
     pub asked: Order,
-    /// When it was answered, and whether it was confirmed.
+    /// The moment of the answer, and whether it was a confirmation.
     pub answered: Option<(Order, bool)>,
 }
 
@@ -79,17 +79,17 @@ pub struct Connection {
     pub client: usize,
     pub node: usize,
     pub open: bool,
-    /// Bytes that the client takes before it stops reading.
+    /// Number of bytes that the client accepts before it stops reading.
     pub takes: usize,
-    /// Wakes who waits for it to take more.
+    /// Wakes the task that waits for the client to accept more.
     pub more: Arc<Notify>,
-    /// The subscription that it has.
+    /// The index of its current subscription.
     pub run: Option<usize>,
     pub asked: Vec<(u64, Order, Asked)>,
     received: Vec<u8>,
 }
 
-/// All of it.
+/// The record of a schedule.
 #[derive(Default)]
 pub struct Record {
     order: Order,
@@ -98,7 +98,7 @@ pub struct Record {
     pub runs: Vec<Run>,
     pub publishes: Vec<Publish>,
     pub acks: Vec<Ack>,
-    /// Answers that must not be.
+    /// Answers that are never allowed.
     pub wrong: Vec<String>,
 }
 
@@ -118,7 +118,7 @@ struct Frame<'a> {
 }
 
 impl Record {
-    /// Now.
+    /// Returns the current moment.
     pub fn order(&self) -> Order {
         self.order
     }
@@ -128,7 +128,7 @@ impl Record {
         self.order
     }
 
-    /// A client connects to a node.
+    /// Records that a client connects to a node.
     pub fn connect(&mut self, client: usize, node: usize) -> usize {
         self.connections.push(Connection {
             client,
@@ -143,7 +143,7 @@ impl Record {
         self.connections.len() - 1
     }
 
-    /// A connection ends, and its subscription with it.
+    /// Records that a connection ends, and its subscription with it.
     pub fn disconnect(&mut self, connection: usize) {
         self.end_run(connection);
         let connection = &mut self.connections[connection];
@@ -158,7 +158,7 @@ impl Record {
         }
     }
 
-    /// A request is sent. Its `ref`.
+    /// Records a request, and returns its `ref`.
     pub fn ask(&mut self, connection: usize, asked: Asked) -> u64 {
         let order = self.next();
         self.references += 1;
@@ -166,13 +166,13 @@ impl Record {
         self.references
     }
 
-    /// A message is published.
+    /// Records a publish.
     pub fn publish(&mut self, key: u128) -> Asked {
         self.publishes.push(Publish { key, asked: self.order + 1, answered: None });
         Asked::Publish(self.publishes.len() - 1)
     }
 
-    /// A message is acknowledged.
+    /// Records an acknowledgement.
     pub fn acknowledge(&mut self, connection: usize, id: Id) -> Asked {
         let Connection { asked, run, .. } = &self.connections[connection];
         let changes = asked.iter().any(|(_, _, asked)| !matches!(asked, Asked::Publish(_) | Asked::Ack(_)));
@@ -181,7 +181,7 @@ impl Record {
         Asked::Ack(self.acks.len() - 1)
     }
 
-    /// A socket takes bytes: how many, and what is told by them.
+    /// Records the bytes that a socket accepts, with the frames in them. Returns their number.
     pub fn receive<'a>(&mut self, connection: usize, parts: impl Iterator<Item = &'a [u8]>) -> usize {
         let its = &mut self.connections[connection];
         let mut taken = 0;
@@ -273,7 +273,7 @@ impl Record {
     }
 }
 
-/// The first WebSocket message's payload, and what comes after it, if all of it is there.
+/// Splits off the payload of the first WebSocket message, if it is complete.
 fn message(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (header, length) = match *bytes.get(1)? {
         126 => (4, u64::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),

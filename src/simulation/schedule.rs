@@ -1,4 +1,4 @@
-//! One schedule: what clients and operators do, what fails, and what goes next of all that can.
+//! A schedule: the actions of clients and operators, the faults, and the choice of the next event.
 
 mod acts;
 
@@ -18,21 +18,21 @@ use crate::config::Config;
 use crate::node::Node;
 use crate::telemetry::Metrics;
 
-/// How long everything is left alone at the end, before and after the last questions.
+/// Length of the quiet periods at the end, before and after the last questions.
 const QUIET: Duration = Duration::from_millis(4000);
 const ANSWERED: Duration = Duration::from_millis(1800);
 
-/// How long keys are known at the least. Messages are sent again for a third of it: some of the rest they may be on their way, and
-/// clocks are set by no more.
+/// Minimum time for which keys are known. Messages are sent again during a third of it. They may be in flight
+/// for some of the rest, and clock steps take no more than what remains.
 const WINDOW: Duration = Duration::from_secs(12);
 
-/// Steps after which a schedule counts as one that never ends.
+/// Number of steps after which a schedule counts as one that never ends.
 const MOST_STEPS: usize = 200_000;
 
-/// Once in so many schedules, what metrics gathered is folded.
+/// Number of schedules after which the gathered metrics are folded once.
 const UPKEEP: u64 = 500;
 
-/// What a thread makes once for all its schedules.
+/// The objects that a thread creates once for all its schedules.
 #[derive(Clone)]
 struct Parts {
     config: Config,
@@ -69,7 +69,7 @@ fn parts() -> Parts {
     Parts { config, verifier, metrics, claims }
 }
 
-/// What kinds of things happen in a schedule.
+/// The kinds of events that happen in a schedule.
 #[derive(Debug, Clone, Copy)]
 struct Profile {
     failovers: bool,
@@ -81,27 +81,26 @@ struct Profile {
     slow: bool,
 }
 
-/// Where a schedule is.
+/// The phase of a schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Things happen.
+    /// Actions and faults happen.
     Busy,
-    /// Nothing does any more.
+    /// Neither happens any more.
     Quiet,
-    /// The last questions are asked.
+    /// The last questions have been asked.
     Asked,
-    /// Nothing is left.
+    /// The schedule has ended.
     Over,
 }
 
-/// A schedule under way.
 pub struct Schedule {
     parts: Parts,
     profile: Profile,
-    /// By their places in the network; those that are dead are gone.
+    /// The nodes by their places in the network, or `None` for dead ones.
     nodes: Vec<Option<Arc<Node>>>,
     clients: Vec<Client>,
-    /// When each message was published first, by its key.
+    /// The time of each message's first publish, by its key.
     keys: Vec<u64>,
     left: usize,
     next: u64,
@@ -109,12 +108,12 @@ pub struct Schedule {
     events: Vec<Event>,
     begun: Instant,
     alarm: Pin<Box<Sleep>>,
-    /// How much happened.
+    /// Number of steps.
     pub steps: usize,
 }
 
 impl Schedule {
-    /// The schedule of a seed.
+    /// Creates the schedule of a seed.
     pub fn new(seed: u64, traced: bool) -> Self {
         let begun = Instant::now();
         let mut world = World::new(seed, traced);
@@ -129,7 +128,8 @@ impl Schedule {
             kills: one_in(dice, 4),
             slow: one_in(dice, 3),
         };
-        // What is new after a deletion is of a later time: after a failover this rests on clocks that agree.
+        // A new message after a deletion must have a later time. After a failover, this relies on clocks that
+        // agree.
         profile.clocks &= !(profile.failovers && profile.deletions);
         world.clocks_differ = profile.clocks;
         let dice = &mut world.rng;
@@ -147,7 +147,7 @@ impl Schedule {
         }
         parts.config.hub.ring_messages = [1, 3, 8, 100][dice.usize(..4)];
         parts.config.limits.outbox = [400, 1000, 100_000][dice.usize(..3)];
-        // So that a window ends somewhere within.
+        // So that a window ends within the schedule.
         parts.config.retention.deduplication_window = WINDOW;
         world.began_us -= dice.u64(..WINDOW.as_micros() as u64);
         let left = dice.usize(8..40);
@@ -194,7 +194,8 @@ impl Schedule {
         }
     }
 
-    /// Lets one thing happen after another, until nothing can before some time has passed, or all is over.
+    /// Executes events one by one, until none is possible before some time has passed, or the schedule is
+    /// over.
     pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let now = self.begun.elapsed().as_micros() as u64;
         in_world(|world| world.now_us = now);
@@ -231,7 +232,7 @@ impl Schedule {
         }
     }
 
-    /// What clients, operators and faults do next.
+    /// Executes the next action of clients or operators, or the next fault.
     fn act(&mut self) {
         let now = in_world(|world| world.now_us);
         match self.phase {

@@ -1,4 +1,5 @@
-//! The simulation itself: seeds that must hold, planted bugs that must be found, and many schedules on demand.
+//! Tests of the simulation itself: seeds that must hold, planted bugs that must be found, and many schedules
+//! on demand.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,12 +11,12 @@ use parking_lot::Mutex;
 use super::bugs::Bug;
 use super::{Outcome, run};
 
-/// A number from the environment.
+/// Reads a number from the environment.
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
-/// A seed and what it broke, with all that happened.
+/// Formats a seed and its violations, with the whole trace.
 fn report(seed: u64, outcome: &Outcome) -> String {
     let traced = run(seed, None, true);
     let mut text = String::new();
@@ -26,7 +27,7 @@ fn report(seed: u64, outcome: &Outcome) -> String {
     text
 }
 
-/// Seeds that broke a promise once, beyond the first few hundred.
+/// Seeds beyond the first few hundred that once broke a promise.
 const ONCE_BROKEN: [u64; 2] = [1_015_202, 1_133_434];
 
 #[test]
@@ -39,7 +40,7 @@ fn promises_hold_in_some_schedules() {
 
 #[test]
 fn a_seed_always_does_the_same() {
-    // Sessions have ids by chance, which decide nothing.
+    // Sessions have random ids, which influence nothing.
     let told = |seed| {
         let Outcome { steps, trace, .. } = run(seed, None, true);
         let masked = |line: &String| line.split('/').filter(|part| part.len() != 36).collect::<String>();
@@ -50,8 +51,8 @@ fn a_seed_always_does_the_same() {
     }
 }
 
-/// Runs as many schedules as `ROOMLOG_SIMULATION_SCHEDULES` says, from `ROOMLOG_SIMULATION_SEED` on, on all cores; or, where no number
-/// is given, that seed alone, with all that happens.
+/// Runs `ROOMLOG_SIMULATION_SCHEDULES` schedules on all cores, starting with `ROOMLOG_SIMULATION_SEED`.
+/// Without a number, runs that seed only, with its trace.
 #[test]
 #[ignore = "takes as long as it is told to"]
 fn many_schedules() {
@@ -101,13 +102,14 @@ fn many_schedules() {
     assert!(broken.is_empty());
 }
 
-/// The first seed from one on with which a bug is found.
+/// Returns the first seed, from `first` on, that finds a bug.
 fn found(bug: Bug, first: u64) -> Option<u64> {
     let breaks = |seed: &u64, bug| !run(*seed, bug, false).violations.is_empty();
     (first..first + 20_000).find(|seed| breaks(seed, Some(bug)) && !breaks(seed, None))
 }
 
-/// Seeds with which planted bugs were found. Where they make other schedules by now, later ones serve.
+/// Seeds with which planted bugs were found. Where they lead to other schedules by now, later seeds are
+/// tried.
 const FOUND: [(Bug, u64); Bug::ALL.len()] = [
     (Bug::FollowTellsNoGap, 11),
     (Bug::TailTakesAnyRun, 0),

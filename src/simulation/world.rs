@@ -1,4 +1,5 @@
-//! All that a schedule has beside the tasks: its dice, its clock, the servers, and what is known of every entry.
+//! The state of a schedule besides its tasks: its random generator, its clock, the servers, and everything
+//! known of every entry.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -10,10 +11,11 @@ use super::library::{Added, Context, Library, SERVERS};
 use super::network::{Kind, Place, Rates};
 use super::record::{Record, Told};
 
-/// Where the clock of Redis stands at about the beginning of a schedule, in Unix ms: a multiple of the windows of deduplication.
+/// The approximate time of Redis's clock at the start of a schedule, in Unix ms: a multiple of the
+/// deduplication windows.
 const BEGINNING: u64 = 1_700_000_000_000;
 
-/// The room that all is about.
+/// The only room of a schedule.
 pub const ROOM: &str = "room";
 
 /// The key of its log.
@@ -25,56 +27,56 @@ const HEAD: &[u8] = b"rl:{room}:head";
 /// The key of its durable subscriptions.
 pub const SUBS: &[u8] = b"rl:{room}:subs";
 
-/// A server.
+/// A Redis server.
 pub struct Server {
     pub context: Context,
-    /// Its clock, against the one of the schedule.
+    /// Its clock's offset from the schedule's clock, in µs.
     pub ahead_us: i64,
-    /// Of the ids that servers before it gave, how many of the first it has.
+    /// Number of ids that it has of those given by the servers before it: the first `inherits` of them.
     pub inherits: usize,
 }
 
-/// What is known of an entry that was ever appended.
+/// The facts about an entry that was ever appended.
 #[derive(Debug, Clone, Copy)]
 pub struct Known {
-    /// What its sender named it.
+    /// The key of its message.
     pub key: u128,
-    /// Whether it was trimmed, or deleted.
+    /// Set once it was trimmed or deleted.
     pub removed: bool,
-    /// Whether its room was deleted.
+    /// Set once its room was deleted.
     pub deleted: bool,
     /// The server that gave it its id.
     pub server: usize,
     /// The id before it in that log.
     pub after: Option<Id>,
-    /// How many were given before.
+    /// Number of ids given before.
     pub number: usize,
 }
 
-/// A loss of what was written last.
+/// A loss of the newest writes.
 #[derive(Debug, Clone, Copy)]
 pub struct Loss {
-    /// From when on, by the order of the record, what was written may be gone.
+    /// The moment from which writes may be lost, in the order of the record.
     pub from: usize,
-    /// Since when, by the order of the record, no node writes to the old server.
+    /// The moment since which no node writes to the old server, in the order of the record.
     pub till: usize,
 }
 
-/// What a replica has.
+/// The state of a replica.
 struct Replica {
     data: Data,
-    /// Since when, by the order of the record.
+    /// The moment of that state, in the order of the record.
     from: usize,
-    /// How many ids were given by then.
+    /// Number of ids given by then.
     given: usize,
 }
 
-/// All of it.
+/// The state of a schedule.
 pub struct World {
     pub rng: fastrand::Rng,
     /// Microseconds since the schedule began.
     pub now_us: u64,
-    /// When that was by the clock of Redis, in Unix microseconds.
+    /// The beginning by Redis's clock, in Unix microseconds.
     pub began_us: u64,
     pub servers: Vec<Server>,
     pub places: Vec<Place>,
@@ -83,25 +85,25 @@ pub struct World {
     /// Their ids, in the order in which they were given.
     pub given: Vec<Id>,
     pub record: Record,
-    /// What a replica has, if it has fallen behind.
+    /// The state of the replica, if it has fallen behind.
     replica: Option<Replica>,
     pub losses: Vec<Loss>,
-    /// Whether there were ever two servers that nodes wrote to.
+    /// Set once nodes have written to two servers at the same time.
     pub split: bool,
     pub deletions: usize,
-    /// Whether clocks of servers differ, or are set.
+    /// Set if clocks of servers differ, or are changed.
     pub clocks_differ: bool,
-    /// Deletions that may be under way.
+    /// Number of deletions that may be in progress.
     deleting: usize,
-    /// When the last questions were asked, by the order of the record.
+    /// The moment of the last questions, in the order of the record.
     pub asked_at_last: usize,
-    /// The newest id then.
+    /// The newest id at that moment.
     pub head_at_last: Id,
-    /// What servers did that they must not.
+    /// Things that servers did and must not do.
     pub wrong: Vec<String>,
-    /// Why nothing can be said of this schedule, if an assumption does not hold.
+    /// The reason why this schedule proves nothing, if an assumption does not hold.
     pub void: Option<&'static str>,
-    /// What happened, where it is wanted.
+    /// The events, if a trace was requested.
     pub trace: Option<Vec<String>>,
     library: Rc<Library>,
 }
@@ -111,23 +113,23 @@ thread_local! {
     static LIBRARIES: RefCell<HashMap<Option<Bug>, Rc<Library>>> = RefCell::default();
 }
 
-/// Looks at the world, or changes it. Never calls what a node has.
+/// Runs a closure on the world. The closure must never call into a node.
 pub fn in_world<T>(work: impl FnOnce(&mut World) -> T) -> T {
     WORLD.with_borrow_mut(|world| work(world.as_mut().expect("there is a simulation")))
 }
 
-/// Puts a new world in place.
+/// Installs a new world.
 pub fn begin(world: World) {
     WORLD.set(Some(world));
 }
 
-/// Takes the world away.
+/// Removes the world.
 pub fn end() -> Option<World> {
     WORLD.take()
 }
 
 impl World {
-    /// A world with one server and no nodes.
+    /// Creates a world with one server and no nodes.
     pub fn new(seed: u64, traced: bool) -> Self {
         let bug = bugs::planted().filter(|bug| bug.is_in_library());
         let load = || Rc::new(Library::load(bug).expect("the library can be loaded"));
@@ -160,7 +162,7 @@ impl World {
         world
     }
 
-    /// Writes down what happened, where that is wanted.
+    /// Adds an event to the trace, if there is one.
     pub fn note(&mut self, what: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             trace.push(format!("{:>9.3} ms  {}", self.now_us as f64 / 1000.0, what()));
@@ -173,12 +175,13 @@ impl World {
         self.servers.push(Server { context: Context::new(data, history), ahead_us, inherits });
     }
 
-    /// Whether another server can take over.
+    /// Returns whether another server can take over.
     pub fn may_fail_over(&self) -> bool {
         self.servers.len() < SERVERS && self.deleting == 0 && !self.is_asked(b"_delete")
     }
 
-    /// A new server takes over, with what the replica had. Nodes turn to it, each in its own time where they are split.
+    /// Makes a new server take over, with the state of the replica. Nodes connect to it, each at a time of
+    /// its own if `split` is set.
     pub fn fail_over(&mut self, split: bool, ahead_us: i64) {
         let newest = self.servers.len() - 1;
         let Replica { data, from, given } = self.replica.take().unwrap_or_else(|| self.copy());
@@ -201,7 +204,7 @@ impl World {
         }
     }
 
-    /// Notes that losses are over, once all nodes are at the newest server.
+    /// Notes that losses are over, once all nodes are connected to the newest server.
     pub fn end_losses(&mut self) {
         let newest = self.servers.len() - 1;
         if self.places.iter().all(|place| !place.alive || place.server == newest) {
@@ -212,7 +215,7 @@ impl World {
         }
     }
 
-    /// A replica is in step, and falls behind from here on.
+    /// Makes a replica that is in step now fall behind from here on.
     pub fn lag(&mut self) {
         self.note(|| "the replica falls behind".to_owned());
         self.replica = Some(self.copy());
@@ -222,17 +225,17 @@ impl World {
         Replica { data: self.newest().clone(), from: self.record.order(), given: self.given.len() }
     }
 
-    /// Whether the history that counts has, or had, this entry.
+    /// Returns whether the surviving history has, or had, this entry.
     pub fn inherited(&self, entry: &Known) -> bool {
         self.servers[entry.server + 1..].iter().all(|server| entry.number < server.inherits)
     }
 
-    /// The data set that counts.
+    /// Returns the surviving data set.
     pub fn newest(&self) -> &Data {
         &self.servers[self.servers.len() - 1].context.data
     }
 
-    /// The newest id of the room: what its head says.
+    /// Returns the newest id of the room, from its head.
     pub fn head(&self) -> Id {
         let part = |name: &[u8]| -> u64 {
             let text = self.newest().field(HEAD, name);
@@ -241,7 +244,7 @@ impl World {
         if part(b"seq") == 0 { (0, 0) } else { (part(b"ms"), part(b"seq")) }
     }
 
-    /// The entries of the log that counts.
+    /// Returns the entries of the surviving log.
     pub fn log(&self) -> Vec<Id> {
         ids(self.newest())
     }
@@ -254,7 +257,7 @@ impl World {
         let of_room = function.ends_with(b"_delete");
         let its = &mut self.servers[server];
         let before = if takes_out { ids(&its.context.data) } else { Vec::new() };
-        // In steps, and unlike any other server's: two never give the same id by chance.
+        // Rounded to steps that differ by server, so that no two servers give the same id by chance.
         let ms = (self.began_us + self.now_us).wrapping_add_signed(its.ahead_us) / 1000;
         let step = SERVERS as u64;
         its.context.time_us = (ms / step * step + server as u64) * 1000 + self.now_us % 1000;
@@ -297,20 +300,20 @@ impl World {
         }
     }
 
-    /// A place for a node that starts.
+    /// Adds a place for a node that starts.
     pub fn add_place(&mut self) -> usize {
         let newest = self.servers.len() - 1;
         self.places.push(Place::new(newest));
         self.places.len() - 1
     }
 
-    /// Some node that is alive.
+    /// Draws a node that is alive.
     pub fn some_place(&mut self) -> usize {
         let alive: Vec<usize> = (0..self.places.len()).filter(|place| self.places[*place].alive).collect();
         alive[self.rng.usize(..alive.len())]
     }
 
-    /// A node dies.
+    /// Kills a node.
     pub fn kill(&mut self, place: usize) {
         self.note(|| format!("node {place} is killed"));
         for kind in Kind::ALL {
@@ -319,7 +322,7 @@ impl World {
         self.places[place].alive = false;
     }
 
-    /// The newest server's clock is set.
+    /// Changes the newest server's clock.
     pub fn set_clock(&mut self) {
         let ahead_us = self.rng.i64(-3_000_000..3_000_000);
         self.note(|| format!("the clock of Redis is set to {} ms ahead", ahead_us / 1000));
@@ -328,7 +331,7 @@ impl World {
         }
     }
 
-    /// A deletion begins, if there is one server alone.
+    /// Begins a deletion, if there is only one server in use.
     pub fn begin_deletion(&mut self) -> bool {
         let newest = self.servers.len() - 1;
         let alone = self.places.iter().all(|place| !place.alive || place.server == newest);
@@ -336,12 +339,12 @@ impl World {
         alone
     }
 
-    /// A deletion has ended, or is given up.
+    /// Notes that a deletion has ended, or was given up.
     pub fn end_deletion(&mut self) {
         self.deleting -= 1;
     }
 
-    /// An id that a client may name: where it has read to, or any that was ever given.
+    /// Draws an id that a client may name: the last one that it has read, or any that was ever given.
     pub fn some_id(&mut self, client: usize) -> Option<Id> {
         let read_to = self.record.runs.iter().rev().filter(|run| run.client == client).find_map(|run| {
             run.told.last().map(|(_, told)| match *told {
@@ -355,7 +358,7 @@ impl World {
         if self.rng.u32(..10) < 6 { read_to.or(any) } else { any }
     }
 
-    /// The newest message that was delivered on a connection, if its subscription is durable.
+    /// Returns the newest message delivered on a connection, if its subscription is durable.
     pub fn newest_told(&self, connection: usize) -> Option<Id> {
         let run = &self.record.runs[self.record.connections[connection].run?];
         let told = run.told.iter().rev().find_map(|(_, told)| match told {
@@ -366,7 +369,7 @@ impl World {
     }
 }
 
-/// The ids of the entries in the log of a data set.
+/// Returns the ids of the entries in the log of a data set.
 pub fn ids(data: &Data) -> Vec<Id> {
     data.stream(LOG).map(|log| log.entries.iter().map(|entry| entry.id).collect()).unwrap_or_default()
 }

@@ -20,14 +20,15 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<String>) {
     holders(facts, found);
 }
 
-/// Whether nothing may undo it: it was confirmed, and neither it nor what it is of can have been lost or deleted.
+/// Returns whether nothing may undo the acknowledgement: it was confirmed, and neither it nor its message can
+/// have been lost or deleted.
 fn is_firm(facts: &Facts<'_>, ack: &Ack) -> bool {
     let Some((order, true)) = ack.answered else { return false };
     let deleted = facts.world.entries.get(&ack.id).is_none_or(|known| known.deleted);
     !deleted && !facts.may_be_lost(ack.asked, order) && !facts.is_lost(ack.id)
 }
 
-/// The position that Redis has at the end, and its mirror.
+/// Checks the final position in Redis, and its mirror in the consumer group.
 fn at_the_end(facts: &Facts<'_>, firm: &[&Ack], found: &mut Vec<String>) {
     let data = facts.world.newest();
     let stored = data.hash(SUBS).first();
@@ -48,7 +49,8 @@ fn at_the_end(facts: &Facts<'_>, firm: &[&Ack], found: &mut Vec<String>) {
     }
 }
 
-/// Who lost a subscription to another acknowledges nothing any more; and who has it can.
+/// Checks that a holder that has lost a subscription acknowledges nothing any more, and that the current
+/// holder can.
 fn holders(facts: &Facts<'_>, found: &mut Vec<String>) {
     let record = &facts.world.record;
     let runs = || record.runs.iter().filter(|run| run.began.durable);
@@ -72,7 +74,7 @@ fn holders(facts: &Facts<'_>, found: &mut Vec<String>) {
     };
     for ack in record.acks.iter().filter(|ack| ack.asked > facts.world.asked_at_last) {
         let its = ack.run.is_some_and(|run| std::ptr::eq(&record.runs[run], last));
-        // What is lost cannot be acknowledged.
+        // A lost message cannot be acknowledged.
         if its && !facts.is_lost(ack.id) && ack.answered.is_none_or(|(_, ok)| !ok) {
             found.push(format!("the holder can acknowledge: client {} could not", last.client));
         }

@@ -1,5 +1,5 @@
-//! Each subscriber sees a run without a hole or is told of each gap, gets all that is there, nothing twice and nothing that
-//! nobody sent; and a gap says what is gone, no more and no less.
+//! Each subscriber sees a contiguous run of messages, or is notified of each gap. It gets everything that
+//! exists, nothing twice, and nothing that was never sent. A gap covers exactly the missing messages.
 
 use std::collections::HashSet;
 
@@ -29,19 +29,19 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<String>) {
     }
 }
 
-/// A subscriber, as it goes on.
+/// A subscriber, replayed event by event.
 struct Reader<'a> {
     facts: &'a Facts<'a>,
     run: &'a Run,
     position: Id,
     begun: bool,
-    /// What it has, as far as it was not told that it is gone.
+    /// The messages that it has and has not been told are gone.
     has: Vec<Id>,
-    /// All that it ever got.
+    /// All messages that it ever got.
     got: HashSet<Id>,
-    /// From where on it must have got everything.
+    /// The `seq` from which it must have got everything.
     start: u64,
-    /// Whether it forgets what was lost: it was told that something is gone.
+    /// Set if it was told of a gap, so that it forgets the lost messages.
     told_of_gap: bool,
 }
 
@@ -59,7 +59,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whether nothing but its time tells that its first position is lost: it names no history, and nothing of its own is left.
+    /// Returns whether only the time of its first position can show that the position is lost: the client
+    /// names no history, and no entry of that history is left.
     fn rests_on_time(&self) -> bool {
         let known = self.facts.world.entries.get(&self.run.position);
         let known = known.filter(|_| self.facts.is_lost(self.run.position));
@@ -73,7 +74,7 @@ impl<'a> Reader<'a> {
             Told::Message(id, key) => {
                 self.position = id;
                 self.begun = true;
-                // Before the first message, the time says nothing.
+                // Before the first message, the time proves nothing.
                 if id.1 != position.1 + 1 || (id < position && position.1 > 0) {
                     return Err(format!("no hole without a gap: {id:?} follows {position:?}"));
                 }
@@ -111,7 +112,7 @@ impl<'a> Reader<'a> {
         self.told_of_gap = true;
         let Facts { world, there, log, .. } = self.facts;
         if !world.losses.is_empty() || world.deletions > 0 {
-            // It forgets the history that was lost.
+            // The subscriber drops the lost history.
             self.has.retain(|id| there.contains(id));
         }
         let gone = |id: &&Id| after.1 < id.1 && id.1 < next.1;
@@ -119,7 +120,7 @@ impl<'a> Reader<'a> {
         if !any {
             return Err("nothing was trimmed".to_owned());
         }
-        // One that an old server tells is of the log that was lost.
+        // A gap that an old server reports is one of the lost log.
         if self.facts.is_lost(next) || self.facts.is_lost((next.0, next.1.saturating_sub(1))) {
             return Ok(());
         }
@@ -135,17 +136,18 @@ impl<'a> Reader<'a> {
         self.start = self.start.min(next.1.saturating_sub(1)).min(shared.1);
         let between = |id: &&Id| shared.1 < id.1 && id.1 < next.1 && world.entries[*id].removed;
         let cut = world.given.iter().any(|id| between(&id));
-        // Where messages were taken out after the fork, one gap tells of both.
+        // If messages were removed after the fork, one gap covers both.
         self.has.retain(|id| id.1 < next.1 && !(cut && self.facts.is_lost(*id)));
         if world.losses.is_empty() && world.deletions == 0 {
             return Err("nothing was lost".to_owned());
         }
-        // A position that a client names tells no history, and neither does one of a history of which the log has nothing: where
-        // several may have lost it, the earliest fork is taken.
+        // A position that a client names identifies no history, nor does one of a history that left nothing
+        // in the log. If several histories may have lost it, the earliest fork is used.
         let of = world.entries.get(&self.position).map(|known| known.server);
         let known = self.begun && of.is_none_or(|server| self.facts.knows(server));
         let several = world.split || world.losses.len() + world.deletions > 1;
-        // Nor may a failover bring back what a position was made up for, right before what is lost now.
+        // Nor may a failover bring back the entry before which a position was constructed, right before one
+        // that is lost now.
         let made_up = !self.begun && of.is_none();
         let ambiguous = !known && (several || made_up);
         if next.1.saturating_sub(1) < shared.1 && !ambiguous {
@@ -154,7 +156,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The subscription lasts to the end of the schedule.
+    /// Checks a subscription that lasts to the end of the schedule.
     fn end(&self, broken: &mut impl FnMut(String)) {
         let Facts { world, there, log, head } = self.facts;
         if self.position.1 != head.1 {
@@ -170,7 +172,7 @@ impl<'a> Reader<'a> {
         if let Some(id) = log.iter().find(missing) {
             broken(format!("all is delivered: {id:?} never was"));
         }
-        // Nothing that was taken out is delivered once everybody knows.
+        // Nothing that was removed is delivered once all nodes know of it.
         let late = self.run.asked > world.asked_at_last;
         if late && let Some(id) = self.got.iter().find(|id| !there.contains(id)) {
             broken(format!("observers agree: {id:?} is not in the log"));

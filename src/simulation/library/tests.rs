@@ -1,4 +1,4 @@
-//! Functions of the library by themselves, where a schedule would need luck.
+//! Tests of single functions of the library, in situations that a schedule would rarely reach.
 
 use super::*;
 
@@ -15,7 +15,7 @@ impl Redis {
         Self { library: Library::load(None).expect("the library can be loaded"), context }
     }
 
-    /// The same data, on a server with another history and this much later, in ms; earlier where that is negative.
+    /// Moves the data to a server with another history, whose clock is `later` ms ahead (behind if negative).
     fn fail_over(self, history: &str, later: i64) -> Self {
         let time_us = self.context.time_us.wrapping_add_signed(later * 1000);
         let library = Library::load(None).expect("the library can be loaded");
@@ -44,7 +44,8 @@ impl Redis {
         self.call("append", &["60000", "0", key, "0", "ann", "message", "x"]).pop().expect("an id")
     }
 
-    /// Where a reader of a position, of an epoch, goes on, if the log does not have it.
+    /// Returns the id after which a reader at a position of an epoch continues, if the log does not have the
+    /// position.
     fn fork(&mut self, position: &str, epoch: &str) -> Option<String> {
         self.call("locate", &[position, &format!("{epoch:0<16}")]).into_iter().nth(1)
     }
@@ -75,14 +76,14 @@ fn a_position_of_a_history_that_the_log_knows_nothing_of_shares_nothing_with_it(
         let mut redis = Redis::new("a");
         (0..3).map(|key| redis.append(&key.to_string())).last().expect("an id")
     };
-    // Another server began with the empty room, earlier by its clock or later, and goes on since.
+    // Another server began with the empty room, earlier or later by its clock, and has appended since.
     for later in [-5000, 1] {
         let mut redis = Redis::new("a").fail_over("b", later);
         for key in 0..5 {
             redis.append(&key.to_string());
         }
         assert_eq!(redis.fork(&lost, "a"), Some("0-0".to_owned()), "{later}");
-        // Nor does it have a place where the log was trimmed.
+        // Nor does the position have a place if the log was trimmed there.
         let newest = redis.append("last");
         redis.call("trim", &["1", newest.split_once('-').expect("an id").1, ""]);
         assert_eq!(redis.fork(&lost, "a"), Some("0-0".to_owned()), "{later}");

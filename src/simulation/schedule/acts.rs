@@ -1,4 +1,4 @@
-//! What clients, operators and faults do in a schedule, each drawn by the dice.
+//! The actions of clients and operators and the faults of a schedule, each drawn at random.
 
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ impl Schedule {
         self.clients[client].publish(self.keys.len() as u128);
     }
 
-    /// Sends a message again that was not confirmed, by whomever.
+    /// Sends an unconfirmed message again, through any client.
     fn publish_again(&mut self, client: usize) {
         let key = in_world(|world| {
             let publishes = &world.record.publishes;
@@ -130,7 +130,7 @@ impl Schedule {
 
     fn delete_room(&self) {
         let (place, node) = self.some_node();
-        // No deletion while there are two servers: it would be lost with one of them.
+        // There is no deletion while there are two servers: it would be lost with one of them.
         if !in_world(World::begin_deletion) {
             return;
         }
@@ -155,7 +155,7 @@ impl Schedule {
         });
     }
 
-    /// Kills a node. Another one takes its place, and clients go there.
+    /// Kills a node. Another one takes its place, and clients connect to that.
     fn kill(&mut self) {
         let (place, node) = self.some_node();
         in_world(|world| world.kill(place));
@@ -172,7 +172,7 @@ impl Schedule {
         }
     }
 
-    /// After quiet: everything works, and everybody sees the same.
+    /// Asks the last questions after the quiet period, when everything works and everybody must see the same.
     pub(super) fn last_questions(&mut self) {
         in_world(|world| {
             world.note(|| "the last questions".to_owned());
@@ -205,7 +205,7 @@ fn run_is_durable(world: &World, connection: usize) -> bool {
     world.record.connections[connection].run.is_some_and(|run| world.record.runs[run].began.durable)
 }
 
-/// A deletion that may be under way.
+/// A deletion that may be in progress.
 struct Deletion;
 
 impl Drop for Deletion {
