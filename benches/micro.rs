@@ -1,4 +1,4 @@
-//! What a message passes on its way through a node, each step by itself: `cargo bench`. Times are of one call.
+//! Each step of a message's way through a node, measured separately: `cargo bench`. Times are per call.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::cell::{Cell, RefCell};
@@ -25,7 +25,7 @@ fn main() {
     divan::main();
 }
 
-/// The `seq`th message of a room, with 128 bytes of text.
+/// Returns message number `seq` of the room, with 128 bytes of text.
 fn message(seq: u64) -> Message {
     Message {
         room: "chat.general".parse().unwrap(),
@@ -41,7 +41,7 @@ fn entry(seq: u64) -> Arc<Entry> {
     Arc::new(Entry::new(message(seq)))
 }
 
-/// A tail at the start of its room, with a ring as large as rings are by default.
+/// Returns a tail at the start of its room, with a ring of the default size.
 fn tail() -> Tail {
     let limits = RingLimits {
         messages: 256,
@@ -54,7 +54,7 @@ fn tail() -> Tail {
     tail
 }
 
-/// A live copy of the next message.
+/// Measures the live copy of the next message.
 #[divan::bench]
 fn ingest_heard(bencher: Bencher<'_, '_>) {
     let (tail, seq) = (RefCell::new(tail()), Cell::new(0));
@@ -67,7 +67,7 @@ fn ingest_heard(bencher: Bencher<'_, '_>) {
         .bench_local_refs(|run| tail.borrow_mut().hear(run));
 }
 
-/// A page that was read because of a hole.
+/// Measures a page that was read because of a hole.
 #[divan::bench(args = [1, 100])]
 fn ingest_page(bencher: Bencher<'_, '_>, messages: u64) {
     bencher
@@ -82,7 +82,7 @@ fn ingest_page(bencher: Bencher<'_, '_>, messages: u64) {
         .bench_local_refs(|(tail, page)| tail.take(page));
 }
 
-/// The payload of a WebSocket message that publishes.
+/// Returns the payload of a WebSocket message that publishes.
 fn publish(encoding: Encoding) -> Bytes {
     let frame =
         serde_json::json!({ "op": "publish", "ref": 7, "room": "chat.general", "data": "x".repeat(128) });
@@ -101,7 +101,7 @@ fn encode_message(bencher: Bencher<'_, '_>, encoding: Encoding) {
     bencher.bench(|| encode::message(encoding, black_box(&message)));
 }
 
-/// A socket that takes everything, without a system call.
+/// A socket that accepts everything, without a system call.
 struct Nowhere;
 
 impl Sink for Nowhere {
@@ -118,7 +118,8 @@ impl Sink for Nowhere {
     fn delivered(&self, _message: Timed) {}
 }
 
-/// One message to so many connections: its frame is encoded once and shared. (Of more, tasks would take a part.)
+/// Measures one message to `members` connections. Its frame is encoded once and shared. (For more members,
+/// tasks would take a part.)
 #[divan::bench(args = [1, 10, 100])]
 fn fan_out(bencher: Bencher<'_, '_>, members: usize) {
     let outboxes: Vec<Arc<Outbox>> =
@@ -132,7 +133,7 @@ fn fan_out(bencher: Bencher<'_, '_>, members: usize) {
     });
 }
 
-/// Whether a token allows a room, of which the last of so many patterns matches.
+/// Measures whether a token allows a room that the last of `patterns` patterns matches.
 #[divan::bench(args = [1, 10, 100])]
 fn grants(bencher: Bencher<'_, '_>, patterns: usize) {
     let rooms: RoomGrants = (0..patterns)

@@ -1,5 +1,5 @@
-//! Acknowledgements are exact: `ok` only for what Redis holds, nothing lost at the end of a subscription, and bounded while
-//! Redis is silent.
+//! Acknowledgements are exact: `ok` only for positions that Redis holds, nothing lost at the end of a
+//! subscription, and bounded queues while Redis is silent.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use tokio::time::sleep;
 
 use crate::harness::{Client, Redis, Reply, Rest, Server, eventually, everything, served_again};
 
-/// So many that both of a node's connections to Redis serve some.
+/// Enough rooms that each of a node's connections to Redis serves some.
 const ROOMS: usize = 8;
 
-/// A stall as one slow sync of a disk makes it: shorter than the time in which a node takes Redis for dead.
+/// A stall such as one slow disk sync causes: shorter than the time after which a node considers Redis dead.
 const STALL: Duration = Duration::from_millis(400);
 
 fn stored(redis: &Redis, room: &str, name: &str) -> Vec<String> {
@@ -23,7 +23,8 @@ fn position(redis: &Redis, room: &str) -> String {
     stored(redis, room, "phone").swap_remove(0)
 }
 
-/// A server, its Redis, rooms with a message each and its id, and a client that has subscribed to all of them.
+/// Returns a server, its Redis, rooms with the id of their one message, and a client that has subscribed to
+/// all of them.
 async fn subscribed() -> (Redis, Server, Vec<(String, String)>, Client) {
     subscribed_on(Redis::start().await).await
 }
@@ -43,10 +44,10 @@ async fn subscribed_on(redis: Redis) -> (Redis, Server, Vec<(String, String)>, C
     (redis, server, rooms, client)
 }
 
-/// Acknowledges in all rooms while Redis is frozen; the writes are under way then.
+/// Acknowledges in all rooms while Redis is frozen. The writes are in flight afterwards.
 async fn acknowledge_frozen(redis: &Redis, client: &mut Client, rooms: &[(String, String)]) {
     let ack = |(room, id): &(String, String)| json!({ "op": "ack", "room": room, "id": id });
-    // After a write, those that come within a moment are written together.
+    // The acknowledgements that follow shortly after a write are written together.
     client.ok(json!({ "op": "ack", "room": rooms[0].0, "id": "1-0" })).await;
     redis.pause();
     client.send(rooms[1..].iter().map(ack).collect()).await;
@@ -59,7 +60,7 @@ async fn acknowledge_frozen(redis: &Redis, client: &mut Client, rooms: &[(String
 async fn an_ack_of_one_that_was_replaced_is_not_answered_ok() {
     let (redis, _server, rooms, mut client) = subscribed().await;
     let (room, id) = &rooms[0];
-    // As another node's attach leaves it, whose bell has not come.
+    // As another node's attach leaves it, before its notification arrives.
     let before = stored(&redis, room, "phone");
     let taken = format!("{} {} other/session/1", before[0], before[1]);
     redis.ask(&["HSET", &format!("rl:{{{room}}}:subs"), "bob/phone", &taken]);
@@ -87,7 +88,7 @@ async fn what_is_being_written_is_not_overtaken_by_unsubscribing() {
     for (room, id) in &rooms {
         assert_eq!(stored(&redis, room, "phone")[2], "-");
         assert_eq!(position(&redis, room), *id);
-        // Nor does the next one get it again.
+        // The next subscription does not get the message again either.
         let answer = client.subscribe(room, json!({ "durable": "phone" })).await;
         assert_eq!(answer["position"], json!(id));
         assert_eq!(client.until("live").await, Vec::<Value>::new());
@@ -147,7 +148,7 @@ async fn unsubscribing_says_if_the_last_ack_may_not_be_stored() {
     redis.pause();
     client.send(json!({ "op": "ack", "room": room, "id": id })).await;
     assert_eq!(client.error(json!({ "op": "unsubscribe", "room": room })).await, "unavailable");
-    // It has ended; and where nothing was acknowledged, there is nothing to tell.
+    // The subscription has ended. Since nothing was acknowledged, there is nothing to report.
     assert_eq!(client.error(json!({ "op": "unsubscribe", "room": room })).await, "not_subscribed");
     client.ok(json!({ "op": "unsubscribe", "room": rooms[1].0 })).await;
     redis.resume();
@@ -164,7 +165,7 @@ async fn an_ack_before_forgetting_is_answered_first() {
     assert_eq!(redis.ask(&["HGET", &format!("rl:{{{room}}}:subs"), "bob/phone"]), Reply::Nil);
 }
 
-/// How many acknowledgements the server has taken.
+/// Returns the number of acknowledgements that the server has accepted.
 async fn taken(rest: &Rest) -> u64 {
     let metrics = rest.get("/metrics").await.with(200);
     let line = metrics.as_str().unwrap().lines().find(|line| line.starts_with("roomlog_acks_total"));
@@ -225,8 +226,8 @@ async fn over_http_one_that_was_replaced_in_the_meantime_is_told() {
     assert_eq!(position(&redis, "room"), id);
 }
 
-/// Which of two histories lost the newest id cannot be told from it, so it counts for little; an older one that was
-/// acknowledged with it is in the log, and counts.
+/// If two histories may have lost the newest id, the id alone does not tell which did, so it counts for
+/// little. An older id that was acknowledged with it is in the log, and counts.
 #[tokio::test]
 async fn a_lost_message_that_is_acknowledged_takes_no_other_acknowledgement_along() {
     let mut redis = Redis::on_port(&["--appendonly", "no"]).await;
@@ -256,7 +257,7 @@ async fn a_lost_message_that_is_acknowledged_takes_no_other_acknowledgement_alon
         })
         .await;
     }
-    // As one frame: they are written together.
+    // Sent as one WebSocket message, so that they are written together.
     client
         .send(json!([
             { "op": "ack", "room": "room", "id": ids.last() },

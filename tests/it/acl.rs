@@ -1,5 +1,5 @@
-//! A server whose user in Redis may do what `roomlog doctor --acl` says and no more: everything works, and Redis denied
-//! nothing.
+//! A server whose user in Redis has exactly the permissions that `roomlog doctor --acl` prints: everything
+//! works, and Redis denies nothing.
 
 use std::time::Duration;
 
@@ -11,21 +11,21 @@ use crate::harness::{
 
 const PASSWORD: &str = "hunter2";
 
-/// Settings with which retention and expiry do their work within a test.
+/// Settings with which retention and expiry take effect within a test.
 const HASTE: [(&str, &str); 3] = [
     ("ROOMLOG_RETENTION__INTERVAL", "1s"),
     ("ROOMLOG_RETENTION__SUBSCRIPTION_TTL", "2s"),
     ("ROOMLOG_ROOMS", r#"[{ match = "short*", max_length = 10 }, { match = "brief*", max_age = "1s" }]"#),
 ];
 
-/// The rule for this prefix, as words.
+/// Returns the words of the rule for this prefix.
 async fn rule(prefix: &str) -> Vec<String> {
     let env = [("ROOMLOG_REDIS__PREFIX", prefix)];
     let rule = run(&["doctor", "--acl"], &env).await.success().replace("PASSWORD", PASSWORD);
     rule.split_whitespace().map(Into::into).collect()
 }
 
-/// Makes the user on these servers. What the rule leaves out is denied to it from then on, and noted.
+/// Creates the user on these servers. From then on, everything that the rule leaves out is denied and logged.
 async fn allow(servers: &[&Redis], prefix: &str) {
     for redis in servers {
         redis.ask(&rule(prefix).await);
@@ -41,13 +41,13 @@ fn denied_nothing(servers: &[&Redis]) {
     }
 }
 
-/// Does all there is to do, on two nodes.
+/// Uses every feature, on two nodes.
 async fn use_all(one: &Server, two: &Server) {
     let mut writer = Client::connect(one, &everything("ann")).await;
     let mut reader = Client::connect(two, &everything("bob")).await;
     let rest = Rest::new(one, &admin());
 
-    // Live, durable, acknowledged, taken over, history, signals.
+    // Live and durable subscriptions, acknowledgements, takeover, history, signals.
     reader.subscribe("room", json!({ "durable": "phone" })).await;
     reader.expect("live").await;
     writer.join("room").await;
@@ -78,7 +78,7 @@ async fn use_all(one: &Server, two: &Server) {
     newer.ok(json!({ "op": "unsubscribe", "room": "room", "forget": true })).await;
     reader.ok(json!({ "op": "unsubscribe", "room": "room" })).await;
 
-    // Durable over HTTP, and everything there is to manage.
+    // Durable subscriptions over HTTP, and all management operations.
     let taken =
         rest.post("/v1/rooms/room/subscriptions", &json!({ "durable": "web", "since": "0" })).await.with(200);
     let ack = json!({ "durable": "web", "holder": taken["holder"], "id": ids[3] });
@@ -96,7 +96,7 @@ async fn use_all(one: &Server, two: &Server) {
     rest.post("/v1/revocations", &json!({ "user": "eve" })).await.with(204);
     rest.delete("/v1/rooms/room").await.with(204);
 
-    // What goes by itself: above a length, above an age, what nobody uses.
+    // Automatic removal: above a length, above an age, and unused subscriptions.
     writer.publish_many("short", 30, 10).await;
     writer.publish_many("brief", 3, 10).await;
     newer.subscribe("left", json!({ "durable": "phone" })).await;
@@ -125,7 +125,7 @@ async fn a_user_with_the_rule_of_doctor_serves_all_there_is() {
     let (one, two) = (Server::with(&url, &env).await, Server::with(&url, &env).await);
     use_all(&one, &two).await;
 
-    // What was lost is loaded and asked for again.
+    // Lost functions are loaded, and the call is repeated.
     redis.ask(&["FUNCTION", "FLUSH"]);
     redis.ask(&["CLIENT", "KILL", "USER", "roomlog"]);
     let (mut writer, mut reader) =
@@ -187,7 +187,7 @@ async fn what_the_rule_leaves_out_is_denied() {
     assert!(line.replace(PASSWORD, "PASSWORD").starts_with(shown), "{line}");
 }
 
-/// Where the server's user may not ask for the name of the history, epochs have none, and all else works.
+/// If the server's user may not read the name of the history, epochs have none, and everything else works.
 #[tokio::test]
 async fn messages_are_taken_where_info_is_denied() {
     let redis = Redis::start().await;

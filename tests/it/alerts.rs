@@ -1,5 +1,5 @@
-//! Each alert fires when its cause is made, and not before: a real Prometheus with the repository's rules, whose times alone
-//! are made short, reads servers that get into trouble one way after the other.
+//! Each alert fires when its cause occurs, and not before. A real Prometheus reads servers that get into
+//! trouble in one way after the other. It uses the repository's rules with shorter durations.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,10 +17,10 @@ use crate::harness::{
 };
 use crate::keys;
 
-/// Alerts that need a machine in a state which a test cannot make; `promtool test rules` has them.
+/// Alerts that need a machine in a state that a test cannot create. `promtool test rules` covers them.
 const NOT_MADE_HERE: [&str; 1] = ["RoomlogMemoryNearLimit"];
 
-/// Those whose cause is made below.
+/// Alerts whose cause is created below.
 const OF_REDIS: [&str; 6] = [
     "RedisDown",
     "RedisEvicts",
@@ -63,7 +63,7 @@ async fn each_alert_of_redis_fires_for_its_cause_and_not_before() {
         prometheus.value("min(redis_cluster_slots_ok == 16384)").await.is_some()
     })
     .await;
-    // For what is to be evicted, and so that little fills little memory.
+    // Keys that can be evicted later, and that make a memory limit quick to reach.
     for n in 0..500 {
         redis.ask(&["SET", &format!("key.{{x}}.{n}"), &"x".repeat(10_000)]);
     }
@@ -87,14 +87,14 @@ async fn each_alert_of_redis_fires_for_its_cause_and_not_before() {
     assert_eq!(others.collect::<Vec<_>>(), Vec::<String>::new());
 }
 
-/// Bytes.
+/// Returns the used memory in bytes.
 fn used_memory(redis: &Redis) -> u64 {
     let info = redis.ask(&["INFO", "memory"]).text();
     let line = info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
     line.trim().parse().unwrap()
 }
 
-/// Appends a message as if that had been so many seconds ago, in a room without others.
+/// Appends a message with a timestamp `seconds` ago, in a room without others.
 fn append_in_the_past(redis: &Redis, room: &str, seconds: u64) {
     let ms = ((now() - seconds) * 1000).to_string();
     let (log, head) = (format!("rl:{{{room}}}:log"), format!("rl:{{{room}}}:head"));
@@ -106,7 +106,7 @@ fn append_in_the_past(redis: &Redis, room: &str, seconds: u64) {
     redis.ask(&["HSET", &head, "ms", &ms, "seq", "1"]);
 }
 
-/// The process of the embedded Redis of a server.
+/// Returns the process id of the embedded Redis of a server.
 fn child_of(server: &Server) -> String {
     let pid = server.pid();
     let tasks = Path::new("/proc").join(pid.to_string()).join("task");
@@ -211,7 +211,7 @@ async fn each_alert_of_roomlog_fires_for_its_cause_and_not_before() {
         .fires("RoomlogLagGrows", async || {
             phone.subscribe("busy", json!({ "durable": "phone" })).await;
             phone.close().await;
-            // It grows for as long as somebody looks.
+            // The lag grows for as long as the test watches.
             let (rest, grow) = (rest.clone(), async |rest: &Rest| {
                 let messages: Value = (0..1000).map(|n| json!({ "room": "busy", "data": n })).collect();
                 rest.post("/v1/messages", &messages).await.with(200);
@@ -233,7 +233,7 @@ async fn each_alert_of_roomlog_fires_for_its_cause_and_not_before() {
     eventually("a usual delivery was read", async || prometheus.value(&usual).await.is_some()).await;
     prometheus
         .fires("RoomlogSlowDelivery", async || {
-            // A node that stands still for a moment delivers late what came meanwhile.
+            // A node that is frozen for a moment delivers late the messages that arrived meanwhile.
             two.signal(Signal::SIGSTOP);
             let published = writer.publish("slow", json!("late")).await;
             tokio::time::sleep(Duration::from_millis(2500)).await;
@@ -254,7 +254,8 @@ async fn each_alert_of_roomlog_fires_for_its_cause_and_not_before() {
 
     prometheus
         .fires("RoomlogRedisFull", async || {
-            // The buffers of the large messages above are freed meanwhile, so the limit follows what is used.
+            // The buffers of the large messages above are freed meanwhile, so the limit follows the used
+            // memory.
             within(Duration::from_secs(60), "Redis is full", async || {
                 redis.ask(&["CONFIG", "SET", "maxmemory", &(used_memory(&redis) * 103 / 100).to_string()]);
                 prometheus.firing().await.contains("RoomlogRedisFull")
@@ -276,7 +277,7 @@ async fn each_alert_of_roomlog_fires_for_its_cause_and_not_before() {
         .await;
     eventually("publishes do not fail", async || !prometheus.firing().await.contains("RoomlogPublishesFail"))
         .await;
-    // The nodes with a Redis of their own are their own janitors.
+    // Nodes with a Redis of their own are their own janitors.
     drop((alone, jumping));
     prometheus
         .fires("RoomlogNoJanitor", async || {

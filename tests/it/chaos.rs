@@ -1,5 +1,5 @@
-//! Everything at once: writers, readers who come and go on two nodes, and faults all the while. Whatever happens, each reader
-//! sees every message once and in order, or is told of a gap.
+//! Everything at once: writers, readers that move between two nodes, and faults all the while. Each reader
+//! sees every message once and in order, or is notified of a gap.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,10 +15,11 @@ use crate::harness::{Client, DEADLINE, Dice, Redis, Server, Upgrade, everything,
 
 const ROOM: &str = "room";
 
-/// How long faults go on.
+/// Duration of the faults.
 const FAULTS_FOR: Duration = Duration::from_secs(8);
 
-/// Publishes until the faults are over, each message again with its key until it is confirmed. The confirmed ids.
+/// Publishes until the faults are over, retrying each message with its key until it is confirmed. Returns the
+/// confirmed ids.
 async fn write(server: &Server, mut dice: Dice, over: Arc<AtomicBool>) -> Vec<String> {
     let mut client = Client::connect(server, &everything("writer")).await;
     let mut confirmed = Vec::new();
@@ -49,7 +50,7 @@ async fn write(server: &Server, mut dice: Dice, over: Arc<AtomicBool>) -> Vec<St
     confirmed
 }
 
-/// What a reader has seen, checked as it comes.
+/// The messages that a reader has seen, checked on arrival.
 #[derive(Default)]
 struct Seen {
     ids: HashSet<String>,
@@ -72,7 +73,8 @@ impl Seen {
     }
 }
 
-/// Reads, now quickly and now not at all, leaves and comes back on another node, until it has seen the last message.
+/// Reads, sometimes quickly and sometimes not at all, leaving and resuming on another node, until it has seen
+/// the last message.
 async fn read(servers: &[Server], mut dice: Dice, over: Arc<AtomicBool>) -> Seen {
     let mut seen = Seen::default();
     loop {
@@ -93,7 +95,7 @@ async fn read(servers: &[Server], mut dice: Dice, over: Arc<AtomicBool>) -> Seen
             seen.take(&frame);
         }
         if over.load(Ordering::Relaxed) {
-            // The last connection: all that is left, and a message more.
+            // The last connection: everything that is left, and one more message.
             while let Ok(frame) = timeout(Duration::from_secs(8), client.next()).await {
                 seen.take(&frame);
                 if frame["data"] == "the end" {
@@ -110,7 +112,7 @@ async fn readers_miss_nothing_whatever_happens() {
     println!("the seed is {seed}");
     let mut dice = Dice::new(seed);
     let redis = Redis::start().await;
-    // Short of memory, and with a sharp eye, so that what is rare elsewhere happens here.
+    // Little memory and frequent checks, so that rare cases happen often.
     let env = [
         ("ROOMLOG_HUB__RING_MESSAGES", "20"),
         ("ROOMLOG_HUB__LINGER", "100ms"),

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Client, Redis, Server, everything, id_of, run, run_with_input, seqs, spawn};
 
-/// What a command needs to reach a server: its address and a token.
+/// The options that a command needs to reach a server: its address and a token.
 struct Shell {
     url: String,
     token: String,
@@ -187,7 +187,7 @@ async fn flags_go_before_the_environment_and_that_before_the_file() {
     let printed = run(&["config", "--config", file, "--effective"], &env).await.success();
     assert!(printed.contains("max_message = 2000") && printed.contains("127.0.0.1:1"), "{printed}");
     assert!(!printed.contains(crate::harness::SECRET), "secrets are not printed");
-    // The flag that the harness gives, where the file has an address that cannot be had.
+    // The file has an unusable address, which the harness's flag overrides.
     let redis = Redis::start().await;
     let server = Server::serve(&["--config", file], &[("ROOMLOG_REDIS__URL", &redis.url())]).await;
     let mut client = Client::open(&server, crate::harness::Upgrade::default()).await.unwrap();

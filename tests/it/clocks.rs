@@ -1,4 +1,4 @@
-//! Wall clocks that step, of Redis and of nodes.
+//! Steps of the wall clocks of Redis and of nodes.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use crate::harness::{
 
 const HOUR: u64 = 3_600_000;
 
-/// Keys are remembered in windows of Redis's clock. One that was used right after the edge of a window is still known when
-/// the clock has stepped back before it, as it may by a failover, and once it is forward again.
+/// Keys are remembered in windows of Redis's clock. A key that was used right after the edge of a window is
+/// still known when the clock has stepped back before it, as in a failover, and once it is forward again.
 #[tokio::test]
 async fn a_key_is_known_after_the_clock_of_redis_stepped_back() {
     let clock = Clock::new();
@@ -30,8 +30,8 @@ async fn a_key_is_known_after_the_clock_of_redis_stepped_back() {
     }
 }
 
-/// Where the clock is behind the log, ids go on from the newest one, whatever the time is. Those that a Redis lost are not
-/// given to other messages: whoever has read up to them is told.
+/// If the clock is behind the log, ids continue from the newest one, whatever the time is. Ids that Redis
+/// lost are not given to other messages: readers that have read up to them are notified.
 #[tokio::test]
 async fn ids_that_were_lost_are_not_given_again_by_a_clock_that_stepped_back() {
     let clock = Clock::new();
@@ -61,7 +61,7 @@ async fn ids_that_were_lost_are_not_given_again_by_a_clock_that_stepped_back() {
     }
 }
 
-/// The time of day ends tokens; all else that a connection is bound by is elapsed time.
+/// Only the expiry of tokens depends on the time of day. Every other limit of a connection is elapsed time.
 #[tokio::test]
 async fn a_step_of_a_nodes_clock_ends_tokens_and_nothing_else() {
     let (clock, redis) = (Clock::new(), Redis::start().await);
@@ -72,7 +72,7 @@ async fn a_step_of_a_nodes_clock_ends_tokens_and_nothing_else() {
     let mut short = Client::connect(&server, &token_for("bob", json!({}), Duration::from_secs(30))).await;
     let mut long = Client::connect(&server, &everything("cia")).await;
     clock.shift(60_000);
-    // By the same look at all connections the others would be closed too.
+    // The same inspection of all connections would have closed the others too.
     assert_eq!(short.closed().await, 4001);
     says_nothing_yet.ok(json!({ "op": "connect", "token": everything("ann") })).await;
     clock.shift(-60_000);
@@ -82,7 +82,7 @@ async fn a_step_of_a_nodes_clock_ends_tokens_and_nothing_else() {
 /// A month, in ms.
 const MONTH: i64 = 31 * 24 * 3_600_000;
 
-/// Waits until the janitor, who looks all the time, has trimmed another room, by its length.
+/// Waits until the janitor, which looks all the time, has trimmed another room by its length.
 async fn janitor_works(client: &mut Client, rest: &Rest) {
     client.publish_many("short", 20, 10).await;
     eventually("the janitor trims", async || {
@@ -110,7 +110,7 @@ async fn a_node_with_a_wrong_clock_deletes_nothing() {
     let (clock, redis) = (Clock::new(), Redis::start().await);
     clock.shift(MONTH);
     let server = server(&redis, Some(&clock)).await;
-    // Tokens are judged by the node's clock.
+    // Tokens are checked against the node's clock.
     let token = token_for("ann", json!({ "*": ["read", "write"] }), Duration::from_secs(40 * 24 * 3600));
     let mut client = Client::connect(&server, &token).await;
     client.publish_many("room", 5, 10).await;

@@ -44,7 +44,7 @@ async fn rooms_in_all_slots_work_across_nodes() {
     }
     assert!(cluster.sizes().iter().all(|keys| *keys > 0), "{:?}", cluster.sizes());
 
-    // Each by itself, so that none is found because another came.
+    // One room at a time, so that none is found because of another.
     for room in rooms() {
         let id = writer.publish(&room, json!("at once")).await;
         assert_eq!(id_of(&far.expect("message").await), id);
@@ -119,7 +119,7 @@ async fn a_room_whose_slot_moves_goes_on() {
     while seen.last() != ids.last() {
         seen.push(id_of(&reader.expect("message").await));
     }
-    // In time, its bell is heard from its new place.
+    // Eventually, the notifications arrive from the new primary.
     eventually("messages come at once again", async || {
         writer.deliver("room", &mut reader).await < Duration::from_millis(200)
     })

@@ -1,4 +1,4 @@
-//! Opening a connection: tokens, subprotocols, origins, and what happens to those who say nothing.
+//! Opening a connection: tokens, subprotocols, origins, and silent clients.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,8 @@ use tokio::time::timeout;
 
 use crate::harness::{Client, Redis, Server, Upgrade, everything, now, sign, token_for};
 
-/// Connects with a token that must be refused: the error's code, the goodbye's, and the close code.
+/// Connects with a token that must be refused. Returns the codes of the error and the goodbye, and the close
+/// code.
 async fn refused(server: &Server, token: &str) -> (String, String, u16) {
     let mut client = Client::open(server, Upgrade::default()).await.unwrap();
     let error = client.error(json!({ "op": "connect", "token": token })).await;
@@ -169,7 +170,7 @@ async fn pages_of_foreign_origins_are_refused() {
     assert!(Client::open(&open_to_all, Upgrade { headers, ..Upgrade::default() }).await.is_ok());
 }
 
-/// Reads what comes on the bare connection, answering nothing, until this WebSocket close code.
+/// Reads from the bare connection, answering nothing, until this WebSocket close code.
 async fn closed_with(client: &mut Client, code: u16) {
     let [high, low] = code.to_be_bytes();
     let close = [0x88, 2, high, low];
@@ -181,7 +182,7 @@ async fn closed_with(client: &mut Client, code: u16) {
     assert!(String::from_utf8_lossy(&seen).contains("goodbye"), "no goodbye");
 }
 
-/// All at once, since each takes its time.
+/// All cases in parallel, since each takes its time.
 #[tokio::test]
 async fn who_says_nothing_is_let_go() {
     let redis = Redis::start().await;

@@ -1,4 +1,4 @@
-//! Ten thousand connections at once, and the server ends while they are there.
+//! Ten thousand connections at once, and a shutdown of the server while they are open.
 
 use std::time::{Duration, Instant};
 
@@ -11,16 +11,16 @@ use crate::harness::{Client, Redis, Rest, Server, Upgrade, admin, eventually, ev
 
 const CONNECTIONS: usize = 10_000;
 
-/// Connections that are opened at a time.
+/// Number of connections that are opened at a time.
 const AT_ONCE: usize = 500;
 
-/// Of the connections, those whose clients read nothing.
+/// Number of the connections whose clients read nothing.
 const DEAF: usize = 100;
 
-/// Time for what is under way at the end, as configured below.
+/// Grace time for requests in progress at shutdown, as configured below.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Lets this process open as many files as it may.
+/// Raises this process's limit of open files as far as possible.
 fn raise_files() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     assert!(
@@ -55,7 +55,7 @@ async fn the_end_of_a_server_with_ten_thousand_clients_is_told_to_all_in_time() 
     }
     let rest = Rest::new(&server, &admin());
     eventually("all are connected", async || rest.connections("websocket").await == CONNECTIONS).await;
-    // More than the sockets of those take who do not read.
+    // More than the sockets accept of clients that do not read.
     let data = "x".repeat(50_000);
     for _ in 0..40 {
         rest.post("/v1/rooms/room.0/messages", &json!({ "data": data })).await.with(201);
@@ -79,7 +79,7 @@ async fn the_end_of_a_server_with_ten_thousand_clients_is_told_to_all_in_time() 
     let told = told.join_all().await;
     assert_eq!(told.len(), CONNECTIONS - DEAF);
     assert!(told.iter().all(|(_, code)| *code == 1012));
-    // They do not all come back at the same moment.
+    // They are not all told to reconnect at the same moment.
     let (first, last) = (told.iter().map(|told| told.0).min(), told.iter().map(|told| told.0).max());
     assert!(last.unwrap() - first.unwrap() > 1000, "{first:?} to {last:?}");
     let status = server.ended().await;

@@ -1,10 +1,11 @@
-//! Disks that fail, as the torture runs simulate them: what the documented promises say is lost is lost, and nothing more.
+//! Failing disks, as the torture runs simulate them: exactly the messages that may be lost by the documented
+//! promises are lost.
 
 use serde_json::json;
 
 use crate::harness::{Dials, Redis, Rest, Server, compiled, eventually, everything, free_port};
 
-/// A Redis on a disk that fails.
+/// A Redis on a failing disk.
 struct Disk {
     dials: Dials,
     redis: Redis,
@@ -23,14 +24,14 @@ impl Disk {
         Self { dials, redis, _server: server, rest }
     }
 
-    /// Publishes some, each of which is confirmed.
+    /// Publishes `count` messages, each of which is confirmed.
     async fn publish(&self, count: usize) {
         for n in 0..count {
             self.rest.post("/v1/rooms/room/messages", &json!({ "data": n })).await.with(201);
         }
     }
 
-    /// How many messages there are after a crash, with a sound disk again.
+    /// Returns the number of messages that remain after a crash, with a sound disk again.
     async fn left(&mut self) -> usize {
         self.redis.stop();
         self.dials.set(&[0, 0, 0]);
@@ -50,11 +51,11 @@ impl Disk {
 async fn a_power_failure_takes_what_was_not_synced_and_nothing_else() {
     for (sync, sync_ms, left) in [("everysec", 60_000, 0), ("always", 0, 5)] {
         let mut disk = Disk::with(sync).await;
-        // What Redis writes stays in its process until it is synced.
+        // Writes stay in the Redis process until they are synced.
         disk.dials.set(&[1, 0, sync_ms]);
         disk.publish(5).await;
         assert_eq!(disk.left().await, left, "{sync}");
-        // A crash without a power failure takes nothing.
+        // A crash without a power failure loses nothing.
         disk.publish(5).await;
         assert_eq!(disk.left().await, left + 5, "{sync}");
     }
@@ -65,7 +66,7 @@ async fn a_full_disk_refuses_messages_and_loses_none_that_redis_had_written() {
     let mut disk = Disk::with("everysec").await;
     disk.publish(5).await;
     disk.dials.set(&[0, 1, 0]);
-    // Redis confirms those of the round in which it finds the disk full.
+    // Redis confirms the messages of the round in which it detects the full disk.
     eventually("messages are refused", async || {
         disk.rest.post("/v1/rooms/room/messages", &json!({ "data": 1 })).await.status == 503
     })

@@ -1,4 +1,5 @@
-//! What a confirmed message has survived: replicas, failover by a sentinel; and rooms of several servers in one Redis.
+//! The failures that a confirmed message survives: lost replicas, failover by a sentinel, and rooms of
+//! several servers merged into one Redis.
 
 use serde_json::json;
 
@@ -56,7 +57,8 @@ async fn a_sentinels_failover_interrupts_and_loses_nothing_that_was_replicated()
     let before = writer.publish_many("room", 50, 10).await;
     assert_eq!(ids(&reader.messages(50).await), before);
 
-    // With its only other copy gone, the new primary has no replica: confirmed is what was confirmed before.
+    // The only other copy is gone, and the new primary has no replica. Everything that was confirmed before
+    // is still there.
     primary.stop();
     eventually("the replica is the primary", async || replica.ask(&["ROLE"]).list()[0].text() == "master")
         .await;
@@ -77,8 +79,8 @@ async fn a_sentinels_failover_interrupts_and_loses_nothing_that_was_replicated()
     assert_eq!(id_of(&reader.expect("message").await), id.unwrap());
 }
 
-/// A sentinel that has promoted a replica goes on calling the old primary the master, with the new epoch, until the other replicas
-/// follow: the address to go by is the one that it gives to clients.
+/// A sentinel that has promoted a replica still calls the old primary the master, with the new epoch, until
+/// the other replicas follow. The address to use is the one that it gives to clients.
 #[tokio::test]
 async fn the_promoted_replica_is_used_before_the_other_replicas_follow_it() {
     let mut primary = Redis::on_port(&["--appendonly", "no"]).await;

@@ -1,4 +1,5 @@
-//! Durable subscriptions: a position that moves only when the client acknowledges, kept in Redis, held by one connection.
+//! Durable subscriptions: a position that moves only by the client's acknowledgements, kept in Redis, and
+//! held by one connection at a time.
 
 mod http;
 
@@ -10,7 +11,7 @@ use crate::harness::{
     Client, Redis, Reply, Rest, Server, admin, eventually, everything, id_of, ids, seqs, to_msgpack,
 };
 
-/// A server and a room with so many messages; their ids.
+/// Starts a server, and a room with `count` messages. Returns their ids too.
 async fn room_with(count: usize) -> (Redis, Server, Vec<String>) {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
@@ -18,13 +19,13 @@ async fn room_with(count: usize) -> (Redis, Server, Vec<String>) {
     (redis, server, ids)
 }
 
-/// The consumer group of a durable subscription, as Redis shows it.
+/// Returns the consumer group of a durable subscription, as Redis shows it.
 fn group(redis: &Redis, name: &str) -> Option<Reply> {
     let groups = redis.ask(&["XINFO", "GROUPS", "rl:{room}:log"]);
     groups.list().iter().find(|group| group.field("name").text() == name).cloned()
 }
 
-/// The id at which the group stands.
+/// Returns the id at which the group stands.
 fn position(redis: &Redis, name: &str) -> String {
     group(redis, name).unwrap().field("last-delivered-id").text()
 }
@@ -40,11 +41,11 @@ async fn the_position_moves_only_by_acknowledging() {
     client.subscribe("room", json!({ "durable": "phone", "since": "0" })).await;
     assert_eq!(seqs(&client.until("live").await), (1..=10).collect::<Vec<_>>());
     client.ok(json!({ "op": "ack", "room": "room", "id": ids[3] })).await;
-    // `ok` came, so Redis holds it, and counts the rest itself.
+    // After `ok`, Redis holds the position, and counts the remaining messages itself.
     assert_eq!(position(&redis, "bob/phone"), ids[3]);
     assert_eq!(group(&redis, "bob/phone").unwrap().field("lag").number(), 6);
 
-    // At or below the position changes nothing.
+    // An acknowledgement at or below the position changes nothing.
     for id in [&ids[3], &ids[1]] {
         client.ok(json!({ "op": "ack", "room": "room", "id": id })).await;
         assert_eq!(position(&redis, "bob/phone"), ids[3]);
@@ -90,7 +91,7 @@ async fn its_first_use_starts_where_it_is_told_and_since_replaces_it_later() {
     };
     assert_eq!(subscribe(json!({ "durable": "a", "last": 2 })).await, (ids[3].clone(), vec![5, 6]));
     assert_eq!(position(&redis, "bob/a"), ids[3]);
-    // Each later use starts at the stored position, whatever `last` says.
+    // Each later use starts at the stored position, whatever `last` is.
     assert_eq!(subscribe(json!({ "durable": "a", "last": 1 })).await.1, [5, 6]);
     assert_eq!(subscribe(json!({ "durable": "a" })).await.1, [5, 6]);
     assert_eq!(subscribe(json!({ "durable": "a", "since": ids[1] })).await.1, [3, 4, 5, 6]);
@@ -98,7 +99,7 @@ async fn its_first_use_starts_where_it_is_told_and_since_replaces_it_later() {
     assert_eq!(subscribe(json!({ "durable": "a", "since": "$" })).await.1, Vec::<u64>::new());
     assert_eq!(position(&redis, "bob/a"), ids[5]);
     assert_eq!(subscribe(json!({ "durable": "a", "since": "0" })).await.1, [1, 2, 3, 4, 5, 6]);
-    // Another name, and another user's, are others.
+    // Subscriptions with another name, or of another user, are distinct.
     assert_eq!(subscribe(json!({ "durable": "b", "since": ids[4] })).await.1, [6]);
     let mut cia = Client::connect(&server, &everything("cia")).await;
     cia.subscribe("room", json!({ "durable": "a" })).await;
@@ -158,7 +159,7 @@ async fn only_a_durable_subscription_can_be_acknowledged() {
         let ack = json!({ "op": "ack", "room": "room", "id": id });
         assert_eq!(client.error(ack).await, "bad_request");
     }
-    // Without a `ref` too, a failure is told.
+    // A failure is reported even without a `ref`.
     client.send(ack).await;
     assert_eq!(client.expect("error").await["code"], "not_durable");
 }
@@ -192,7 +193,7 @@ async fn a_late_word_of_an_earlier_subscription_ends_no_later_one() {
     client.subscribe("room", durable()).await;
     client.until("live").await;
 
-    // The bell may ring late: that the earlier one was deleted, or taken over.
+    // A notification may arrive late: that the earlier subscription was deleted, or taken over.
     for word in ["f", "t"] {
         let late = to_msgpack(&json!([word, "bob/phone", holder]));
         redis.ask(&[b"SPUBLISH", &b"rl:{room}:bell"[..], &late]);

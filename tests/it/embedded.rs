@@ -1,4 +1,5 @@
-//! The server with its own Redis: what it keeps, what it leaves behind, and what it says when it cannot start.
+//! The server with its own Redis: the data that it keeps, the processes that it leaves behind, and its errors
+//! when it cannot start.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -23,7 +24,7 @@ fn runs(pid: Pid) -> bool {
     stat.rsplit(") ").next().is_some_and(|state| !state.is_empty() && !state.starts_with('Z'))
 }
 
-/// Without a limit the embedded Redis would grow until the system ends it.
+/// Without a limit, the embedded Redis would grow until the system kills it.
 #[tokio::test]
 async fn its_memory_is_limited_and_the_doctor_says_when_it_is_full() {
     let dir = tempfile::tempdir().unwrap();
@@ -127,7 +128,7 @@ async fn a_second_server_on_one_directory_says_what_to_do() {
     Client::connect(&first, &everything("ann")).await.publish("room", json!(1)).await;
 }
 
-/// Arguments, environment, and words that the error must have.
+/// Arguments, environment, and words that the error must contain.
 type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a [&'a str]);
 
 #[tokio::test]

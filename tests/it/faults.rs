@@ -1,4 +1,5 @@
-//! What breaks, and what users see of it: Redis away or frozen, a node killed, functions flushed, a reader that stops.
+//! Failures, and their effect on users: Redis away or frozen, a node killed, functions flushed, a reader that
+//! stops.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -15,8 +16,9 @@ fn publish(key: &str, data: Value) -> Value {
     json!({ "op": "publish", "room": "room", "data": data, "key": key })
 }
 
-/// Publishes for ten seconds while Redis is away, then brings it back: no WebSocket is closed, each publish fails before Redis
-/// is back, and afterwards publishing and delivery go on without a hole, each key delivered once.
+/// Publishes for ten seconds while Redis is away, then brings it back. No WebSocket is closed, and each
+/// publish fails before Redis is back. Afterwards publishing and delivery continue without a hole, with each
+/// key delivered once.
 async fn redis_goes_away(mut redis: Redis, leave: impl Fn(&mut Redis), come_back: impl AsyncFn(&mut Redis)) {
     let (one, two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
     let mut writer = Client::connect(&one, &everything("ann")).await;
@@ -42,7 +44,7 @@ async fn redis_goes_away(mut redis: Redis, leave: impl Fn(&mut Redis), come_back
     let back = Instant::now();
     let mut confirmed = HashMap::new();
     for key in &failed {
-        // With the same key, so that what did reach Redis after all is not stored twice.
+        // With the same key, so that a publish that did reach Redis is not stored twice.
         let id = loop {
             let answer = writer.request(publish(key, json!("again"))).await;
             if answer["op"] == "ok" {
@@ -82,7 +84,7 @@ async fn redis_is_frozen_for_ten_seconds() {
     redis_goes_away(redis, |redis| redis.pause(), async |redis| redis.resume()).await;
 }
 
-/// The live copies of another node's messages come again too, not only what the comparison of positions finds.
+/// The live copies of another node's messages arrive again too, not only what position checks find.
 #[tokio::test]
 async fn the_bell_is_heard_again_after_redis_was_frozen() {
     let redis = Redis::start().await;
@@ -122,7 +124,7 @@ async fn what_needs_redis_fails_without_it_and_works_again_with_it() {
         json!({ "op": "subscribe", "room": "room", "durable": "phone" }),
         json!({ "op": "publish", "room": "room", "data": 1 }),
     ] {
-        // While it is away, not once it is back.
+        // While Redis is away, not once it is back.
         let answer = client.request(frame.clone()).await;
         assert_eq!(answer["code"], "unavailable", "{frame}: {answer}");
     }
@@ -136,7 +138,8 @@ async fn what_needs_redis_fails_without_it_and_works_again_with_it() {
     assert_eq!(seqs(&client.until("live").await), [1, 2, 3]);
 }
 
-/// A publisher and a subscriber lose their node in the midst of 3,000 messages, and go on with the other node.
+/// A publisher and a subscriber lose their node in the midst of 3,000 messages, and continue on the other
+/// node.
 #[tokio::test]
 async fn a_node_is_killed_under_load_and_nothing_is_missing() {
     const COUNT: usize = 3000;
@@ -153,7 +156,8 @@ async fn a_node_is_killed_under_load_and_nothing_is_missing() {
             writer.send(publish(key, json!("x".repeat(100)))).await;
         }
     };
-    // Once some were delivered, and before all were appended: as soon as that, many are not even sent.
+    // After some messages were delivered, and before all were appended. Some have not even been sent at that
+    // moment.
     let mut seen = {
         let mut reading = std::pin::pin!(reader.messages(200));
         tokio::select! {
@@ -248,7 +252,7 @@ async fn lost_redis_connections_go_unnoticed_by_subscribers() {
     }
 }
 
-/// Publishes 10,000 messages of 1 KB, which the member gets as they come; their ids.
+/// Publishes 10,000 messages of 1 KB, which the member receives meanwhile. Returns their ids.
 async fn fill(writer: &mut Client, member: &mut Client) -> Vec<String> {
     let mut all = Vec::new();
     for _ in 0..100 {
@@ -282,7 +286,7 @@ async fn a_reader_that_stops_costs_little_and_misses_nothing() {
         while seen.len() <= ids.len() {
             match slow.next().await {
                 message if message["op"] == "message" => seen.push(message),
-                // It may be told that it has caught up. A gap would be a loss.
+                // It may be notified that it has caught up. A gap would be a loss.
                 other => assert_eq!(other["op"], "live"),
             }
         }

@@ -1,17 +1,18 @@
-//! A Redis at its memory limit: what adds to it is refused, what frees it works, and it recovers by itself.
+//! A Redis at its memory limit: operations that add data are refused, operations that free memory work, and
+//! it recovers automatically.
 
 use serde_json::{Value, json};
 
 use crate::harness::{Client, Redis, Rest, Server, admin, eventually, everything, token_with_id};
 
-/// A figure of `INFO memory`.
+/// Returns a figure of `INFO memory`.
 fn memory(redis: &Redis, name: &str) -> u64 {
     let info = redis.ask(&["INFO", "memory"]).text();
     let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
     value.trim().parse().unwrap()
 }
 
-/// A metric without labels.
+/// Returns a metric without labels.
 async fn metric(rest: &Rest, name: &str) -> Option<String> {
     let metrics = rest.get("/metrics").await.with(200);
     metrics
@@ -61,7 +62,7 @@ async fn a_full_redis_can_be_emptied_and_recovers_by_itself() {
 
     fill(&rest).await;
     assert_eq!(metric(&rest, "roomlog_redis_full").await.as_deref(), Some("1"));
-    // The reserve is gone too.
+    // The reserve is used up too.
     let limit = memory(&redis, "used_memory") - 100_000;
     redis.ask(&["CONFIG", "SET", "maxmemory", &limit.to_string()]);
 

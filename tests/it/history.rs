@@ -1,4 +1,4 @@
-//! Reading the log in pages, over WebSocket and HTTP, by id and by time; and long polling.
+//! Reading the log in pages, over WebSocket and HTTP, by id and by time, and long polling.
 
 use std::time::{Duration, Instant};
 
@@ -95,7 +95,7 @@ async fn pages_over_http() {
 #[tokio::test]
 async fn a_page_begins_at_a_time() {
     let (redis, server, mut client, _ids) = room_with(0).await;
-    // With times of its own: the log's ids are its times.
+    // Explicit times: the log's ids are its times.
     let log = "rl:{room}:log";
     for (seq, ms) in [(1, 1000), (2, 2000), (3, 2000), (4, 5000)] {
         let id = format!("{ms}-{seq}");
@@ -209,7 +209,7 @@ async fn long_polling_waits_for_a_message() {
         assert_eq!(shown(&page).0[0], 2, "what is there is answered at once");
     }
     let (one, two) = (Rest::new(&server, &everything("bob")), Rest::new(&other, &everything("bob")));
-    // For longer than anything is waited for here.
+    // Longer than any wait in this test.
     let (near, far) = (path(&ids[1], 60), path(&ids[1], 60));
     let publish = async {
         // Both polls are waiting once each node follows the room.

@@ -1,4 +1,4 @@
-//! Clients that mean harm, or that broke: each costs the server little, and nothing is left of one when it is gone.
+//! Malicious or broken clients: each costs the server little, and leaves nothing behind.
 
 use std::time::{Duration, Instant};
 
@@ -15,10 +15,11 @@ use crate::harness::{
 
 const MIB: u64 = 1024 * 1024;
 
-/// Time in which a connection whose token ended must be gone. The page says 5 s; the rest is for a busy machine.
+/// Time limit for closing a connection whose token has ended. The documentation says 5 s, and the rest is for
+/// a busy machine.
 const GONE_WITHIN: Duration = Duration::from_secs(8);
 
-/// A client that reads nothing of what it is sent.
+/// A client that reads nothing.
 const DEAF: Upgrade<'static> = Upgrade { protocols: None, headers: Vec::new(), buffer: Some(4096) };
 
 async fn start() -> (Redis, Server, Rest) {
@@ -28,7 +29,7 @@ async fn start() -> (Redis, Server, Rest) {
     (redis, server, rest)
 }
 
-/// What a server has open and under way.
+/// A server's open resources, and its operations in progress.
 #[derive(Debug)]
 struct Usage {
     files: usize,
@@ -40,7 +41,7 @@ impl Usage {
         Self { tasks: rest.metric("roomlog_tasks").await, files: server.open_files() }
     }
 
-    /// Waits until a server has no more than this again.
+    /// Waits until a server uses no more than this again.
     async fn again(&self, limit: Duration, server: &Server, rest: &Rest) {
         within(limit, "files and tasks are as before", async || {
             let now = Self::of(server, rest).await;
@@ -50,14 +51,14 @@ impl Usage {
     }
 }
 
-/// A room with more in it than a socket takes.
+/// Fills a room with more than a socket accepts.
 async fn fill(server: &Server, room: &str) {
     let mut writer = Client::connect(server, &everything("writer")).await;
     writer.publish_many(room, 1500, 9_000).await;
     writer.close().await;
 }
 
-/// Waits until more than so many bytes wait for clients that do not read, and no more come.
+/// Waits until more than `bytes` bytes wait for clients that do not read, and no more arrive.
 async fn stuck(rest: &Rest, bytes: f64) {
     let mut last = 0.0;
     eventually("the clients are stuck", async || {
@@ -69,7 +70,7 @@ async fn stuck(rest: &Rest, bytes: f64) {
     .await;
 }
 
-/// A bare connection that takes little at a time, with something written to it.
+/// Opens a bare connection with a small receive buffer, and writes these bytes.
 async fn raw(server: &Server, bytes: &[u8]) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -82,7 +83,7 @@ fn get(path: &str, token: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n").into_bytes()
 }
 
-/// A masked WebSocket frame, with a mask of zeros.
+/// Returns a WebSocket frame with a mask of zeros.
 fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let header = match payload.len() {
         length @ ..126 => vec![0x80 | opcode, 0x80 | length as u8],
@@ -112,7 +113,7 @@ async fn a_message_of_very_many_frames_costs_no_memory() {
     }
     let grown = (server.peak_memory() - before) / MIB;
     assert!(grown < 48, "{grown} MiB more");
-    // Neither has done anything that ends its connection.
+    // Neither has done anything that closes its connection.
     msgpack.settled().await;
     json.settled().await;
 }
@@ -121,7 +122,7 @@ async fn a_message_of_very_many_frames_costs_no_memory() {
 async fn before_connect_one_small_message_may_come() {
     let (_redis, server, _rest) = start().await;
     let token = everything("ann");
-    // The header of a larger one is enough to be refused.
+    // The header of a larger frame is enough to be refused.
     for length in [16 * 1024 + 1u64, 1024 * 1024] {
         let mut client = Client::open(&server, Upgrade::default()).await.unwrap();
         let header = [&[0x81, 0xff][..], &length.to_be_bytes(), &[0; 4]].concat();
@@ -134,7 +135,7 @@ async fn before_connect_one_small_message_may_come() {
     client.send_message(Message::Text(padded.into())).await;
     assert_eq!(client.answer(1).await["op"], "ok");
 
-    // What follows need not wait for the answer, and is bound by the larger limits then.
+    // Later frames need not wait for the answer, and the larger limits apply to them.
     let mut client = Client::open(&server, Upgrade::default()).await.unwrap();
     let publish = json!({ "op": "publish", "ref": 2, "room": "room", "data": "x".repeat(60_000) });
     let many: Vec<Value> = (3..203).map(|number| json!({ "op": "ping", "ref": number })).collect();
@@ -167,7 +168,7 @@ async fn half_received_messages_of_strangers_pin_little() {
     assert!(grown < 24, "{grown} MiB more for 100 strangers");
 }
 
-/// Writes pings and reads nothing, until so many bytes are written or none is taken any more.
+/// Writes pings and reads nothing, until `bytes` bytes are written or no more are accepted.
 async fn ping_without_reading(stream: &mut TcpStream, bytes: usize) {
     let pings = frame(9, &[b'p'; 125]).repeat(500);
     let mut written = 0;
@@ -193,7 +194,7 @@ async fn pings_of_a_client_that_does_not_read_cost_one_answer() {
     }
     let grown = server.memory().saturating_sub(before) / MIB;
     assert!(grown < 16, "{grown} MiB more");
-    // The newest is answered once it reads again.
+    // The newest ping is answered once the client reads again.
     known.send_message(Message::Ping(b"newest"[..].into())).await;
     known.settled().await;
     assert_eq!(known.pongs.last().map(Vec::as_slice), Some(&b"newest"[..]));
@@ -218,7 +219,7 @@ async fn pings_are_answered_while_a_request_waits() {
     timeout(Duration::from_secs(1), answered).await.expect("a pong while Redis is silent");
     assert_eq!(pong, expected, "nothing was answered before it");
     redis.resume();
-    // And then all in order.
+    // After that, all messages arrive in order.
     let subscribed = client.answer(subscribed).await;
     let published = client.answer(published).await;
     assert_ne!((&subscribed["op"], &published["op"]), (&Value::Null, &Value::Null));
@@ -260,7 +261,7 @@ async fn clients_that_half_close_and_do_not_read_leave_nothing_behind() {
     drop(clients);
 }
 
-/// Clients of each kind that ask for much and read nothing: a subscription, pages of history, events.
+/// Opens clients of each kind that request much and read nothing: a subscription, pages of history, events.
 async fn deaf_clients(server: &Server, token: &str) -> (Vec<Client>, Vec<TcpStream>) {
     let mut subscriber = Client::connect_with(server, token, DEAF).await;
     subscriber.send(json!({ "op": "subscribe", "room": "room", "since": "0" })).await;
@@ -302,7 +303,7 @@ async fn the_end_of_a_token_ends_clients_that_do_not_read() {
 #[tokio::test]
 async fn clients_that_do_not_read_hold_no_shutdown_up() {
     let redis = Redis::start().await;
-    // Longer than anything is waited for here.
+    // Longer than any wait in this test.
     let mut server = Server::with(&redis.url(), &[("ROOMLOG_SERVER__SHUTDOWN_GRACE", "5m")]).await;
     fill(&server, "room").await;
     let rest = Rest::new(&server, &everything("ann"));

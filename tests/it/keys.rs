@@ -1,4 +1,4 @@
-//! The keys that tokens are verified with: PEM files, JWK sets in files and at addresses, issuers and audiences.
+//! The keys for verifying tokens: PEM files, JWK sets in files and at URLs, issuers and audiences.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use tokio::net::TcpListener;
 
 use crate::harness::{Client, Redis, Rest, Server, Upgrade, eventually, now, sign};
 
-/// Where a file of keys is.
+/// Returns the path of a file of keys.
 pub(crate) fn fixture(name: &str) -> String {
     let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests/fixtures/keys", name].iter().collect();
     path.to_str().unwrap().to_owned()
 }
 
-/// Signs a token with a private key, under this key id.
+/// Signs a token with a private key, with this key id.
 pub(crate) fn signed(algorithm: Algorithm, key: &str, id: Option<&str>, extra: &Value) -> String {
     let pem = std::fs::read(fixture(key)).unwrap();
     let key = match algorithm {
@@ -32,7 +32,7 @@ pub(crate) fn signed(algorithm: Algorithm, key: &str, id: Option<&str>, extra: &
     encode(&header, &claims, &key.unwrap()).unwrap()
 }
 
-/// Whether a server takes this token.
+/// Returns whether a server accepts this token.
 pub(crate) async fn accepts(server: &Server, token: &str) -> bool {
     Rest::new(server, token).get("/v1/rooms/room/messages").await.status == 200
 }
@@ -56,7 +56,7 @@ async fn each_kind_of_key_verifies_its_own_algorithm_only() {
         }
         assert!(!accepts(&server, &other).await);
         assert!(!accepts(&server, &by_secret).await);
-        // The public key's own text as an HMAC secret, which is an old trick.
+        // A known attack: the public key's own text as an HMAC secret.
         let pem = std::fs::read(fixture(key)).unwrap();
         let claims = json!({ "sub": "ann", "exp": now() + 60, "rooms": { "*": ["read"] } });
         let forged =
@@ -93,7 +93,7 @@ async fn issuer_and_audience_are_checked_where_they_are_configured() {
     }
 }
 
-/// Serves a text over HTTP to whoever asks, as it is at that time.
+/// Serves the current value of a text over HTTP.
 pub(crate) async fn serve(text: Arc<Mutex<String>>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/jwks.json", listener.local_addr().unwrap());
@@ -140,7 +140,8 @@ async fn keys_at_an_address_are_rotated_without_a_restart() {
     assert!(accepts(&server, &by_b).await, "a set that cannot be read changes nothing");
 }
 
-/// A server that takes its keys from an address, what that serves, and tokens of two keys. It serves the first.
+/// Starts a server that loads its keys from a URL. Returns the text served there, which has the first key,
+/// and tokens of two keys.
 async fn with_keys_at_an_address(redis: &Redis) -> (Server, Arc<Mutex<String>>, [String; 2], String) {
     let all: Value = serde_json::from_str(&std::fs::read_to_string(fixture("jwks.json")).unwrap()).unwrap();
     let rsa: Vec<&Value> = all["keys"].as_array().unwrap().iter().filter(|key| key["kty"] == "RSA").collect();
@@ -152,7 +153,8 @@ async fn with_keys_at_an_address(redis: &Redis) -> (Server, Arc<Mutex<String>>, 
     (Server::with(&redis.url(), &env).await, text, tokens, json!({ "keys": rsa }).to_string())
 }
 
-/// How the server answers `connect` with this token, and closes: the codes of both, and the goodbye.
+/// Connects with this token, which must be refused. Returns the error's code, the close code, and the
+/// goodbye.
 async fn refused(server: &Server, token: &str) -> (Value, u16, Value) {
     let mut client = Client::open(server, Upgrade::default()).await.unwrap();
     let answer = client.request(json!({ "op": "connect", "token": token })).await;
@@ -164,7 +166,7 @@ async fn refused(server: &Server, token: &str) -> (Value, u16, Value) {
 async fn a_key_that_cannot_be_looked_up_now_does_not_send_clients_away_for_good() {
     let redis = Redis::start().await;
     let (server, text, [by_a, by_b], both) = with_keys_at_an_address(&redis).await;
-    // The issuer rotates its keys, and cannot be read for a moment.
+    // The issuer rotates its keys, and is unreadable for a moment.
     *text.lock() = "nonsense".into();
     let (code, closed, goodbye) = refused(&server, &by_b).await;
     assert_eq!((code, closed, &goodbye["code"]), (json!("unavailable"), 4005, &json!("unavailable")));

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Client, Dice, Redis, Server, everything};
 
-/// Appends messages with these ids, as another node would have done some time ago.
+/// Appends messages with these ids, as another node might have done some time ago.
 fn append(redis: &Redis, room: &str, ids: &[(u64, u64)], head: (u64, u64), data: &[u8]) {
     let (log, head_key) = (format!("rl:{{{room}}}:log"), format!("rl:{{{room}}}:head"));
     for (ms, seq) in ids {
@@ -15,7 +15,7 @@ fn append(redis: &Redis, room: &str, ids: &[(u64, u64)], head: (u64, u64), data:
     redis.ask(&["HSET", &head_key, "ms", &head.0.to_string(), "seq", &head.1.to_string()]);
 }
 
-/// Bytes that Redis has sent.
+/// Returns the number of bytes that Redis has sent.
 fn sent(redis: &Redis) -> u64 {
     let stats = redis.ask(&["INFO", "stats"]).text();
     let bytes = stats.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:"));
@@ -35,7 +35,7 @@ async fn the_newest_large_messages_are_not_read_to_count_them() {
     let mut client = Client::connect(&server, &everything("bob")).await;
     let before = sent(&redis);
     for last in [1000, 1000, 1000, 1000, 1000, 499, 499, 499, 499, 499] {
-        // In one WebSocket message, so that hardly anything is delivered in between.
+        // Sent in one WebSocket message, so that hardly anything is delivered in between.
         let subscribe = json!({ "op": "subscribe", "room": "room", "last": last, "ref": 900_001 });
         let unsubscribe = json!({ "op": "unsubscribe", "room": "room", "ref": 900_002 });
         client.send(json!([subscribe, unsubscribe])).await;
@@ -69,7 +69,7 @@ async fn the_newest_messages_are_found_whatever_their_times_and_holes() {
             })
             .collect();
         let head = ids[ids.len() - 1];
-        // In some rooms messages were deleted, at times all of them, or the newest.
+        // In some rooms messages were deleted: sometimes all of them, or the newest.
         let deleted = if seed % 5 == 0 { dice.between(1, 20).min(count) } else { 0 };
         for _ in 0..deleted {
             ids.remove(dice.roll(ids.len() as u64) as usize);

@@ -1,5 +1,5 @@
-//! Clients that go away while the server waits for Redis on their behalf leave nothing behind; and a Redis that fails many
-//! commands makes few lines of log.
+//! Clients that leave while the server waits for Redis on their behalf leave nothing behind. A Redis that
+//! fails many commands causes few log lines.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn a_stream_that_is_left_while_it_opens_leaves_no_subscription() {
     let opened = futures_util::future::join_all(opening).await;
     assert!(opened.iter().all(Result::is_err), "none opens while Redis is silent");
     redis.resume();
-    // It was asked for before they left, and a silent Redis takes it when it is back.
+    // The request was sent before they left, and a silent Redis executes it when it is back.
     let mut client = Client::connect(&server, &everything("ann")).await;
     eventually("Redis is back", async || {
         client.request(json!({ "op": "subscribe", "room": "stays" })).await["op"] == "ok"

@@ -1,4 +1,4 @@
-//! What a node takes of connections, and how long a request may take to come.
+//! Limits of a node's connections, and of the time that a request may take to arrive.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::harness::{
     Client, Redis, Rest, Server, Upgrade, admin, eventually, everything, sign, soon, token_with_id, within,
 };
 
-/// Connections that have sent this, and no more.
+/// Opens connections that send these bytes, and no more.
 async fn connections(server: &Server, count: usize, sent: &[u8]) -> Vec<TcpStream> {
     let mut streams = Vec::new();
     for _ in 0..count {
@@ -22,7 +22,7 @@ async fn connections(server: &Server, count: usize, sent: &[u8]) -> Vec<TcpStrea
     streams
 }
 
-/// What a connection is sent until it ends, and how long that took.
+/// Reads from a connection until it ends. Returns the text and the time that took.
 async fn until_the_end(mut stream: TcpStream) -> (String, Duration) {
     let (started, mut seen) = (Instant::now(), Vec::new());
     let _or_reset = timeout(Duration::from_secs(100), stream.read_to_end(&mut seen)).await.expect("an end");
@@ -37,7 +37,8 @@ async fn strangers_have_a_small_share_and_make_way() {
     let before = (server.open_files(), server.memory());
     let half = format!("GET /healthz HTTP/1.1\r\nHost: x\r\nX-Filler: {}", "x".repeat(12_000));
     let strangers = connections(&server, 300, half.as_bytes()).await;
-    // Whoever shows a token gets in although more of them wait, and those who are in are not concerned.
+    // A client with a token gets in although more connections than allowed wait, and existing clients are not
+    // affected.
     for _ in 0..3 {
         let mut client = Client::connect(&server, &everything("bob")).await;
         client.publish("room", json!(1)).await;
@@ -53,7 +54,7 @@ async fn strangers_have_a_small_share_and_make_way() {
     known.settled().await;
 }
 
-/// A WebSocket that does not say `connect` is a stranger too, and is told why it has to go.
+/// A WebSocket that does not send `connect` counts as unauthenticated too. It is told why it is closed.
 #[tokio::test]
 async fn a_websocket_without_a_token_makes_way() {
     let redis = Redis::start().await;
@@ -79,7 +80,7 @@ async fn as_many_files_as_the_system_allows_and_some_in_reserve() {
 
     let mut known = Client::connect(&server, &everything("ann")).await;
     let silent = connections(&server, 300, b"").await;
-    // Redis is found again, for which files are needed; so are new clients.
+    // Connections to Redis and new clients need open files. Both still succeed.
     redis.ask(&["CLIENT", "KILL", "TYPE", "normal"]);
     redis.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]);
     within(Duration::from_secs(20), "publishes are stored again", async || {
@@ -91,7 +92,7 @@ async fn as_many_files_as_the_system_allows_and_some_in_reserve() {
     drop(silent);
 }
 
-/// Those that take their time, side by side.
+/// Slow requests, in parallel.
 #[tokio::test]
 async fn requests_that_do_not_come_end() {
     let redis = Redis::start().await;
@@ -152,7 +153,7 @@ async fn a_long_poll_is_a_connection_that_can_be_ended() {
     };
     let read = json!({ "*": ["read"] });
     let revoked = poll(&token_with_id("mallory", read.clone(), "their-token"));
-    // The server's leeway for `exp` is for tokens that are shown, not for how long they hold.
+    // The server's leeway for `exp` applies when a token is presented, not to how long it stays valid.
     let expired = poll(&sign(&json!({ "sub": "eve", "exp": crate::harness::now() + 3, "rooms": read })));
     let others = Rest::new(&server, &everything("ann"));
     eventually("both wait", async || others.connections("poll").await == 2).await;
@@ -171,7 +172,8 @@ async fn a_long_poll_is_a_connection_that_can_be_ended() {
     eventually("none is left", async || others.connections("poll").await == 0).await;
 }
 
-/// Six bytes of JSON stand for a control character: what the ring keeps for its readers is more than it has of messages.
+/// A control character takes six bytes of JSON: the encoded frames that the ring keeps for its readers are
+/// larger than the messages.
 #[tokio::test]
 async fn what_is_encoded_of_recent_messages_counts_in_the_budget() {
     let redis = Redis::start().await;

@@ -1,4 +1,4 @@
-//! The log: a node goes on whose lines nobody takes.
+//! The log: a node continues even if nobody reads its log lines.
 
 use serde_json::json;
 
@@ -22,6 +22,6 @@ async fn a_node_goes_on_whose_log_nobody_reads() {
     published.extend(client.publish_many("room", 100, 10).await);
     assert_eq!(crate::harness::ids(&reader.messages(published.len()).await), published);
     client.ok(json!({ "op": "history", "room": "room", "after": "0" })).await;
-    // Nor does it hold up the end.
+    // The unread log does not delay the shutdown either.
     assert!(server.terminate().await.success());
 }

@@ -1,5 +1,5 @@
-//! The whole thing from outside: the real binary against real Redis servers that the tests start themselves. What is
-//! checked is what `docs/protocol.md` promises, a file a feature.
+//! Black-box tests: the real binary against real Redis servers that the tests start themselves. They check
+//! the promises of `docs/protocol.md`, with one file per feature.
 
 #![allow(clippy::unwrap_used)]
 

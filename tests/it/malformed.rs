@@ -1,4 +1,5 @@
-//! Input that no client should send: the protocol's answer to it, and never more harm than to its own connection.
+//! Input that no client should send: the protocol's answer to it. It never harms more than its own
+//! connection.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -90,11 +91,11 @@ async fn a_message_may_come_in_fragments_with_a_ping_between() {
 async fn a_huge_message_ends_the_connection() {
     let (_redis, server) = start().await;
     let mut client = Client::connect(&server, &everything("ann")).await;
-    // Sixteen times what one message's data may take is allowed.
+    // Sixteen times the maximum of one message's data is allowed.
     let padding = " ".repeat(1_000_000);
     client.send_message(text(&format!("{{\"op\":\"ping\",\"ref\":77}}{padding}"))).await;
     assert_eq!(client.answer(77).await["op"], "pong");
-    // The rest of it may be refused before it is sent.
+    // The rest of the message may be refused before it is sent.
     let mut client = Client::connect(&server, &everything("ann")).await;
     let header = [&[0x81, 0xff][..], &(1u64 << 40).to_be_bytes(), &[0; 4], &[b' '; 1000]].concat();
     client.stream().write_all(&header).await.unwrap();
@@ -188,7 +189,7 @@ async fn nesting_has_a_bound() {
     client.send_message(text(&frame(902, 100))).await;
     assert_eq!(client.answer(902).await["code"], "bad_request");
 
-    // Deeper than any decoder goes: refused in whatever way, and the server lives.
+    // Deeper than any decoder goes: refused in any way, and the server survives.
     for depth in [10_000, 400_000] {
         let mut client = Client::connect(&server, &everything("ann")).await;
         client.send_message(text(&frame(903, depth))).await;
@@ -224,7 +225,8 @@ async fn what_is_no_http_or_no_websocket_does_no_harm() {
         let answer = String::from_utf8_lossy(&answer);
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
     }
-    // After the upgrade: a frame without a mask, a reserved opcode, a fragment of nothing, a control frame too long.
+    // After the upgrade: a frame without a mask, a reserved opcode, a stray continuation, an oversized
+    // control frame.
     let long_ping = [&[0x89, 0xfe, 1, 0, 0, 0, 0, 0][..], &[0; 256]].concat();
     for frame in
         [&[0x81, 2, b'{', b'}'][..], &[0x83, 0x80, 0, 0, 0, 0], &[0x80, 0x80, 0, 0, 0, 0], &long_ping]
@@ -236,7 +238,7 @@ async fn what_is_no_http_or_no_websocket_does_no_harm() {
     Client::connect(&server, &everything("ann")).await.settled().await;
 }
 
-/// JSON that is a frame more often than not, with fields of any type.
+/// Generates JSON that is usually a frame, with fields of any type.
 fn almost_a_frame() -> impl Strategy<Value = String> {
     let value = prop_oneof![
         Just("null".to_owned()),

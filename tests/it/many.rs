@@ -1,4 +1,5 @@
-//! Many durable subscriptions: how many a user may have, what an empty room costs, and that nothing reads all of a room's.
+//! Many durable subscriptions: the limit per user, the cost of an empty room, and that nothing reads all
+//! subscriptions of a room.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +25,8 @@ async fn a_user_has_so_many_durable_subscriptions_of_a_room_at_most() {
     let mut client = Client::connect(&server, &everything("bob")).await;
     let refused = client.request(json!({ "op": "subscribe", "room": "room", "durable": "d" })).await;
     assert_eq!(refused["code"], "too_many", "{refused}");
-    // One that there is can be taken again; others have a number of their own; one that is forgotten makes room.
+    // An existing subscription can be taken again. Other users have limits of their own. Deleting one makes
+    // room for another.
     take(&bob, "room", "c").await.with(200);
     take(&bob, "another", "d").await.with(200);
     let admin = Rest::new(&server, &admin());
@@ -56,7 +58,7 @@ async fn a_room_without_messages_has_nothing_but_positions() {
     assert_eq!(rest.get("/v1/rooms/room").await.with(200)["subscriptions"], 1);
     assert_eq!(rest.get("/v1/rooms/room/subscriptions").await.with(200)[0]["position"], "0-0");
 
-    // With the first message, Redis's own lag is there, and is exact.
+    // With the first message, Redis's own lag exists, and is exact.
     let ids = client.publish_many("room", 3, 10).await;
     client.messages(3).await;
     let lag = || {
@@ -88,7 +90,7 @@ async fn a_position_that_no_message_can_have_harms_no_subscription() {
     assert_eq!(take(json!({ "durable": "phone" })).await.with(200)["position"], "0-0");
 }
 
-/// Subscriptions as a version before this one has left them: without indexes.
+/// Subscriptions as an earlier version has left them: without indexes.
 const COUNT: usize = 20_000;
 
 fn subscribe_many(redis: &Redis, room: &str) {
@@ -114,7 +116,7 @@ async fn nothing_reads_all_durable_subscriptions_of_a_room() {
     let mut client = Client::connect(&server, &everything("ann")).await;
     subscribe_many(&redis, "room");
     client.publish_many("room", 10, 10).await;
-    // The first look makes the indexes.
+    // The first access builds the indexes.
     let described = rest.get("/v1/rooms/room").await.with(200);
     assert_eq!((&described["subscriptions"], &described["length"]), (&json!(COUNT), &json!(10)));
 

@@ -1,5 +1,6 @@
-//! What operators see, read by a real Prometheus from real servers: every query of every dashboard has an answer, what must
-//! be zero is zero, and labels do not grow with rooms and users. Alerts are in `alerts.rs`.
+//! The operators' view, read by a real Prometheus from real servers: every query of every dashboard has a
+//! result, metrics that must be zero are zero, and labels do not grow with rooms and users. Alerts are in
+//! `alerts.rs`.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ const DASHBOARDS: [&str; 3] = ["delivery", "node", "redis"];
 struct Query {
     panel: String,
     expression: String,
-    /// What the panel shows where there is nothing to show; it says so instead of staying empty.
+    /// Set if the panel shows a text where there is no data, instead of staying empty.
     may_be_empty: bool,
 }
 
@@ -26,7 +27,8 @@ fn dashboard(name: &str) -> Value {
     serde_json::from_str(&repository(&format!("grafana/dashboards/{name}.json"))).unwrap()
 }
 
-/// Every query of a dashboard, with its variables filled in as Grafana does where everything is chosen.
+/// Returns every query of a dashboard, with its variables filled in as Grafana does where everything is
+/// selected.
 fn queries(dashboard: &Value) -> Vec<Query> {
     let mut queries = Vec::new();
     for panel in dashboard["panels"].as_array().unwrap().iter().filter(|panel| panel["type"] != "row") {
@@ -52,7 +54,8 @@ fn queries(dashboard: &Value) -> Vec<Query> {
     queries
 }
 
-/// A cluster of one, on a disk that is a little slow, with everything that an operator sets; and two nodes on it.
+/// Starts a cluster of one primary, on a slightly slow disk, with every setting that an operator can make,
+/// and two nodes on it.
 async fn stack() -> (Redis, Server, Server) {
     let settings = [
         "--cluster-enabled",
@@ -84,7 +87,7 @@ async fn stack() -> (Redis, Server, Server) {
     (redis, one, two)
 }
 
-/// Touches every feature once.
+/// Uses every feature once.
 async fn load(one: &Server, two: &Server) {
     let mut writer = Client::connect(one, &everything("ann")).await;
     let mut far = Client::connect_msgpack(two, &everything("bob")).await;
@@ -102,7 +105,7 @@ async fn load(one: &Server, two: &Server) {
     writer.ok(key.clone()).await;
     assert_eq!(writer.ok(key).await["duplicate"], true);
     writer.ok(json!({ "op": "signal", "room": "chat.a", "type": "typing", "data": 1 })).await;
-    // One who comes back, from the ring and from Redis; and a slow one.
+    // A client that resumes, from the ring and from Redis, and a slow client.
     let mut back = Client::connect(two, &everything("cia")).await;
     back.subscribe("chat.a", json!({ "last": 10 })).await;
     back.until("live").await;
@@ -145,12 +148,12 @@ async fn every_query_of_every_dashboard_has_an_answer_and_what_must_be_zero_is_z
         assert!(prometheus.value(rule).await.is_some(), "{rule}");
     }
     let mut firing = prometheus.firing().await;
-    // A disk that is slow here is slow: that is rightly said.
+    // If the disk is slow here, the alert is right.
     firing.remove("RedisFsyncSlow");
     assert_eq!(firing, BTreeSet::new(), "all is well");
 }
 
-/// The names of the metrics that a server shows.
+/// Returns the names of the metrics that a server exposes.
 fn shown(metrics: &str) -> BTreeSet<String> {
     let types = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     types.map(|line| line.split(' ').next().unwrap().to_owned()).collect()
@@ -216,7 +219,7 @@ async fn a_scrape_is_answered_at_once_while_redis_is_away() {
     let rest = Rest::anonymous(&server);
     assert_eq!(rest.get("/readyz").await.status, 200);
     redis.pause();
-    // At any moment: right after, and once it is known to be away.
+    // At any moment: right after the failure, and once the server knows of it.
     within(Duration::from_secs(60), "it is not ready", async || {
         let asked = Instant::now();
         let metrics = rest.get("/metrics").await.with(200);

@@ -1,4 +1,5 @@
-//! The page at `/`: served from the binary with a policy that lets nothing else run, and a token only in development.
+//! The page at `/`: served from the binary with a policy that lets nothing else run, and with a token only in
+//! development.
 
 use reqwest::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST,
@@ -18,7 +19,7 @@ fn header(response: &Response, name: reqwest::header::HeaderName) -> &str {
     response.headers().get(name).map_or("", |value| value.to_str().unwrap())
 }
 
-/// The addresses in a page that begin with `/assets/`.
+/// Returns the addresses in a page that begin with `/assets/`.
 fn assets(html: &str) -> Vec<&str> {
     html.split('"').filter(|part| part.starts_with("/assets/")).collect()
 }
@@ -79,7 +80,7 @@ async fn only_a_server_in_development_gives_tokens() {
     ann.join("room").await;
     rest.get("/dev/token?user=").await.problem(400, "bad_request");
     rest.get("/dev/token").await.problem(400, "bad_request");
-    // A page of another server, whose name was made to point here.
+    // The page of another server, whose name was made to resolve to this one.
     let foreign = get(&rest, "/dev/token?user=ann", &[(HOST, "evil.example:8080")]).await;
     assert_eq!(foreign.status(), 403);
 }

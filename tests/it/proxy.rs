@@ -1,4 +1,4 @@
-//! The stack's own nginx configuration, run by a real nginx before two nodes.
+//! The deployment's own nginx configuration, run by a real nginx in front of two nodes.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use serde_json::json;
 
 use crate::harness::{Client, Nginx, Redis, Rest, Server, admin, eventually, everything, ids, repository};
 
-/// Starts nginx before two nodes, with the configuration of the stack in which only addresses are changed.
+/// Starts nginx in front of two nodes, with the deployment's configuration, in which only addresses are
+/// changed.
 async fn nginx_before(one: &Server, two: &Server) -> Nginx {
     Nginx::start(|address, dir| {
         repository("deploy/nginx.conf")
@@ -48,7 +49,7 @@ async fn two_nodes_behind_nginx_are_one_service() {
     ];
     assert_eq!(connections, [3, 3], "clients are spread, not stuck to one node");
 
-    // A poll is held for as long as it asks, and answered by what comes.
+    // A poll is held open for the requested time, and answered by the next message.
     let page = format!("/v1/rooms/room/messages?after={}&wait=30", sent[49]);
     let (page, id) = tokio::join!(rest.get(&page), async {
         eventually("the poll waits", async || {

@@ -62,7 +62,7 @@ async fn a_key_stores_a_message_once() {
         let answer = client.ok(publish(2)).await;
         assert_eq!((&answer["id"], &answer["duplicate"]), (&first["id"], &json!(true)));
     }
-    // Keys are a room's own.
+    // Keys belong to one room.
     let elsewhere = ann.ok(json!({ "op": "publish", "room": "other", "data": 1, "key": KEY })).await;
     assert_eq!(elsewhere.get("duplicate"), None);
 
@@ -133,7 +133,7 @@ async fn data_has_a_limit_as_stored() {
     let redis = Redis::start().await;
     let server = Server::with(&redis.url(), &[("ROOMLOG_LIMITS__MAX_MESSAGE", "1000")]).await;
     let mut client = Client::connect(&server, &everything("ann")).await;
-    // A text of this length has three bytes before it in MessagePack.
+    // A text of this length takes three more bytes in MessagePack.
     client.publish("room", json!("x".repeat(997))).await;
     let larger = json!({ "op": "publish", "room": "room", "data": "x".repeat(998) });
     assert_eq!(client.error(larger).await, "too_large");
@@ -195,7 +195,7 @@ async fn a_rate_limit_is_told_and_those_who_ignore_it_are_let_go() {
         assert_eq!(frame["code"], "rate_limited");
         assert!(frame["retry_after_ms"].as_u64().is_some(), "{frame}");
     }
-    // Those within the limit may still have been on their way.
+    // Messages within the limit may still have been in flight.
     let stored = async || redis.ask(&["XLEN", "rl:{room}:log"]).number();
     eventually("messages within the limit are stored", async || stored().await > 0).await;
     assert!((1..=100).contains(&stored().await));

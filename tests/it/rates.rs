@@ -1,4 +1,4 @@
-//! How fast one user may publish, signal and make durable subscriptions, whatever way it comes.
+//! The rate limits of one user's publishes, signals and new durable subscriptions, over any transport.
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -20,7 +20,8 @@ fn is_limited(answer: &Answer) -> bool {
 #[tokio::test]
 async fn all_ways_of_a_user_share_one_rate() {
     let redis = Redis::start().await;
-    // A bucket that does not fill up again while the test runs is no test of the rate, but of what shares it.
+    // A bucket that does not refill during the test. This tests not the rate, but which operations share the
+    // bucket.
     let server = Server::with(&redis.url(), &[("ROOMLOG_LIMITS__PUBLISH_RATE", "20")]).await;
     let [ann, bob] = ["ann", "bob"].map(|user| Rest::new(&server, &everything(user)));
     let mut sockets = [
@@ -37,7 +38,7 @@ async fn all_ways_of_a_user_share_one_rate() {
         assert_eq!(item["error"]["code"], "rate_limited");
         assert!(item["error"]["retry_after_ms"].is_u64(), "{item}");
     }
-    // Whatever comes while the bucket is empty is refused.
+    // Every publish is refused while the bucket is empty.
     assert!(join_all((0..60).map(|_| ann.post(MESSAGES, &message))).await.iter().any(is_limited));
     assert!(join_all((0..60).map(|_| ann.post(SIGNALS, &signal))).await.iter().any(is_limited));
     for socket in &mut sockets {
@@ -65,7 +66,7 @@ async fn take(rest: &Rest, room: usize, name: &str) -> Answer {
 async fn new_durable_subscriptions_have_a_rate_over_all_ways() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
-    // A token that grants as little as it can: reading.
+    // A token with as few permissions as possible: reading.
     let token = token("ann", json!({ "*": ["read"] }));
     let ann = Rest::new(&server, &token);
     let mut socket = Client::connect(&server, &token).await;
@@ -85,7 +86,7 @@ async fn new_durable_subscriptions_have_a_rate_over_all_ways() {
         refused += u32::from(socket.request(frame).await["code"] == "rate_limited");
     }
     assert!(refused > 0);
-    // What exists is taken as ever, and others are not concerned.
+    // Existing subscriptions are taken as usual, and other users are not affected.
     for round in 0..2 {
         let name = format!("n{round}");
         for answer in join_all((0..250).map(|room| take(&ann, room, &name))).await {
@@ -107,7 +108,7 @@ async fn the_answer_says_that_a_durable_subscription_is_new() {
         assert_eq!(take(&rest, 0, "desk").await.with(200)["created"], created);
     }
     assert_eq!(client.subscribe("room0", json!({})).await["created"], Value::Null);
-    // As a Redis comes back that lost it.
+    // The state of a Redis that came back without it.
     redis.ask(&["DEL", "rl:{room0}:subs"]);
     assert_eq!(client.subscribe("room0", json!({ "durable": "phone" })).await["created"], true);
 }

@@ -1,4 +1,4 @@
-//! The README's tour, as a reader takes it: every command that it shows, run as it stands there.
+//! The README's tour: every command that it shows, run as written.
 
 use std::process::{Child, Command, Stdio};
 
@@ -6,7 +6,7 @@ use crate::harness::{Lines, Server, admin, eventually, follow};
 
 const README: &str = include_str!("../../README.md");
 
-/// The blocks of shell commands in a section.
+/// Returns the blocks of shell commands in a section.
 fn blocks(section: &str) -> Vec<String> {
     let (_, section) = README.split_once(&format!("\n## {section}\n")).unwrap();
     let section = section.split("\n## ").next().unwrap();
@@ -14,17 +14,18 @@ fn blocks(section: &str) -> Vec<String> {
     blocks.map(|block| block.split("\n```").next().unwrap().replace("\\\n", "")).collect()
 }
 
-/// A command of the tour, with the program where it is and not where `make run` builds it.
+/// Returns a command of the tour, with the program's actual path instead of the one where `make run` builds
+/// it.
 fn shell(command: &str, server: &Server) -> Command {
     let command = command.replace("target/release/roomlog", env!("CARGO_BIN_EXE_roomlog"));
     let mut shell = Command::new("sh");
-    // `exec`, so that whoever stops the shell stops the command.
+    // `exec`, so that stopping the shell stops the command.
     shell.args(["-ec", &format!("exec {command}")]);
     shell.env("ROOMLOG_URL", server.url()).env("ROOMLOG_TOKEN", admin());
     shell
 }
 
-/// A command that goes on until it is stopped.
+/// A command that runs until it is stopped.
 struct Follower {
     child: Child,
     printed: Lines,
@@ -66,7 +67,7 @@ async fn the_tour_works_as_it_is_shown() {
     let publish = others.iter().find(|command| command.contains("roomlog publish")).unwrap();
     for (command, follower) in endless.iter().zip(&followers) {
         eventually(command, async || {
-            // It may have begun to follow after what was published so far.
+            // It may have begun to follow after the messages published so far.
             assert!(shell(publish, &server).output().unwrap().status.success());
             follower.printed.lock().iter().any(|line| line.contains("hello"))
         })

@@ -1,4 +1,4 @@
-//! Durable subscriptions that are held stay in use, for few calls.
+//! Durable subscriptions that are held stay in use, with few calls.
 
 use serde_json::json;
 

@@ -1,5 +1,6 @@
-//! Durability `replica`: what is confirmed is on a replica, whatever was tried before; and without one, only publishes fail.
-//! On the Redis that is installed and on a Valkey, whose `WAIT` counts a connection's writes as newer Redis' does.
+//! Durability `replica`: a confirmed message is on a replica, whatever was tried before. Without a replica,
+//! only publishes fail. Tested with the installed Redis and with a Valkey, whose `WAIT` counts a connection's
+//! writes as newer versions of Redis do.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -93,9 +94,10 @@ async fn lost_functions_do_not_shorten_the_wait_on_valkey() {
     what_is_sent_again_for_lost_functions_waits(valkey().await).await;
 }
 
-/// Without a replica all publishes fail, for as long as that lasts. Nothing else does, nor is a connection cut.
+/// Without a replica, all publishes fail for as long as that lasts. Nothing else fails, and no connection is
+/// cut.
 async fn only_publishes_need_a_replica(primary: Redis) {
-    /// Far below what a command waits for a replica.
+    /// Far below the time that a command waits for a replica.
     const PROMPT: Duration = Duration::from_millis(900);
     let mut replica = primary.replica().await;
     let server = Server::with(&primary.url(), &REPLICA).await;
@@ -124,7 +126,7 @@ async fn only_publishes_need_a_replica(primary: Redis) {
             let started = Instant::now();
             let page = reader.ok(json!({ "op": "history", "room": room, "after": "0", "limit": 2 })).await;
             assert_eq!(id_of(&page["messages"][1]), *id);
-            // Of the rooms' messages that are not confirmed some may be delivered.
+            // Some of the rooms' unconfirmed messages may be delivered.
             reader.ok(json!({ "op": "subscribe", "room": room, "durable": "phone", "since": id })).await;
             reader.ok(json!({ "op": "ack", "room": room, "id": id })).await;
             reader.ok(json!({ "op": "unsubscribe", "room": room })).await;

@@ -1,4 +1,5 @@
-//! The HTTP interface: publishing, rooms, deletions, listings, errors, MessagePack, and what operators look at.
+//! The HTTP interface: publishing, rooms, deletions, listings, errors, MessagePack, and the operators'
+//! endpoints.
 
 use std::collections::BTreeSet;
 
@@ -51,7 +52,8 @@ async fn what_is_wrong_with_a_request_is_a_problem_with_a_code() {
     rest.post(path, &json!([1])).await.problem(400, "bad_request");
     rest.post(path, &json!({ "data": 1, "type": 5 })).await.problem(400, "bad_request");
     rest.post(path, &json!({ "data": "x".repeat(2000) })).await.problem(413, "too_large");
-    // Far more than any message: the server may close before all of it is sent, and then the answer is lost at times.
+    // Far more than any message. The server may close before all of it is sent, and then the answer is
+    // sometimes lost.
     let huge = rest.request(Method::POST, path).json(&json!({ "data": "x".repeat(2_000_000) })).send().await;
     assert!(huge.is_err() || huge.is_ok_and(|answer| answer.status() == 413));
     rest.post_with_key(path, "no-uuid", &json!({ "data": 1 })).await.problem(400, "bad_request");
@@ -213,7 +215,7 @@ async fn users_may_have_odd_names() {
     assert_eq!(redis.ask(&["XINFO", "GROUPS", "rl:{room}:log"]).list(), []);
 }
 
-/// All rooms of a listing, page by page.
+/// Returns all rooms of a listing, page by page.
 pub async fn listed(rest: &Rest, pattern: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut cursor = String::new();
@@ -370,7 +372,7 @@ async fn ids_that_cannot_be_are_refused_and_nothing_is_before_the_first() {
             assert_eq!(client.error(frame).await, "bad_request", "{id}");
         }
     }
-    // As `head` of an empty room says.
+    // The `head` of an empty room.
     let page = rest.get("/v1/rooms/room/messages?before=0-0").await.with(200);
     assert_eq!((&page["messages"], &page["more"]), (&json!([]), &json!(false)));
     rest.post("/v1/rooms/room/messages", &json!({ "data": 1 })).await.with(201);

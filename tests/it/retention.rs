@@ -1,16 +1,16 @@
-//! What rooms keep, and for whom: the janitor at work.
+//! Retention: the messages that rooms keep, by their limits and for their durable subscriptions.
 
 use serde_json::{Value, json};
 
 use crate::harness::{Client, Redis, Rest, Server, admin, eventually, everything, seq, seqs};
 
-/// A server whose rooms are like this, looked at often.
+/// Starts a server with these rooms, which the janitor inspects often.
 async fn with_rooms(redis: &Redis, rooms: &str) -> Server {
     let env = [("ROOMLOG_ROOMS", rooms), ("ROOMLOG_RETENTION__INTERVAL", "200ms")];
     Server::with(&redis.url(), &env).await
 }
 
-/// The counter of a room's oldest message, and how many there are.
+/// Returns the counter of a room's oldest message, and the number of its messages.
 async fn kept(rest: &Rest, room: &str) -> (u64, u64) {
     let room = rest.get(&format!("/v1/rooms/{room}")).await.with(200);
     (room["first"].as_str().map_or(0, seq), room["length"].as_u64().unwrap())
@@ -33,7 +33,7 @@ async fn a_room_keeps_what_its_first_matching_pattern_says() {
     eventually("the brief room is empty", async || kept(&rest, "brief").await.1 == 0).await;
     assert_eq!(kept(&rest, "large").await, (1, 100));
 
-    // The count goes on, and those who were away are told.
+    // The count continues, and absent readers are notified.
     assert_eq!(seq(&client.publish("brief", json!(1)).await), 6);
     client.subscribe("few.a", json!({ "since": "0-0" })).await;
     let backlog = client.until("live").await;
@@ -57,7 +57,7 @@ async fn what_a_durable_subscription_still_needs_is_kept_up_to_twice_the_limit()
     reader.close().await;
     writer.publish_many("kept", 15, 10).await;
     writer.publish_many("not", 15, 10).await;
-    // The other room shows that the janitor has been there.
+    // The other room proves that the janitor has run.
     eventually("the newest ten are left", async || kept(&rest, "not").await == (6, 10)).await;
     assert_eq!(kept(&rest, "kept").await, (1, 15));
 
@@ -72,7 +72,7 @@ async fn what_a_durable_subscription_still_needs_is_kept_up_to_twice_the_limit()
     assert_eq!(seqs(&reader.until("live").await), (31..=50).collect::<Vec<_>>());
 
     reader.ok(json!({ "op": "ack", "room": "kept", "id": ids[34] })).await;
-    // The janitor looks again when there is something new, or after a while.
+    // The janitor inspects a room again when it has new messages, or after a while.
     writer.publish("kept", json!(51)).await;
     eventually("what is acknowledged may go", async || kept(&rest, "kept").await == (42, 10)).await;
 }
@@ -117,7 +117,7 @@ async fn a_position_that_nobody_uses_is_forgotten_and_then_the_room() {
     eventually("the room is gone", async || rest.get("/v1/rooms/room").await.status == 404).await;
 }
 
-/// Commands that Redis has carried out.
+/// Returns the number of commands that Redis has executed.
 fn commands(redis: &Redis) -> u64 {
     let stats = redis.ask(&["INFO", "stats"]).text();
     let count = stats.lines().find_map(|line| line.strip_prefix("total_commands_processed:"));

@@ -1,5 +1,5 @@
-//! Redis comes back, or is taken over, without its newest writes, and goes on differently: readers miss nothing that is in the
-//! log, and are told of all that is gone.
+//! Redis comes back, or is replaced, without its newest writes, and continues with a different history.
+//! Readers miss nothing that is in the log, and are notified of everything that is gone.
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,8 @@ async fn backlog(client: &mut Client, start: Value) -> Vec<Value> {
     frames
 }
 
-/// The first batch after the loss is longer than the loss: its last messages have the `seq` that the reader waits for.
+/// The first batch after the loss is longer than the loss: its last messages have the `seq` that the reader
+/// expects.
 #[tokio::test]
 async fn a_loss_that_the_next_batch_covers_is_told() {
     let mut redis = Redis::on_port(&["--appendonly", "no"]).await;
@@ -45,8 +46,8 @@ async fn a_loss_that_the_next_batch_covers_is_told() {
     assert_eq!(ids(&reader.messages(30).await), new);
 }
 
-/// Two primaries take messages at the same time; then the first one gets what the second has, as when it comes back as a replica
-/// and takes over again. Its connections notice nothing.
+/// Two primaries accept messages at the same time. Then the first one gets the data of the second, as when it
+/// comes back as a replica and takes over again. Its connections notice nothing.
 #[tokio::test]
 async fn two_histories_are_told_apart_without_a_broken_connection() {
     let old = Redis::on_port(&["--appendonly", "no"]).await;
@@ -75,7 +76,7 @@ async fn two_histories_are_told_apart_without_a_broken_connection() {
 
     assert_eq!(reader.next().await, rewound(&lost[4], &kept[0]));
     assert_eq!(ids(&reader.messages(5).await), kept);
-    // What it handled of the lost history counts up to where that forked.
+    // Acknowledged messages of the lost history count up to the fork.
     reader.ok(json!({ "op": "ack", "room": "room", "id": lost[4] })).await;
     let subscriptions = Rest::new(&one, &admin()).get("/v1/rooms/room/subscriptions").await.with(200);
     assert!(
@@ -135,7 +136,7 @@ async fn a_node_that_missed_the_notice_of_a_deletion_does_not_deliver_the_messag
         !ids(&backlog(&mut late, json!({ "last": 3 })).await).contains(&sent[1])
     })
     .await;
-    // And stays so.
+    // That remains so.
     let mut late = Client::connect(&two, &everything("cia")).await;
     assert_eq!(seqs(&backlog(&mut late, json!({ "since": "0" })).await), [1, 3]);
 }

@@ -1,4 +1,4 @@
-//! Ten thousand rooms with a subscriber each, on one node.
+//! Ten thousand rooms with one subscriber each, on one node.
 
 use std::collections::HashSet;
 
@@ -32,7 +32,7 @@ async fn ten_thousand_rooms_with_one_subscriber_each() {
     };
     join_all(clients.iter_mut().enumerate().map(|(index, client)| subscribe(index, client))).await;
 
-    // From the other node, so that each message comes through Redis.
+    // Published on the other node, so that each message passes through Redis.
     let rest = Rest::new(&two, &everything("bob"));
     let mut published: Vec<HashSet<String>> = Vec::new();
     for connection in 0..CONNECTIONS {

@@ -1,4 +1,4 @@
-//! What is reached over TLS or with a password: Redis, and JWK sets. And what the server says where that fails.
+//! Redis and JWK sets that are reached over TLS or with a password, and the server's errors if that fails.
 
 use jsonwebtoken::Algorithm;
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::harness::{Authority, Client, Nginx, Redis, Server, everything, free_port, id_of, now, run, sign};
 use crate::keys::{accepts, fixture, signed};
 
-/// A Redis that has a port with TLS besides its own; the URL of that.
+/// Starts a Redis that has a TLS port besides its own. Returns the URL of the TLS port.
 async fn with_tls(authority: &Authority, hosts: &[&str], settings: &[&str]) -> (Redis, String) {
     let ([certificate, key], port) = (authority.issue(hosts), free_port());
     let url = format!("rediss://localhost:{port}");
@@ -21,7 +21,7 @@ async fn with_tls(authority: &Authority, hosts: &[&str], settings: &[&str]) -> (
     (Redis::on_port(&settings).await, url)
 }
 
-/// What `roomlog serve` says that cannot use the Redis at this URL.
+/// Returns the error of a `roomlog serve` that cannot use the Redis at this URL.
 async fn refusal(url: &str, env: &[(&str, &str)]) -> String {
     let run = run(&["serve", "--listen", "127.0.0.1:0", "--redis-url", url], env).await;
     let said = run.failure();

@@ -1,4 +1,4 @@
-//! What `SECURITY.md` says that no other file tests, and that the tests it names are there.
+//! The claims of `SECURITY.md` that no other file tests, and a check that the tests it names exist.
 
 use std::path::Path;
 
@@ -43,7 +43,7 @@ async fn nobody_writes_or_reads_as_somebody_else() {
     ann.subscribe("room", json!({ "durable": "phone" })).await;
     ann.expect("live").await;
 
-    // A sender is who its token says, whatever a frame or a body says.
+    // The sender is the one of the token, whatever a frame or a body says.
     eve.ok(json!({ "op": "publish", "room": "room", "data": 1, "from": "ann" })).await;
     let rest = Rest::new(&server, &everything("eve"));
     let sent = json!({ "data": 2, "from": "ann", "user": "ann", "sub": "ann" });
@@ -52,7 +52,7 @@ async fn nobody_writes_or_reads_as_somebody_else() {
     let seen = [ann.next().await, ann.next().await, ann.next().await];
     assert!(seen.iter().all(|frame| frame["from"] == "eve"), "{seen:?}");
 
-    // A durable subscription of the same name is another one.
+    // A durable subscription of the same name, but of another user, is a different one.
     eve.subscribe("room", json!({ "durable": "phone", "since": "0" })).await;
     let last = eve.messages(2).await.pop().unwrap();
     eve.ok(json!({ "op": "ack", "room": "room", "id": last["id"] })).await;
@@ -99,7 +99,7 @@ async fn a_neighbours_garbage_in_redis_harms_the_rooms_it_is_in_alone() {
     redis.ask(&["XADD", "rl:{fields}:log", "1-1", "key", "short", "data", "\u{c1}"]);
     redis.ask(&["XADD", "rl:revocations", "*", "garbage", "yes"]);
     for room in ["string", "head", "subs", "list", "texts", "positions", "fields", "noisy"] {
-        // Each may fail, and none may do more.
+        // Each may fail, and none may have further effects.
         client.request(json!({ "op": "publish", "room": room, "data": 1 })).await;
         client.request(json!({ "op": "subscribe", "room": room, "since": "0", "durable": "phone" })).await;
         client.request(json!({ "op": "history", "room": room })).await;
@@ -161,7 +161,8 @@ async fn what_is_printed_of_the_configuration_has_no_secrets() {
     assert!(!failed.contains("hunter2"), "{failed}");
 }
 
-/// The tests that `SECURITY.md` names: ``it::file::name`` for those of this folder, ``src/file.rs::name`` for others.
+/// Finds the tests that `SECURITY.md` names: ``it::file::name`` for those of this folder,
+/// ``src/file.rs::name`` for others.
 #[test]
 fn the_tests_that_are_named_are_there() {
     let page = repository("SECURITY.md");

@@ -1,4 +1,5 @@
-//! A cluster of which one primary is silent or dead, or one slot is on its way: that costs the rooms there, and no others.
+//! A cluster in which one primary is silent or dead, or one slot is being moved: that affects the rooms
+//! there, and no others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,16 +13,16 @@ use crate::harness::{
     Client, Cluster, NO_CHECKS, Redis, Rest, Server, admin, eventually, everything, id_of, ids, within,
 };
 
-/// The promise is a second. Tests share few cores; what this is to find takes two and more.
+/// The promise is a second. Tests share few cores, and the faults to detect take two and more.
 const PROMPT: Duration = Duration::from_millis(1500);
 
-/// Names of so many rooms whose slots are on this primary, or on another one.
+/// Returns names of `count` rooms whose slots are on this primary, or on other ones.
 fn rooms(cluster: &Cluster, prefix: &str, count: usize, primary: usize, there: bool) -> Vec<String> {
     let names = (0..).map(|number| format!("{prefix}.{number}"));
     names.filter(|room| (cluster.owner(room) == primary) == there).take(count).collect()
 }
 
-/// How publishes ended.
+/// The results of publishes.
 #[derive(Default)]
 struct Tally {
     confirmed: AtomicUsize,
@@ -29,7 +30,7 @@ struct Tally {
     slow: AtomicUsize,
 }
 
-/// Publishes to rooms until `stop`, a client for each, one message after the other.
+/// Publishes to rooms until `stop`, with a client for each, one message after the other.
 async fn load(server: &Server, rooms: &[String], tally: &Arc<Tally>, stop: &Arc<AtomicBool>) -> JoinSet<()> {
     let mut writers = JoinSet::new();
     for room in rooms {
@@ -54,7 +55,7 @@ async fn load(server: &Server, rooms: &[String], tally: &Arc<Tally>, stop: &Arc<
     writers
 }
 
-/// Does something, which must not take long.
+/// Runs a future, which must complete quickly.
 async fn promptly<T>(what: &str, doing: impl Future<Output = T>) -> T {
     let started = Instant::now();
     let done = doing.await;
@@ -126,8 +127,8 @@ async fn a_dead_primary_costs_its_own_rooms_alone() {
     one_primary_is_lost(Redis::stop, Redis::start_again).await;
 }
 
-/// A slot is being moved for half a minute: some of its rooms are still where they were, some have gone already, some are
-/// made meanwhile.
+/// A slot is being moved for half a minute: some of its rooms are still on the old primary, some have moved
+/// already, and some are created meanwhile.
 #[tokio::test]
 async fn rooms_work_while_their_slot_is_on_its_way() {
     let cluster = Cluster::start().await;
@@ -173,7 +174,7 @@ async fn rooms_work_while_their_slot_is_on_its_way() {
             let page = near.ok(json!({ "op": "history", "room": room, "limit": 1 })).await;
             assert_eq!(ids(page["messages"].as_array().unwrap()), [id]);
         }
-        // A room of which only a part has gone waits for the rest, for as long as a publisher does.
+        // A room that has moved only in part waits for the rest, for as long as a publisher does.
         if since.elapsed() > Duration::from_secs(10)
             && let Some(room) = halved.next()
         {
@@ -218,7 +219,7 @@ async fn rooms_work_while_their_slot_is_on_its_way() {
     }
 }
 
-/// A message is as safe as on the worst of the primaries, and what that is may change with a reconnect.
+/// A message is as safe as on the least safe of the primaries, which may change with a reconnect.
 #[tokio::test]
 async fn durability_is_that_of_the_worst_primary() {
     let cluster = Cluster::start().await;
@@ -244,7 +245,8 @@ async fn durability_is_that_of_the_worst_primary() {
     }
 }
 
-/// A node that starts while a primary is away serves the rooms of the others, and its rooms once it is back.
+/// A node that starts while a primary is away serves the rooms of the others, and the rooms of that primary
+/// once it is back.
 #[tokio::test]
 async fn a_node_starts_without_one_of_the_primaries() {
     let mut cluster = Cluster::start().await;

@@ -1,4 +1,4 @@
-//! The end of a server, asked for: nobody is left in the dark, and nothing confirmed is lost.
+//! Requested shutdowns of a server: every client is notified, and nothing confirmed is lost.
 
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -10,7 +10,7 @@ use crate::harness::{Client, Redis, Rest, Server, Upgrade, eventually, everythin
 #[tokio::test]
 async fn clients_are_told_to_come_back_and_find_everything_elsewhere() {
     let redis = Redis::start().await;
-    // Longer than anything is waited for here: who reads holds nothing up until it is over.
+    // Longer than any wait in this test: a client that reads does not delay the shutdown.
     let patient = [("ROOMLOG_SERVER__SHUTDOWN_GRACE", "5m")];
     let (mut one, two) = (Server::with(&redis.url(), &patient).await, Server::on(&redis.url()).await);
     let mut readers = Vec::new();
@@ -47,7 +47,7 @@ async fn what_is_under_way_is_answered_first() {
     for number in 0..200 {
         refs.push(client.ask(json!({ "op": "publish", "room": "room", "data": number })).await);
     }
-    // All of them are read, or not yet; each is answered, or surely not stored.
+    // Some of them have been read, and others not yet. Each is answered, or certainly not stored.
     client.answer(refs[0]).await;
     let (status, code) = tokio::join!(server.terminate(), client.closed());
     assert!(status.success());
@@ -62,10 +62,10 @@ async fn what_is_under_way_is_answered_first() {
 #[tokio::test]
 async fn a_second_signal_ends_at_once() {
     let redis = Redis::start().await;
-    // Longer than anything is waited for here.
+    // Longer than any wait in this test.
     let env = [("ROOMLOG_SERVER__SHUTDOWN_GRACE", "5m")];
     let mut server = Server::with(&redis.url(), &env).await;
-    // A client that never takes its goodbye.
+    // A client that never accepts its goodbye.
     let upgrade = Upgrade { buffer: Some(4096), ..Upgrade::default() };
     let mut stuck = Client::connect_with(&server, &everything("ann"), upgrade).await;
     stuck.join("room").await;
@@ -97,7 +97,7 @@ async fn requests_that_do_not_end_hold_nothing_up() {
     let others = Rest::anonymous(&server);
     eventually("the poll waits", async || others.connections("poll").await == 1).await;
 
-    // The poll would hold it up for longer than is waited here.
+    // The poll would delay the shutdown for longer than this test waits.
     server.terminate().await;
     events.ended().await;
     poll.await.unwrap();

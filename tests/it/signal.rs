@@ -1,4 +1,4 @@
-//! Signals: for those present, never stored.
+//! Signals: delivered to present subscribers, and never stored.
 
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ async fn a_signal_reaches_the_others_who_are_present_on_all_nodes() {
     for client in [&mut same_user, &mut near, &mut far] {
         assert_eq!(client.next().await, expected);
     }
-    // A message is a fence: what was sent before it would have come.
+    // A message as a fence: anything sent before it would have arrived.
     sender.publish("room", json!(1)).await;
     sender.expect("message").await;
     assert_eq!(redis.ask(&["XLEN", "rl:{room}:log"]).number(), 1, "only the message is stored");
@@ -91,7 +91,7 @@ async fn a_signal_is_small() {
     for (server, limit) in [(&server, 4096), (&larger, 10_000)] {
         let mut client = Client::connect(server, &everything("ann")).await;
         let rest = Rest::new(server, &everything("ann"));
-        // As stored: MessagePack has three bytes before so long a text.
+        // The stored size: MessagePack has three bytes before a text of this length.
         for (bytes, fits) in [(limit - 3, true), (limit - 2, false)] {
             let signal = json!({ "op": "signal", "room": "room", "type": "t", "data": "x".repeat(bytes) });
             let answer = client.request(signal.clone()).await;
@@ -118,7 +118,7 @@ async fn over_http_a_signal_is_posted_and_comes_as_an_event() {
     let mut far = bob.events(path, &[]).await.unwrap();
     let mut without = bob.events("/v1/rooms/room/events", &[]).await.unwrap();
     for events in [&mut own, &mut near, &mut far, &mut without] {
-        // The second comment says that it is live.
+        // The second comment means that the stream is live.
         events.comment().await;
         events.comment().await;
     }
@@ -133,11 +133,12 @@ async fn over_http_a_signal_is_posted_and_comes_as_an_event() {
         let event = events.next().await;
         assert_eq!((event.name.as_deref(), event.id, event.data), (Some("signal"), None, expected.clone()));
     }
-    // One for a user, and in MessagePack.
+    // One for a single user, and in MessagePack.
     let body = json!({ "type": "offer", "data": [1], "to": "bob" });
     ann.post_msgpack(SIGNALS, &body).await.with(204);
     assert_eq!(far.next().await.data["data"], json!([1]));
-    // A message is a fence: what was sent before it would have come. One whose type is `signal` has an id.
+    // A message as a fence: anything sent before it would have arrived. A message whose type is `signal` has
+    // an id.
     let frame = json!({ "op": "publish", "room": "room", "type": "signal", "data": 1 });
     let id = socket.ok(frame).await["id"].clone();
     for events in [&mut own, &mut near, &mut far, &mut without] {

@@ -1,5 +1,6 @@
-//! A soak: clients of all kinds come, use all there is, and go, cleanly or not; then memory, open files, connections, keys and
-//! channels are where they began. For five seconds, or `ROOMLOG_SOAK_SECONDS`; `make soak` runs it for an hour.
+//! A soak: clients of all kinds connect, use every feature, and leave, cleanly or not. Afterwards memory,
+//! open files, connections, keys and channels are back at their initial values. Runs for five seconds, or
+//! `ROOMLOG_SOAK_SECONDS`. `make soak` runs it for an hour.
 
 use std::time::{Duration, Instant};
 
@@ -9,13 +10,13 @@ use crate::harness::{Client, DEADLINE, Redis, Rest, Server, admin, everything, w
 
 const ROOMS: usize = 10;
 
-/// What must not grow.
+/// The figures that must not grow.
 #[derive(Debug, Clone, PartialEq)]
 struct State {
     files: usize,
     connections: usize,
     channels: usize,
-    /// Of rooms; what nodes keep for themselves is left out.
+    /// The keys of rooms. Keys that nodes keep for themselves are left out.
     keys: Vec<String>,
 }
 
@@ -43,7 +44,7 @@ async fn round(server: &Server, rest: &Rest, number: usize) {
     let ids = clients[0].publish_many(&room, 20, 500).await;
     for client in &mut clients {
         client.until("message").await;
-        // Answered only when Redis holds it, which takes its time: not waited for one by one.
+        // Answered only when Redis holds it, which takes a while, so the answers are not awaited one by one.
         client.send(json!({ "op": "ack", "room": room, "id": ids[9] })).await;
         client.ok(json!({ "op": "history", "room": room, "limit": 5 })).await;
     }
@@ -74,7 +75,7 @@ async fn nothing_grows_while_clients_come_and_go() {
     ];
     let server = Server::with(&redis.url(), &env).await;
     let rest = Rest::new(&server, &admin());
-    // What is made once is there after a few rounds.
+    // Anything that is created once exists after a few rounds.
     for number in 0..ROOMS {
         round(&server, &rest, number).await;
     }
@@ -107,6 +108,6 @@ async fn nothing_grows_while_clients_come_and_go() {
     println!("channels  {} {}", before.channels, after.channels);
     println!("room keys {} {}", before.keys.len(), after.keys.len());
     assert_eq!((after.keys, after.channels), (before.keys, before.channels));
-    // Allocators keep some of what was used at once.
+    // Allocators keep some of the memory that was in use at once.
     assert!(grown < memory + memory / 4 + 16_000_000, "memory: {memory} bytes before, {grown} after");
 }

@@ -1,4 +1,4 @@
-//! Server-Sent Events: the log as a stream that a browser resumes by itself.
+//! Server-Sent Events: the log as a stream that a browser resumes automatically.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,8 @@ use crate::harness::{Client, Event, Redis, Rest, Server, everything, id_of, toke
 
 const PATH: &str = "/v1/rooms/room/events";
 
-/// A server, a client that wrote so many messages into a room, their ids, and a reader of its events.
+/// Starts a server, and a client that publishes `count` messages to a room. Returns their ids, and a reader
+/// of the room's events.
 async fn room_with(count: usize) -> (Redis, Server, Client, Vec<String>, Rest) {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
@@ -40,14 +41,14 @@ async fn an_event_is_a_message() {
 #[tokio::test]
 async fn a_stream_starts_where_it_is_asked_to() {
     let (_redis, _server, mut client, mut all, rest) = room_with(10).await;
-    // The address, `Last-Event-ID`, and after how many messages delivery starts.
+    // The address, `Last-Event-ID`, and the number of messages after which delivery starts.
     let cases = [
         (PATH.to_owned(), Some(all[6].clone()), 7),
         (format!("{PATH}?since={}", all[4]), None, 5),
         (format!("{PATH}?since=0"), None, 0),
         (format!("{PATH}?last=3"), None, 7),
         (format!("{PATH}?since=$"), None, 10),
-        // A browser that resumes asks for the same address, so what it has seen goes first.
+        // A resuming browser requests the same address, so its last id takes precedence.
         (format!("{PATH}?since=0"), Some(all[8].clone()), 9),
     ];
     let mut streams = Vec::new();
@@ -106,7 +107,7 @@ async fn a_silent_stream_is_kept_alive_by_comments() {
     let (_redis, _server, mut client, _ids, rest) = room_with(0).await;
     let mut events = rest.events(PATH, &[]).await.unwrap();
     let started = std::time::Instant::now();
-    // There may be some at the start; the one after that is what holds the connection open.
+    // There may be some at the start. The one after that is the keep-alive.
     while started.elapsed().as_secs() < 10 {
         events.comment().await;
     }

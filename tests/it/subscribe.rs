@@ -1,4 +1,4 @@
-//! Subscribing: where delivery starts, the backlog and what is live after it, and gaps.
+//! Subscribing: the start of delivery, the backlog, the live messages after it, and gaps.
 
 use serde_json::{Value, json};
 
@@ -123,7 +123,7 @@ async fn a_message_reaches_other_nodes() {
     for reader in [&mut near, &mut far] {
         assert_eq!(crate::harness::ids(&reader.messages(500).await), ids);
     }
-    // Each by itself, so that none is found because another came.
+    // One message at a time, so that none is found because of another.
     for _ in 0..20 {
         writer.deliver("room", &mut far).await;
     }
@@ -234,11 +234,11 @@ async fn what_was_trimmed_is_a_gap() {
     assert_eq!(client.next().await, gap);
     assert_eq!(seqs(&client.until("live").await), [7, 8, 9, 10]);
 
-    // From the oldest that is retained on, nothing is missing.
+    // From the oldest retained message on, nothing is missing.
     client.subscribe("room", json!({ "since": "0" })).await;
     assert_eq!(seqs(&client.until("live").await), [7, 8, 9, 10]);
 
-    // All of it: delivery goes on with the next message, whose number is known already.
+    // Everything is removed. Delivery continues with the next message, whose number is already known.
     redis.ask(&["XTRIM", "rl:{room}:log", "MAXLEN", "=", "0"]);
     let mut client = Client::connect(&server, &everything("cia")).await;
     client.subscribe("room", json!({ "since": ids[1] })).await;
@@ -349,12 +349,12 @@ async fn taking_a_durable_subscription_again_is_no_takeover() {
     let mut client = Client::connect(&server, &everything("bob")).await;
     client.subscribe("room", json!({ "durable": "phone", "since": "0" })).await;
     assert_eq!(client.until("live").await.len(), 3);
-    // What was acknowledged before is written first.
+    // Earlier acknowledgements are written first.
     client.send(json!({ "op": "ack", "room": "room", "id": ids[1] })).await;
     let answer = client.subscribe("room", json!({ "durable": "phone" })).await;
     assert_eq!(answer["position"], json!(ids[1]));
     assert_eq!(client.until("live").await.len(), 1);
-    // And given up for another, or for none, it is free.
+    // Released for another subscription, or for none, it is free.
     client.send(json!({ "op": "ack", "room": "room", "id": ids[2] })).await;
     client.subscribe("room", json!({})).await;
     assert_eq!(client.until("live").await, Vec::<Value>::new());

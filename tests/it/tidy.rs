@@ -1,5 +1,5 @@
-//! The structure that ARCHITECTURE.md describes, as far as a test can check it: which folder uses what, how long files are,
-//! and that documents know what the code has.
+//! The structure that ARCHITECTURE.md describes, as far as a test can check it: the dependencies between
+//! folders, the length of files, and the completeness of documents.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::harness::{path, repository};
 
-/// Lines of the longest file.
+/// Maximum number of lines in a file.
 const LONGEST: usize = 450;
 
 /// Folders, and the parts of the server that they must not use: those above them.
@@ -24,11 +24,11 @@ const BELOW: [(&str, &[&str]); 7] = [
     ("net", &["hub", "session", "http", "node", "auth", "redis", "log"]),
 ];
 
-/// Crates, and the folders that alone may use them. A simulation stands in for the server behind fred.
+/// Crates, and the only folders that may use them. A simulation stands in for the server behind fred.
 const WALLED_IN: [(&str, &[&str]); 3] =
     [("fred", &["src/redis", "src/simulation"]), ("axum", &["src/http"]), ("utoipa", &["src/http"])];
 
-/// Rust files below a folder of the repository.
+/// Returns the Rust files below a folder of the repository.
 fn files(folder: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![path(folder)];
@@ -44,12 +44,12 @@ fn files(folder: &str) -> Vec<PathBuf> {
     found
 }
 
-/// The path inside the repository.
+/// Returns the path inside the repository.
 fn short(file: &Path) -> String {
     file.strip_prefix(path("")).unwrap().display().to_string()
 }
 
-/// Whether a line of code names this crate or module.
+/// Returns whether a line of code names this crate or module.
 fn names(line: &str, path: &str) -> bool {
     !line.trim_start().starts_with("//") && line.contains(&format!("{path}::"))
 }
@@ -73,7 +73,7 @@ fn no_folder_uses_what_is_above_it() {
     for (folder, above) in BELOW {
         for file in files(&format!("src/{folder}")) {
             let text = fs::read_to_string(&file).unwrap();
-            // Tests may build on more.
+            // Tests may depend on more.
             let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
             for part in above {
                 let used = code.lines().find(|line| names(line, &format!("crate::{part}")));
@@ -104,7 +104,7 @@ fn every_folder_is_on_the_map() {
     }
 }
 
-/// Names and numbers in the first cells of the tables on the protocol's page.
+/// Returns the names and numbers in the first cells of the tables on the protocol's page.
 fn rows() -> BTreeSet<String> {
     let page = repository("docs/protocol.md");
     let cells = page.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());

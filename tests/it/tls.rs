@@ -1,4 +1,4 @@
-//! TLS of the server's own: all that clients do over it, and certificates that change.
+//! The server's own TLS: every use by clients, and changes of the certificate.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::harness::{
     Authority, Client, Redis, Rest, Server, admin, eventually, everything, run, soon, spawn, within,
 };
 
-/// A server with a certificate of this authority for `localhost`.
+/// Starts a server with a certificate of this authority for `localhost`.
 async fn start(redis: &Redis, files: &[String; 2]) -> Server {
     let env = [("ROOMLOG_SERVER__TLS_CERT", &*files[0]), ("ROOMLOG_SERVER__TLS_KEY", &*files[1])];
     Server::with(&redis.url(), &env).await
@@ -34,7 +34,7 @@ fn trusting(authority: &Authority, versions: &[&'static SupportedProtocolVersion
     Arc::new(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// A connection that trusts this authority, and whose buffer is small.
+/// Opens a connection that trusts this authority, with a small receive buffer.
 async fn secure(server: &Server, config: Arc<ClientConfig>) -> std::io::Result<TlsStream<TcpStream>> {
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(16 * 1024)?;
@@ -42,7 +42,7 @@ async fn secure(server: &Server, config: Arc<ClientConfig>) -> std::io::Result<T
     soon("a handshake", TlsConnector::from(config).connect("localhost".try_into().unwrap(), socket)).await
 }
 
-/// What tells the certificate that a server shows from another.
+/// Returns the certificate that a server presents.
 async fn shown(server: &Server, authority: &Authority) -> Option<CertificateDer<'static>> {
     let stream = secure(server, trusting(authority, rustls::ALL_VERSIONS)).await.ok()?;
     Some(stream.get_ref().1.peer_certificates()?[0].clone().into_owned())
@@ -63,7 +63,7 @@ impl Socket {
         soon("a frame is sent", self.0.send(Message::text(frame.to_string()))).await.unwrap();
     }
 
-    /// The frames of the next message; none at the end.
+    /// Returns the frames of the next message. Empty at the end.
     async fn next(&mut self) -> Vec<Value> {
         loop {
             match soon("a frame", self.0.next()).await {
@@ -100,7 +100,7 @@ async fn clients_connect_over_tls_by_all_ways() {
     let rest = Rest::trusting(&format!("https://localhost:{}", server.address.port()), root, &admin());
     let mut events = rest.events("/v1/rooms/room/events?since=0", &[]).await.unwrap();
 
-    // More than fits into the buffers of a socket whose reader takes its time, in both versions of TLS.
+    // More than fits into the socket buffers of a slow reader, in both versions of TLS.
     const MESSAGES: usize = 3000;
     let text = "x".repeat(2000);
     for start in (0..MESSAGES).step_by(500) {
@@ -120,7 +120,7 @@ async fn clients_connect_over_tls_by_all_ways() {
             .map(|frame| frame["data"][0].as_u64().unwrap() as usize)
             .collect();
         assert!(numbers.into_iter().eq(0..MESSAGES));
-        // What comes in large, in one frame of many records.
+        // A large incoming message, in one frame of many records.
         let large = json!({ "op": "ping", "ref": 7, "x": "y".repeat(900_000) });
         socket.send(large).await;
         assert_eq!(socket.until("pong").await.last().unwrap()["ref"], 7);
@@ -198,7 +198,7 @@ async fn a_certificate_is_read_again_when_it_changes_and_a_bad_one_is_not_used()
     .await;
     let second = shown(&server, &authority).await.unwrap();
 
-    // A key of another pair, and then no key at all: each is said once.
+    // The key of another pair, and then no key at all: each is logged once.
     let warnings =
         || server.log().iter().filter(|line| line.contains("new certificate cannot be used")).count();
     let [_, key] = other.issue(&["localhost"]);
@@ -246,7 +246,7 @@ async fn who_speaks_no_tls_or_trusts_others_gets_nothing_and_does_no_harm() {
     let silent = TcpStream::connect(server.address).await.unwrap();
     assert!(shown(&server, &authority).await.is_some());
     drop(silent);
-    // Where a proxy or nobody ends TLS, all is as before.
+    // Without TLS, or with a proxy that terminates it, nothing changes.
     let open = Server::on(&redis.url()).await;
     Client::connect(&open, &everything("ann")).await.settled().await;
 }

@@ -71,7 +71,7 @@ async fn renewal_brings_the_new_tokens_permissions() {
     assert_eq!(rooms, ["@ann", "kept"]);
 }
 
-/// Waits for the connections to be closed, and says how long it took.
+/// Waits for the connections to be closed, and checks the time that took.
 async fn closed_as_revoked(clients: &mut [Client], since: Instant) {
     for client in clients {
         client.until("goodbye").await;
@@ -108,7 +108,7 @@ async fn a_revoked_token_ends_its_connections_on_all_nodes() {
         refused(server, &bad).await;
         Rest::new(server, &bad).get("/v1/rooms/room/messages").await.problem(401, "token_revoked");
     }
-    // A node that starts later knows of it too.
+    // A node that starts later knows of the revocation too.
     let three = Server::on(&redis.url()).await;
     refused(&three, &bad).await;
 }

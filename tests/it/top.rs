@@ -1,4 +1,4 @@
-//! `roomlog top` and `doctor --ready` against real servers; how it looks is tested beside its view.
+//! `roomlog top` and `doctor --ready` against real servers. The layout is tested beside its view.
 
 use serde_json::json;
 
@@ -28,7 +28,7 @@ async fn a_snapshot_says_how_all_servers_are() {
     assert!(run(&["top", "127.0.0.1:8080"], &[]).await.failure().contains("http://127.0.0.1:8080"));
 }
 
-/// `script` gives it a terminal; `q` comes from its input.
+/// `script` provides a terminal, and `q` comes from its input.
 #[tokio::test]
 async fn on_a_terminal_it_draws_until_q() {
     let redis = Redis::start().await;

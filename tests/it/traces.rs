@@ -1,4 +1,4 @@
-//! Traces, as a collector gets them by OTLP over HTTP; and logs, which hold no content.
+//! Traces, as a collector receives them by OTLP over HTTP, and logs, which contain no message content.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::harness::{Client, Redis, Rest, Server, Upgrade, eventually, everythin
 
 type Spans = Arc<Mutex<Vec<Span>>>;
 
-/// A collector that keeps what it gets.
+/// Starts a collector that keeps the spans it receives.
 async fn collector() -> (String, Spans) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/v1/traces", listener.local_addr().unwrap());
@@ -62,7 +62,7 @@ async fn a_message_is_followed_over_both_nodes_under_its_key() {
     let publish = json!({ "op": "publish", "room": "room", "key": key.to_string(), "data": secret });
     writer.ok(publish).await;
     far.expect("message").await;
-    // What is left is sent at the end.
+    // The remaining spans are sent at shutdown.
     one.terminate().await;
     two.terminate().await;
     let mut of_key = Vec::new();
@@ -100,7 +100,7 @@ async fn what_is_not_sampled_is_not_sent_and_a_collector_that_is_away_hurts_nobo
     assert!(spans.lock().is_empty());
 }
 
-/// A Redis, its URL for a user of its own, and what to tell it for this user to be denied everything.
+/// Starts a Redis. Returns the URL for a user of its own, and the command that denies this user everything.
 async fn deniable() -> (Redis, String, [&'static str; 5]) {
     let redis = Redis::on_port(&["--appendonly", "no"]).await;
     redis.ask(&["ACL", "SETUSER", "roomlog", "on", ">secret", "~*", "&*", "+@all"]);
@@ -112,7 +112,7 @@ async fn deniable() -> (Redis, String, [&'static str; 5]) {
 async fn lines_of_the_log_name_the_request_or_session_that_they_come_of_and_hold_no_content() {
     for level in ["debug,fred=off", "warn,roomlog::cli=info"] {
         let (redis, url, deny) = deniable().await;
-        // No address is told as text then: the test knows it.
+        // The log does not have the address as plain text in these cases, so the test chooses it.
         let address = format!("127.0.0.1:{}", crate::harness::free_port());
         let env = [("ROOMLOG_REDIS__URL", &*url), ("ROOMLOG_LOG__FORMAT", "json"), ("ROOMLOG_LOG", level)];
         let server = Server::listen(&address, &[], &env).await;
@@ -127,7 +127,7 @@ async fn lines_of_the_log_name_the_request_or_session_that_they_come_of_and_hold
         assert_eq!(made.headers()["x-request-id"].len(), 32);
         rest.post("/v1/rooms/room/messages", &json!({ "data": "nobody may see this" })).await.with(201);
 
-        // Of a room that another node wrote, this one has nothing in memory to read from.
+        // This node has nothing in memory of a room that another node wrote to.
         let other = Server::on(&url).await;
         let old = Client::connect(&other, &token).await.publish_many("old", 3, 10).await;
         let mut sessions = Vec::new();

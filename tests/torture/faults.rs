@@ -1,4 +1,4 @@
-//! Faults as they are carried out.
+//! The execution of faults.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use crate::model::plan::{Fault, POWER_AFTER, Planned, Topology};
 use crate::model::record::Event;
 use crate::world::{Instance, Peer, Rule, World};
 
-/// How long a lag of replication lasts before the primary fails.
+/// Duration of a replication lag before the primary fails.
 const LAG_BEFORE: Duration = Duration::from_millis(1500);
 
-/// How long connections of a node that were cut may each take to come back.
+/// Maximum time, in ms, that each of a node's broken connections takes to come back.
 const SCATTER: u64 = 1500;
 
-/// How often a step of a slot's move is tried.
+/// Maximum number of attempts at a step of a slot's move.
 const STEPS: u32 = 30;
 
-/// Carries out the plan: the faults of storage one after the other, and beside them the others.
+/// Carries out the plan: the storage faults one after the other, and the other faults in parallel.
 pub async fn carry_out(world: &World) {
     let all = world.plan.faults.iter().copied().enumerate();
     let (storage, others) = all.partition(|(_, planned)| is_storage(planned.fault));
@@ -65,7 +65,8 @@ fn is_storage(fault: Fault) -> bool {
     )
 }
 
-/// Of the processes that keep the logs. Nothing if there was nobody to do it to.
+/// Carries out a fault of the processes that keep the logs. Returns `None` if there was no process to apply
+/// it to.
 async fn storage(world: &World, fault: Fault, lasts: Duration) -> Option<()> {
     let storage = &world.storage;
     match fault {
@@ -81,7 +82,7 @@ async fn storage(world: &World, fault: Fault, lasts: Duration) -> Option<()> {
             } else {
                 process.pause();
             }
-            // What was on its way to the replicas is lost with the primary.
+            // Writes in flight to the replicas are lost with the primary.
             primary.proxy.cut(Peer::Replica);
             primary.rule(&[Peer::Replica], Rule::default());
             sleep(lasts).await;
@@ -121,7 +122,7 @@ async fn storage(world: &World, fault: Fault, lasts: Duration) -> Option<()> {
             let spare = storage.spare.as_ref()?;
             let port = spare.port.to_string();
             storage.primary(shard)?.ask(&["CLUSTER", "MEET", "127.0.0.1", &port])?;
-            // Until it is known to all, and knows all.
+            // Waits until all nodes know the new one, and it knows all of them.
             let known = format!("cluster_known_nodes:{}", storage.instances.len() + 1);
             let complete = ["cluster_state:ok", &known];
             for _ in 0..100 {
@@ -154,7 +155,7 @@ async fn storage(world: &World, fault: Fault, lasts: Duration) -> Option<()> {
     Some(())
 }
 
-/// Moves the slots of a shard's rooms to another server, and after a while back.
+/// Moves the slots of a shard's rooms to another server, and back after a while.
 async fn there_and_back(world: &World, shard: usize, to: &Instance, lasts: Duration) -> Option<()> {
     let (from, to) = (place(world.storage.primary(shard)?), place(to));
     for moving in moves(world, shard, &from, &to) {
@@ -173,8 +174,8 @@ async fn shift(world: &World, moving: Move<'_>) -> Option<()> {
     step(|| moving.finish(&primaries(world))).await
 }
 
-/// A step of a move, again until it succeeds: a cluster may be busy with itself, and a slot must not stay half moved. One that
-/// fails for long is shown.
+/// Repeats a step of a move until it succeeds: a cluster may be busy, and a slot must not stay half moved. A
+/// step that fails for long is printed.
 async fn step(step: impl Fn() -> std::io::Result<()>) -> Option<()> {
     for last in (0..STEPS).rev() {
         match tokio::task::block_in_place(&step) {
@@ -194,7 +195,7 @@ fn primaries(world: &World) -> Vec<Place> {
     world.storage.instances.iter().filter(|one| one.is_primary()).map(place).collect()
 }
 
-/// The slots of the rooms of a shard.
+/// Returns moves of the slots of a shard's rooms.
 fn moves<'a>(world: &World, shard: usize, from: &'a Place, to: &'a Place) -> Vec<Move<'a>> {
     let (first, last) = SLOTS[shard];
     let slots = world.rooms.iter().filter_map(|room| {
@@ -239,7 +240,7 @@ async fn of_one_server(world: &World, fault: Fault, lasts: Duration) {
                 process.stop();
             }
             redis.disk(false, false, 0);
-            // With `always` it ends by itself.
+            // With `always`, Redis exits on its own.
             sleep(Duration::from_millis(100)).await;
             if process.has_ended() {
                 process.start_again().await;
@@ -254,7 +255,7 @@ async fn of_one_server(world: &World, fault: Fault, lasts: Duration) {
     }
 }
 
-/// Of nodes, connections and settings.
+/// Carries out a fault of nodes, connections or settings.
 async fn other(world: &World, fault: Fault, lasts: Duration) -> Option<()> {
     let nodes = &world.nodes;
     let everywhere = |node: usize, rule: Rule| {
@@ -314,7 +315,7 @@ async fn other(world: &World, fault: Fault, lasts: Duration) -> Option<()> {
             let used = primary.info("memory", "used_memory")?;
             primary.ask(&["CONFIG", "SET", "maxmemory", &used])?;
             sleep(lasts).await;
-            // It may be stopped just now.
+            // The server may be stopped at this moment.
             for _ in 0..30 {
                 if primary.ask(&["CONFIG", "SET", "maxmemory", "0"]).is_some() {
                     break;

@@ -1,5 +1,6 @@
-//! Roomlog under load while everything fails: seeded runs over real processes, and a checker of the promises. A program
-//! of its own, `cargo test --test torture -- --help`, whose short set `cargo test` runs.
+//! Roomlog under load with faults of every kind: seeded runs over real processes, and a checker of the
+//! promises. A program of its own, `cargo test --test torture -- --help`, whose short set is part of `cargo
+//! test`.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
@@ -26,10 +27,10 @@ use model::plan::Plan;
 use options::Options;
 use report::Summary;
 
-/// Seconds that a run takes beyond its faults, for what is told beforehand.
+/// Seconds that a run takes besides its faults, for the estimate that is printed beforehand.
 const BESIDES: u64 = 20;
 
-/// Violations that are shown of each rule.
+/// Maximum number of violations that are printed for each rule.
 const SHOWN: usize = 3;
 
 fn main() -> ExitCode {
@@ -60,7 +61,7 @@ fn plans(options: &Options) -> std::io::Result<Vec<Plan>> {
     Ok((0..options.count()).map(plan).collect())
 }
 
-/// Carries out all plans; whether nothing was broken.
+/// Carries out all plans. Returns whether every promise held.
 fn carry_out(options: &Options) -> std::io::Result<bool> {
     let plans = plans(options)?;
     if options.plan {
@@ -105,7 +106,7 @@ fn carry_out(options: &Options) -> std::io::Result<bool> {
     Ok(summary.failed.is_empty())
 }
 
-/// Checks the record of a run that was written down.
+/// Checks the saved record of a run again.
 fn check_again(folder: &std::path::Path) -> std::io::Result<bool> {
     let open = |name| Ok::<_, std::io::Error>(BufReader::new(std::fs::File::open(folder.join(name))?));
     let plan: Plan = serde_json::from_reader(open("plan.json")?)?;
@@ -116,7 +117,7 @@ fn check_again(folder: &std::path::Path) -> std::io::Result<bool> {
     Ok(violations.is_empty())
 }
 
-/// Shows some violations of each rule.
+/// Prints some violations of each rule.
 fn show(violations: &[Violation]) {
     let mut rules: Vec<&str> = violations.iter().map(|found| found.rule.as_str()).collect();
     rules.sort_unstable();

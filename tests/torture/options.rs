@@ -1,4 +1,4 @@
-//! What the program is told.
+//! The program's options.
 
 use std::path::PathBuf;
 
@@ -8,9 +8,9 @@ use crate::model::plan::Topology;
 
 /// Runs Roomlog under load while everything fails, and checks that its promises hold.
 ///
-/// Each run starts its own Redis servers and nodes, carries out a schedule of faults that follows from its seed, and checks
-/// afterwards all that was published and delivered. A run with a violation is written into a directory, from which it can be
-/// run again. Without options, a short set over all topologies is run.
+/// Each run starts its own Redis servers and nodes, carries out a schedule of faults that follows from its
+/// seed, and afterwards checks everything that was published and delivered. A run with a violation is written
+/// into a directory, from which it can be run again. Without options, a short set over all topologies is run.
 #[derive(Debug, Parser)]
 #[command(name = "torture")]
 pub struct Options {
@@ -26,11 +26,11 @@ pub struct Options {
     #[arg(long, default_value_t = 10)]
     pub seconds: u64,
 
-    /// How Redis is set up; all of them unless told
+    /// Topology of Redis; all of them by default
     #[arg(long, value_enum)]
     pub topology: Option<Topology>,
 
-    /// Runs under way at a time
+    /// Runs in parallel
     #[arg(long, default_value_t = 2)]
     pub parallel: usize,
 
@@ -59,21 +59,21 @@ pub struct Options {
     pub filter: Option<String>,
 }
 
-/// Runs of the short set.
+/// Number of runs in the short set.
 const SHORT: u64 = 8;
 
 impl Options {
-    /// The number of runs.
+    /// Returns the number of runs.
     pub fn count(&self) -> u64 {
         self.runs.unwrap_or(SHORT)
     }
 
-    /// The topology of the run with this number.
+    /// Returns the topology of the run with this number.
     pub fn topology_of(&self, run: u64) -> Topology {
         self.topology.unwrap_or(Topology::ALL[run as usize % Topology::ALL.len()])
     }
 
-    /// Whether `cargo test` looks for something else.
+    /// Returns whether the name filter of `cargo test` excludes this program.
     pub fn is_filtered_out(&self) -> bool {
         self.filter.as_deref().is_some_and(|filter| !"torture".contains(filter))
     }

@@ -1,4 +1,4 @@
-//! What is printed: a line for each run, and the summary, for a terminal and as Markdown.
+//! The output: a line for each run, and the summary, for a terminal and as Markdown.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -8,11 +8,12 @@ use crate::model::record::{Event, Ms, Outcome};
 use crate::model::recovery::spread;
 use crate::run::Outcomes;
 
-/// Figures of several runs.
+/// The figures of several runs.
 #[derive(Debug, Default)]
 pub struct Summary {
     topologies: BTreeMap<Topology, Figures>,
-    /// By the name of the fault: how often, in how many runs with a violation, and recovery times.
+    /// By the name of the fault: number of faults, number of faults in runs with a violation, and recovery
+    /// times.
     faults: BTreeMap<(&'static str, Topology), (u64, u64, Vec<Ms>)>,
     rules: BTreeMap<String, u64>,
     /// The runs with a violation.
@@ -31,7 +32,7 @@ struct Figures {
 }
 
 impl Summary {
-    /// Takes a run in.
+    /// Adds a run.
     pub fn add(&mut self, run: &Outcomes) {
         let (topology, bad) = (run.plan.topology, !run.violations.is_empty());
         let figures = self.topologies.entry(topology).or_default();
@@ -65,7 +66,7 @@ impl Summary {
         }
     }
 
-    /// The summary in at most 80 columns.
+    /// Formats the summary in at most 80 columns.
     pub fn text(&self) -> String {
         let mut text = format!(
             "{:10} {:>5} {:>5} {:>7} {:>10} {:>10} {:>7} {:>8}\n",
@@ -96,7 +97,7 @@ impl Summary {
         text
     }
 
-    /// The summary as Markdown.
+    /// Formats the summary as Markdown.
     pub fn markdown(&self) -> String {
         let mut text = String::from(
             "| Topology | Runs | With a violation | Faults | Confirmed | Delivered | Acks | Gaps told |\n\
@@ -135,7 +136,7 @@ fn columns(times: &[Ms]) -> (String, String, String) {
     }
 }
 
-/// How a run is set up.
+/// Describes the setup of a run.
 pub fn heading(plan: &Plan) -> String {
     format!(
         "{} {}: {} nodes, {}, fsync {}, {} faults",
@@ -148,7 +149,7 @@ pub fn heading(plan: &Plan) -> String {
     )
 }
 
-/// A plan, a line for each fault.
+/// Formats a plan, with a line for each fault.
 pub fn schedule(plan: &Plan) -> String {
     let lines = plan.faults.iter().map(|planned| {
         let (at, lasts) = (planned.at as f64 / 1000.0, planned.lasts as f64 / 1000.0);

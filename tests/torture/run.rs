@@ -1,4 +1,4 @@
-//! One run: the world, the load, the faults, and in the end what everybody sees.
+//! A run: the world, the load, the faults, and the observations at the end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -20,34 +20,32 @@ use crate::model::record::{self, Event, Ms, Outcome, Publish, Stored};
 use crate::model::recovery;
 use crate::world::{Phase, World};
 
-/// How long everything may take to work again after the last fault.
+/// Maximum time for everything to work again after the last fault.
 const RECOVERY: Duration = Duration::from_secs(90);
 
-/// How long subscribers may take to reach the end once all is quiet.
+/// Maximum time for subscribers to reach the end once publishing is over.
 const CATCHING_UP: Duration = Duration::from_secs(60);
 
-/// For how long nothing must happen before the logs are taken as final.
+/// Required time without any event before the logs count as final.
 const SILENCE: Duration = Duration::from_millis(1500);
 
 /// The sender of the last message of each room.
 const LAST: &str = "last";
 
-/// What a run came to.
+/// The results of a run.
 #[derive(Debug)]
 pub struct Outcomes {
-    /// What was run.
     pub plan: Plan,
-    /// Its record.
+    /// The record.
     pub events: Vec<Event>,
-    /// What each process logged, by its name.
+    /// The log of each process, by its name.
     pub logs: Vec<(String, String)>,
-    /// What was broken.
     pub violations: Vec<Violation>,
-    /// Recovery times, with the faults' places in the plan.
+    /// Recovery times, with the faults' indices in the plan.
     pub recoveries: Vec<(usize, Ms)>,
 }
 
-/// Carries out a plan, on threads of its own.
+/// Carries out a plan on threads of its own.
 pub fn run(plan: Plan) -> Outcomes {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let mut logs = Vec::new();
@@ -79,7 +77,7 @@ pub fn run(plan: Plan) -> Outcomes {
     Outcomes { plan, events, logs, violations, recoveries }
 }
 
-/// The result of a call, or what it panicked with.
+/// Returns the result of a call, or its panic message.
 fn caught<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(call)).map_err(|panic| match panic.downcast::<String>() {
         Ok(text) => *text,
@@ -98,7 +96,7 @@ async fn story(world: Arc<World>) {
     let rest = Duration::from_secs(world.plan.seconds).as_millis() as Ms;
     sleep(Duration::from_millis(rest.saturating_sub(record.now()))).await;
     world.storage.heal().await;
-    // With messages that go on: what recovers is seen.
+    // Publishing continues, so that recovery is observed.
     if let Err(reason) = world.settled(RECOVERY).await {
         record.broken("all recovers", reason);
     }
@@ -127,7 +125,7 @@ async fn story(world: Arc<World>) {
     observe(&world).await;
 }
 
-/// Waits for all tasks; panics are the program's own.
+/// Waits for all tasks. Panics in them are bugs of this program.
 async fn all(tasks: &mut JoinSet<()>) {
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended
@@ -142,7 +140,7 @@ fn client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap()
 }
 
-/// Publishes the last message of a room, until it is confirmed.
+/// Publishes the last message of a room, retrying until it is confirmed.
 async fn publish_last(world: &World, room: &str) -> bool {
     let (key, deadline) = (Uuid::new_v4(), Instant::now() + RECOVERY);
     let url = format!("http://{}/v1/rooms/{room}/messages", world.nodes[0].address());
@@ -163,7 +161,7 @@ async fn publish_last(world: &World, room: &str) -> bool {
     false
 }
 
-/// A room as a node has it.
+/// Returns a room's history as a node serves it.
 async fn history(world: &World, node: usize, room: &str) -> Option<Vec<Stored>> {
     let (client, token) = (client(), World::token("observer"));
     let mut messages: Vec<Stored> = Vec::new();
@@ -180,7 +178,7 @@ async fn history(world: &World, node: usize, room: &str) -> Option<Vec<Stored>> 
     }
 }
 
-/// Records what everybody sees now.
+/// Records the current state as every observer sees it.
 async fn observe(world: &World) {
     for room in &world.rooms {
         for node in 0..world.nodes.len() {
@@ -201,7 +199,7 @@ async fn observe(world: &World) {
     }
 }
 
-/// The entries of a log, without their contents, as its primary has it.
+/// Returns the entries of a log on its primary, without their contents.
 fn stored_in_redis(world: &World, room: &str) -> Option<Vec<Stored>> {
     let command = ["XRANGE", &format!("rl:{{{room}}}:log"), "-", "+"];
     let primaries = world.storage.instances.iter().filter(|one| one.is_primary());
@@ -223,7 +221,7 @@ async fn positions(world: &World, room: &str) {
     };
     match answer.await {
         Ok(listed) => {
-            // Those that the record knows, and that have their user's name.
+            // The subscriptions that the record knows, whose names are also those of their users.
             for kind in ["durable", "contended", "http"] {
                 let reader = format!("{kind}-{room}");
                 let found = listed.as_array().into_iter().flatten().find(|one| one["user"] == reader);
@@ -235,7 +233,8 @@ async fn positions(world: &World, room: &str) {
     }
 }
 
-/// Writes a run into a directory of its own: the plan, the record, the logs of all processes, and what was broken.
+/// Saves a run in a directory of its own: the plan, the record, the logs of all processes, and the
+/// violations.
 pub fn save(outcomes: &Outcomes, into: &Path) -> std::io::Result<PathBuf> {
     let folder = into.join(format!("{}-{}", outcomes.plan.topology.name(), outcomes.plan.seed));
     std::fs::create_dir_all(&folder)?;

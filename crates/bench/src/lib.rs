@@ -46,7 +46,7 @@ pub use self::sweep::Sweep;
 use self::tally::Tally;
 use roomlog_protocol::Encoding;
 
-/// What can be measured.
+/// A kind of measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Workload {
@@ -56,15 +56,15 @@ pub enum Workload {
     Fanout,
     /// Many small rooms: what a publish and its few deliveries cost
     Rooms,
-    /// `rooms` with durable subscriptions, of which each message is acknowledged: what that costs more
+    /// `rooms` with durable subscriptions, where each message is acknowledged: the extra cost of that
     Durable,
-    /// As fast as confirmations come, with a window of publishes in flight
+    /// As fast as confirmations arrive, with a window of publishes in flight
     Publish,
     /// A room with a long history: reading all of it over REST and WebSocket, beside bare reads from Redis
     Replay,
-    /// All drop at once, miss messages, and come back: how long until all have all
+    /// All connections drop at once, miss messages, and come back: how long until all have everything
     Storm,
-    /// `fanout` with readers that stop: what the others and the server's memory notice
+    /// `fanout` with readers that stop: the effect on the others and on the server's memory
     Slow,
 }
 

@@ -20,7 +20,8 @@ use roomlog_bench::{
 };
 use roomlog_protocol::Encoding;
 
-/// Measures a server under load: latency, CPU and memory, with every message checked for loss, duplicates and order.
+/// Measures a server under load: latency, CPU and memory, with every message checked for loss, duplicates
+/// and order.
 #[derive(Debug, Parser)]
 #[command(name = "roomlog-bench", version, max_term_width = 100)]
 struct Bench {
@@ -71,7 +72,7 @@ struct Bench {
     /// How often it is measured; figures are medians
     #[arg(long, value_name = "N")]
     repeats: Option<usize>,
-    /// Search the highest rate that `rooms` holds, too: 99 of 100 messages within 50 ms, and none lost
+    /// Search for the highest rate that `rooms` holds, too: 99 of 100 messages within 50 ms, and none lost
     #[arg(long)]
     highest: bool,
     /// Count the server's system calls with strace, after what is measured

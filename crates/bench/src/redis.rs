@@ -21,7 +21,7 @@ use roomlog_children::Spawner;
 /// Programs that can serve as the Redis of a run.
 const SERVERS: [&str; 2] = ["redis-server", "valkey-server"];
 
-/// When the Redis of the run has a message on its disk.
+/// The time at which the run's Redis has a message on its disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Fsync {
     /// Within a second

@@ -1,4 +1,5 @@
-//! A client of a Roomlog server: publishing, history and rooms over REST, and following a room over WebSocket.
+//! A client of a Roomlog server: publishing, history and rooms over REST, and following a room over
+//! WebSocket.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -202,7 +203,7 @@ impl Client {
     }
 }
 
-/// Reads `application/problem+json`.
+/// Parses `application/problem+json`.
 fn problem(body: &[u8]) -> Option<Failure> {
     #[derive(Deserialize)]
     struct Problem {

@@ -22,7 +22,7 @@ pub struct NewMessage {
 }
 
 impl NewMessage {
-    /// A message with a new key.
+    /// Creates a message with a new key.
     pub fn new(room: RoomName, data: Value) -> Self {
         Self { room, data, kind: None, key: Uuid::new_v4() }
     }
@@ -76,7 +76,7 @@ pub struct Page {
 pub struct Room {
     /// Its name.
     pub room: RoomName,
-    /// The newest id ever given.
+    /// The newest id that was ever given.
     pub head: MessageId,
     /// The oldest id that is retained.
     pub first: Option<MessageId>,

@@ -112,7 +112,7 @@ pub struct UnknownCode(String);
 impl FromStr for ErrorCode {
     type Err = UnknownCode;
 
-    /// Reads the name on the wire.
+    /// Parses the name on the wire.
     fn from_str(name: &str) -> Result<Self, UnknownCode> {
         Self::ALL.into_iter().find(|code| code.as_str() == name).ok_or_else(|| UnknownCode(name.to_owned()))
     }

@@ -204,16 +204,16 @@ pub enum Answer {
         session: Uuid,
         /// The authenticated user.
         user: UserId,
-        /// Seconds between the server's pings.
+        /// Interval of the server's pings, in seconds.
         ping: u64,
-        /// When the token expires, in Unix seconds.
+        /// Expiry of the token, in Unix seconds.
         expires: Option<u64>,
-        /// Bytes of one message's `data` as stored.
+        /// Maximum size of one message's `data` as stored, in bytes.
         max_message: usize,
     },
     /// To `auth`.
     Renewed {
-        /// When the new token expires, in Unix seconds.
+        /// Expiry of the new token, in Unix seconds.
         expires: Option<u64>,
     },
     /// To `subscribe`.

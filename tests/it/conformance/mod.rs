@@ -1,9 +1,11 @@
-//! The cases of the Autobahn WebSocket test suite that apply, under its numbers. That suite wants its messages back; here a
-//! message is a `ping` of the protocol with a `ref`, and its answer stands for the echo.
+//! The applicable cases of the Autobahn WebSocket test suite, under its numbers. That suite expects an echo
+//! of its messages. Here, a message is a `ping` of the protocol with a `ref`, and its answer stands for the
+//! echo.
 //!
-//! Where it differs: an empty message is no frame of the protocol, so 1.1.1, 1.2.1, 6.1.1 and 6.1.2 expect 1007. Raw control
-//! characters are no JSON, so 6.7.1 is not among those of 6.5 to 6.23. Of ten pings at once (2.10, 2.11) RFC 6455 lets a
-//! server answer the last alone. 12 and 13 are about compression, which is not negotiated; 7.13 leaves open how it ends.
+//! Differences: an empty message is not a frame of the protocol, so 1.1.1, 1.2.1, 6.1.1 and 6.1.2 expect
+//! 1007. Raw control characters are not JSON, so 6.7.1 is not among those of 6.5 to 6.23. Of ten pings at
+//! once (2.10, 2.11) RFC 6455 lets a server answer only the last. 12 and 13 are about compression, which is
+//! not negotiated. 7.13 leaves open how it ends.
 
 mod utf8;
 
@@ -20,17 +22,17 @@ const HELLO: &[u8] = b"Hello, world!";
 /// Greek, in two and three bytes a letter.
 const GREEK: &[u8] = b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5";
 
-/// What a case does, in order.
+/// A step of a case.
 enum Step {
-    /// Bytes are sent.
+    /// Sends bytes.
     Send(Vec<u8>),
-    /// This, and nothing else before it, is received.
+    /// Expects this, and nothing else before it.
     See(Seen),
 }
 
-/// How a case ends.
+/// The end of a case.
 enum End {
-    /// The client closes, with 1000, and the server does.
+    /// The client closes with 1000, and so does the server.
     Clean,
     /// The server ends the connection with one of these codes, and answers nothing any more.
     Failed(&'static [u16]),
@@ -64,7 +66,7 @@ impl Case {
         pieces.into_iter().fold(self, |case, piece| case.step(Step::Send(piece)))
     }
 
-    /// Sends all of these in pieces of so many bytes.
+    /// Sends all of these in pieces of `size` bytes.
     fn chop(self, size: usize, pieces: impl IntoIterator<Item = Vec<u8>>) -> Self {
         let all: Vec<u8> = pieces.into_iter().flatten().collect();
         self.send(all.chunks(size).map(<[u8]>::to_vec))
@@ -97,7 +99,7 @@ impl Case {
         match wire.next().await {
             Seen::Close(Some(code)) => assert!(codes.contains(&code), "{name}: closed with {code}"),
             Seen::Close(None) => assert!(matches!(end, End::Closed(_)), "{name}: closed without a code"),
-            // With what the client sent unread, the system may cut the connection short.
+            // If bytes from the client were unread, the system may cut the connection short.
             Seen::End => return assert!(matches!(end, End::Failed(_)), "{name}: no close"),
             other => panic!("{name}: {other:?} in place of the end"),
         }
@@ -121,7 +123,7 @@ fn ping() -> Vec<u8> {
     frame(FIN | PING, b"")
 }
 
-/// A whole `ping` of the protocol, with the `ref` 1.
+/// Returns a whole `ping` of the protocol, with the `ref` 1.
 fn hello() -> Vec<u8> {
     frame(FIN | TEXT, &ping_text(1, HELLO))
 }
@@ -178,7 +180,7 @@ async fn section_2_pings_and_pongs() {
     ]);
     check(cases, &[]).await;
 
-    // 2.10 and 2.11: pongs come in the order of the pings, and the last is among them.
+    // 2.10 and 2.11: pongs arrive in the order of the pings, and the last is among them.
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     for chopped in [false, true] {
@@ -242,7 +244,7 @@ async fn section_5_fragmentation() {
     let failed = |name: &str| Case::new(name, End::Failed(PROTOCOL));
     let clean = |name: &str| Case::new(name, End::Clean);
     let text = ping_text(123_456, HELLO);
-    // Within the digits of the `ref`: an answer with all of them had both parts.
+    // Splits within the digits of the `ref`: an answer with all digits proves that both parts arrived.
     let (start, rest) = text.split_at(21);
     let two = || fragments(TEXT, [start, rest]);
     let with_ping = || [two()[0].clone(), frame(FIN | PING, b"ping payload"), two()[1].clone()];

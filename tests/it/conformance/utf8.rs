@@ -1,4 +1,4 @@
-//! Section 6: text that is UTF-8, and text that is not, whole and in pieces.
+//! Section 6: valid and invalid UTF-8, whole and in pieces.
 
 use super::{Case, DATA, End, GREEK, check};
 use crate::harness::wire::{FIN, TEXT, fragments, frame, ping_text, shown};
@@ -46,7 +46,7 @@ async fn section_6_utf8() {
     check(cases, &[]).await;
 }
 
-/// The sequences of 6.5 to 6.23, from Markus Kuhn's stress test of decoders.
+/// Returns the sequences of 6.5 to 6.23, from Markus Kuhn's stress test of decoders.
 fn sequences() -> Vec<Vec<Vec<u8>>> {
     let owned = |texts: &[&[u8]]| texts.iter().map(|text| text.to_vec()).collect::<Vec<_>>();
     let cut: [&[u8]; 10] = [

@@ -1,4 +1,4 @@
-//! Durable subscriptions of clients that come over HTTP: taken, acknowledged and lost as over a connection.
+//! Durable subscriptions of clients over HTTP: taken, acknowledged and lost as over a connection.
 
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ async fn ack(rest: &Rest, taken: &Value, id: &str) -> Answer {
     rest.post(ACKS, &json!({ "durable": "phone", "holder": taken["holder"], "id": id })).await
 }
 
-/// Where the events are that the holder of a subscription reads.
+/// Returns the path of the events for the holder of a subscription.
 fn events_of(taken: &Value) -> String {
     let (holder, position) = (taken["holder"].as_str().unwrap(), taken["position"].as_str().unwrap());
     format!("/v1/rooms/room/events?since={position}&durable=phone&holder={holder}")
@@ -42,7 +42,7 @@ async fn the_position_moves_by_acknowledging_and_never_back() {
     let beyond = ids[4].replace("-5", "-6");
     ack(&bob, &taken, &beyond).await.problem(400, "bad_request");
 
-    // It is there for a connection, too, from where it stands; `last` is for the first time only.
+    // It exists for a connection too, at its current position. `last` has an effect the first time only.
     let again = take(&bob, json!({ "durable": "phone", "last": 5 })).await;
     assert_eq!(again["position"], json!(ids[3]));
     let mut client = Client::connect(&server, &everything("bob")).await;
@@ -80,11 +80,11 @@ async fn the_newest_takes_it_over_whether_it_has_a_connection_or_not() {
     socket.subscribe("room", durable()).await;
     socket.until("live").await;
 
-    // From a connection, on another node.
+    // Taken from a connection, on another node.
     let first = take(&far, json!({ "durable": "phone", "since": "0" })).await;
     assert_eq!(socket.expect("unsubscribed").await["code"], "replaced");
     ack(&near, &first, &ids[0]).await.with(204);
-    // From one without a connection.
+    // Taken from a client without a connection.
     let mut events = near.events(&events_of(&first), &[]).await.unwrap();
     assert_eq!(events.take(3).await[2].id.as_ref(), Some(&ids[2]));
     let second = take(&near, durable()).await;
@@ -99,14 +99,14 @@ async fn the_newest_takes_it_over_whether_it_has_a_connection_or_not() {
     // A stream that comes too late is refused.
     near.events(&events_of(&first), &[]).await.unwrap_err().problem(409, "not_subscribed");
 
-    // And back by a connection.
+    // Taken back by a connection.
     let mut events = far.events(&events_of(&second), &[]).await.unwrap();
     let mut socket = Client::connect(&server, &everything("bob")).await;
     socket.subscribe("room", durable()).await;
     assert_eq!(seqs(&socket.until("live").await), [2, 3]);
     assert_eq!(events.take(2).await[1].id.as_ref(), Some(&ids[2]));
     assert!(says_replaced(&events.next().await));
-    // What one says who has lost it does not stand in for the word of who has it.
+    // An acknowledgement of the old holder does not count for the current one.
     socket.send(json!({ "op": "ack", "room": "room", "id": ids[1] })).await;
     socket.settled().await;
     ack(&near, &second, &ids[2]).await.problem(409, "not_subscribed");
@@ -152,7 +152,7 @@ async fn what_is_wrong_or_forbidden_is_refused() {
         json!({ "durable": "phone", "holder": taken["holder"] }),
         json!({ "durable": "phone", "id": ids[0] }),
         fields(&taken["holder"], "x"),
-        // What stands in Redis where nobody holds it, or a connection does.
+        // The value in Redis if nobody holds it, or a connection does.
         fields(&json!("-"), &ids[1]),
         fields(&json!("node/session/0"), &ids[1]),
     ] {
@@ -164,7 +164,7 @@ async fn what_is_wrong_or_forbidden_is_refused() {
     }
     assert_eq!(redis.ask(&["HGET", "rl:{room}:subs", "bob/phone"]).text(), stored);
 
-    // Another user's holder is nobody's here.
+    // A holder of another user is unknown here.
     let cia = Rest::new(&server, &everything("cia"));
     cia.post(ACKS, &fields(&taken["holder"], &ids[1])).await.problem(409, "not_subscribed");
     let writer = Rest::new(&server, &token("bob", json!({ "room": ["write"] })));
@@ -188,7 +188,7 @@ async fn acknowledgements_of_many_are_written_together() {
         answer.with(204);
     }
     let calls = redis.calls("fcall");
-    // The node's own probes are among them.
+    // The node's own probes are among the calls.
     assert!((1..10).contains(&calls), "{calls} calls for 20 acknowledgements");
     assert_eq!(position(&redis, "user7/phone"), ids[1]);
 }

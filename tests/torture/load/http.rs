@@ -1,4 +1,5 @@
-//! Subscribers without a WebSocket: event streams, long polling, and durable subscriptions with acknowledgements.
+//! Subscribers without a WebSocket: event streams, long polling, and durable subscriptions with
+//! acknowledgements.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::world::{Phase, World};
 /// Seconds that a poll waits for a message.
 const WAIT: u64 = 2;
 
-/// A subscriber's way to the nodes.
+/// The HTTP client of a subscriber.
 struct Http {
     world: Arc<World>,
     client: Client,
@@ -44,7 +45,7 @@ impl Http {
         Asked { reader: &self.name, room: self.room, node, durable, by_request: true, since, at }
     }
 
-    /// The answer to a request, if it came and is no error.
+    /// Returns the answer to a request, or `None` if there is none or it is an error.
     async fn get(&self, node: usize, path: &str) -> Option<Value> {
         let request = self.client.get(self.url(node, path)).bearer_auth(&self.token).timeout(PATIENCE);
         let answer = request.send().await.ok()?;
@@ -67,7 +68,7 @@ impl Http {
     }
 }
 
-/// Reads a room as events.
+/// Reads a room as an event stream.
 pub async fn events(world: Arc<World>, room: &'static str) {
     let mut http = Http::new(Arc::clone(&world), room, "events");
     let mut position = MessageId::ZERO;
@@ -91,7 +92,7 @@ pub async fn events(world: Arc<World>, room: &'static str) {
     }
 }
 
-/// Reads a stream, until it ends or for so many events; whether all is done.
+/// Reads a stream until it ends, or for at most `events` events. Returns whether the subscriber is done.
 async fn stream_to_end(session: &mut Session<'_>, stream: Response, events: u64) -> bool {
     let mut stream = Events::new(stream);
     let mut left = events;

@@ -1,4 +1,4 @@
-//! Clients of a run, which publish and read while things go wrong.
+//! The clients of a run, which publish and read while faults happen.
 
 mod http;
 mod publish;
@@ -15,10 +15,10 @@ use crate::harness::Dice;
 use crate::model::record::{Event, Opened, Outcome, Reason, Stored};
 use crate::world::World;
 
-/// How long a client waits for an answer.
+/// Time limit for an answer.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(6);
 
-/// Starts everybody who publishes.
+/// Starts all publishers.
 pub fn publishers(world: &Arc<World>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     for node in 0..world.nodes.len() {
@@ -30,7 +30,7 @@ pub fn publishers(world: &Arc<World>) -> JoinSet<()> {
     tasks
 }
 
-/// Starts everybody who reads.
+/// Starts all readers.
 pub fn readers(world: &Arc<World>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     for (index, room) in world.rooms.iter().enumerate() {
@@ -59,7 +59,7 @@ pub fn readers(world: &Arc<World>) -> JoinSet<()> {
     tasks
 }
 
-/// A subscription that stands, and where its reader is.
+/// A confirmed subscription, and its reader's position.
 struct Session<'a> {
     world: &'a World,
     number: u64,
@@ -67,7 +67,7 @@ struct Session<'a> {
     position: MessageId,
 }
 
-/// What a reader asks for.
+/// The parameters of a subscription.
 struct Asked<'a> {
     reader: &'a str,
     room: &'static str,
@@ -79,7 +79,7 @@ struct Asked<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// Records that a subscription stands at this position.
+    /// Records that a subscription is confirmed at this position.
     fn open(world: &'a World, asked: &Asked<'_>, position: MessageId) -> Self {
         let number = world.record.session();
         world.record.add(Event::Opened(Opened {
@@ -97,7 +97,7 @@ impl<'a> Session<'a> {
         Self { world, number, room: asked.room, position }
     }
 
-    /// Records a message, and stands behind it.
+    /// Records a message, and advances the position to it.
     fn message(&mut self, frame: &Value) {
         let Some(message) = stored(frame) else {
             return self.world.record.broken("messages are complete", frame.to_string());
@@ -106,7 +106,7 @@ impl<'a> Session<'a> {
         self.world.record.add(Event::Message { at: self.world.record.now(), session: self.number, message });
     }
 
-    /// Records a gap, and stands behind it.
+    /// Records a gap, and advances the position past it.
     fn gap(&mut self, frame: &Value) {
         let reason = match frame["reason"].as_str() {
             Some("trimmed") => Reason::Trimmed,
@@ -120,7 +120,7 @@ impl<'a> Session<'a> {
         self.world.record.add(Event::Gap { at, session: self.number, after, next, reason });
     }
 
-    /// Records a page of messages with a gap somewhere in it.
+    /// Records a page of messages that has a gap somewhere in it.
     fn page(&mut self, page: &Value) {
         let mut gap = page.get("gap").filter(|gap| !gap.is_null());
         for message in page["messages"].as_array().into_iter().flatten() {
@@ -135,7 +135,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Records that it is live.
+    /// Records that the subscription is live.
     fn live(&self, id: MessageId) {
         self.world.record.add(Event::Live { at: self.world.record.now(), session: self.number, id });
     }
@@ -146,24 +146,24 @@ impl<'a> Session<'a> {
         self.world.record.add(Event::Ack { at, till, session: self.number, id, outcome });
     }
 
-    /// Whether it is at the end of a run that is quiet.
+    /// Returns whether the run is quiet and the reader has reached the end.
     fn is_done(&self) -> bool {
         self.world.end_of(self.room) == Some(self.position)
     }
 }
 
-/// A message in a frame.
+/// Parses the message in a frame.
 pub fn stored(frame: &Value) -> Option<Stored> {
     let sent = format!("{} {}", frame["from"].as_str()?, frame["data"].as_str()?);
     Some(Stored { id: id(&frame["id"])?, key: frame["key"].as_str()?.parse().ok()?, sent })
 }
 
-/// An id in a frame.
+/// Parses the id in a frame.
 pub fn id(value: &Value) -> Option<MessageId> {
     value.as_str()?.parse().ok()
 }
 
-/// What an error says about an operation.
+/// Returns the outcome of an operation that failed with this code.
 fn refusal(world: &World, code: &str) -> Outcome {
     match code {
         "internal" | "bad_frame" | "unauthenticated" | "forbidden" => {
@@ -175,7 +175,7 @@ fn refusal(world: &World, code: &str) -> Outcome {
     }
 }
 
-/// A node by chance.
+/// Draws a node.
 fn any_node(world: &World, dice: &mut Dice) -> usize {
     dice.roll(world.nodes.len() as u64) as usize
 }

@@ -1,4 +1,4 @@
-//! Publishers, which send again with the same key what was not confirmed.
+//! Publishers, which send unconfirmed messages again with the same key.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use crate::harness::Dice;
 use crate::model::record::{Event, Ms, Outcome, Publish};
 use crate::world::{Phase, World};
 
-/// Messages that may wait for their confirmation before new ones are made.
+/// Maximum number of unconfirmed messages before no new ones are made.
 const PENDING: usize = 40;
 
-/// How long a publisher tries to get its last messages confirmed.
+/// Time for which a publisher tries to get its last messages confirmed.
 const AFTERWARDS: Duration = Duration::from_secs(60);
 
-/// A message on its way.
+/// An unconfirmed message.
 #[derive(Debug, Clone)]
 struct Letter {
     room: &'static str,
@@ -28,7 +28,7 @@ struct Letter {
     data: String,
 }
 
-/// A publisher: what it has in hand, and what it records.
+/// A publisher: its unconfirmed messages, and its part of the record.
 struct Publisher {
     world: Arc<World>,
     user: String,
@@ -43,7 +43,7 @@ impl Publisher {
         Self { world, user, dice, count: 0, pending: Vec::new() }
     }
 
-    /// Whether there is more to do, and new messages for the rooms in turn, if it is time for them.
+    /// Adds new messages for the rooms in turn, if it is time for them. Returns whether there is more to do.
     fn prepare(&mut self, new: usize) -> bool {
         if self.world.phase() == Phase::Load && self.pending.len() < PENDING {
             for _ in 0..new {
@@ -60,7 +60,7 @@ impl Publisher {
         self.world.phase() == Phase::Load || !self.pending.is_empty()
     }
 
-    /// Records how a try ended, and keeps the message if it shall be tried again.
+    /// Records the end of an attempt, and keeps the message if it should be sent again.
     fn ended(&mut self, letter: Letter, node: usize, at: Ms, outcome: Outcome) {
         let again = matches!(outcome, Outcome::Unknown(_)) && self.dice.roll(20) != 0;
         self.world.record.add(Event::Publish(Publish {
@@ -110,7 +110,7 @@ pub async fn over_websocket(world: Arc<World>, node: usize) {
     }
 }
 
-/// Sends all that is pending, and takes the answers.
+/// Sends everything pending, and handles the answers.
 async fn send(publisher: &mut Publisher, socket: &mut Socket, node: usize) -> Result<(), Lost> {
     let at = publisher.world.record.now();
     let mut letters = HashMap::new();
@@ -153,7 +153,7 @@ fn answered(world: &World, answer: &Value) -> Outcome {
     }
 }
 
-/// Publishes through any node by requests: one message each, or several.
+/// Publishes through any node with HTTP requests, of one message each or several.
 pub async fn over_http(world: Arc<World>, number: usize) {
     let mut publisher = Publisher::new(Arc::clone(&world), format!("poster{number}"));
     let token = World::token(&publisher.user);
@@ -169,7 +169,7 @@ pub async fn over_http(world: Arc<World>, number: usize) {
             let request = client.post(format!("{base}/rooms/{room}/messages"));
             request.header("Idempotency-Key", key.to_string()).json(&json!({ "data": data }))
         } else {
-            // A room's messages go one after the other, as others see them.
+            // Messages of one room are stored in the order of the batch, which is the order that others see.
             let batch = letters
                 .iter()
                 .map(|Letter { room, key, data }| json!({ "room": room, "key": key, "data": data }));

@@ -1,4 +1,4 @@
-//! A WebSocket whose failures are expected.
+//! A WebSocket that is expected to fail.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -12,10 +12,9 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 use super::PATIENCE;
 
-/// Why a connection is of no use any more.
+/// The reason why a connection is no longer usable.
 pub type Lost = String;
 
-/// A connection.
 pub struct Socket {
     stream: WebSocketStream<TcpStream>,
     frames: VecDeque<Value>,
@@ -27,7 +26,7 @@ fn lost(error: impl ToString) -> Lost {
 }
 
 impl Socket {
-    /// Connects and authenticates; with a buffer of so many bytes, if any.
+    /// Connects and authenticates. `buffer` is the size of the receive buffer in bytes, if given.
     pub async fn open(to: SocketAddr, token: &str, buffer: Option<u32>) -> Result<Self, Lost> {
         let handshake = async {
             let socket = TcpSocket::new_v4().map_err(lost)?;
@@ -43,19 +42,18 @@ impl Socket {
         if answer["op"] == "ok" { Ok(socket) } else { Err(answer.to_string()) }
     }
 
-    /// Sends a frame, or an array of them.
     pub async fn send(&mut self, frame: &Value) -> Result<(), Lost> {
         let sending = self.stream.send(Message::text(frame.to_string()));
         timeout(PATIENCE, sending).await.map_err(lost)?.map_err(lost)
     }
 
-    /// A `ref` that was not used before.
+    /// Returns a `ref` that has not been used before.
     pub fn reference(&mut self) -> u64 {
         self.reference += 1;
         self.reference
     }
 
-    /// Sends a frame; the answer to it. What comes before that is there for [`Socket::next`].
+    /// Sends a frame and returns the answer. Frames that arrive before it stay queued for [`Socket::next`].
     pub async fn request(&mut self, mut frame: Value) -> Result<Value, Lost> {
         let reference = self.reference();
         frame["ref"] = json!(reference);
@@ -73,7 +71,7 @@ impl Socket {
         Ok(answer)
     }
 
-    /// The next frame. May be cancelled.
+    /// Returns the next frame. Cancel safe.
     pub async fn next(&mut self) -> Result<Value, Lost> {
         loop {
             if let Some(frame) = self.frames.pop_front() {

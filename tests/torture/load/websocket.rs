@@ -14,39 +14,39 @@ use crate::harness::Dice;
 use crate::model::record::{Ms, Outcome};
 use crate::world::{Phase, World};
 
-/// How a subscriber behaves.
+/// The behaviour of a subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Stays on one node, and resumes there when it must.
+    /// Stays on one node, and resumes there when necessary.
     Live { node: usize },
     /// Leaves often, and resumes on any node.
     Resuming,
     /// Reads slowly, with a small buffer.
     Slow,
-    /// Goes on at the position that it acknowledged.
+    /// Continues at the position that it acknowledged.
     Durable,
-    /// One of two who take a durable subscription from each other; one of them reads on to the end.
+    /// One of two that take a durable subscription from each other. The `lasting` one reads on to the end.
     Contender { lasting: bool },
 }
 
-/// The size of a slow subscriber's buffer.
+/// Size of a slow subscriber's buffer in bytes.
 const SMALL: u32 = 4096;
 
-/// A subscriber.
 struct Reader {
     world: Arc<World>,
     kind: Kind,
     room: &'static str,
     name: String,
     dice: Dice,
-    /// Where to resume; nothing before the first subscription of one that wants new messages only.
+    /// The position to resume from. `None` before the first subscription of a reader that starts with new
+    /// messages.
     position: Option<MessageId>,
 }
 
 /// Acknowledgements that wait for their answers.
 type Acks = HashMap<u64, (Ms, MessageId)>;
 
-/// Reads a room until it is quiet and all of it was seen.
+/// Reads a room until the run is quiet and all messages were seen.
 pub async fn read(world: Arc<World>, room: &'static str, kind: Kind) {
     let name = match kind {
         Kind::Live { node } => format!("live{node}-{room}"),
@@ -72,7 +72,7 @@ impl Reader {
         matches!(self.kind, Kind::Durable | Kind::Contender { .. })
     }
 
-    /// Reads over one connection; whether all is done.
+    /// Reads over one connection. Returns whether the reader is done.
     async fn connection(&mut self) -> Result<bool, Lost> {
         let node = match self.kind {
             Kind::Live { node } => node,
@@ -86,7 +86,7 @@ impl Reader {
         let since = self.position.filter(|_| !self.is_durable());
         let mut subscribe = json!({ "op": "subscribe", "room": self.room });
         if self.is_durable() {
-            // Of use the first time only.
+            // `last` has an effect the first time only.
             (subscribe["durable"], subscribe["last"]) = (json!("torture"), json!(1000));
         } else if let Some(since) = since {
             subscribe["since"] = json!(since);
@@ -131,7 +131,8 @@ impl Reader {
             if left == 0 && !is_quiet {
                 return Ok(false);
             }
-            // Half-open connections are found out by silence. The end of the run is one as well: look up now and then.
+            // Silence reveals half-open connections. It is also normal at the end of a run, so wake up now
+            // and then.
             let patience = if is_quiet { PATIENCE / 12 } else { PATIENCE };
             let frame = match timeout(patience, socket.next()).await {
                 Ok(frame) => frame?,
@@ -172,7 +173,7 @@ impl Reader {
         }
     }
 
-    /// Acknowledges all it has, more often than not with an answer.
+    /// Acknowledges everything it has, usually asking for an answer.
     async fn acknowledge(
         &mut self,
         socket: &mut Socket,
@@ -191,7 +192,7 @@ impl Reader {
         socket.send(&ack).await
     }
 
-    /// The last acknowledgement, which must be confirmed.
+    /// Sends the last acknowledgement, which must be confirmed.
     async fn finish(&self, socket: &mut Socket, session: &Session<'_>) -> Result<bool, Lost> {
         if self.is_durable() {
             let (at, id) = (session.world.record.now(), session.position);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::record::Ms;
 use crate::harness::Dice;
 
-/// How Redis is set up.
+/// The topology of Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Topology {
@@ -19,15 +19,14 @@ pub enum Topology {
 }
 
 impl Topology {
-    /// All of them.
     pub const ALL: [Self; 3] = [Self::Single, Self::Sentinel, Self::Cluster];
 
-    /// How many logs are kept independently of each other.
+    /// Returns the number of independent logs.
     pub fn shards(self) -> usize {
         if self == Self::Cluster { 3 } else { 1 }
     }
 
-    /// Its name, as the options have it.
+    /// Returns its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Single => "single",
@@ -37,18 +36,18 @@ impl Topology {
     }
 }
 
-/// When Redis brings what it wrote to the disk.
+/// The sync policy of Redis's append-only file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sync {
-    /// Before it answers.
+    /// Before each answer.
     Always,
     /// Once a second.
     Everysec,
 }
 
 impl Sync {
-    /// The value of `appendfsync`.
+    /// Returns the value of `appendfsync`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Always => "always",
@@ -61,16 +60,16 @@ impl Sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Durability {
-    /// Redis has executed it.
+    /// Redis has executed the write.
     Memory,
-    /// A replica has it.
+    /// A replica has the write.
     Replica,
-    /// It is on the disk.
+    /// The write is on disk.
     Disk,
 }
 
 impl Durability {
-    /// The value in a configuration.
+    /// Returns the value in a configuration.
     pub fn name(self) -> &'static str {
         match self {
             Self::Memory => "memory",
@@ -90,7 +89,7 @@ pub enum Direction {
     Down,
 }
 
-/// Something that goes wrong for a while.
+/// A temporary fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "fault", rename_all = "snake_case")]
 #[allow(missing_docs)]
@@ -101,29 +100,29 @@ pub enum Fault {
     NodePause { node: usize },
     /// SIGTERM of a node, which is started again.
     NodeRestart { node: usize },
-    /// The node's clock is wrong.
+    /// A node's clock is wrong.
     NodeClock { node: usize, ms: i64 },
-    /// All connections of clients to a node break.
+    /// All client connections of a node break.
     ClientsCut { node: usize },
-    /// What clients and a node send each other comes late.
+    /// Traffic between clients and a node is delayed.
     ClientsSlow { node: usize, ms: u64 },
-    /// Connections of clients to a node are half open.
+    /// Client connections of a node are half open.
     ClientsStall { node: usize, direction: Direction },
-    /// All connections of a node to Redis break, and each comes back after a time of its own.
+    /// All connections of a node to Redis break. Each comes back after a time of its own.
     LinkCut { node: usize },
-    /// What a node and Redis send each other comes late.
+    /// Traffic between a node and Redis is delayed.
     LinkSlow { node: usize, ms: u64 },
     /// Connections of a node to Redis are half open.
     LinkStall { node: usize, direction: Direction },
-    /// `CLIENT KILL` of commands' connections, or of those for pub/sub.
+    /// `CLIENT KILL` of command connections, or of pub/sub connections.
     ClientKill { shard: usize, pubsub: bool },
     /// `FUNCTION FLUSH`.
     FunctionFlush { shard: usize },
-    /// `maxmemory` is reached.
+    /// Redis reaches `maxmemory`.
     MemoryFull { shard: usize },
-    /// No more can be written to the disk; Redis may be killed before there is room again.
+    /// The disk is full. Redis may be killed before there is space again.
     DiskFull { killed: bool },
-    /// Each sync to the disk takes longer.
+    /// Each disk sync takes longer.
     SlowSync { ms: u64 },
     /// Redis's clock is wrong.
     RedisClock { ms: i64 },
@@ -133,26 +132,26 @@ pub enum Fault {
     RedisPause,
     /// SIGTERM of Redis, which is started again.
     RedisRestart,
-    /// Redis is killed, and what it had not brought to the disk is gone.
+    /// Redis is killed, and all unsynced writes are lost.
     PowerLoss,
-    /// `kill -9` of a primary, long enough for a failover; replicas are so far behind. It comes back.
+    /// `kill -9` of a primary, long enough for a failover, with replicas `lag` behind. It comes back.
     PrimaryKill { shard: usize, lag: u64 },
-    /// SIGSTOP of a primary, long enough for a failover; it goes on as if nothing had happened.
+    /// SIGSTOP of a primary, long enough for a failover. It then continues, unaware of it.
     PrimaryPause { shard: usize, lag: u64 },
     /// A failover by command.
     Failover { shard: usize },
-    /// A primary and one node are cut off from all the others.
+    /// A primary and one node are cut off from all others.
     Partition { node: usize },
     /// Slots of live rooms move to another primary and back.
     SlotMove { shard: usize },
-    /// A slot of a live room stays half moved.
+    /// A slot of a live room stays half moved for a while.
     SlotHold { shard: usize },
     /// A primary is added, takes a slot of a live room, and gives it back.
     NodeAdded { shard: usize },
 }
 
 impl Fault {
-    /// What is printed, and the row of the report.
+    /// Returns the printed name, which is also the row of the report.
     pub fn name(&self) -> &'static str {
         match self {
             Self::NodeKill { .. } => "node: kill -9",
@@ -186,48 +185,44 @@ impl Fault {
     }
 }
 
-/// A fault and its time.
+/// A fault with its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Planned {
-    /// When it begins.
     pub at: Ms,
-    /// For how long it lasts.
     pub lasts: Ms,
-    /// The fault.
     #[serde(flatten)]
     pub fault: Fault,
 }
 
-/// Everything about a run that is decided beforehand.
+/// All parameters of a run that are fixed beforehand.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// What all of it follows from.
+    /// The seed from which everything follows.
     pub seed: u64,
-    /// How Redis is set up.
     pub topology: Topology,
     /// `appendfsync`.
     pub sync: Sync,
     /// `redis.durability`.
     pub durability: Durability,
-    /// How many nodes there are.
+    /// Number of nodes.
     pub nodes: usize,
-    /// For how long there are faults, in seconds.
+    /// Duration of the faults, in seconds.
     pub seconds: u64,
-    /// The faults, by their times.
+    /// The faults, in the order of their times.
     pub faults: Vec<Planned>,
 }
 
-/// How long writes are held back before the power fails: long enough for Redis to bring several rounds to the disk.
+/// Time in ms for which writes are held back before the power fails: long enough for several rounds of syncs.
 pub const POWER_AFTER: Ms = 4000;
 
-/// The greatest step of Redis's clock: keys are remembered over it.
+/// Maximum step of Redis's clock, in ms. Keys are remembered across it.
 const REDIS_STEP: u64 = 90 * 60_000;
 
-/// The greatest step of a node's clock: 40 days.
+/// Maximum step of a node's clock, in ms: 40 days.
 const NODE_STEP: u64 = 40 * 24 * 3_600_000;
 
 impl Plan {
-    /// The plan of a seed.
+    /// Draws the plan of a seed.
     pub fn draw(seed: u64, topology: Topology, seconds: u64) -> Self {
         let mut dice = Dice::fork(seed, topology.name());
         let sync =
@@ -239,7 +234,7 @@ impl Plan {
         };
         let nodes = dice.between(2, 3) as usize;
         let mut plan = Self { seed, topology, sync, durability, nodes, seconds, faults: Vec::new() };
-        // Faults of one lane come one after the other; two lanes overlap.
+        // Faults of one lane follow each other. The two lanes overlap.
         plan.lane(&mut dice, (3000, 8000), Self::storage_fault);
         plan.lane(&mut dice, (1500, 6000), Self::other_fault);
         plan.faults.sort_by_key(|planned| planned.at);
@@ -261,7 +256,7 @@ impl Plan {
         }
     }
 
-    /// Of the processes that keep the logs.
+    /// Draws a fault of the processes that keep the logs.
     fn storage_fault(&self, dice: &mut Dice) -> (Fault, Ms) {
         let shard = dice.roll(self.topology.shards() as u64) as usize;
         let lag = *dice.pick(&[0, 0, 200, 1000]);
@@ -292,7 +287,7 @@ impl Plan {
         }
     }
 
-    /// Of nodes, connections and settings.
+    /// Draws a fault of nodes, connections or settings.
     fn other_fault(&self, dice: &mut Dice) -> (Fault, Ms) {
         let node = self.node(dice);
         let shard = dice.roll(self.topology.shards() as u64) as usize;
@@ -322,7 +317,7 @@ impl Plan {
     }
 }
 
-/// A step of a clock, forward or back: small ones as often as great ones.
+/// Draws a step of a clock, forward or back. Small steps are as frequent as large ones.
 fn step(dice: &mut Dice, most: u64) -> i64 {
     let most = *dice.pick(&[5000, 120_000, most]);
     let ms = dice.between(100, most) as i64;

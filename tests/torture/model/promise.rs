@@ -1,44 +1,43 @@
-//! The promises of docs/operations.md ("Durability") in a run: when confirmed messages may be lost, and when what was not
-//! confirmed. Everything else must be there at the end.
+//! The promises of docs/operations.md ("Durability") in a run: the times at which confirmed messages may be
+//! lost, and those at which unconfirmed ones may be. Everything else must exist at the end.
 
 use super::plan::{Durability, Fault, POWER_AFTER, Plan, Sync, Topology};
 use super::record::{Event, Ms};
 
-/// A time in which something is allowed, both ends included.
+/// A time span in which something is allowed, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    /// From when.
     pub from: Ms,
-    /// Until when.
     pub to: Ms,
 }
 
-/// What may happen in a run.
+/// The violations that are allowed in a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Promise {
-    /// Messages that were confirmed then may be lost.
+    /// Messages confirmed in these windows may be lost.
     pub losses: Vec<Window>,
-    /// Messages that were delivered then, and acknowledgements, may be lost. Subscribers are told from then on.
+    /// Messages delivered in these windows, and acknowledgements, may be lost. Subscribers are notified from
+    /// then on.
     pub rewinds: Vec<Window>,
-    /// There may be two primaries then, with a history each.
+    /// In these windows there may be two primaries, each with its own history.
     pub splits: Vec<Window>,
-    /// When Redis began a new history.
+    /// The times at which Redis began a new history.
     pub histories: Vec<Ms>,
 }
 
-/// "Up to two seconds of confirmed messages", and one for a machine that is busy.
+/// "Up to two seconds of confirmed messages", plus one for a busy machine, in ms.
 const EVERYSEC: Ms = 3000;
 
-/// For how long after an old primary is back nodes may still be connected to it as such.
+/// Time in ms for which nodes may stay connected to an old primary as such after it is back.
 const DEMOTION: Ms = 20_000;
 
-/// Whether two times have an instant in common with one of the windows.
+/// Returns whether the span shares an instant with one of the windows.
 pub fn within(windows: &[Window], from: Ms, to: Ms) -> bool {
     windows.iter().any(|window| from <= window.to && window.from <= to)
 }
 
 impl Promise {
-    /// What may happen under this plan, with the faults at the times that the record has.
+    /// Returns the violations that are allowed under this plan, with the times of the faults from the record.
     pub fn of(plan: &Plan, events: &[Event]) -> Self {
         let mut promise = Self::default();
         let faults: Vec<(Fault, Ms, Ms)> = events
@@ -59,7 +58,7 @@ impl Promise {
         if begins_a_history(fault) {
             self.histories.push(at);
         }
-        // From when on something may be missing on the disk, if Redis syncs each second.
+        // The time from which writes may be missing on disk, if Redis syncs each second.
         let since = |at: Ms| {
             let from = at.saturating_sub(EVERYSEC);
             let stopped = unsynced.iter().filter(|window| window.from <= at && from <= window.to);
@@ -69,15 +68,16 @@ impl Promise {
             Fault::PowerLoss if plan.sync == Sync::Everysec => {
                 self.lose(Window { from: since(at + POWER_AFTER), to: till });
             }
-            // Redis answers the writes of the round in which it finds the disk full.
+            // Redis answers the writes of the round in which it detects the full disk.
             Fault::DiskFull { killed: true } if plan.sync == Sync::Everysec => {
                 self.lose(Window { from: since(at), to: till });
             }
             Fault::PrimaryKill { .. } | Fault::PrimaryPause { .. } | Fault::Partition { .. } => {
                 self.fail_over(plan, Window { from: at, to: till + DEMOTION });
             }
-            // A cluster's primary waits for its replica when it is told to hand over. A sentinel promotes one replica while
-            // the old primary lives and has the other, so that "the replica that has it" is not the one promoted.
+            // A cluster's primary waits for its replica when it is told to hand over. A sentinel promotes one
+            // replica while the old primary is alive and has the other one, so "the replica that has it" is
+            // not the promoted one.
             Fault::Failover { .. } if plan.topology == Topology::Sentinel => {
                 let window = Window { from: at, to: till + DEMOTION };
                 self.lose(window);
@@ -101,8 +101,8 @@ impl Promise {
     }
 }
 
-/// When `everysec` syncs nothing: Redis compares times of day, so once its clock has stepped back it waits until that has
-/// caught up.
+/// Returns the window in which `everysec` syncs nothing: Redis compares times of day, so after its clock has
+/// stepped back it waits until the clock has caught up.
 fn unsynced((fault, at, till): (Fault, Ms, Ms)) -> Option<Window> {
     match fault {
         Fault::RedisClock { ms: ahead @ 0.. } => Some(Window { from: till, to: till + ahead.unsigned_abs() }),

@@ -1,5 +1,5 @@
-//! The record of a run: each operation with its outcome, everything that each subscriber saw, the faults, and at the end
-//! the logs. The checker knows nothing else.
+//! The record of a run: each operation with its outcome, everything that each subscriber saw, the faults, and
+//! the final logs. The checker knows nothing else.
 
 use std::io::{self, BufRead, Write};
 
@@ -10,23 +10,23 @@ use uuid::Uuid;
 /// Milliseconds since the run began.
 pub type Ms = u64;
 
-/// How an operation ended.
+/// The outcome of an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// It was confirmed; with the message's id, for a publish and an ack.
+    /// Confirmed. The id is that of the published or acknowledged message.
     Ok(MessageId),
-    /// It was refused for a reason that trying again does not change.
+    /// Refused for a reason that a retry does not change.
     Failed(String),
-    /// It may have happened: no answer, or `unavailable`.
+    /// Unknown, since there was no answer, or `unavailable`.
     Unknown(String),
 }
 
-/// Why a subscriber was told of a gap.
+/// The reason of a gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// Retention or a deletion took the messages.
+    /// Retention or a deletion removed the messages.
     Trimmed,
     /// Redis lost them.
     Rewound,
@@ -35,155 +35,132 @@ pub enum Reason {
 /// A message in a log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
-    /// Its id.
     pub id: MessageId,
-    /// Its key.
     pub key: Uuid,
     /// Its sender and its data.
     pub sent: String,
 }
 
-/// One try to publish.
+/// An attempt to publish.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Publish {
-    /// When it began.
+    /// The time at which it began.
     pub at: Ms,
-    /// When its outcome was known.
+    /// The time at which its outcome was known.
     pub till: Ms,
-    /// The room.
     pub room: String,
-    /// The node that was asked.
+    /// The node that received the request.
     pub node: usize,
-    /// The key, the same in each try.
+    /// The key, which is the same in each attempt.
     pub key: Uuid,
     /// The sender and the data.
     pub sent: String,
-    /// The outcome.
     pub outcome: Outcome,
 }
 
 /// The beginning of a subscription, by a connection or a series of requests.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Opened {
-    /// When it was asked for.
+    /// The time of the request.
     pub at: Ms,
-    /// When it stood.
+    /// The time of the confirmation.
     pub till: Ms,
-    /// The number of this session, which all that it sees carries.
+    /// The number of this session, which is part of all its events.
     pub session: u64,
-    /// The subscriber: a name of its own for each, the same for each holder of a durable subscription.
+    /// The subscriber: a unique name, shared by all holders of a durable subscription.
     pub reader: String,
-    /// The room.
     pub room: String,
-    /// The node.
     pub node: usize,
-    /// Whether the position is Redis's.
+    /// Set if Redis keeps the position.
     pub durable: bool,
-    /// Whether each read is a request that names its position.
+    /// Set if each read is a request that names its position.
     pub by_request: bool,
-    /// The position that was asked for, if any.
+    /// The requested position, if any.
     pub since: Option<MessageId>,
-    /// The position that was told.
+    /// The confirmed position.
     pub position: MessageId,
 }
 
-/// Something that happened.
+/// An event of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// A try to publish.
+    /// An attempt to publish.
     Publish(Publish),
     /// A subscription began.
     Opened(Opened),
-    /// A subscriber got a message.
+    /// A subscriber received a message.
     Message {
-        /// When.
         at: Ms,
-        /// In which session.
         session: u64,
-        /// What came.
         #[serde(flatten)]
         message: Stored,
     },
-    /// A subscriber was told of a gap.
+    /// A subscriber was notified of a gap.
     Gap {
-        /// When.
         at: Ms,
-        /// In which session.
         session: u64,
-        /// After which position.
+        /// The position before the gap.
         after: MessageId,
-        /// Where delivery goes on.
+        /// The id at which delivery continues.
         next: MessageId,
-        /// Why.
         reason: Reason,
     },
-    /// A subscriber was told that it is live.
+    /// A subscriber was notified that it is live.
     Live {
-        /// When.
         at: Ms,
-        /// In which session.
         session: u64,
-        /// Up to which message it has all.
+        /// The message up to which everything was delivered.
         id: MessageId,
     },
-    /// A holder acknowledged.
+    /// A holder acknowledged messages.
     Ack {
-        /// When it was sent.
+        /// The time at which it was sent.
         at: Ms,
-        /// When its outcome was known.
+        /// The time at which its outcome was known.
         till: Ms,
-        /// In which session.
         session: u64,
-        /// Up to which message.
+        /// The last acknowledged message.
         id: MessageId,
-        /// The outcome; unknown if no answer was asked for.
+        /// The outcome, unknown if no answer was requested.
         outcome: Outcome,
     },
     /// A fault began, and was healed.
     Fault {
-        /// When.
         at: Ms,
-        /// When it was healed.
+        /// The time at which it was healed.
         till: Ms,
-        /// Its place in the plan.
+        /// Its index in the plan.
         index: usize,
     },
-    /// The faults are over, and nothing is published any more.
-    Quiet {
-        /// When.
-        at: Ms,
-    },
-    /// At the end: a room as an observer sees it.
+    /// The faults are over, and publishing has stopped.
+    Quiet { at: Ms },
+    /// The final state of a room, as an observer sees it.
     History {
-        /// The room.
         room: String,
         /// The observer: a node, or Redis itself.
         observer: String,
-        /// Everything that is in it, in order.
+        /// All its messages, in order.
         messages: Vec<Stored>,
     },
-    /// At the end: the position of a durable subscription.
+    /// The final position of a durable subscription.
     Position {
-        /// The subscriber.
         reader: String,
-        /// The room.
         room: String,
-        /// Its position, if it is there.
+        /// The position, if the subscription exists.
         position: Option<MessageId>,
     },
-    /// Something that must not happen, and needs no checker.
+    /// A violation that needs no checker.
     Broken {
-        /// When.
         at: Ms,
-        /// A short name.
+        /// The short name of the rule.
         rule: String,
-        /// What happened.
+        /// A description.
         text: String,
     },
 }
 
-/// Writes events, a line each.
+/// Writes events, one per line.
 ///
 /// # Errors
 /// Those of the writer.
@@ -195,10 +172,10 @@ pub fn write(events: &[Event], mut to: impl Write) -> io::Result<()> {
     to.flush()
 }
 
-/// Reads what [`write`] wrote.
+/// Reads the events that [`write`] wrote.
 ///
 /// # Errors
-/// Those of the reader, and lines that are no events.
+/// Those of the reader, and lines that are not events.
 pub fn read(from: impl BufRead) -> io::Result<Vec<Event>> {
     from.lines().map(|line| Ok(serde_json::from_str(&line?)?)).collect()
 }

@@ -1,4 +1,4 @@
-//! How long it took after each fault was healed until everything worked again.
+//! Recovery times: the time from the end of each fault until everything worked again.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,9 +6,10 @@ use uuid::Uuid;
 
 use super::record::{Event, Ms, Outcome};
 
-/// The time from the end of each fault until each node had confirmed a publish to each room, and each room had brought a
-/// message that was published after the fault to a subscriber on each node. Faults that the next one began during are left
-/// out. With the faults' places in the plan.
+/// Returns the recovery times with the faults' indices in the plan. A recovery time runs from the end of a
+/// fault until each node has confirmed a publish to each room, and each room has delivered a message
+/// published after the fault to a subscriber on each node. Faults that overlap with the next one are left
+/// out.
 pub fn times(events: &[Event], nodes: usize) -> Vec<(usize, Ms)> {
     let faults: Vec<(Ms, Ms, usize)> = events
         .iter()
@@ -64,7 +65,7 @@ fn earliest<K: std::hash::Hash + Eq>(times: &mut HashMap<K, Ms>, key: K, at: Ms)
     times.entry(key).and_modify(|first| *first = at.min(*first)).or_insert(at);
 }
 
-/// The median, the 90th percentile and the greatest of some times.
+/// Returns the median, the 90th percentile and the maximum of some times.
 pub fn spread(mut times: Vec<Ms>) -> Option<(Ms, Ms, Ms)> {
     times.sort_unstable();
     let at = |share: usize| times[(times.len() - 1) * share / 100];

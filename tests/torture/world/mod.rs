@@ -1,4 +1,4 @@
-//! The processes of a run: Redis servers as the topology has them, nodes, and the proxies between all of them.
+//! The processes of a run: Redis servers in the plan's topology, nodes, and the proxies between all of them.
 
 mod node;
 mod proxy;
@@ -20,17 +20,17 @@ pub use node::Node;
 pub use proxy::{Peer, Proxy, Rule};
 pub use storage::{Instance, Storage};
 
-/// Names of rooms: in a cluster, two for each primary.
+/// Names of rooms. In a cluster, two of them are on each primary.
 const ROOMS: [&str; 6] = ["t0", "t1", "t2", "t3", "t4", "t5"];
 
-/// How far a run has got.
+/// The phase of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Messages are published, and faults happen.
     Load,
-    /// What is not confirmed is published again, and nothing new.
+    /// Unconfirmed messages are published again, and no new ones.
     Drain,
-    /// Subscribers go on to the end of the logs.
+    /// Subscribers continue to the end of the logs.
     Quiet,
 }
 
@@ -43,34 +43,32 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// An empty one.
     pub fn new() -> Self {
         Self { began: Instant::now(), events: Mutex::default(), sessions: Mutex::default() }
     }
 
-    /// Milliseconds since the run began.
+    /// Returns the milliseconds since the run began.
     pub fn now(&self) -> Ms {
         self.began.elapsed().as_millis() as Ms
     }
 
-    /// Adds an event.
     pub fn add(&self, event: Event) {
         self.events.lock().push(event);
     }
 
-    /// Adds something that must not happen.
+    /// Adds a violation.
     pub fn broken(&self, rule: &str, text: String) {
         self.add(Event::Broken { at: self.now(), rule: rule.into(), text });
     }
 
-    /// A number for a new session.
+    /// Returns a number for a new session.
     pub fn session(&self) -> u64 {
         let mut sessions = self.sessions.lock();
         *sessions += 1;
         *sessions
     }
 
-    /// Everything so far.
+    /// Takes all events so far.
     pub fn take(&self) -> Vec<Event> {
         std::mem::take(&mut self.events.lock())
     }
@@ -79,17 +77,14 @@ impl Recorder {
 /// The world of a run.
 #[derive(Debug)]
 pub struct World {
-    /// The plan that it was made for.
     pub plan: Plan,
     /// The rooms in use.
     pub rooms: Vec<&'static str>,
-    /// The nodes.
     pub nodes: Vec<Node>,
     /// The Redis servers.
     pub storage: Storage,
-    /// The record.
     pub record: Recorder,
-    /// How far the run has got, and then the newest message of each room.
+    /// The phase of the run, and in the end the newest message of each room.
     pub phase: watch::Sender<(Phase, Vec<MessageId>)>,
 }
 
@@ -106,18 +101,17 @@ impl World {
         Arc::new(Self { plan, rooms, nodes, storage, record: Recorder::new(), phase })
     }
 
-    /// A token that clocks which are wrong by weeks do not end.
+    /// Returns a token that stays valid even if clocks are wrong by weeks.
     pub fn token(user: &str) -> String {
         let rooms = serde_json::json!({ "*": ["read", "write", "manage"] });
         token_for(user, rooms, Duration::from_secs(400 * 24 * 3600))
     }
 
-    /// How far the run has got.
     pub fn phase(&self) -> Phase {
         self.phase.borrow().0
     }
 
-    /// The newest message of a room, once the run is quiet.
+    /// Returns the newest message of a room, once the run is quiet.
     pub fn end_of(&self, room: &str) -> Option<MessageId> {
         let phase = self.phase.borrow();
         let index = self.rooms.iter().position(|name| *name == room)?;
@@ -127,7 +121,7 @@ impl World {
     /// Waits until all servers and nodes work.
     ///
     /// # Errors
-    /// What does not, after so long.
+    /// A description of what does not work after this time.
     pub async fn settled(&self, patience: Duration) -> Result<(), String> {
         let deadline = Instant::now() + patience;
         loop {

@@ -1,4 +1,4 @@
-//! A node as a process, and the proxy before it.
+//! A node's process, and the proxy in front of it.
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,28 +13,25 @@ use super::Proxy;
 use crate::harness::{Clock, DEADLINE, Server};
 use crate::model::plan::Durability;
 
-/// A node.
 #[derive(Debug)]
 pub struct Node {
-    /// Its number.
     pub index: usize,
-    /// Its clock.
     pub clock: Clock,
-    /// The proxy through which clients come.
+    /// The proxy for clients.
     pub front: Proxy,
     server: Mutex<Option<Server>>,
     env: Vec<(&'static str, String)>,
-    /// The logs of those that were killed.
+    /// The logs of the processes that were killed.
     logs: Lock<Vec<String>>,
     client: reqwest::Client,
 }
 
 impl Node {
-    /// Starts one on this Redis.
+    /// Starts a node on this Redis.
     pub async fn start(index: usize, redis: &str, durability: Durability) -> Self {
         let clock = Clock::new();
         let mut env: Vec<(&'static str, String)> = clock.env().to_vec();
-        // Short of memory and with a sharp eye, so that what is rare elsewhere happens here.
+        // Little memory and frequent checks, so that rare cases happen often.
         for (name, value) in [
             ("ROOMLOG_REDIS__URL", redis),
             ("ROOMLOG_REDIS__DURABILITY", durability.name()),
@@ -53,7 +50,7 @@ impl Node {
         node
     }
 
-    /// Starts its process, again and again until it stays: a Redis that is away may end it.
+    /// Starts its process, retrying until it stays up: it may end while Redis is away.
     pub async fn begin(&self) {
         let env: Vec<(&str, &str)> = self.env.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let deadline = Instant::now() + 3 * DEADLINE;
@@ -70,21 +67,19 @@ impl Node {
         }
     }
 
-    /// Sends its process a signal.
     pub async fn signal(&self, signal: Signal) {
         if let Some(server) = self.server.lock().await.as_ref() {
             server.signal(signal);
         }
     }
 
-    /// Kills its process.
     pub async fn kill(&self) {
         if let Some(server) = self.server.lock().await.take() {
             self.bury(server);
         }
     }
 
-    /// Asks its process to end, and kills it if it does not within the time that it has for that.
+    /// Asks its process to end, and kills it if it does not end within its grace time.
     pub async fn terminate(&self) {
         if let Some(mut server) = self.server.lock().await.take() {
             server.signal(Signal::SIGTERM);
@@ -95,7 +90,7 @@ impl Node {
 
     fn bury(&self, server: Server) {
         self.logs.lock().extend(server.log());
-        // A panic of the server is found in the log.
+        // A panic of the server is in the log.
         let _panicked = catch_unwind(AssertUnwindSafe(|| drop(server)));
     }
 
@@ -105,12 +100,12 @@ impl Node {
         std::mem::take(&mut self.logs.lock())
     }
 
-    /// Where clients find it.
+    /// Returns the address for clients.
     pub fn address(&self) -> SocketAddr {
         self.front.address
     }
 
-    /// Whether messages get through it.
+    /// Returns whether messages get through it.
     pub async fn is_ready(&self) -> bool {
         let url = format!("http://{}/readyz", self.front.address);
         self.client.get(url).send().await.is_ok_and(|answer| answer.status().is_success())

@@ -1,4 +1,4 @@
-//! A TCP proxy whose connections break, come late or go silent in one direction, by whose they are.
+//! A TCP proxy whose connections break, are delayed, or go silent in one direction, depending on the peer.
 
 use std::collections::HashMap;
 use std::io;
@@ -16,35 +16,34 @@ use tokio::time::sleep;
 use crate::harness::Dice;
 use crate::model::plan::Direction;
 
-/// The other end of a connection, by the first bytes that it sends.
+/// The other end of a connection, recognised by the first bytes that it sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Peer {
-    /// A node, which has a user of its own in Redis.
+    /// A node, recognised by its own user in Redis.
     Node(usize),
-    /// A replica.
     Replica,
     /// A sentinel, or a client of a node.
     Other,
 }
 
-/// What happens to the connections of a peer.
+/// The treatment of a peer's connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rule {
-    /// Milliseconds that everything is late.
+    /// Delay of all traffic, in ms.
     pub delay: u64,
-    /// Nothing gets up.
+    /// Set to block requests.
     pub up_stalls: bool,
-    /// Nothing gets down.
+    /// Set to block answers.
     pub down_stalls: bool,
-    /// New connections wait for up to so many milliseconds, each for a time of its own.
+    /// Maximum delay of a new connection, in ms. The delay of each is drawn separately.
     pub scatter: u64,
 }
 
 impl Rule {
-    /// Nothing gets through.
+    /// Blocks both directions.
     pub const SILENT: Self = Self { delay: 0, up_stalls: true, down_stalls: true, scatter: 0 };
 
-    /// Nothing gets through in this direction.
+    /// Blocks this direction.
     pub fn stalled(direction: Direction) -> Self {
         let up_stalls = direction == Direction::Up;
         Self { up_stalls, down_stalls: !up_stalls, ..Self::default() }
@@ -67,7 +66,6 @@ struct State {
 /// A running proxy. Dropping it ends it and its connections.
 #[derive(Debug)]
 pub struct Proxy {
-    /// Where it listens.
     pub address: SocketAddr,
     target: Arc<Mutex<SocketAddr>>,
     state: Arc<watch::Sender<State>>,
@@ -75,7 +73,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts one before this address.
+    /// Starts a proxy in front of this address.
     pub async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -90,7 +88,6 @@ impl Proxy {
         *self.target.lock() = target;
     }
 
-    /// Sets the rule for a peer.
     pub fn rule(&self, peer: Peer, rule: Rule) {
         self.state.send_modify(|state| _ = state.rules.insert(peer, rule));
     }
@@ -173,7 +170,7 @@ async fn pass(state: &mut watch::Receiver<State>, peer: Peer, direction: Directi
     let _the_proxy_ended = state.wait_for(flows).await;
 }
 
-/// Copies one direction. Its end is late and silent as all else is.
+/// Copies one direction. The end of the stream is delayed or withheld like everything else.
 async fn pump(
     mut from: impl AsyncReadExt + Unpin,
     mut to: impl AsyncWriteExt + Unpin,
@@ -197,7 +194,7 @@ fn peer(first: &[u8]) -> Peer {
     let node = text.split("\nnode").nth(1).and_then(|rest| rest.split('\r').next()?.parse().ok());
     match node {
         Some(node) => Peer::Node(node),
-        // A replica asks for nothing but a sign of life first.
+        // A replica begins with nothing but a PING.
         None if text == "*1\r\n$4\r\nPING\r\n" => Peer::Replica,
         None => Peer::Other,
     }

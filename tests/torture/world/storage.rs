@@ -9,20 +9,18 @@ use super::{Peer, Proxy, Rule};
 use crate::harness::{Clock, Dials, Place, Redis, Reply, SLOTS, Sentinel, compiled, form, free_port};
 use crate::model::plan::{Plan, Topology};
 
-/// The users of the nodes in Redis, by which proxies tell them apart.
+/// The password of the nodes' users in Redis, by which proxies tell nodes apart.
 const PASSWORD: &str = "torture";
 
-/// How long a question to a Redis may take.
+/// Time limit for a command to a Redis.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
-/// One Redis, which is reached through its proxy, and known by the proxy's port.
+/// A Redis that is reached through its proxy, and known by the proxy's port.
 #[derive(Debug)]
 pub struct Instance {
-    /// Its process.
     pub process: Mutex<Redis>,
-    /// The proxy before it.
+    /// The proxy in front of it.
     pub proxy: Proxy,
-    /// Its clock.
     pub clock: Clock,
     disk: Dials,
     place: Place,
@@ -63,24 +61,24 @@ impl Instance {
         Self { process: Mutex::new(redis), proxy, clock, disk, place, port }
     }
 
-    /// Sets the state of its disk: whether writes are held back until a sync, whether it is full, and how many milliseconds
-    /// more a sync takes.
+    /// Sets the state of its disk: whether writes are held back until a sync, whether it is full, and the
+    /// extra time of a sync in ms.
     pub fn disk(&self, hold: bool, full: bool, sync_ms: u64) {
         self.disk.set(&[hold.into(), full.into(), sync_ms as i64]);
     }
 
-    /// Its answer to a command, if it gives one soon.
+    /// Sends a command. Returns the reply if it comes within [`PATIENCE`].
     pub fn ask<A: AsRef<[u8]>>(&self, command: &[A]) -> Option<Reply> {
         tokio::task::block_in_place(|| self.place.ask(command, PATIENCE)).ok()
     }
 
-    /// A field of `INFO`.
+    /// Returns a field of `INFO`.
     pub fn info(&self, section: &str, field: &str) -> Option<String> {
         let text = self.ask(&["INFO", section])?.text();
         text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).map(str::to_owned)
     }
 
-    /// Whether it takes writes for a primary.
+    /// Returns whether it accepts writes as a primary.
     pub fn is_primary(&self) -> bool {
         self.info("replication", "role").is_some_and(|role| role == "master")
     }
@@ -91,20 +89,20 @@ impl Instance {
     }
 }
 
-/// All of them.
+/// All Redis servers and sentinels of a run.
 #[derive(Debug)]
 pub struct Storage {
     topology: Topology,
     nodes: usize,
-    /// The servers: in a cluster, at first those of the shards, then their replicas.
+    /// The servers. In a cluster, the initial primaries of the shards come first, then their replicas.
     pub instances: Vec<Instance>,
-    /// A primary without slots, for the clusters that grow.
+    /// A primary without slots, for clusters that grow.
     pub spare: Option<Instance>,
     sentinels: Vec<Sentinel>,
 }
 
 impl Storage {
-    /// Starts what the plan needs.
+    /// Starts the servers that the plan needs.
     pub async fn start(plan: &Plan) -> Self {
         let (mut instances, mut sentinels) = (Vec::new(), Vec::new());
         let mut spare = None;
@@ -159,7 +157,7 @@ impl Storage {
         storage
     }
 
-    /// Where a node finds it.
+    /// Returns the URL for a node.
     pub fn url(&self, node: usize) -> String {
         let ports = |ports: Vec<u16>| {
             let others: Vec<_> = ports[1..].iter().map(|port| format!("node=127.0.0.1:{port}")).collect();
@@ -180,12 +178,12 @@ impl Storage {
         }
     }
 
-    /// All peers of a Redis.
+    /// Returns all peers of a Redis.
     pub fn peers(&self) -> Vec<Peer> {
         (0..self.nodes).map(Peer::Node).chain([Peer::Replica, Peer::Other]).collect()
     }
 
-    /// What each process logged, by its name.
+    /// Returns the log of each process, by its name.
     pub async fn logs(&self) -> Vec<(String, String)> {
         let mut logs = Vec::new();
         for one in self.instances.iter().chain(&self.spare) {
@@ -197,12 +195,12 @@ impl Storage {
         logs
     }
 
-    /// A sentinel.
+    /// Returns one of the sentinels.
     pub fn sentinel(&self) -> &Sentinel {
         &self.sentinels[0]
     }
 
-    /// The server that a shard's primary is now.
+    /// Returns the current primary of a shard.
     pub fn primary(&self, shard: usize) -> Option<&Instance> {
         match self.topology {
             Topology::Single => self.instances.first(),
@@ -218,7 +216,7 @@ impl Storage {
         }
     }
 
-    /// What does not work yet.
+    /// Returns a description of what does not work yet.
     pub fn wanting(&self) -> Option<String> {
         let primaries = self.instances.iter().filter(|one| one.is_primary()).count();
         let replicas = self.instances.iter().filter(|one| {
@@ -240,7 +238,7 @@ impl Storage {
         incomplete.then(|| "the cluster is not complete".to_owned())
     }
 
-    /// Puts an end to everything that a fault may have left.
+    /// Ends everything that a fault may have left behind.
     pub async fn heal(&self) {
         for one in self.instances.iter().chain(&self.spare) {
             one.rule(&self.peers(), Rule::default());

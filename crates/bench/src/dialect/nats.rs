@@ -292,7 +292,7 @@ fn jetstream(
         }
         return Ok(());
     }
-    // $JS.ACK.<stream>.<consumer>.<deliveries>.<stream's number>.<consumer's number>.<time>.<those still to come>
+    // $JS.ACK.<stream>.<consumer>.<deliveries>.<stream's number>.<consumer's number>.<time>.<pending>
     let mut told = reply.unwrap_or_default().split('.').skip(5);
     let (id, pending) = (told.next().unwrap_or_default(), told.nth(2).unwrap_or_default());
     take(Heard::Message { room: room(subject), id, data });

@@ -1,5 +1,5 @@
-//! `replay`: a long history, read from its start over REST and over WebSocket, beside bare reads of the same stream from
-//! Redis. Every message is checked.
+//! `replay`: a long history, read from its start over REST and over WebSocket, next to bare reads of the same
+//! stream from Redis. Every message is checked.
 
 use std::borrow::Cow;
 use std::cell::Cell;

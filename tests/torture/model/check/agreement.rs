@@ -1,4 +1,4 @@
-//! After quiet all observers agree, the log has no hole, and everybody is at its end.
+//! After quiet, all observers agree, the log has no hole, and every subscriber has reached its end.
 
 use std::collections::BTreeMap;
 
@@ -47,7 +47,7 @@ fn difference(one: &[Stored], other: &[Stored]) -> Option<String> {
     (one.len() != other.len()).then(|| format!("{} and {} messages", one.len(), other.len()))
 }
 
-/// Redis itself is not asked for the contents.
+/// Contents are not compared for Redis itself, which is not asked for them.
 fn same(one: &Stored, other: &Stored) -> bool {
     let unread = one.sent.is_empty() || other.sent.is_empty();
     one.id == other.id && one.key == other.key && (unread || one.sent == other.sent)

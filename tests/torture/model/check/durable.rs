@@ -1,5 +1,5 @@
-//! A confirmed acknowledgement is never undone, nothing at or below it is delivered again to its holder, and a position
-//! moves only where somebody acknowledged.
+//! A confirmed acknowledgement is never undone, no message up to it is delivered again to its holder, and a
+//! position moves only by acknowledgements.
 
 use std::collections::HashSet;
 
@@ -9,7 +9,6 @@ use super::{Found, Reader, Run};
 use crate::model::promise::within;
 use crate::model::record::{Event, Ms, Opened, Outcome};
 
-/// An acknowledgement.
 #[derive(Debug, Clone, Copy)]
 struct Ack {
     order: usize,
@@ -36,14 +35,14 @@ pub(super) fn check(run: &Run<'_>, found: &mut Found) {
     }
 }
 
-/// Whether an acknowledgement is a confirmed one that must hold. One of a lost message counts as far as all histories that
-/// may have lost it agree.
+/// Returns whether an acknowledgement is confirmed and must hold. For a lost message, it counts as far as all
+/// histories that may have lost the message agree.
 fn is_firm(run: &Run<'_>, reader: &Reader<'_>, ack: &Ack) -> bool {
     let counts_less = reader.by_request && !run.has(reader.room, ack.id) && run.several_histories(ack.till);
     ack.confirmed && !counts_less && !within(&run.promise.rewinds, ack.at, ack.till)
 }
 
-/// The places in the log that a position skipped after Redis lost it, where that may be.
+/// Returns the places in the log that a position skipped after Redis lost it, where that is allowed.
 pub(super) fn passed_over(run: &Run<'_>, reader: &Reader<'_>) -> HashSet<u64> {
     if !reader.durable || !may_be_lost(run, reader) {
         return HashSet::new();
@@ -64,7 +63,7 @@ fn acks(reader: &Reader<'_>) -> Vec<Ack> {
     reader.seen.iter().filter_map(ack).collect()
 }
 
-/// Whether Redis may have lost this subscription.
+/// Returns whether Redis may have lost this subscription.
 fn may_be_lost(run: &Run<'_>, reader: &Reader<'_>) -> bool {
     reader.sessions.first().is_some_and(|first| within(&run.promise.rewinds, first.at, first.till))
 }
@@ -101,11 +100,12 @@ fn redelivered(reader: &Reader<'_>, firm: &[Ack], found: &mut Found) {
     }
 }
 
-/// The furthest that the position can be when this session begins, where it is further.
+/// Returns the furthest position that is possible at the start of this session, if the reported one is
+/// further.
 fn reach(reader: &Reader<'_>, acks: &[Ack], opened: &Opened) -> Option<MessageId> {
     let first = reader.sessions.first()?;
     let acknowledged = acks.iter().filter(|ack| ack.at <= opened.till).map(|ack| ack.id);
-    // One that is below, and begins anew after a loss, is where it is told to be.
+    // A subscription that starts anew after a loss, further back, is at the position reported to it.
     let told = reader.sessions.iter().take_while(|other| other.session != opened.session);
     let reach = acknowledged.chain(told.map(|other| other.position)).max_by_key(|id| id.seq);
     let reach = reach.unwrap_or(first.position);

@@ -1,4 +1,4 @@
-//! The checker: which promises a record breaks. Pure, a file for each kind of rule.
+//! The checker: finds the promises that a record breaks. Pure, with a file for each kind of rule.
 
 mod agreement;
 mod durable;
@@ -16,16 +16,15 @@ use super::plan::Plan;
 use super::promise::{Promise, Window, within};
 use super::record::{Event, Ms, Opened, Outcome, Publish, Stored};
 
-/// A promise that was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     /// The rule, in a word or two.
     pub rule: String,
-    /// What happened.
+    /// A description.
     pub text: String,
 }
 
-/// All violations in a record, in the order of the rules.
+/// Returns all violations in a record, in the order of the rules.
 pub fn check(plan: &Plan, events: &[Event]) -> Vec<Violation> {
     let run = Run::new(plan, events);
     let mut found = Found::default();
@@ -36,7 +35,7 @@ pub fn check(plan: &Plan, events: &[Event]) -> Vec<Violation> {
     found.0
 }
 
-/// Violations as they are found.
+/// The violations found so far.
 #[derive(Debug, Default)]
 struct Found(Vec<Violation>);
 
@@ -46,7 +45,7 @@ impl Found {
     }
 }
 
-/// Something that a subscriber saw, and its place among all events.
+/// An event that a subscriber saw, with its place among all events.
 #[derive(Debug, Clone, Copy)]
 struct Seen<'a> {
     order: usize,
@@ -70,11 +69,11 @@ struct Reader<'a> {
 struct Run<'a> {
     events: &'a [Event],
     promise: Promise,
-    /// The tries to publish each key.
+    /// The attempts to publish each key.
     tries: HashMap<Uuid, Vec<&'a Publish>>,
     /// The final logs.
     logs: BTreeMap<&'a str, &'a [Stored]>,
-    /// The ids in them.
+    /// The ids in the final logs.
     stored: HashSet<(&'a str, MessageId)>,
     readers: BTreeMap<&'a str, Reader<'a>>,
 }
@@ -126,17 +125,18 @@ impl<'a> Run<'a> {
         run
     }
 
-    /// Whether this message is in the final log.
+    /// Returns whether this message is in the final log.
     fn has(&self, room: &'a str, id: MessageId) -> bool {
         self.stored.contains(&(room, id))
     }
 
-    /// Whether several histories may have lost an id that was named then: which of them did cannot be told.
+    /// Returns whether several histories may have lost an id that was named at this time. It cannot be known
+    /// which of them did.
     fn several_histories(&self, at: Ms) -> bool {
         self.promise.histories.iter().filter(|began| **began < at).count() > 1
     }
 
-    /// Whether a try to publish this key may have been executed while that could get lost.
+    /// Returns whether an attempt to publish this key may have been executed when its write could be lost.
     fn may_be_gone(&self, key: Uuid) -> bool {
         let tries = self.tries.get(&key).map_or(&[][..], Vec::as_slice);
         tries.iter().any(|publish| {

@@ -34,7 +34,7 @@ pub(super) fn check(run: &Run<'_>, found: &mut Found) {
         }
         for publish in tries {
             let Outcome::Ok(id) = publish.outcome else { continue };
-            // Where a confirmed message is lost, the same key may be stored again.
+            // If a confirmed message is lost, the same key may be stored again.
             if !places.contains(&id) && !run.lossy(&run.promise.losses, publish) {
                 let now = if places.is_empty() { "nowhere".into() } else { format!("{places:?}") };
                 found.add(
@@ -50,7 +50,7 @@ pub(super) fn check(run: &Run<'_>, found: &mut Found) {
     order(run, &places, found);
 }
 
-/// A message that was published after another was confirmed comes after it.
+/// Checks that a message that was published after another was confirmed comes after it.
 fn order(run: &Run<'_>, places: &HashMap<Uuid, Vec<MessageId>>, found: &mut Found) {
     let mut rooms: HashMap<&str, Vec<(Ms, Ms, MessageId)>> = HashMap::new();
     for (key, tries) in &run.tries {

@@ -1,5 +1,5 @@
-//! Each subscriber sees a run without a hole or is told of each gap, gets all that is in the log, nothing twice and nothing
-//! that nobody sent; and a gap covers only what is gone.
+//! Each subscriber sees a contiguous run of messages, or is notified of each gap. It gets everything in the
+//! log, nothing twice, and nothing that was never sent. A gap covers only missing messages.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -22,12 +22,12 @@ pub(super) fn check(run: &Run<'_>, found: &mut Found) {
     }
 }
 
-/// A gap that a subscriber was told.
+/// A gap that a subscriber was notified of.
 #[derive(Debug, Clone, Copy)]
 struct Gap {
     order: usize,
     session: u64,
-    /// Whether it follows a position that the client named, by an id alone.
+    /// Set if it follows a position that the client named, by its id alone.
     named: bool,
     at: Ms,
     after: MessageId,
@@ -35,10 +35,10 @@ struct Gap {
     reason: Reason,
 }
 
-/// All that a subscriber was told.
+/// Everything that a subscriber received.
 #[derive(Debug, Default)]
 struct Told {
-    /// With the places among all events, and the sessions, of the first time.
+    /// Each message with its place among all events, and its session, at its first delivery.
     messages: BTreeMap<MessageId, (usize, u64)>,
     gaps: Vec<Gap>,
 }
@@ -65,7 +65,8 @@ impl Told {
         told
     }
 
-    /// Whether the subscriber was told between these places that this message, or what is in its stead, comes anew.
+    /// Returns whether the subscriber was notified between these places that this message, or its
+    /// replacement, will be delivered anew.
     fn rewound(&self, after: usize, before: usize, seq: u64) -> bool {
         self.gaps.iter().any(|gap| {
             gap.reason == Reason::Rewound && (after..before).contains(&gap.order) && gap.next.seq <= seq
@@ -73,7 +74,8 @@ impl Told {
     }
 }
 
-/// One session is a run: each message follows the one before, or a gap that said where it goes on.
+/// Checks that a session is contiguous: each message follows the previous one, or a gap that named it as the
+/// next.
 fn contiguous(
     reader: &Reader<'_>,
     session: u64,
@@ -118,7 +120,7 @@ fn contiguous(
     }
 }
 
-/// What a subscriber gets was sent, and comes once.
+/// Checks that every delivered message was sent, and is delivered once.
 fn contents(run: &Run<'_>, reader: &Reader<'_>, told: &Told, found: &mut Found) {
     let mut had: HashMap<Uuid, (usize, u64)> = HashMap::new();
     for seen in &reader.seen {
@@ -147,7 +149,7 @@ fn contents(run: &Run<'_>, reader: &Reader<'_>, told: &Told, found: &mut Found) 
                     "delivered is stored",
                     format!("{} at {at} ms: {id} {} is not in the log", reader.name, message.key),
                 );
-            // Whoever attaches a durable subscription stands at a position that went back as well.
+            // A client that attaches a durable subscription is at a position that went back as well.
             } else if (!reader.durable || is_last) && !told.rewound(seen.order, usize::MAX, id.seq) {
                 found.add(
                     "told of what is gone",
@@ -158,7 +160,7 @@ fn contents(run: &Run<'_>, reader: &Reader<'_>, told: &Told, found: &mut Found) 
     }
 }
 
-/// Everything in the log from the position on was delivered.
+/// Checks that everything in the log after the position was delivered.
 fn complete(run: &Run<'_>, reader: &Reader<'_>, told: &Told, found: &mut Found) {
     let Some(log) = run.logs.get(reader.room) else { return };
     let start = reader.sessions.first().map_or(0, |first| first.position.seq);
@@ -186,7 +188,7 @@ fn complete(run: &Run<'_>, reader: &Reader<'_>, told: &Told, found: &mut Found) 
     }
 }
 
-/// Gaps are told only where messages are gone.
+/// Checks that gaps are reported only where messages are missing.
 fn gaps(run: &Run<'_>, reader: &Reader<'_>, told: &Told, found: &mut Found) {
     for gap in &told.gaps {
         let text =
@@ -199,7 +201,8 @@ fn gaps(run: &Run<'_>, reader: &Reader<'_>, told: &Told, found: &mut Found) {
             Reason::Rewound => {
                 let split = within(&run.promise.splits, gap.at, gap.at);
                 let there = told.messages.iter().rev().find(|(id, (order, session))| {
-                    // What the next holder of a durable subscription is told, an earlier one may have been told as well.
+                    // A gap may have been reported to an earlier holder of a durable subscription as well as
+                    // to the next.
                     let same = !reader.durable || *session == gap.session;
                     same && *order < gap.order && id.seq >= gap.next.seq && run.has(reader.room, **id)
                 });

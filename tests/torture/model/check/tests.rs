@@ -1,4 +1,4 @@
-//! A sound run is found sound, and each rule finds the violation that is planted for it.
+//! The checker accepts a sound run, and each rule finds the violation that is planted for it.
 
 mod durable;
 mod readers;
@@ -16,7 +16,7 @@ fn id(seq: u64) -> MessageId {
     MessageId::new(1000 + seq, seq)
 }
 
-/// Of a history that Redis lost.
+/// Returns an id of a history that Redis lost.
 fn lost(seq: u64) -> MessageId {
     MessageId::new(2000 + seq, seq)
 }
@@ -25,7 +25,7 @@ fn stored(id: MessageId, number: u64) -> Stored {
     Stored { id, key: Uuid::from_u128(number.into()), sent: format!("ann {number}") }
 }
 
-/// Events of one room: messages are numbered by what was sent, sessions in the order in which they begin.
+/// The events of one room. Messages are numbered by their content, sessions in the order in which they begin.
 #[derive(Default)]
 struct Tale {
     events: Vec<Event>,
@@ -35,7 +35,7 @@ struct Tale {
 }
 
 impl Tale {
-    /// Numbers 1 to `count` are published and confirmed, one each 10 ms.
+    /// Publishes and confirms numbers 1 to `count`, one each 10 ms.
     fn of(count: u64) -> Self {
         let mut tale = Self::default();
         (1..=count).for_each(|number| tale.publish(number, Outcome::Ok(id(number))));
@@ -103,7 +103,7 @@ impl Tale {
         self.events.push(Event::Ack { at, till, session, id: id(seq), outcome });
     }
 
-    /// A fault, from now on.
+    /// Begins a fault now.
     fn fails(&mut self, fault: Fault) {
         let (at, index) = (self.now, self.faults.len());
         self.faults.push(fault);
@@ -129,7 +129,7 @@ impl Tale {
         self.events.push(Event::Position { reader: reader.into(), room: ROOM.into(), position });
     }
 
-    /// The rules that are found broken.
+    /// Returns the rules that are broken.
     fn broken(&self) -> Vec<String> {
         let mut plan = Plan::draw(1, Topology::Sentinel, 1);
         (plan.sync, plan.durability) = (Sync::Everysec, Durability::Memory);
@@ -153,7 +153,7 @@ impl Tale {
 
 const FAILOVER: Fault = Fault::PrimaryKill { shard: 0, lag: 0 };
 
-/// A run in which 1 to 5 are published, 4 and 5 are lost, and 6 and 7 take their places.
+/// Returns a run in which 1 to 5 are published, 4 and 5 are lost, and 6 and 7 take their places.
 fn after_a_loss() -> (Tale, u64) {
     let mut tale = Tale::of(3);
     let session = tale.opens("live", false, MessageId::ZERO);

@@ -1,4 +1,4 @@
-//! The rules of durable subscriptions.
+//! Tests of the rules of durable subscriptions.
 
 use roomlog_protocol::MessageId;
 

@@ -1,4 +1,4 @@
-//! The rules of all subscribers.
+//! Tests of the rules of all subscribers.
 
 use roomlog_protocol::MessageId;
 
@@ -26,7 +26,7 @@ fn subscribers_see_no_hole_without_a_gap() {
 #[test]
 fn a_message_of_the_new_history_is_not_taken_for_one_of_the_old() {
     let (mut tale, session) = after_a_loss();
-    // As if 6 and 7 were the ones that it had: the next fits by its number.
+    // As if the reader had had 6 and 7: the next message fits by its number.
     tale.publish(8, Outcome::Ok(MessageId::new(3002, 6)));
     tale.gets(session, MessageId::new(3002, 6), 8);
     let mut log = log_after_the_loss();
@@ -143,8 +143,8 @@ fn live_is_told_where_all_was_delivered() {
     tale.breaks("live is true");
 }
 
-/// A client names a position by an id alone. If several histories may have lost it, delivery goes on where the first of them
-/// began; if one did, it begins there.
+/// A client names a position by its id alone. If several histories may have lost it, delivery continues where
+/// the first of them began. If only one did, it continues where that one began.
 #[test]
 fn only_a_position_that_several_histories_may_have_lost_goes_back_further() {
     for (histories, since) in [(1, Some(id(3))), (2, None), (2, Some(id(3)))] {
