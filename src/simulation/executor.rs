@@ -24,7 +24,7 @@ struct Task {
 #[derive(Default)]
 struct Ready {
     bits: Mutex<Vec<u64>>,
-    /// Wakes the schedule when no task was ready.
+    /// Wakes the schedule, which waits because no task is ready.
     idle: Mutex<Option<Waker>>,
 }
 

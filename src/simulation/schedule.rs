@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::node::Node;
 use crate::telemetry::Metrics;
 
-/// Length of the quiet periods at the end, before and after the last questions.
+/// Quiet period before the last questions. [`ANSWERED`] is the one after them, at the end.
 const QUIET: Duration = Duration::from_millis(4000);
 const ANSWERED: Duration = Duration::from_millis(1800);
 

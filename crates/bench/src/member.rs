@@ -75,7 +75,7 @@ struct Inner {
     room: String,
     slow: bool,
     record: Rc<Record>,
-    /// Number of messages that it has published, which is also the number of the next one.
+    /// Number of messages that it has published. Messages are numbered from 1.
     published: Cell<u64>,
     in_flight: Cell<u64>,
     confirmed: Notify,

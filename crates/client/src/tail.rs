@@ -21,7 +21,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// Maximum pause before any reconnect.
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 
-/// `ref` of the requests whose answers are awaited.
+/// `ref` of a request whose answer is awaited, like [`LAST_ACK`].
 const SUBSCRIBE: u64 = 2;
 const LAST_ACK: u64 = 3;
 

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{Heard, Hello, Speech, Upgrade};
 use crate::socket::Opcode;
 
-/// The name of the stream, and the prefix of its subjects.
+/// The name of the stream. [`SUBJECTS`] is the prefix of its subjects.
 const STREAM: &str = "ROOMS";
 const SUBJECTS: &str = "rooms.";
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{Heard, Hello, Speech, Upgrade, text};
 
-/// Id of packets to be acknowledged. Publishes share one, since only their number matters.
+/// Ids of packets to be acknowledged. Publishes share one, since only their count matters.
 const SUBSCRIBE: &str = "1";
 const PUBLISH: &str = "2";
 

@@ -15,7 +15,7 @@ use super::super::tally::{PATIENCE, Tally, count};
 use super::super::{BenchError, Plan, Target};
 use super::Usage;
 
-/// Number of messages in each room that everybody misses, which sets the minimum time away.
+/// Number of messages in each room that everybody misses. [`AWAY`] is the minimum time away.
 const MISSED: u64 = 100;
 const AWAY: Duration = Duration::from_secs(2);
 
