@@ -29,7 +29,7 @@ def build():
     page.with_panel(zero(
         "Trimmed unacknowledged",
         "Messages that went before a durable subscription had acknowledged them: it was behind by twice what its room keeps. "
-        f"Find it in the log, and mend its reader or delete it. {RUNBOOK}#roomlogtrimmedunacknowledged.",
+        f"Find it in the log, and fix its reader or delete it. {RUNBOOK}#roomlogtrimmedunacknowledged.",
         f"sum(increase(roomlog_trimmed_unacknowledged_total{{{CLASS}}}[$__range]))"))
     page.with_panel(zero(
         "Refused publishes",

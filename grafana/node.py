@@ -104,7 +104,7 @@ def build():
         "than its ring reaches.",
         [(f'sum by (reason) ({rate("roomlog_catch_ups_total")})', "{{reason}}")], "ops"))
     page.with_panel(graph(
-        "Losses of the bell, found and mended",
+        "Lost notifications, found and repaired",
         "`bell`: a later message showed the hole. `check`: only the comparison of positions did, up to three seconds late; if "
         "that happens often, something stops sharded pub/sub on its way.",
         [(f'sum by (found_by) ({rate("roomlog_holes_total")})', "{{found_by}}")], "ops"))

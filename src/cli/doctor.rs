@@ -144,7 +144,7 @@ async fn examine(config: &Config) -> Result<Vec<Report>, Failed> {
                 what: "appendonly yes, appendfsync always, noeviction".into(),
                 consequence: "so it would be started: neither kill nor power loss loses what was confirmed"
                     .into(),
-                mend: String::new(),
+                fix: String::new(),
             }],
         },
     };
@@ -159,7 +159,7 @@ impl Report {
         let mut lines = vec![format!("{bold}Redis: {redis}{plain}")];
         lines.extend(wrap(in_force, 2));
         lines.push(format!("  {dim}asked for: durability = \"{durability}\"{plain}"));
-        for Finding { severity, what, consequence, mend } in findings {
+        for Finding { severity, what, consequence, fix } in findings {
             let (colour, word) = match severity {
                 Severity::Danger => (red, "danger "),
                 Severity::Warning => (yellow, "warning"),
@@ -169,7 +169,7 @@ impl Report {
             lines.push(format!("{colour}{word}{plain}  {bold}{what}{plain}"));
             lines.extend(wrap(consequence, 9));
             // On one line, so that it can be copied.
-            lines.extend((!mend.is_empty()).then(|| format!("         {green}mend:{plain} {mend}")));
+            lines.extend((!fix.is_empty()).then(|| format!("         {green}fix:{plain} {fix}")));
         }
         lines
     }
@@ -209,7 +209,7 @@ mod tests {
         let at = lines.iter().position(|line| line == "danger   appendonly no");
         let words = at.and_then(|at| lines.get(at + 1..at + 4)).unwrap_or_default().join(" ");
         assert!(words.contains("loses everything"), "{lines:#?}");
-        assert!(words.contains("mend: CONFIG SET appendonly yes"), "{lines:#?}");
-        assert!(lines.iter().all(|line| line.contains("mend:") || line.chars().count() <= 80), "{lines:#?}");
+        assert!(words.contains("fix: CONFIG SET appendonly yes"), "{lines:#?}");
+        assert!(lines.iter().all(|line| line.contains("fix:") || line.chars().count() <= 80), "{lines:#?}");
     }
 }

@@ -124,10 +124,10 @@ impl Node {
         let Some((findings, facts)) = findings.max_by_key(|(findings, _)| gravest(findings)) else { return };
         let in_force = durability::in_force(facts);
         let mut as_wanted = true;
-        for Finding { severity, what, consequence, mend } in findings {
+        for Finding { severity, what, consequence, fix } in findings {
             as_wanted &= severity < Severity::Danger;
             if say && severity > Severity::Fine {
-                tracing::warn!("{what}: {consequence}. Mend it with: {mend}");
+                tracing::warn!("{what}: {consequence}. Fix it with: {fix}");
             }
         }
         if say {

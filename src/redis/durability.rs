@@ -32,12 +32,12 @@ pub struct Finding {
     /// Its consequence for messages.
     pub consequence: String,
     /// The command or setting that fixes it; empty if there is nothing to fix.
-    pub mend: String,
+    pub fix: String,
 }
 
 impl Finding {
-    fn new(severity: Severity, what: impl Into<String>, consequence: &str, mend: &str) -> Self {
-        Self { severity, what: what.into(), consequence: consequence.to_owned(), mend: mend.to_owned() }
+    fn new(severity: Severity, what: impl Into<String>, consequence: &str, fix: &str) -> Self {
+        Self { severity, what: what.into(), consequence: consequence.to_owned(), fix: fix.to_owned() }
     }
 }
 
@@ -139,13 +139,13 @@ fn log(facts: &ServerFacts, wanted: Durability) -> Finding {
                 Some("") => "kill, crash or power loss loses everything: there are no snapshots either",
                 _ => "kill, crash or power loss loses everything since the last snapshot",
             };
-            let mend = match wanted {
+            let fix = match wanted {
                 Durability::Disk => {
                     "CONFIG SET appendonly yes; CONFIG SET appendfsync always; CONFIG REWRITE"
                 }
                 Durability::Memory | Durability::Replica => "CONFIG SET appendonly yes; CONFIG REWRITE",
             };
-            Finding::new(less, "appendonly no", consequence, mend)
+            Finding::new(less, "appendonly no", consequence, fix)
         }
         (None, _) => Finding::new(
             Warning,
@@ -220,7 +220,7 @@ fn last_write(facts: &ServerFacts) -> Option<Finding> {
 }
 
 fn eviction(facts: &ServerFacts) -> Finding {
-    const MEND: &str = "CONFIG SET maxmemory-policy noeviction; CONFIG REWRITE";
+    const FIX: &str = "CONFIG SET maxmemory-policy noeviction; CONFIG REWRITE";
     match facts.maxmemory_policy.as_deref() {
         Some("noeviction") => Finding::new(
             Severity::Fine,
@@ -241,7 +241,7 @@ fn eviction(facts: &ServerFacts) -> Finding {
                 "at its memory limit Redis deletes whole rooms with their confirmed messages"
             };
             let severity = if facts.maxmemory > 0 { Severity::Danger } else { Severity::Warning };
-            Finding::new(severity, format!("maxmemory-policy {policy}"), consequence, MEND)
+            Finding::new(severity, format!("maxmemory-policy {policy}"), consequence, FIX)
         }
     }
 }

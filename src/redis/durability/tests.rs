@@ -38,7 +38,7 @@ fn troubles(facts: &ServerFacts, wanted: &str) -> Vec<String> {
     findings(facts, wanted.parse().unwrap())
         .into_iter()
         .filter(|finding| finding.severity > Severity::Fine)
-        .inspect(|finding| assert!(!finding.mend.is_empty() && !finding.consequence.is_empty()))
+        .inspect(|finding| assert!(!finding.fix.is_empty() && !finding.consequence.is_empty()))
         .map(|finding| format!("{:?}: {}", finding.severity, finding.what).to_lowercase())
         .collect()
 }
