@@ -94,10 +94,56 @@ fn hub_options(config: &Config) -> HubOptions {
     }
 }
 
-/// Half a second beyond a command's time limit: requests queued behind a lost command are answered soon after
-/// it.
-fn appender_patience(config: &Config) -> Duration {
-    config.redis.command_timeout + Duration::from_millis(500)
+/// The parts of a node that depend on where Redis is.
+struct Parts {
+    id: String,
+    config: Config,
+    verifier: Arc<Verifier>,
+    metrics: Arc<Metrics>,
+    embedded: Option<Embedded>,
+    store: Arc<Store>,
+    hub: Arc<Hub>,
+    bell: Arc<Bell>,
+    echo: Arc<Echo>,
+    draining: CancellationToken,
+    stop: CancellationToken,
+}
+
+impl Parts {
+    /// Builds the rest of the node on them.
+    fn assemble(self) -> Node {
+        let Self { id, config, verifier, metrics, embedded, store, hub, bell, echo, draining, stop } = self;
+        hub.listen(bell.clone(), stop.clone());
+        // Half a second beyond a command's time limit: requests queued behind a lost command are answered
+        // soon after it.
+        let patience = config.redis.command_timeout + Duration::from_millis(500);
+        let appender = Appender::new(store.clone(), hub.clone(), patience, metrics.clone());
+        let acks = Acks::start(store.clone(), hub.clone(), metrics.clone(), draining.clone(), stop.clone());
+        let registry = Arc::new(Registry::new(config.limits.connections, metrics.clone()));
+        let canary = Canary::new(&id, echo, bell, appender.clone(), store.clone(), metrics.clone());
+        Node {
+            id,
+            canary: Arc::new(canary),
+            publishing: Rates::new(config.limits.publish_rate, config.limits.publish_rate.unwrap_or(1)),
+            creating: Rates::new(config.limits.create_rate, CREATED_AT_ONCE),
+            config,
+            store,
+            hub,
+            appender,
+            acks,
+            held: Held::default(),
+            registry,
+            metrics,
+            verifier,
+            durability: RwLock::default(),
+            revocations: RwLock::default(),
+            issuer_ahead: AtomicU64::new(0),
+            embedded: Mutex::new(embedded),
+            draining,
+            stop,
+            tasks: Mutex::default(),
+        }
+    }
 }
 
 impl Node {
@@ -144,33 +190,8 @@ impl Node {
             event => listening.hear(event),
         });
         let bell = Bell::connect(&store, ear, stop.clone()).await.map_err(refused)?;
-        hub.listen(bell.clone(), stop.clone());
-        let appender = Appender::new(store.clone(), hub.clone(), appender_patience(&config), metrics.clone());
-        let acks = Acks::start(store.clone(), hub.clone(), metrics.clone(), draining.clone(), stop.clone());
-        let registry = Arc::new(Registry::new(config.limits.connections, metrics.clone()));
-        let canary = Canary::new(&id, echo, bell, appender.clone(), store.clone(), metrics.clone());
-        let node = Arc::new(Self {
-            id,
-            canary: Arc::new(canary),
-            publishing: Rates::new(config.limits.publish_rate, config.limits.publish_rate.unwrap_or(1)),
-            creating: Rates::new(config.limits.create_rate, CREATED_AT_ONCE),
-            config,
-            store,
-            hub,
-            appender,
-            acks,
-            held: Held::default(),
-            registry,
-            metrics,
-            verifier,
-            durability: RwLock::default(),
-            revocations: RwLock::default(),
-            issuer_ahead: AtomicU64::new(0),
-            embedded: Mutex::new(embedded),
-            draining,
-            stop,
-            tasks: Mutex::default(),
-        });
+        let parts = Parts { id, config, verifier, metrics, embedded, store, hub, bell, echo, draining, stop };
+        let node = Arc::new(parts.assemble());
         node.inspect_redis(true).await;
         // Before anybody can connect: a revoked token must never be accepted, not even briefly.
         let mut position = NO_REVOCATION.to_owned();

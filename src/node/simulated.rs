@@ -1,22 +1,15 @@
 //! A simulated node: everything but the periodic tasks of `tasks`.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
-use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 
-use super::{CREATED_AT_ONCE, Node, appender_patience, hub_options};
+use super::{Node, Parts, hub_options};
 use crate::auth::Verifier;
-use crate::canary::{Canary, Echo};
+use crate::canary::Echo;
 use crate::config::Config;
 use crate::hub::Hub;
-use crate::hub::appender::Appender;
 use crate::redis::{Bell, Store};
-use crate::session::acks::Acks;
-use crate::session::held::Held;
-use crate::session::rate::Rates;
-use crate::session::registry::Registry;
 use crate::telemetry::Metrics;
 
 impl Node {
@@ -39,33 +32,8 @@ impl Node {
             }
         });
         let bell = Bell::simulated(place, &store, ear, stop.clone());
-        hub.listen(bell.clone(), stop.clone());
-        let appender = Appender::new(store.clone(), hub.clone(), appender_patience(&config), metrics.clone());
-        let acks = Acks::start(store.clone(), hub.clone(), metrics.clone(), draining.clone(), stop.clone());
-        let registry = Arc::new(Registry::new(config.limits.connections, metrics.clone()));
-        let echo = Arc::new(Echo::default());
-        let canary = Canary::new(&id, echo, bell, appender.clone(), store.clone(), metrics.clone());
-        Arc::new(Self {
-            id,
-            canary: Arc::new(canary),
-            publishing: Rates::new(config.limits.publish_rate, 1),
-            creating: Rates::new(config.limits.create_rate, CREATED_AT_ONCE),
-            config,
-            store,
-            hub,
-            appender,
-            acks,
-            held: Held::default(),
-            registry,
-            metrics,
-            verifier,
-            durability: RwLock::default(),
-            revocations: RwLock::default(),
-            issuer_ahead: AtomicU64::new(0),
-            embedded: Mutex::default(),
-            draining,
-            stop,
-            tasks: Mutex::default(),
-        })
+        let (embedded, echo) = (None, Arc::new(Echo::default()));
+        let parts = Parts { id, config, verifier, metrics, embedded, store, hub, bell, echo, draining, stop };
+        Arc::new(parts.assemble())
     }
 }
