@@ -1,5 +1,5 @@
-"""Writes the dashboards that Grafana reads, dashboards/*.json, from delivery.py, node.py and redis.py. The builders are those
-of Grafana's own SDK, which follow its schema. With --check it writes nothing, and fails where the files are not up to date."""
+"""Writes the dashboards that Grafana reads, dashboards/*.json, from delivery.py, node.py and redis.py. The builders come from
+Grafana's own SDK, which follows its schema. With --check, writes nothing and fails if the files are out of date."""
 
 import pathlib
 import sys
@@ -24,7 +24,7 @@ def main() -> int:
         if "--check" not in sys.argv:
             path.write_text(text)
         elif not path.exists() or path.read_text() != text:
-            print(f"{path} is not up to date: run `make dashboards`", file=sys.stderr)
+            print(f"{path} is out of date: run `make dashboards`", file=sys.stderr)
             old += 1
     return old
 

@@ -1,6 +1,6 @@
-"""What the dashboards are made of: a few kinds of panels, each with a title, what to do when it looks bad, and a unit.
+"""The building blocks of the dashboards: a few kinds of panels, each with a title, a unit and advice for bad values.
 
-A panel whose value must be zero says so in its title; the tests hold it to that."""
+The title of a panel whose value must be zero says so, and the tests check the value."""
 
 from grafana_foundation_sdk.builders import common, dashboard, heatmap, prometheus, stat, timeseries
 from grafana_foundation_sdk.models import common as options
@@ -10,7 +10,7 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 SOURCE = model.DataSourceRef(type_val="prometheus", uid="prometheus")
 MUST_BE_ZERO = " (must be 0)"
-# The whole width of a dashboard.
+# The full width of a dashboard.
 WIDTH = 24
 
 # Selectors with the variables of the dashboards.
@@ -32,7 +32,7 @@ def quantiles(metric: str, selector: str, by: str = "") -> list[tuple[str, str]]
 
 
 def worst_nodes(expression: str) -> list[tuple[str, str]]:
-    """The ten nodes where a figure is largest: readable with one node, and with two hundred."""
+    """The ten nodes with the largest value: readable with one node and with two hundred."""
     return [(f"topk(10, {expression})", "{{instance}}")]
 
 
@@ -42,13 +42,13 @@ def _thresholds(steps: list[tuple[float | None, str]]) -> dashboard.ThresholdsCo
 
 
 def above(warning: float, danger: float | None = None) -> list[tuple[float | None, str]]:
-    """Thresholds of a figure that is better when it is small."""
+    """Thresholds of a value that is better when it is small."""
     steps = [(None, "green"), (warning, "orange" if danger is not None else "red")]
     return steps + ([(danger, "red")] if danger is not None else [])
 
 
 def below(danger: float) -> list[tuple[float | None, str]]:
-    """Thresholds of a figure that is better when it is large."""
+    """Thresholds of a value that is better when it is large."""
     return [(None, "red"), (danger, "green")]
 
 
@@ -60,7 +60,7 @@ def _with_queries(panel, queries: list[tuple[str, str]], instant: bool):
 
 
 def number(title, about, queries, unit="short", thresholds=None, width=4, height=4, none=None):
-    """One figure, or a few."""
+    """One value, or a few."""
     panel = stat.Panel().title(title).description(about).unit(unit).span(width).height(height)
     panel.thresholds(_thresholds(thresholds or [(None, "blue")]))
     panel.color_mode(options.BigValueColorMode.BACKGROUND if thresholds else options.BigValueColorMode.VALUE)
@@ -72,12 +72,12 @@ def number(title, about, queries, unit="short", thresholds=None, width=4, height
 
 
 def zero(title, about, expression, unit="short", width=4):
-    """A figure that is zero, unless something went wrong."""
+    """A value that is zero unless something went wrong."""
     return number(title + MUST_BE_ZERO, about, [(expression, "")], unit, above(0.000001), width)
 
 
 def graph(title, about, queries, unit="short", thresholds=None, width=8, height=8, none=None, stacked=False):
-    """A course over time."""
+    """A graph over time."""
     panel = timeseries.Panel().title(title).description(about).unit(unit).span(width).height(height).min(0)
     panel.line_width(1).fill_opacity(10).show_points(options.VisibilityMode.NEVER)
     panel.legend(common.VizLegendOptions().display_mode(options.LegendDisplayMode.LIST)
@@ -94,7 +94,7 @@ def graph(title, about, queries, unit="short", thresholds=None, width=8, height=
 
 
 def heat_of(title, about, metric, selector, width=12, height=8):
-    """How all durations of a histogram are spread, over time."""
+    """The distribution of a histogram over time."""
     panel = heatmap.Panel().title(title).description(about).span(width).height(height)
     panel.calculate(False)
     panel.color(heatmap.HeatmapColorOptions().mode(heat.HeatmapColorMode.SCHEME).scheme("Oranges").steps(64))
@@ -109,7 +109,7 @@ def board(uid: str, title: str, about: str, with_class: bool) -> dashboard.Dashb
     """An empty dashboard with its variables, and links to the others."""
     page = dashboard.Dashboard(title).uid(uid).description(about).tags(["roomlog"]).timezone("browser")
     page.time("now-1h", "now").refresh("10s").readonly().tooltip(model.DashboardCursorSync.CROSSHAIR)
-    link = dashboard.DashboardLink("Other dashboards of Roomlog").type(model.DashboardLinkType.DASHBOARDS)
+    link = dashboard.DashboardLink("Other Roomlog dashboards").type(model.DashboardLinkType.DASHBOARDS)
     page.link(link.tags(["roomlog"]).keep_time(True).include_vars(True))
     page.with_variable(_values("node", "Node", "label_values(roomlog_build_info, instance)"))
     if with_class:

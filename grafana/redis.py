@@ -1,4 +1,4 @@
-"""Redis, which holds everything: how safe messages are in it, and how fast it is."""
+"""Redis, which stores everything: durability, latency and capacity."""
 
 from panels import NODE, above, below, board, graph, number, quantiles, rate, row, zero
 
@@ -6,92 +6,98 @@ FSYNC = 'event_name=~"aof-fsync.*|aof-write.*"'
 
 
 def build():
-    page = board("roomlog-redis", "Roomlog: Redis", "How safe messages are in Redis, and how fast it is.", with_class=False)
+    page = board("roomlog-redis", "Roomlog: Redis", "Durability, latency and capacity of Redis.", with_class=False)
 
-    page.with_row(row("Are messages safe?"))
+    page.with_row(row("Durability"))
     page.with_panel(number(
-        "Durability as asked for",
-        "1 while Redis is set up for redis.durability, as the nodes see it. If it is 0, `roomlog doctor` says what to set.",
+        "Durability as configured",
+        "1 while the settings of Redis satisfy redis.durability, as the nodes see them. If it is 0, `roomlog doctor` "
+        "lists the settings to change.",
         [(f"min(roomlog_durability_as_wanted{{{NODE}}})", "")], thresholds=below(1), width=3))
     page.with_panel(number(
-        "Redis answers", "As the exporter sees it. If it is 0 while nodes are ready, the exporter has the wrong address.",
+        "Redis answers", "As the exporter sees it. If it is 0 while nodes are ready, the exporter's address is wrong.",
         [("min(redis_up)", "")], thresholds=below(1), width=3))
     page.with_panel(number(
         "Append-only file", "1 while every write goes to the file. `CONFIG SET appendonly yes` turns it on.",
-        [("min(redis_aof_enabled)", "on"), ("min(redis_aof_last_write_status)", "last write went well"),
-         ("min(redis_aof_last_bgrewrite_status)", "last rewrite went well")], thresholds=below(1)))
+        [("min(redis_aof_enabled)", "on"), ("min(redis_aof_last_write_status)", "last write succeeded"),
+         ("min(redis_aof_last_bgrewrite_status)", "last rewrite succeeded")], thresholds=below(1)))
     page.with_panel(zero(
-        "Evicted keys", "Redis deleted rooms, or parts of them, to save memory. Set `maxmemory-policy noeviction` at once.",
+        "Evicted keys", "Redis deleted rooms, or parts of them, to save memory. Set `maxmemory-policy noeviction` immediately.",
         "sum(increase(redis_evicted_keys_total[$__range]))", width=3))
     page.with_panel(number(
         "Memory left",
-        "What remains until maxmemory; then Redis refuses publishes. Raise maxmemory, or let rooms keep less.",
+        "Free memory below maxmemory. Nodes refuse publishes when less than 5 % is left. Raise maxmemory, or let rooms "
+        "keep less.",
         [("min((redis_memory_max_bytes > 0) - redis_memory_used_bytes)", "")], "bytes",
-        [(None, "red"), (256e6, "orange"), (1e9, "green")], none="no limit is set"))
+        [(None, "red"), (256e6, "orange"), (1e9, "green")], none="no limit"))
     page.with_panel(zero(
         "Full",
-        "1 while nodes refuse messages and new durable subscriptions, since a Redis uses more than 95 % of maxmemory. Raise it, or "
-        "let rooms keep less.",
+        "1 while nodes refuse messages and new durable subscriptions because a Redis uses more than 95 % of maxmemory. "
+        "Raise it, or let rooms keep less.",
         f"max(roomlog_redis_full{{{NODE}}})", width=3))
     page.with_panel(number(
-        "Primaries that answer", "The share of Redis primaries whose probes come back, as the worst node sees it. Rooms of the others are "
-        "unavailable there.",
+        "Working primaries",
+        "The share of Redis primaries whose probes come back, on the node where it is lowest. Rooms on the other "
+        "primaries are unavailable there.",
         [(f"min(roomlog_redis_primaries_well{{{NODE}}} / roomlog_redis_primaries{{{NODE}}})", "")], "percentunit",
         below(1), width=3))
     page.with_panel(number(
-        "Replicas", "Replicas that follow. `durability = \"replica\"` needs at least one.",
+        "Replicas", "Connected replicas. `durability = \"replica\"` needs at least one.",
         [("sum(redis_connected_slaves)", "")]))
 
-    page.with_row(row("The disk"))
+    page.with_row(row("Disk"))
     page.with_panel(graph(
         "Slowest recent write to the disk",
-        "Redis notes writes and syncs of the append-only file that took longer than its latency-monitor-threshold; with "
-        "appendfsync always every publish waits for one. Above 100 ms the disk is too slow, or shared with something.",
+        "Redis records writes and syncs of the append-only file that take longer than latency-monitor-threshold. With "
+        "appendfsync always, every publish waits for one. Above 100 ms, the disk is too slow, or other programs use it.",
         [(f"max by (event_name) (redis_latency_spike_duration_seconds{{{FSYNC}}} and on (instance, event_name) "
           f"(time() - redis_latency_spike_last{{{FSYNC}}} < 300))", "{{event_name}}")], "s", above(0.1, 1),
-        none="none was slow"))
+        none="no slow writes"))
     page.with_panel(graph(
-        "Delayed syncs, a second", "With appendfsync everysec: times that a sync had not ended when the next was due.",
+        "Delayed syncs per second", "With appendfsync everysec: syncs that had not finished when the next was due.",
         [("sum(rate(redis_aof_delayed_fsync[$interval]))", "delayed")], "ops"))
     page.with_panel(graph(
-        "Size of the append-only file", "It is rewritten when it has doubled. If it only grows, rewriting fails: see Redis's log.",
+        "Size of the append-only file",
+        "Redis rewrites the file when it has doubled. If it only grows, rewriting fails: see Redis's log.",
         [("max(redis_aof_current_size_bytes)", "now"), ("max(redis_aof_base_size_bytes)", "after the last rewrite")],
         "bytes"))
 
-    page.with_row(row("How fast"))
+    page.with_row(row("Latency"))
     page.with_panel(graph(
-        "Calls a second, by what they are for", "What nodes ask of Redis.",
+        "Calls per second, by purpose", "The nodes' calls to Redis.",
         [(f'sum by (call) ({rate("roomlog_redis_calls_total")})', "{{call}}")], "ops"))
     page.with_panel(graph(
-        "Time of a call, p99", "From sending to the reply, as nodes see it. `append` is what senders wait for.",
+        "Duration of calls, p99", "From request to reply, as nodes see it. Senders wait for `append`.",
         [quantiles("roomlog_redis_call_seconds", NODE, "call")[1]], "s", above(0.1, 1)))
     page.with_panel(graph(
-        "Failed calls a second", "Calls that Redis refused, or did not answer in time. The nodes' logs say why.",
+        "Failed calls per second", "Calls that Redis rejected or did not answer in time. The nodes' logs give the reason.",
         [(f'sum by (call) ({rate("roomlog_redis_calls_total", NODE + ",outcome=" + chr(34) + "failed" + chr(34))})',
           "{{call}}")], "ops", above(0.001)))
     page.with_panel(graph(
-        "Commands a second, by command", "The ten most frequent in Redis, with those of others that use it.",
+        "Commands per second, by command", "The ten most frequent commands in Redis, including those of its other users.",
         [("topk(10, sum by (cmd) (rate(redis_commands_total[$interval])))", "{{cmd}}")], "ops"))
     page.with_panel(graph(
-        "Time inside Redis, by command", "Without the way there and back. `fcall` holds append and acknowledgements.",
+        "Time inside Redis, by command", "Without the network. `fcall` includes appends and acknowledgements.",
         [("topk(10, sum by (cmd) (rate(redis_commands_duration_seconds_total[$interval])) "
           "/ sum by (cmd) (rate(redis_commands_total[$interval]) > 0))", "{{cmd}}")], "s"))
     page.with_panel(graph(
-        "CPU of Redis, in cores", "Redis runs commands on one core. Near 1, it is the bottleneck: use a cluster.",
+        "CPU of Redis, in cores", "Redis runs commands on one core. Near 1, Redis is the bottleneck: use a cluster.",
         [("sum by (instance) (rate(redis_cpu_user_seconds_total[$interval]) "
           "+ rate(redis_cpu_sys_seconds_total[$interval]))", "{{instance}}")], "short", above(0.7, 0.9)))
 
-    page.with_row(row("Memory, copies, slots"))
+    page.with_row(row("Memory, replication and slots"))
     page.with_panel(graph(
-        "Memory", "At the limit, Redis refuses publishes (with noeviction). 0 as a limit means none, and the system kills it.",
+        "Memory",
+        "At the limit, Redis refuses writes (with noeviction). A limit of 0 means none: the system kills Redis when "
+        "memory runs out.",
         [("sum(redis_memory_used_bytes)", "used"), ("sum(redis_memory_max_bytes)", "limit"),
          ("sum(redis_memory_used_rss_bytes)", "resident")], "bytes"))
     page.with_panel(graph(
-        "Replication: bytes written, a second",
-        "What goes to replicas. If there are fewer than you run, see `INFO replication` on the primary.",
+        "Replication: bytes written per second",
+        "The data sent to replicas. If fewer replicas are connected than you run, see `INFO replication` on the primary.",
         [("sum(rate(redis_master_repl_offset[$interval]))", "written")], "Bps"))
     page.with_panel(graph(
-        "Slots of a cluster", "All 16,384 must be served; rooms in others are unavailable.",
+        "Cluster slots", "All 16,384 must be served; rooms in missing slots are unavailable.",
         [("min(redis_cluster_slots_ok)", "served"), ("max(redis_cluster_slots_fail)", "failed")],
-        none="this Redis is no cluster"))
+        none="not a cluster"))
     return page
