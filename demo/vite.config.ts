@@ -1,5 +1,5 @@
-// Builds the page into dist/, which the server has in it: names with hashes, each file also compressed, and a list of
-// the sources that it was built from, by which a test knows whether it is of today.
+// Builds the page into dist/, which the server embeds: file names with hashes, a compressed copy of each file, and hashes of the
+// sources, by which a test notices that dist/ is out of date.
 import { createHash } from "node:crypto";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join, relative, resolve } from "node:path";
@@ -11,7 +11,7 @@ import type { Plugin } from "vite";
 const here = import.meta.dirname;
 const client = resolve(here, "../clients/js/src");
 
-/** What the page is made of. */
+/** The inputs of the build. */
 const sources = [
   ...["index.html", "package-lock.json", "vite.config.ts"].map((file) => join(here, file)),
   ...filesIn(join(here, "src")),
@@ -24,7 +24,7 @@ function filesIn(folder: string): string[] {
     .map((entry) => join(entry.parentPath, entry.name));
 }
 
-/** As sha256sum writes it, so that `cd demo && sha256sum --check dist/sources.sha256` does the same as the test. */
+/** In the format of sha256sum, so that `cd demo && sha256sum --check dist/sources.sha256` does the same as the test. */
 function listOfSources(): string {
   const hash = (file: string): string => createHash("sha256").update(readFileSync(file)).digest("hex");
   return sources.sort().map((file) => `${hash(file)}  ${relative(here, file)}\n`).join("");
@@ -46,15 +46,15 @@ export default defineConfig({
       { find: "@roomlog/client/react", replacement: join(client, "react.ts") },
       { find: "@roomlog/client", replacement: join(client, "index.ts") },
     ],
-    // The client's sources find them here, and there is one of each.
+    // The client's sources import these from here too, so there is one copy of each.
     dedupe: ["react", "react-dom", "@msgpack/msgpack"],
   },
   build: {
     target: "es2022",
-    // The page's policy allows no data: addresses, and the browsers that it is for need no polyfill.
+    // The page's policy allows no data: URLs, and the supported browsers need no polyfill.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
   },
-  // `npm run dev` shows changes at once, beside `make run`.
+  // `npm run dev` shows changes immediately; it needs `make run` in another terminal.
   server: { proxy: { "/v1": { target: "http://127.0.0.1:8080", ws: true, changeOrigin: true }, "/dev": { target: "http://127.0.0.1:8080", changeOrigin: true } } },
 });

@@ -1,11 +1,11 @@
-// The page as a whole: who chats, which room is open, and what is shown beside it.
+// The whole page: the signed-in user, the open room and the open side panel.
 import { useEffect, useState, useSyncExternalStore } from "react";
 import { RoomlogProvider } from "@roomlog/client/react";
 import { Chat } from "./chat.tsx";
 import { Drawer } from "./drawer.tsx";
 import { Login } from "./login.tsx";
 import { Rooms } from "./rooms.tsx";
-import { begin, recall, remember } from "./session.ts";
+import { recall, remember, start } from "./session.ts";
 import type { Identity, Session } from "./session.ts";
 
 export function App() {
@@ -16,16 +16,16 @@ export function App() {
   useEffect(() => {
     if (!identity) return;
     remember(identity);
-    const begun = begin(identity);
-    begun.client.on("error", (error) => {
-      // Whatever passes by itself shows in the connection's state; this does not.
-      if (begun.client.state !== "closed") return;
+    const started = start(identity);
+    started.client.on("error", (error) => {
+      // The state of the connection shows temporary errors. Only a closed client needs a new sign-in.
+      if (started.client.state !== "closed") return;
       setProblem(error.message);
       setIdentity(undefined);
     });
-    setSession(begun);
+    setSession(started);
     return () => {
-      begun.client.close();
+      started.client.close();
       setSession(undefined);
     };
   }, [identity]);
@@ -33,70 +33,71 @@ export function App() {
   if (!identity) {
     return <Login problem={problem} onDone={(identity) => (setProblem(undefined), setIdentity(identity))} />;
   }
-  const leave = (): void => (remember(undefined), setIdentity(undefined));
-  return session && <RoomlogProvider client={session.client}><Desk session={session} onLeave={leave} /></RoomlogProvider>;
+  const signOut = (): void => (remember(undefined), setIdentity(undefined));
+  return session && <RoomlogProvider client={session.client}><Workspace session={session} onSignOut={signOut} /></RoomlogProvider>;
 }
 
-/** The rooms, the one that is open, and the drawer. */
-function Desk({ session, onLeave }: { session: Session; onLeave: () => void }) {
-  const { places, client, frames, user } = session;
-  const joined = useSyncExternalStore(places.subscribe, places.all);
-  const [open, setOpen] = useState(() => roomOfAddress() ?? joined[0]?.room);
-  const [beside, setBeside] = useState<"rooms" | "frames" | undefined>();
+/** The list of rooms, the open room and the protocol drawer. */
+function Workspace({ session, onSignOut }: { session: Session; onSignOut: () => void }) {
+  const { joined, client, frames, user } = session;
+  const rooms = useSyncExternalStore(joined.subscribe, joined.all);
+  const [open, setOpen] = useState(() => roomInUrl() ?? rooms[0]?.room);
+  /** The panel that covers the room on a narrow screen. The list of rooms is always visible on a wide one. */
+  const [panel, setPanel] = useState<"rooms" | "frames" | undefined>();
 
   const show = (room: string): void => {
-    places.join(room);
+    joined.join(room);
     setOpen(room);
-    setBeside((beside) => (beside === "rooms" ? undefined : beside));
+    setPanel((panel) => (panel === "rooms" ? undefined : panel));
   };
   useEffect(() => {
-    if (open !== undefined) places.join(open);
+    if (open !== undefined) joined.join(open);
     history.replaceState(null, "", open === undefined ? location.pathname : `#${open}`);
     document.title = open === undefined ? "Roomlog" : `${open} · Roomlog`;
-  }, [places, open]);
+  }, [joined, open]);
   useEffect(() => {
     const changed = (): void => {
-      const room = roomOfAddress();
+      const room = roomInUrl();
       if (room !== undefined) setOpen(room);
     };
     addEventListener("hashchange", changed);
     return () => removeEventListener("hashchange", changed);
   }, []);
   const leaveRoom = (room: string): void => {
-    places.leave(room);
+    joined.leave(room);
     client.room(room).close();
-    if (room === open) setOpen(places.all()[0]?.room);
+    if (room === open) setOpen(joined.all()[0]?.room);
   };
-  const toggle = (which: "rooms" | "frames"): void => setBeside((beside) => (beside === which ? undefined : which));
+  const toggle = (which: "rooms" | "frames"): void => setPanel((panel) => (panel === which ? undefined : which));
 
   return (
-    <div className="desk" data-beside={beside} onKeyDown={(event) => event.key === "Escape" && setBeside(undefined)}>
-      <Rooms places={joined} open={open} user={user} onOpen={show} onLeaveRoom={leaveRoom} onLeave={onLeave} />
+    <div className="workspace" data-panel={panel} onKeyDown={(event) => event.key === "Escape" && setPanel(undefined)}>
+      <Rooms rooms={rooms} open={open} user={user} onOpen={show} onLeaveRoom={leaveRoom} onSignOut={onSignOut} />
       <main>
-        {/* Those that are joined stay, hidden: with what was scrolled, written and refused there. */}
-        {joined.map(({ room }) => (
+        {/* All joined rooms stay mounted, but hidden: they keep their scroll position, draft and failed messages. */}
+        {rooms.map(({ room }) => (
           <Chat
             key={room}
             room={room}
             me={user}
-            places={places}
+            joined={joined}
             isOpen={room === open}
-            isDrawerOpen={beside === "frames"}
+            isDrawerOpen={panel === "frames"}
             onRooms={() => toggle("rooms")}
             onDrawer={() => toggle("frames")}
             onLeave={() => leaveRoom(room)}
           />
         ))}
-        {open === undefined && <p className="empty">Add a room, and write into it.<br />A room is there once something is in it.</p>}
-        <button type="button" className="veil" tabIndex={-1} aria-label="Close" onClick={() => setBeside(undefined)} />
+        {open === undefined && <p className="empty">Join a room to start chatting.<br />The first message creates the room.</p>}
+        <button type="button" className="backdrop" tabIndex={-1} aria-label="Close" onClick={() => setPanel(undefined)} />
       </main>
-      {beside === "frames" && <Drawer frames={frames} onClose={() => setBeside(undefined)} />}
+      {panel === "frames" && <Drawer frames={frames} onClose={() => setPanel(undefined)} />}
     </div>
   );
 }
 
-/** `/#chat.general` opens that room. */
-function roomOfAddress(): string | undefined {
+/** The room that the URL names, as in `/#chat.general`. */
+function roomInUrl(): string | undefined {
   const room = decodeURIComponent(location.hash.slice(1));
   return isRoomName(room) ? room : undefined;
 }

@@ -1,4 +1,4 @@
-// One room: its head, what is in it, and where one writes.
+// One room: its header, messages and composer.
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import type { KeyboardEvent } from "react";
 import type { Unsubscribed } from "@roomlog/client";
@@ -7,15 +7,15 @@ import { Composer } from "./composer.tsx";
 import { Log } from "./log.tsx";
 import { MessageRow } from "./message.tsx";
 import { useMissed, useVisible } from "./missed.ts";
-import { dayName, Icon } from "./parts.tsx";
-import type { Places } from "./places.ts";
+import { dayName, Icon } from "./components.tsx";
+import type { JoinedRooms } from "./joined-rooms.ts";
 import { seqOf, timeline } from "./timeline.ts";
 import type { Row, Shown } from "./timeline.ts";
 
 interface Props {
   room: string;
   me: string;
-  places: Places;
+  joined: JoinedRooms;
   isOpen: boolean;
   isDrawerOpen: boolean;
   onRooms: () => void;
@@ -25,10 +25,10 @@ interface Props {
 
 const START = { last: 50 };
 
-/** Before the first message. */
+/** The position before the first message. */
 const BEGINNING = "0-0";
 
-export function Chat({ room, me, places, isOpen, isDrawerOpen, onRooms, onDrawer, onLeave }: Props) {
+export function Chat({ room, me, joined, isOpen, isDrawerOpen, onRooms, onDrawer, onLeave }: Props) {
   const client = useRoomlog();
   const connection = useConnection();
   const { messages, state, hasOlder, loadOlder, publish, typing, setTyping, gaps, dismiss } = useRoom<unknown>(room, START);
@@ -41,14 +41,14 @@ export function Chat({ room, me, places, isOpen, isDrawerOpen, onRooms, onDrawer
 
   const newest = messages.findLast(({ state, id }) => state === "sent" && id !== undefined)?.id;
   const isWatched = isOpen && isVisible;
-  const [missed, clearMissed] = useMissed({ state, isWatched, newest: newest ?? BEGINNING, seen: () => places.seen(room) });
+  const [missed, clearMissed] = useMissed({ state, isWatched, newest: newest ?? BEGINNING, seen: () => joined.seen(room) });
   useEffect(() => {
-    if (newest !== undefined) places.reach(room, newest);
-    if (state === "live" && isWatched && isAtEnd) places.see(room, newest ?? BEGINNING);
-  }, [places, room, newest, state, isWatched, isAtEnd]);
+    if (newest !== undefined) joined.setNewest(room, newest);
+    if (state === "live" && isWatched && isAtEnd) joined.markSeen(room, newest ?? BEGINNING);
+  }, [joined, room, newest, state, isWatched, isAtEnd]);
   useEffect(() => {
-    const here = client.room(room);
-    const offs = [here.on("unsubscribed", setEnded), here.on("started", () => setEnded(undefined))];
+    const subscribed = client.room(room);
+    const offs = [subscribed.on("unsubscribed", setEnded), subscribed.on("started", () => setEnded(undefined))];
     return () => offs.forEach((off) => off());
   }, [client, room]);
 
@@ -57,18 +57,18 @@ export function Chat({ room, me, places, isOpen, isDrawerOpen, onRooms, onDrawer
     clearMissed();
     setJump((jump) => jump + 1);
   };
-  const drop = useCallback((message: Shown) => {
+  const discard = useCallback((message: Shown) => {
     setCancelled((all) => all.filter(({ key }) => key !== message.key));
     dismiss(message.key);
   }, [dismiss]);
-  const again = useCallback((message: Shown) => {
-    drop(message);
+  const retry = useCallback((message: Shown) => {
+    discard(message);
     publish(message.data, { type: message.type, key: message.key });
-  }, [drop, publish]);
+  }, [discard, publish]);
   const cancel = useCallback((message: Shown) => {
     if (message.cancel?.()) setCancelled((all) => [...all, { ...message, state: "cancelled" }]);
   }, []);
-  const older = (): void => {
+  const loadMore = (): void => {
     if (!hasOlder || loading.current || state !== "live") return;
     loading.current = true;
     loadOlder().catch(() => {}).finally(() => (loading.current = false));
@@ -80,16 +80,16 @@ export function Chat({ room, me, places, isOpen, isDrawerOpen, onRooms, onDrawer
   };
 
   const rows = useMemo(() => {
-    // One that was just cancelled may be among the others for a moment yet.
+    // A message that was just cancelled may still be among the others for a moment.
     const known = new Set(cancelled.map(({ key }) => key));
     const all = [...messages.filter(({ key }) => !known.has(key)), ...cancelled];
-    // Who writes before the first connection has no name there yet.
+    // Before the first connection, the client does not know the sender of the user's own messages.
     const shown = all.map((message) => (message.id === undefined ? { ...message, from: me } : message));
     return timeline(shown, { gaps, missed, me, hasOlder: hasOlder || state === "catching_up" && messages.length === 0 });
   }, [messages, cancelled, gaps, missed, me, hasOlder, state]);
   const isOffline = connection !== "open";
   const others = typing.filter((user) => user !== me);
-  const below = newest === undefined || isAtEnd ? 0 : seqOf(newest) - seqOf(places.seen(room) ?? newest);
+  const below = newest === undefined || isAtEnd ? 0 : seqOf(newest) - seqOf(joined.seen(room) ?? newest);
 
   return (
     <section className="chat" aria-label={room} hidden={!isOpen} onKeyDown={escape}>
@@ -99,25 +99,25 @@ export function Chat({ room, me, places, isOpen, isDrawerOpen, onRooms, onDrawer
           <h1>{room}</h1>
           <p>{isOffline && state === "catching_up" && newest !== undefined ? "Not connected" : describe(newest, state)}</p>
         </div>
-        <button type="button" className="quiet" aria-pressed={isDrawerOpen} title="The protocol, live" onClick={onDrawer}>
+        <button type="button" className="quiet" aria-pressed={isDrawerOpen} title="Show the protocol frames" onClick={onDrawer}>
           <Icon name="frames" /> <span>Protocol</span>
         </button>
       </header>
       {connection === "waiting" || (connection === "connecting" && state === "catching_up" && newest !== undefined) ? (
         <p className="banner" role="status">
-          <span><strong>{navigator.onLine ? "The server is out of reach." : "You are offline."}</strong> What you write is kept, and sent when it is back.</span>
-          <button type="button" className="link" onClick={() => client.wake()}>Try now</button>
+          <span><strong>{navigator.onLine ? "Can't reach the server." : "You're offline."}</strong> Your messages will be sent when you reconnect.</span>
+          <button type="button" className="link" onClick={() => client.wake()}>Reconnect now</button>
         </p>
       ) : null}
       {ended && (
         <p className="banner" role="alert">
-          <span><strong>This room has ended for you:</strong> {ended.message}</span>
+          <span><strong>{explain(ended)}</strong> {ended.code !== "deleted" && sentence(ended.message)}</span>
           <button type="button" className="link" onClick={() => client.room(room).resume()}>Try again</button>
-          <button type="button" className="link" onClick={onLeave}>Leave it</button>
+          <button type="button" className="link" onClick={onLeave}>Leave room</button>
         </p>
       )}
-      <Log room={room} isOpen={isOpen} isBusy={state === "idle" || state === "catching_up"} jump={jump} onNearStart={older} onEnd={setAtEnd}>
-        {hasOlder && messages.length > 0 && <li className="note">Loading what came before…</li>}
+      <Log room={room} isOpen={isOpen} isBusy={state === "idle" || state === "catching_up"} jump={jump} onNearStart={loadMore} onEnd={setAtEnd}>
+        {hasOlder && messages.length > 0 && <li className="note">Loading older messages…</li>}
         {rows.map((row) => row.kind === "message" ? (
           <MessageRow
             key={row.key}
@@ -126,32 +126,32 @@ export function Chat({ room, me, places, isOpen, isDrawerOpen, onRooms, onDrawer
             first={row.first}
             last={row.last}
             isOffline={isOffline}
-            onAgain={again}
+            onRetry={retry}
             onCancel={cancel}
-            onDismiss={drop}
+            onDiscard={discard}
           />
         ) : <Note key={row.key} row={row} />)}
       </Log>
       <div className="foot">
         {!isAtEnd && (
           <button type="button" className="to-end" onClick={() => setJump((jump) => jump + 1)}>
-            <Icon name="down" /> {below > 0 ? `${below} new` : "Newest"}
+            <Icon name="down" /> {below > 0 ? `${below} new` : "Jump to latest"}
           </button>
         )}
-        <p className="typing" aria-live="polite">{others.length > 0 && `${listed(others)} typing…`}</p>
+        <p className="typing" aria-live="polite">{others.length > 0 && `${names(others)} typing…`}</p>
         <Composer room={room} isOpen={isOpen} onSend={send} onTyping={setTyping} />
       </div>
     </section>
   );
 }
 
-/** What stands between messages. */
+/** A row between messages. */
 function Note({ row }: { row: Exclude<Row, { kind: "message" }> }) {
   switch (row.kind) {
     case "day":
       return <li className="day"><span>{dayName(row.at)}</span></li>;
     case "new":
-      return <li className="new"><span>{row.count} new{row.above > 0 && `, ${row.above} of them further up`}</span></li>;
+      return <li className="new"><span>{row.count} new{row.above > 0 && `, ${row.above} further up`}</span></li>;
     case "gap":
       return <li className="gap">{row.text}</li>;
     case "start":
@@ -161,13 +161,21 @@ function Note({ row }: { row: Exclude<Row, { kind: "message" }> }) {
 
 function describe(newest: string | undefined, state: string): string {
   if (state === "catching_up") return "Catching up…";
-  if (state === "ended") return "Not followed";
-  if (newest === undefined) return "Empty";
+  if (state === "ended") return "Disconnected from this room";
+  if (newest === undefined) return "No messages yet";
   const count = seqOf(newest);
   return count === 1 ? "1 message so far" : `${count.toLocaleString("en")} messages so far`;
 }
 
-function listed(users: string[]): string {
+function explain({ code }: Unsubscribed): string {
+  if (code === "forbidden") return "You don't have access to this room.";
+  return code === "deleted" ? "This room was deleted." : "You were disconnected from this room.";
+}
+
+/** The server's texts are clauses, without a capital letter and a full stop. */
+const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
+
+function names(users: string[]): string {
   if (users.length === 1) return `${users[0]} is`;
   return users.length > 3 ? "Several people are" : `${users.slice(0, -1).join(", ")} and ${users.at(-1)} are`;
 }

@@ -1,11 +1,11 @@
-// Small parts that several others use.
+// Small components that several others share.
 import { useConnection } from "@roomlog/client/react";
 import type { ConnectionState } from "@roomlog/client";
 
-/** The sign: three lines of a log. */
-export function Mark() {
+/** Three lines of a log. */
+export function Logo() {
   return (
-    <svg className="mark" viewBox="0 0 32 32" aria-hidden="true">
+    <svg className="logo" viewBox="0 0 32 32" aria-hidden="true">
       <rect width="32" height="32" rx="8" />
       <path d="M9 10h14M9 16h14M9 22h8" />
     </svg>
@@ -32,18 +32,18 @@ export function Icon({ name }: { name: keyof typeof ICONS }) {
   );
 }
 
-const WORDS: Record<ConnectionState, string> = {
+const LABELS: Record<ConnectionState, string> = {
   idle: "Not connected",
   connecting: "Connecting…",
   open: "Connected",
-  waiting: "No connection",
-  closed: "Closed",
+  waiting: "Offline",
+  closed: "Disconnected",
 };
 
-/** How the connection is. */
-export function Connection() {
+/** The state of the connection. */
+export function ConnectionStatus() {
   const state = useConnection();
-  return <span className="connection" data-state={state} role="status">{WORDS[state]}</span>;
+  return <span className="connection" data-state={state} role="status">{LABELS[state]}</span>;
 }
 
 const time = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit" });

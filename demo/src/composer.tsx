@@ -1,7 +1,7 @@
-// Where one writes. Enter sends, Shift+Enter makes a line.
+// The message field. Enter sends, Shift+Enter starts a new line.
 import { useLayoutEffect, useRef, useState } from "react";
 import type { KeyboardEvent } from "react";
-import { Icon } from "./parts.tsx";
+import { Icon } from "./components.tsx";
 
 interface Props {
   room: string;
@@ -14,7 +14,7 @@ export function Composer({ room, isOpen, onSend, onTyping }: Props) {
   const [text, setText] = useState("");
   const field = useRef<HTMLTextAreaElement>(null);
 
-  // On a touch screen the keyboard would cover half of what there is to read.
+  // On a touch screen, the keyboard would cover half of the messages.
   useLayoutEffect(() => {
     if (isOpen && matchMedia("(hover: hover)").matches) field.current!.focus();
   }, [isOpen]);
@@ -26,7 +26,7 @@ export function Composer({ room, isOpen, onSend, onTyping }: Props) {
     field.current!.focus();
   };
   const key = (event: KeyboardEvent): void => {
-    // Enter that ends the composition of a character is not meant for us.
+    // During the composition of a character, Enter belongs to the input method.
     if (event.key !== "Enter" || event.shiftKey || event.nativeEvent.isComposing) return;
     event.preventDefault();
     send();
@@ -34,7 +34,7 @@ export function Composer({ room, isOpen, onSend, onTyping }: Props) {
 
   return (
     <form className="composer" onSubmit={(event) => (event.preventDefault(), send())}>
-      {/* The style sheet lays the same text beneath, so that the field is as high as what is in it. */}
+      {/* The style sheet renders the same text beneath the field, which makes the field as high as its text. */}
       <div className="field" data-text={text}>
         <textarea
           ref={field}

@@ -1,32 +1,32 @@
-// The protocol, live: each frame as it goes over the wire, what it means, and how long the server took.
+// The protocol in action: each frame on the wire, an explanation, and the time that the server took to answer.
 import { useLayoutEffect, useRef, useState, useSyncExternalStore } from "react";
 import type { ReactNode } from "react";
 import { useConnection, useRoomlog } from "@roomlog/client/react";
 import type { Frames, ShownFrame } from "./frames.ts";
-import { Icon } from "./parts.tsx";
+import { Icon } from "./components.tsx";
 
-/** What each frame is for, by `op`, as it goes out and as it comes in. */
+/** Explains each frame by its `op`; one table for each direction. */
 const SENT: Record<string, string> = {
-  connect: "The first frame on a connection: the token says who this is, and what they may do.",
-  auth: "A fresh token, before the old one ends. The connection stays.",
-  subscribe: "Follow a room. `since` is the last id that this page has, so nothing is missed and nothing comes twice; `last` asks for the newest so many.",
-  unsubscribe: "Let go of a room.",
-  publish: "Store a message. The page made the `key`: sent again with it, after a lost answer, the message is still stored once.",
-  history: "Read a part of the log, here what lies before the oldest message that is shown.",
-  signal: "For those present, and not stored: somebody types.",
-  ack: "All up to this id was handled: the position of a durable subscription moves.",
-  ping: "Is anybody there? After some silence the page asks, since browsers do not show it the server's own pings.",
+  connect: "The first frame on a connection. The token says who the user is and what they may do.",
+  auth: "A new token before the old one expires. The connection stays open.",
+  subscribe: "Subscribe to a room. `since` is the last id that this page has, so nothing is missed or repeated; `last` asks for that many of the newest messages.",
+  unsubscribe: "Stop following a room.",
+  publish: "Store a message. The page chose the `key`: if the answer is lost and the page sends the message again, it is still stored only once.",
+  history: "Read a part of the log: here, the messages before the oldest one on the page.",
+  signal: "A signal to the users who are present, here about typing. It is not stored.",
+  ack: "Everything up to this id has been handled. The position of the durable subscription moves there.",
+  ping: "A check that the server is still there, after some silence. Browsers do not show the server's own pings to the page.",
 };
 const RECEIVED: Record<string, string> = {
-  ok: "The answer to the request with the same `ref`. To `publish` it means: the message is in Redis, under this id.",
-  error: "The request with this `ref` was refused. `code` says why, and is part of the protocol.",
-  message: "A message, in the order of the log. Its id is `<ms>-<seq>`: the time, and its number in the room. Numbers have no holes, so a missing one shows.",
-  live: "All that was there has been delivered. What comes from here on is new.",
-  gap: "Messages between `after` and `next` are gone for good, and `reason` says why. There is never a silent hole.",
-  signal: "Somebody present tells something that is not stored.",
-  unsubscribed: "The server ended this subscription, and says why.",
-  goodbye: "The server is about to close the connection: why, and when to come back.",
-  pong: "Yes.",
+  ok: "The answer to the request with the same `ref`. After `publish`, it means that Redis has stored the message under this id.",
+  error: "The request with this `ref` failed. `code` gives the reason and is part of the protocol.",
+  message: "A message, in the order of the log. Its id is `<ms>-<seq>`: the time and its number in the room. The numbers have no holes, so a missing message is noticed.",
+  live: "The backlog has been delivered. Messages from here on are new.",
+  gap: "Messages between `after` and `next` are no longer available, and `reason` says why. No message goes missing silently.",
+  signal: "A signal from another user. It is not stored.",
+  unsubscribed: "The server ended this subscription; `code` gives the reason.",
+  goodbye: "The server is about to close the connection. The frame gives the reason and when to reconnect.",
+  pong: "The answer to `ping`.",
 };
 
 export function Drawer({ frames, onClose }: { frames: Frames; onClose: () => void }) {
@@ -36,13 +36,13 @@ export function Drawer({ frames, onClose }: { frames: Frames; onClose: () => voi
   const list = useRef<HTMLOListElement>(null);
   const isAtEnd = useRef(true);
   useLayoutEffect(() => {
-    // Whoever reads a frame is not moved.
+    // An open frame is being read, so the list must not scroll.
     if (isAtEnd.current && !list.current!.querySelector("[open]")) list.current!.scrollTop = list.current!.scrollHeight;
   }, [shown]);
   const latest = shown.findLast(({ took }) => took !== undefined);
 
   return (
-    <aside className="drawer" aria-label="The protocol, live">
+    <aside className="drawer" aria-label="Protocol">
       <header>
         <h2>Protocol</h2>
         <button type="button" className="quiet" onClick={() => frames.clear()}>Clear</button>
@@ -50,12 +50,12 @@ export function Drawer({ frames, onClose }: { frames: Frames; onClose: () => voi
       </header>
       <dl>
         <div><dt>Transport</dt><dd>{client.transport}, {connection}</dd></div>
-        <div><dt>Last answer</dt><dd>{latest ? `${milliseconds(latest.took!)} for ${latest.of}` : "none yet"}</dd></div>
+        <div><dt>Last answer</dt><dd>{latest ? `${milliseconds(latest.took!)} for ${latest.of}` : "None yet"}</dd></div>
       </dl>
       <p className="hint">
         {client.transport === "websocket"
-          ? "Every frame between this page and the server. Open one to see all of it, and what it is for."
-          : "WebSockets are blocked here, so the page uses requests instead. The browser's own tools show those."}
+          ? "All frames between this page and the server. Click one for its content and an explanation."
+          : "This network blocks WebSockets, so the page uses HTTP requests. Your browser's developer tools show them."}
       </p>
       <ol
         ref={list}
@@ -81,14 +81,14 @@ function Frame({ frame }: { frame: ShownFrame }) {
     <li ref={item} data-sent={sent || undefined} data-op={op}>
       <details onToggle={(event) => setOpen(event.currentTarget.open)}>
         <summary>
-          <span className="way"><span aria-hidden="true">{sent ? "↑" : "↓"}</span><span className="hidden">{sent ? "sent" : "received"}</span></span>
+          <span className="direction"><span aria-hidden="true">{sent ? "↑" : "↓"}</span><span className="hidden">{sent ? "sent" : "received"}</span></span>
           <span className="op">{op}</span>
-          <span className="gist">{gist(json)}</span>
+          <span className="summary">{summarize(json)}</span>
           <span className="took">{took !== undefined && milliseconds(took)}</span>
         </summary>
         {isOpen && (
           <>
-            <p>{withCode((sent ? SENT : RECEIVED)[op] ?? "New to this page.")}{of !== undefined && ` This answers ${of}.`}</p>
+            <p>{withCode((sent ? SENT : RECEIVED)[op] ?? "This page does not know this frame.")}{of !== undefined && ` This answers ${of}.`}</p>
             <pre>{JSON.stringify(json, null, 2)}</pre>
             <p className="at">{new Date(at).toISOString().slice(11, 23)} UTC</p>
           </>
@@ -98,11 +98,11 @@ function Frame({ frame }: { frame: ShownFrame }) {
   );
 }
 
-/** What stands between backticks is code. */
+/** Renders text between backticks as code. */
 const withCode = (text: string): ReactNode[] => text.split("`").map((part, i) => (i % 2 === 1 ? <code key={i}>{part}</code> : part));
 
-/** What tells this frame from others of its kind. */
-function gist(json: Record<string, unknown>): string {
+/** The fields that distinguish this frame from others with the same `op`. */
+function summarize(json: Record<string, unknown>): string {
   const parts = ["ref", "id", "room", "since", "last", "before", "position", "user", "after", "code", "type", "key"].flatMap((name) => {
     const value = json[name];
     return typeof value === "string" || typeof value === "number" ? [`${name} ${value}`] : [];

@@ -1,29 +1,29 @@
-// The frames that went over the wire lately, with how long each answer took.
+// The latest frames on the wire, with the response time of each answer.
 
 export interface ShownFrame {
   n: number;
   sent: boolean;
   at: number;
   op: string;
-  /** The frame as it went, without the token. */
+  /** The frame as sent or received, without the token. */
   json: Record<string, unknown>;
-  /** Milliseconds from the request with this `ref` to this answer. */
+  /** Milliseconds between the request with this `ref` and this answer. */
   took?: number;
-  /** The request that this answers. */
+  /** The `op` of the request that this answers. */
   of?: string;
 }
 
 type Frame = { op: string; ref?: number } & Record<string, unknown>;
 
-/** Frames that are kept. */
-const KEPT = 300;
+/** The number of frames that are kept. */
+const LIMIT = 300;
 
 export class Frames {
   #shown: ShownFrame[] = [];
   #count = 0;
-  readonly #asked = new Map<number, { op: string; at: number }>();
+  readonly #pending = new Map<number, { op: string; at: number }>();
   readonly #listeners = new Set<() => void>();
-  #telling = false;
+  #notifying = false;
 
   readonly subscribe = (listener: () => void): (() => void) => {
     this.#listeners.add(listener);
@@ -32,12 +32,12 @@ export class Frames {
 
   readonly all = (): ShownFrame[] => this.#shown;
 
-  /** A WebSocket that records what goes through it. */
+  /** A WebSocket that records its frames. */
   readonly Socket = ((frames) => class extends WebSocket {
     constructor(url: string, protocols: string) {
       super(url, protocols);
       this.addEventListener("message", ({ data }: MessageEvent<string>) => {
-        // The server sends several at once as an array.
+        // The server sends several frames at once as an array.
         for (const frame of [JSON.parse(data) as Frame | Frame[]].flat()) frames.#add(false, frame);
       });
     }
@@ -52,30 +52,30 @@ export class Frames {
     const now = performance.now();
     const { op, ref } = frame;
     const shown: ShownFrame = { n: ++this.#count, sent, at: Date.now(), op, json: "token" in frame ? { ...frame, token: "…" } : { ...frame } };
-    // References begin anew with nothing, and count on over connections.
-    if (sent && ref !== undefined) this.#asked.set(ref, { op, at: now });
+    // `ref` counts up across connections, and never starts again.
+    if (sent && ref !== undefined) this.#pending.set(ref, { op, at: now });
     else if (ref !== undefined) {
-      const request = this.#asked.get(ref);
-      this.#asked.delete(ref);
+      const request = this.#pending.get(ref);
+      this.#pending.delete(ref);
       if (request) [shown.took, shown.of] = [now - request.at, request.op];
     }
-    // Answers that never come belong to connections that are gone.
-    if (sent && op === "connect") for (const old of this.#asked.keys()) if (old !== ref) this.#asked.delete(old);
-    this.#shown = [...this.#shown.slice(1 - KEPT), shown];
-    this.#tell();
+    // Requests of a closed connection get no answer.
+    if (sent && op === "connect") for (const old of this.#pending.keys()) if (old !== ref) this.#pending.delete(old);
+    this.#shown = [...this.#shown.slice(1 - LIMIT), shown];
+    this.#notify();
   }
 
   clear(): void {
     this.#shown = [];
-    this.#tell();
+    this.#notify();
   }
 
-  /** A backlog of a thousand frames is shown once. */
-  #tell(): void {
-    if (this.#telling) return;
-    this.#telling = true;
+  /** Notifies once for frames that arrive together, such as a backlog of a thousand. */
+  #notify(): void {
+    if (this.#notifying) return;
+    this.#notifying = true;
     setTimeout(() => {
-      this.#telling = false;
+      this.#notifying = false;
       for (const listener of this.#listeners) listener();
     }, 30);
   }

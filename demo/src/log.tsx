@@ -1,4 +1,5 @@
-// The messages of a room. At the end it stays at the end; anywhere else, what one reads does not move, whatever comes above or below.
+// The messages of a room. Scrolled to the end, the log stays at the end. Anywhere else, the visible messages do not move when others
+// are added above or below.
 import { useEffect, useLayoutEffect, useRef } from "react";
 import type { ReactNode } from "react";
 
@@ -6,25 +7,25 @@ interface Props {
   room: string;
   isOpen: boolean;
   isBusy: boolean;
-  /** Changes when the log shall go to its end. */
+  /** Scrolls to the end whenever it changes. */
   jump: number;
-  /** Near the beginning of what is there. */
+  /** Called when the first loaded message is near. */
   onNearStart: () => void;
   onEnd: (isAtEnd: boolean) => void;
   children: ReactNode;
 }
 
-/** So near to the end counts as the end. */
+/** A scroll position this near to the end counts as the end. */
 const SLACK_PX = 48;
 
-/** Older messages are asked for before one is at the first. */
+/** Older messages are loaded this far ahead. */
 const AHEAD_PX = 600;
 
 interface Anchor {
   isAtEnd: boolean;
-  /** Where the box was scrolled to. */
+  /** The scroll position of the box. */
   scrollTop: number;
-  /** The row at the upper edge, and how far it is from there. */
+  /** The row at the upper edge, and its distance from the edge. */
   row?: { key: string; offset: number };
 }
 
@@ -33,17 +34,17 @@ export function Log({ room, isOpen, isBusy, jump, onNearStart, onEnd, children }
   const anchor = useRef<Anchor>({ isAtEnd: true, scrollTop: 0 });
   const wasOpen = useRef(false);
 
-  const settle = (): void => {
+  const restore = (): void => {
     const element = box.current!;
     if (element.clientHeight === 0) return;
     const { isAtEnd, scrollTop, row } = anchor.current;
-    // Scrolled by hand, and not told yet. Of a box that was hidden, where it stands says nothing.
+    // The user may have scrolled without a scroll event yet. The scroll position of a hidden box means nothing.
     const moved = wasOpen.current ? element.scrollTop - scrollTop : 0;
     const found = row && element.querySelector<HTMLElement>(`[data-key="${CSS.escape(row.key)}"]`);
     if (isAtEnd && moved >= 0) element.scrollTop = element.scrollHeight;
     else if (found) element.scrollTop = found.offsetTop - row.offset + moved;
   };
-  const look = (): void => {
+  const measure = (): void => {
     const element = box.current!;
     if (element.clientHeight === 0) return;
     const isAtEnd = element.scrollHeight - element.scrollTop - element.clientHeight < SLACK_PX;
@@ -53,36 +54,36 @@ export function Log({ room, isOpen, isBusy, jump, onNearStart, onEnd, children }
     if (element.scrollTop < AHEAD_PX) onNearStart();
   };
 
-  // After each change of what is shown, and of the space for it.
+  // Runs after every render, since rows or their heights may have changed.
   useLayoutEffect(() => {
     if (isOpen) {
-      settle();
-      look();
+      restore();
+      measure();
     }
     wasOpen.current = isOpen;
   });
   useLayoutEffect(() => {
     const element = box.current!;
     element.scrollTop = element.scrollHeight;
-    look();
+    measure();
   }, [jump]);
   useEffect(() => {
     const observer = new ResizeObserver(() => {
-      settle();
-      look();
+      restore();
+      measure();
     });
     observer.observe(box.current!);
     return () => observer.disconnect();
   }, []);
 
   return (
-    <div className="log" ref={box} role="log" aria-live="polite" aria-label={`Messages in ${room}`} aria-busy={isBusy} tabIndex={0} onScroll={look}>
+    <div className="log" ref={box} role="log" aria-live="polite" aria-label={`Messages in ${room}`} aria-busy={isBusy} tabIndex={0} onScroll={measure}>
       <ol>{children}</ol>
     </div>
   );
 }
 
-/** The first message that can be seen. Rows are in order, so that half of them can be left out at each step. */
+/** The first visible message, by binary search: rows are in order. */
 function upperRow(box: HTMLElement): Anchor["row"] {
   const rows = box.querySelectorAll<HTMLElement>("[data-key]");
   let [low, high] = [0, rows.length - 1];

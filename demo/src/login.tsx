@@ -1,58 +1,57 @@
-// Who are you? A name where the server gives tokens by itself, which it does in development; a token elsewhere.
+// The sign-in form. It asks for a name if the server issues tokens itself, as it does in development, and for a token otherwise.
 import { useEffect, useState } from "react";
 import type { FormEvent } from "react";
-import { byName, byToken, givesTokens, lastName } from "./session.ts";
+import { issuesTokens, lastName, signInWithName, signInWithToken } from "./session.ts";
 import type { Identity } from "./session.ts";
-import { Mark } from "./parts.tsx";
+import { Logo } from "./components.tsx";
 
 export function Login({ problem, onDone }: { problem: string | undefined; onDone: (identity: Identity) => void }) {
-  const [byItself, setByItself] = useState<boolean>();
-  const [refusal, setRefusal] = useState<string>();
+  const [needsNameOnly, setNeedsNameOnly] = useState<boolean>();
+  const [error, setError] = useState<string>();
   useEffect(() => {
-    givesTokens().then(setByItself, () => setRefusal("The server does not answer. Reload this page when it is back."));
+    issuesTokens().then(setNeedsNameOnly, () => setError("Can't reach the server. Reload this page to try again."));
   }, []);
 
   const submit = async (event: FormEvent<HTMLFormElement>): Promise<void> => {
     event.preventDefault();
     const given = new FormData(event.currentTarget);
-    setRefusal(undefined);
+    setError(undefined);
     try {
-      onDone(byItself ? await byName(String(given.get("user")).trim()) : byToken(String(given.get("token")).trim()));
+      onDone(needsNameOnly ? await signInWithName(String(given.get("user")).trim()) : signInWithToken(String(given.get("token")).trim()));
     } catch (error) {
-      setRefusal(error instanceof TypeError ? "The server does not answer." : (error as Error).message);
+      setError(error instanceof TypeError ? "Can't reach the server." : (error as Error).message);
     }
   };
 
-  const trouble = refusal ?? problem;
+  const shownError = error ?? problem;
   return (
     <main className="login">
       <form onSubmit={(event) => void submit(event)}>
-        <Mark />
+        <Logo />
         <h1>Roomlog</h1>
-        <p>A room is a log: what is sent is stored, and whoever was away gets what they missed.</p>
-        {byItself === true && (
+        <p>Every message is stored. Go offline, come back, and catch up on everything you missed.</p>
+        {needsNameOnly === true && (
           <>
             <label>
-              Your name
+              Name
               <input name="user" required maxLength={64} defaultValue={lastName()} autoComplete="username" autoFocus spellCheck={false} />
             </label>
-            <p className="hint">Open this page in a second window under another name. Then stop the server for a while, and write on.</p>
+            <p className="hint">Open this page in a second window and sign in with another name. Then stop the server for a while and keep writing.</p>
           </>
         )}
-        {byItself === false && (
+        {needsNameOnly === false && (
           <>
             <label>
               Token
               <textarea name="token" required rows={4} autoComplete="off" autoFocus spellCheck={false} />
             </label>
             <p className="hint">
-              This server gives none by itself. <code>roomlog token --user NAME --room '*=read,write'</code> makes one. It is kept until
-              this tab is closed.
+              Create one with <code>roomlog token --user NAME --room '*=read,write'</code>. It is kept until you close this tab.
             </p>
           </>
         )}
-        {trouble !== undefined && <p className="trouble" role="alert">{trouble}</p>}
-        {byItself !== undefined && <button className="primary">Enter</button>}
+        {shownError !== undefined && <p className="error" role="alert">{shownError}</p>}
+        {needsNameOnly !== undefined && <button className="primary">Sign in</button>}
       </form>
     </main>
   );

@@ -1,4 +1,4 @@
-// The page: a chat on the client in clients/js, and the protocol live beside it.
+// The entry point of the page: a chat on the client in clients/js, which also shows the protocol frames.
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { App } from "./app.tsx";

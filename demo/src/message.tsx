@@ -1,22 +1,22 @@
-// One message. Text is text: nothing that somebody sends becomes an element.
+// One message. Its content is always rendered as text, never as HTML.
 import { memo } from "react";
-import { clock, Icon } from "./parts.tsx";
+import { clock, Icon } from "./components.tsx";
 import { timeOf } from "./timeline.ts";
 import type { Shown } from "./timeline.ts";
 
 interface Props {
   message: Shown;
   isMine: boolean;
-  /** The first, and the last, of some that one sender wrote in a row. */
+  /** Whether this is the first, or the last, of consecutive messages of one sender. */
   first: boolean;
   last: boolean;
   isOffline: boolean;
-  onAgain: (message: Shown) => void;
+  onRetry: (message: Shown) => void;
   onCancel: (message: Shown) => void;
-  onDismiss: (message: Shown) => void;
+  onDiscard: (message: Shown) => void;
 }
 
-export const MessageRow = memo(function MessageRow({ message, isMine, first, last, isOffline, onAgain, onCancel, onDismiss }: Props) {
+export const MessageRow = memo(function MessageRow({ message, isMine, first, last, isOffline, onRetry, onCancel, onDiscard }: Props) {
   const { id, key, from, type, state } = message;
   const { text, isPlain } = textOf(message.data);
   return (
@@ -36,29 +36,29 @@ export const MessageRow = memo(function MessageRow({ message, isMine, first, las
       )}
       {state === "sending" && (
         <p className="meta">
-          <span className="state"><Icon name="sending" /> {isOffline ? "Waiting for the connection" : "Sending…"}</span>
+          <span className="state"><Icon name="sending" /> {isOffline ? "Waiting for connection" : "Sending…"}</span>
           {isOffline && message.cancel && <button type="button" className="link" onClick={() => onCancel(message)}>Cancel</button>}
         </p>
       )}
       {state === "failed" && (
         <p className="meta">
-          <span className="state">Not sent: {message.error?.message ?? "refused"}</span>
-          <button type="button" className="link" onClick={() => onAgain(message)}>Try again</button>
-          <button type="button" className="link" onClick={() => onDismiss(message)}>Discard</button>
+          <span className="state">Not sent: {message.error?.message ?? "the server refused it"}</span>
+          <button type="button" className="link" onClick={() => onRetry(message)}>Try again</button>
+          <button type="button" className="link" onClick={() => onDiscard(message)}>Discard</button>
         </p>
       )}
       {state === "cancelled" && (
         <p className="meta">
-          <span className="state">Cancelled, it was never sent</span>
-          <button type="button" className="link" onClick={() => onAgain(message)}>Send after all</button>
-          <button type="button" className="link" onClick={() => onDismiss(message)}>Discard</button>
+          <span className="state">Cancelled before it was sent</span>
+          <button type="button" className="link" onClick={() => onRetry(message)}>Send anyway</button>
+          <button type="button" className="link" onClick={() => onDiscard(message)}>Discard</button>
         </p>
       )}
     </li>
   );
 });
 
-/** What others send may be anything: shown as it is if it is a text, as JSON if not. */
+/** Messages may have any data. Text is shown as it is, anything else as JSON. */
 function textOf(data: unknown): { text: string; isPlain: boolean } {
   const text = typeof data === "object" && data !== null && Object.keys(data).length === 1 ? (data as { text?: unknown }).text : data;
   return typeof text === "string" ? { text, isPlain: true } : { text: JSON.stringify(data, null, 1), isPlain: false };

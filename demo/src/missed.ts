@@ -1,19 +1,19 @@
-// What came while nobody looked: the connection was lost, another room was open, or the page was closed.
+// The messages that arrived while the user was not looking: offline, in another room, or with the page closed.
 import { useEffect, useRef, useState } from "react";
 import type { RoomState } from "@roomlog/client";
 import type { Missed } from "./timeline.ts";
 
-interface Look {
+interface View {
   state: RoomState;
-  /** Whether the room is before somebody's eyes. */
+  /** Whether the room is open in a visible page. */
   isWatched: boolean;
   newest: string;
   /** The last id that was read. */
   seen: () => string | undefined;
 }
 
-/** The line in the log, and how to take it away. */
-export function useMissed({ state, isWatched, newest, seen }: Look): [Missed | undefined, () => void] {
+/** Returns the missed range, which the log marks with a line, and a function that removes the mark. */
+export function useMissed({ state, isWatched, newest, seen }: View): [Missed | undefined, () => void] {
   const begin = (): Missed | undefined => {
     const after = seen();
     return after === undefined ? undefined : { after };
@@ -25,7 +25,7 @@ export function useMissed({ state, isWatched, newest, seen }: Look): [Missed | u
     const isLive = state === "live";
     const before = was.current;
     was.current = { isLive, isWatched };
-    // Before this is noted as seen.
+    // Read before the caller marks the newest message as seen.
     const fresh = begin();
     const unfinished = (missed: Missed | undefined): Missed | undefined => (missed && !missed.upTo ? missed : fresh);
     if (before.isLive && !isLive) setMissed(unfinished);
@@ -39,7 +39,7 @@ export function useMissed({ state, isWatched, newest, seen }: Look): [Missed | u
   return [missed, () => setMissed(undefined)];
 }
 
-/** Whether the page is shown. */
+/** Whether the page is visible. */
 export function useVisible(): boolean {
   const [isVisible, setVisible] = useState(document.visibilityState === "visible");
   useEffect(() => {

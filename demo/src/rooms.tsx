@@ -1,23 +1,23 @@
-// The rooms that were joined, how much is unread there, and who one is. Arrow keys move through them.
+// The joined rooms with their unread counts, and the signed-in user. Arrow keys move through the list.
 import { useRef } from "react";
 import type { FormEvent, KeyboardEvent } from "react";
-import { Connection, Icon, Mark } from "./parts.tsx";
-import { unreadIn } from "./places.ts";
-import type { Place } from "./places.ts";
+import { ConnectionStatus, Icon, Logo } from "./components.tsx";
+import { unreadIn } from "./joined-rooms.ts";
+import type { JoinedRoom } from "./joined-rooms.ts";
 
 interface Props {
-  places: Place[];
+  rooms: JoinedRoom[];
   open: string | undefined;
   user: string;
   onOpen: (room: string) => void;
   onLeaveRoom: (room: string) => void;
-  onLeave: () => void;
+  onSignOut: () => void;
 }
 
-export function Rooms({ places, open, user, onOpen, onLeaveRoom, onLeave }: Props) {
+export function Rooms({ rooms, open, user, onOpen, onLeaveRoom, onSignOut }: Props) {
   const list = useRef<HTMLUListElement>(null);
 
-  const add = (event: FormEvent<HTMLFormElement>): void => {
+  const join = (event: FormEvent<HTMLFormElement>): void => {
     event.preventDefault();
     onOpen(String(new FormData(event.currentTarget).get("room")));
     event.currentTarget.reset();
@@ -26,7 +26,7 @@ export function Rooms({ places, open, user, onOpen, onLeaveRoom, onLeave }: Prop
     const buttons = [...list.current!.querySelectorAll<HTMLButtonElement>(".room")];
     const at = buttons.findIndex((button) => button === document.activeElement);
     const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: buttons.length - 1 }[event.key];
-    if (at >= 0 && event.key === "Delete") return onLeaveRoom(places[at]!.room);
+    if (at >= 0 && event.key === "Delete") return onLeaveRoom(rooms[at]!.room);
     if (at < 0 || to === undefined) return;
     event.preventDefault();
     buttons[to]?.focus();
@@ -35,53 +35,54 @@ export function Rooms({ places, open, user, onOpen, onLeaveRoom, onLeave }: Prop
   return (
     <nav className="rooms" aria-label="Rooms">
       <header>
-        <Mark />
+        <Logo />
         <strong>Roomlog</strong>
       </header>
       <ul ref={list} onKeyDown={move}>
-        {places.map((place) => {
-          const isOpen = place.room === open;
-          const unread = unreadIn(place);
+        {rooms.map((joined) => {
+          const { room } = joined;
+          const isOpen = room === open;
+          const unread = unreadIn(joined);
           return (
-            <li key={place.room}>
+            <li key={room}>
               <button
                 type="button"
                 className="room"
                 aria-current={isOpen ? "page" : undefined}
                 tabIndex={isOpen || open === undefined ? 0 : -1}
-                onClick={() => onOpen(place.room)}
+                onClick={() => onOpen(room)}
               >
-                <span className="name">{place.room}</span>
+                <span className="name">{room}</span>
                 {unread > 0 && <span className="unread">{unread > 99 ? "99+" : unread}<span className="hidden"> unread</span></span>}
               </button>
-              <button type="button" className="leave" tabIndex={-1} aria-label={`Leave ${place.room}`} title="Leave (Delete)" onClick={() => onLeaveRoom(place.room)}>
+              <button type="button" className="leave" tabIndex={-1} aria-label={`Leave ${room}`} title="Leave room (Delete)" onClick={() => onLeaveRoom(room)}>
                 <Icon name="close" />
               </button>
             </li>
           );
         })}
       </ul>
-      <form onSubmit={add}>
+      <form onSubmit={join}>
         <input
           name="room"
           required
           maxLength={128}
           pattern="[A-Za-z0-9@][A-Za-z0-9._:@\-]*"
-          title="Letters, digits and . _ : @ -, beginning with a letter, a digit or @"
-          placeholder="Add a room"
-          aria-label="Name of a room to add"
+          title="Letters, digits and . _ : @ -, starting with a letter, a digit or @"
+          placeholder="Join a room"
+          aria-label="Name of the room to join"
           autoComplete="off"
           autoCapitalize="off"
           spellCheck={false}
         />
-        <button aria-label="Add the room"><Icon name="add" /></button>
+        <button aria-label="Join"><Icon name="add" /></button>
       </form>
       <footer>
         <div>
           <span className="user">{user}</span>
-          <Connection />
+          <ConnectionStatus />
         </div>
-        <button type="button" className="quiet" onClick={onLeave}>Leave</button>
+        <button type="button" className="quiet" onClick={onSignOut}>Sign out</button>
       </footer>
     </nav>
   );

@@ -1,26 +1,26 @@
-// Who chats: a name, for which a server in development gives tokens, or a token that was pasted. It lasts as long as the tab,
-// so that two tabs can be two people.
+// The signed-in user: a name, for which a server in development issues tokens, or a pasted token. It lasts as long as the tab,
+// so two tabs can belong to two users.
 import { Roomlog, indexedDbOutbox } from "@roomlog/client";
 import { Frames } from "./frames.ts";
-import { Places } from "./places.ts";
+import { JoinedRooms } from "./joined-rooms.ts";
 
 export interface Identity {
   user: string;
-  /** Missing where the server gives tokens by itself. */
+  /** Missing if the server issues tokens itself. */
   token?: string;
 }
 
-/** All that belongs to one who chats, while they do. */
+/** Everything that belongs to a signed-in user. */
 export interface Session extends Identity {
   client: Roomlog;
-  places: Places;
+  joined: JoinedRooms;
   frames: Frames;
 }
 
-const KEPT_AS = "roomlog identity";
-const NAME_KEPT_AS = "roomlog user";
+const IDENTITY_KEY = "roomlog identity";
+const NAME_KEY = "roomlog user";
 
-/** A token for development; `undefined` where the server gives none. */
+/** Fetches a development token; `undefined` if the server issues none. */
 async function devToken(user: string): Promise<string | undefined> {
   const response = await fetch(`/dev/token?user=${encodeURIComponent(user)}`);
   if (response.status === 404 || response.status === 403) return undefined;
@@ -29,50 +29,50 @@ async function devToken(user: string): Promise<string | undefined> {
   return body.token;
 }
 
-/** Whether the server gives tokens by itself. */
-export const givesTokens = async (): Promise<boolean> => (await devToken("somebody")) !== undefined;
+/** Whether the server issues tokens itself. */
+export const issuesTokens = async (): Promise<boolean> => (await devToken("somebody")) !== undefined;
 
-/** Checks a name with the server. */
-export async function byName(user: string): Promise<Identity> {
+/** Checks the name with the server. */
+export async function signInWithName(user: string): Promise<Identity> {
   await devToken(user);
-  localStorage.setItem(NAME_KEPT_AS, user);
+  localStorage.setItem(NAME_KEY, user);
   return { user };
 }
 
-/** Reads whose token it is. Whether it is good is the server's to say. */
-export function byToken(token: string): Identity {
+/** Reads the user from the token. Only the server verifies it. */
+export function signInWithToken(token: string): Identity {
   let user: unknown;
   try {
     const payload = token.split(".")[1]!.replace(/-/g, "+").replace(/_/g, "/");
     const bytes = Uint8Array.from(atob(payload), (char) => char.charCodeAt(0));
     user = (JSON.parse(new TextDecoder().decode(bytes)) as { sub?: unknown }).sub;
   } catch {
-    // Said below.
+    // Reported below.
   }
-  if (typeof user !== "string") throw new Error("This is no token: it has three parts with dots between them, and names a user (sub).");
+  if (typeof user !== "string") throw new Error("That isn't a token. A token has three parts separated by dots and names a user (`sub`).");
   return { user, token };
 }
 
-export const lastName = (): string => localStorage.getItem(NAME_KEPT_AS) ?? "";
+export const lastName = (): string => localStorage.getItem(NAME_KEY) ?? "";
 
 export function recall(): Identity | undefined {
-  const kept = sessionStorage.getItem(KEPT_AS);
-  return kept === null ? undefined : (JSON.parse(kept) as Identity);
+  const stored = sessionStorage.getItem(IDENTITY_KEY);
+  return stored === null ? undefined : (JSON.parse(stored) as Identity);
 }
 
 export function remember(identity: Identity | undefined): void {
-  if (identity) sessionStorage.setItem(KEPT_AS, JSON.stringify(identity));
-  else sessionStorage.removeItem(KEPT_AS);
+  if (identity) sessionStorage.setItem(IDENTITY_KEY, JSON.stringify(identity));
+  else sessionStorage.removeItem(IDENTITY_KEY);
 }
 
-export function begin({ user, token }: Identity): Session {
+export function start({ user, token }: Identity): Session {
   const frames = new Frames();
   const client = new Roomlog(location.origin, {
-    token: token ?? (async () => (await devToken(user)) ?? Promise.reject(new Error("the server gives no tokens any more"))),
-    // MessagePack is smaller; this can be read in the drawer.
+    token: token ?? (async () => (await devToken(user)) ?? Promise.reject(new Error("the server no longer issues tokens"))),
+    // MessagePack is smaller, but the drawer shows JSON.
     encoding: "json",
     WebSocket: frames.Socket,
     outbox: { store: indexedDbOutbox(`roomlog ${user}`) },
   });
-  return { user, ...(token !== undefined && { token }), client, places: new Places(user), frames };
+  return { user, ...(token !== undefined && { token }), client, joined: new JoinedRooms(user), frames };
 }

@@ -1,4 +1,4 @@
-// What the log shows, as rows: messages, the days between them, what was missed while away, and what is gone. No DOM, no state.
+// The rows of the log: messages, days, the mark above missed messages, and gaps. No DOM, no state.
 import { compareIds } from "@roomlog/client";
 import type { Gap } from "@roomlog/client";
 import type { ShownMessage } from "@roomlog/client/react";
@@ -12,14 +12,14 @@ export type Row =
   | { kind: "gap"; key: string; text: string }
   | { kind: "start"; key: string; text: string };
 
-/** What came while nobody looked: after one id, up to another; without that, it is still coming. */
+/** The messages that arrived while the user was not looking. Without `upTo`, more are still arriving. */
 export interface Missed {
   after: string;
   upTo?: string;
 }
 
-/** Messages of one sender that follow each other within this time stand together. */
-const TOGETHER_MS = 5 * 60_000;
+/** Consecutive messages of one sender within this time form a group. */
+const GROUP_MS = 5 * 60_000;
 
 export const timeOf = (id: string): number => Number(id.split("-")[0]);
 export const seqOf = (id: string): number => Number(id.split("-")[1]);
@@ -28,11 +28,11 @@ const messages = (count: number): string => (count === 1 ? "1 message" : `${coun
 
 export function timeline(shown: Shown[], { gaps, missed, me, hasOlder }: { gaps: Gap[]; missed: Missed | undefined; me: string; hasOlder: boolean }): Row[] {
   const rows: Row[] = [];
-  const news = countNew(shown, missed, me);
-  let marked = news.count === 0;
+  const unseen = countNew(shown, missed, me);
+  let marked = unseen.count === 0;
   let before: Shown | undefined;
-  let told = 0;
-  const tell = (gap: Gap): void => void rows.push({ kind: "gap", key: `gap ${gap.after} ${gap.next}`, text: describe(gap) });
+  let shownGaps = 0;
+  const showGap = (gap: Gap): void => void rows.push({ kind: "gap", key: `gap ${gap.after} ${gap.next}`, text: describe(gap) });
   const inOrder = [...gaps].sort((a, b) => compareIds(a.next, b.next));
 
   const oldest = shown.find(({ id }) => id !== undefined)?.id;
@@ -42,33 +42,33 @@ export function timeline(shown: Shown[], { gaps, missed, me, hasOlder }: { gaps:
     const at = id === undefined ? Date.now() : timeOf(id);
     const had = rows.length;
     if (id !== undefined) {
-      const known = told;
-      while (told < inOrder.length && compareIds(inOrder[told]!.next, id) <= 0) {
-        const gap = inOrder[told++]!;
-        if (before) tell(gap);
+      const shownBefore = shownGaps;
+      while (shownGaps < inOrder.length && compareIds(inOrder[shownGaps]!.next, id) <= 0) {
+        const gap = inOrder[shownGaps++]!;
+        if (before) showGap(gap);
       }
       const after = before?.id;
-      if (known === told && after !== undefined && seqOf(id) > seqOf(after) + 1) tell({ room: message.room, after, next: id, reason: "trimmed" });
+      if (shownBefore === shownGaps && after !== undefined && seqOf(id) > seqOf(after) + 1) showGap({ room: message.room, after, next: id, reason: "trimmed" });
     } else {
-      while (told < inOrder.length) tell(inOrder[told++]!);
+      while (shownGaps < inOrder.length) showGap(inOrder[shownGaps++]!);
     }
     const day = new Date(at).toDateString();
     if (!before || new Date(before.id === undefined ? at : timeOf(before.id)).toDateString() !== day) rows.push({ kind: "day", key: `day ${day}`, at });
     if (!marked && (id === undefined || compareIds(id, missed!.after) > 0) && message.from !== me) {
       marked = true;
-      rows.push({ kind: "new", key: `new ${missed!.after}`, ...news });
+      rows.push({ kind: "new", key: `new ${missed!.after}`, ...unseen });
     }
-    const isFirst = rows.length > had || !before || !together(before, message);
+    const isFirst = rows.length > had || !before || !isSameGroup(before, message);
     const previous = rows.at(-1);
     if (!isFirst && previous?.kind === "message") previous.last = false;
     rows.push({ kind: "message", key: message.key, message, first: isFirst, last: true });
     before = message;
   }
-  while (told < inOrder.length) tell(inOrder[told++]!);
+  while (shownGaps < inOrder.length) showGap(inOrder[shownGaps++]!);
   return rows;
 }
 
-/** How many came from others in the meantime, and how many messages of that time are further up than what is loaded. */
+/** Counts the missed messages: those of others that are loaded, plus all that are further up and not loaded yet (`above`). */
 function countNew(shown: Shown[], missed: Missed | undefined, me: string): { count: number; above: number } {
   if (!missed) return { count: 0, above: 0 };
   const { after, upTo } = missed;
@@ -80,22 +80,22 @@ function countNew(shown: Shown[], missed: Missed | undefined, me: string): { cou
   return { count: count + above, above };
 }
 
-function together(a: Shown, b: Shown): boolean {
+function isSameGroup(a: Shown, b: Shown): boolean {
   if (a.from !== b.from || a.type !== b.type) return false;
-  return a.id === undefined || b.id === undefined || timeOf(b.id) - timeOf(a.id) < TOGETHER_MS;
+  return a.id === undefined || b.id === undefined || timeOf(b.id) - timeOf(a.id) < GROUP_MS;
 }
 
 function describe({ after, next, reason }: Gap): string {
   if (reason === "rewound") {
     const lost = seqOf(after) - seqOf(next) + 1;
-    return `The server's storage went back in time: ${lost > 0 ? messages(lost) : "what came last"} before this point may be lost.`;
+    return `The server lost recent data. ${lost > 0 ? messages(lost) : "Messages"} before this point may be missing.`;
   }
   const count = seqOf(next) - seqOf(after) - 1;
-  return `${count > 0 ? messages(count) : "Messages"} ${count === 1 ? "is" : "are"} no longer here: too old for this room, or deleted.`;
+  return `${count > 0 ? messages(count) : "Messages"} ${count === 1 ? "is" : "are"} no longer available: expired or deleted.`;
 }
 
 function beginning(oldest: string | undefined): string {
   const gone = oldest === undefined ? 0 : seqOf(oldest) - 1;
-  if (gone > 0) return `${messages(gone)} before this ${gone === 1 ? "is" : "are"} no longer kept.`;
-  return oldest === undefined ? "Nobody has written here yet." : "This is where the room begins.";
+  if (gone > 0) return `${messages(gone)} before this ${gone === 1 ? "is" : "are"} no longer available.`;
+  return oldest === undefined ? "No messages yet. Say hello!" : "This is the beginning of the room.";
 }

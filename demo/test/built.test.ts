@@ -1,4 +1,4 @@
-// What is committed in dist/ is what the sources give.
+// The committed dist/ matches the sources.
 import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -8,7 +8,7 @@ import { expect, it } from "vitest";
 
 const demo = resolve(import.meta.dirname, "..");
 
-/** Each file and what is in it; of compressed ones what they hold, since that compresses differently from machine to machine. */
+/** The contents of each file. Compressed files are decompressed, since compression differs between machines. */
 function contents(folder: string): Map<string, string> {
   const names = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
   return new Map(
@@ -20,10 +20,10 @@ function contents(folder: string): Map<string, string> {
   );
 }
 
-it("dist/ is what the sources give: else run `make demo`, and commit it", async () => {
+it("dist/ matches the sources (if not, run `make demo` and commit it)", async () => {
   const folder = mkdtempSync(join(tmpdir(), "roomlog-demo-"));
   try {
-    // As for a visitor, and not for the tests.
+    // Vitest sets another value.
     process.env["NODE_ENV"] = "production";
     await build({ root: demo, configFile: join(demo, "vite.config.ts"), logLevel: "warn", build: { outDir: folder, emptyOutDir: true } });
     const [built, committed] = [contents(folder), contents(join(demo, "dist"))];

@@ -1,4 +1,4 @@
-// People who chat with the page in a real browser, with a real server and a real Redis.
+// Users of the page in a real browser, with a real server and a real Redis.
 import type { Browser } from "playwright-core";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { startChromium } from "../../clients/js/test/harness/chromium.ts";
@@ -7,24 +7,24 @@ import { until } from "../../clients/js/test/harness/until.ts";
 import { Person, endAll } from "./harness/person.ts";
 
 let browser: Browser;
-/** In development: it gives tokens, and those that it gave are worth nothing after it was started again. */
+/** In development mode: it issues tokens, which become invalid when it restarts. */
 let server: Server;
 beforeAll(async () => {
   [browser, server] = await Promise.all([startChromium(), Server.startForDevelopment()]);
 });
-/** Those of single tests, which end however the tests do. */
+/** Servers of single tests; they are stopped even if the test fails. */
 const others: Server[] = [];
 afterEach(async () => {
   const complaints = await endAll();
   for (const other of others.splice(0)) await other.end();
-  expect(complaints, "what the browser complained of, the page's policy among it").toEqual([]);
+  expect(complaints, "errors in the browser's console, including violations of the page's policy").toEqual([]);
 });
 afterAll(async () => {
   await browser?.close();
   await server?.end();
 });
 
-/** Writes into a room past the page. */
+/** Publishes to a room over REST. */
 async function publish(user: string, room: string, data: unknown, type = "message", to = server): Promise<string> {
   const headers = { authorization: `Bearer ${await to.devToken(user)}`, "content-type": "application/json" };
   const response = await fetch(`${to.url}/v1/rooms/${room}/messages`, { method: "POST", headers, body: JSON.stringify({ data, type }) });
@@ -39,22 +39,22 @@ async function fill(room: string, count: number): Promise<void> {
   expect(response.ok, await response.clone().text()).toBe(true);
 }
 
-describe("two people", () => {
-  it("chat, and see each other type", async () => {
+describe("two users", () => {
+  it("chat and see each other typing", async () => {
     const ann = await Person.in(browser, server, "ann", "two");
     const bob = await Person.in(browser, server, "bob", "two");
     await bob.at("textarea").pressSequentially("hel");
-    await until("ann sees that bob types", async () => (await ann.at(".typing").textContent()) === "bob is typing…");
+    await until("ann sees that bob is typing", async () => (await ann.at(".typing").textContent()) === "bob is typing…");
     await bob.write("hello\nann");
     await ann.shows("hello\nann");
-    await until("and no longer", async () => (await ann.at(".typing").textContent()) === "");
+    await until("ann no longer sees it", async () => (await ann.at(".typing").textContent()) === "");
     await ann.write("hi");
     await bob.shows("hi");
     await until("it is sent", async () => (await ann.at(".message[data-mine]").getAttribute("data-state")) === "sent");
     expect(await bob.shown()).toEqual(await ann.shown());
   });
 
-  it("lose nothing when one is offline, and the server is killed and started again", async () => {
+  it("lose nothing when one is offline and the server is killed and restarted", async () => {
     const ann = await Person.in(browser, server, "ann", "away");
     const bob = await Person.in(browser, server, "bob", "away");
     await ann.write("before");
@@ -94,14 +94,14 @@ describe("two people", () => {
     await bob.at(".banner").waitFor({ state: "detached" });
   });
 
-  it("find what they wrote, and what they missed, after a reload", async () => {
+  it("find unsent and missed messages after a reload", async () => {
     const ann = await Person.in(browser, server, "ann", "reload");
     await publish("bob", "reload", { text: "seen" });
     await ann.shows("seen");
     ann.network.goOffline();
     await ann.at(".banner").waitFor();
     await ann.write("written offline");
-    await until("it is on the disk", () =>
+    await until("it is stored in the browser", () =>
       ann.page.evaluate(async () => {
         const [stored] = (await indexedDB.databases()).filter(({ name }) => name === "roomlog ann");
         return stored !== undefined && new Promise<boolean>((resolve) => {
@@ -125,36 +125,36 @@ describe("two people", () => {
 });
 
 describe("a reader", () => {
-  it("who is scrolled up is not moved, by what comes above nor by what comes below", async () => {
+  it("keeps the scroll position when messages are added above or below", async () => {
     await fill("long", 260);
     const ann = await Person.in(browser, server, "ann", "long");
     await ann.shows("message 260");
     const log = ann.at(".log");
-    expect(await log.evaluate((box) => box.scrollHeight - box.scrollTop - box.clientHeight), "begins at the end").toBeLessThan(2);
+    expect(await log.evaluate((box) => box.scrollHeight - box.scrollTop - box.clientHeight), "starts at the end").toBeLessThan(2);
 
     for (;;) {
       const count = await ann.at(".message").count();
       if (count === 260) break;
-      // Reads the message that is on top then, and the place where it stands.
+      // Finds the topmost visible message and its position.
       const before = await log.evaluate((box) => {
         box.scrollTop = 30;
         const edge = box.getBoundingClientRect().top;
         const row = [...box.querySelectorAll<HTMLElement>(".message")].find((row) => row.getBoundingClientRect().top >= edge)!;
         return { key: row.dataset["key"]!, top: row.getBoundingClientRect().top };
       });
-      await until("older ones are there", async () => (await ann.at(".message").count()) > count);
+      await until("older messages are loaded", async () => (await ann.at(".message").count()) > count);
       const after = await ann.at(`.message[data-key="${before.key}"]`).evaluate((row) => row.getBoundingClientRect().top);
       expect(Math.abs(after - before.top)).toBeLessThan(2);
     }
     expect(await ann.texts()).toEqual(Array.from({ length: 260 }, (_, i) => `message ${i + 1}`));
-    await ann.at(".log").getByText("This is where the room begins.").waitFor();
+    await ann.at(".log").getByText("This is the beginning of the room.").waitFor();
 
     const where = await log.evaluate((box) => (box.scrollTop = 400));
     await publish("bob", "long", { text: "new below" });
     await ann.shows("new below");
     expect(await log.evaluate((box) => box.scrollTop)).toBe(where);
     const toEnd = ann.at(".to-end");
-    await until("it says so", async () => (await toEnd.textContent())?.trim() === "1 new");
+    await until("the button counts the new message", async () => (await toEnd.textContent())?.trim() === "1 new");
     await toEnd.click();
     await until("it is at the end", () => log.evaluate((box) => box.scrollHeight - box.scrollTop - box.clientHeight < 2));
     await toEnd.waitFor({ state: "detached" });
@@ -163,7 +163,7 @@ describe("a reader", () => {
     await until("it is at the end again", () => log.evaluate((box) => box.scrollHeight - box.scrollTop - box.clientHeight < 2));
   });
 
-  it("sees text as text, whatever is in it", async () => {
+  it("sees HTML as plain text", async () => {
     const nasty = `<img src=x onerror="globalThis.hacked=1"><script>globalThis.hacked=1</script><b>bold</b> javascript:alert(1)`;
     await publish("bob", "html", { text: nasty });
     await publish("bob", "html", nasty);
@@ -172,14 +172,14 @@ describe("a reader", () => {
     await until("all are there", async () => (await ann.at(".message").count()) === 3);
     expect((await ann.texts()).slice(0, 2)).toEqual([nasty, nasty]);
     await ann.write(nasty);
-    await until("and one's own", async () => (await ann.at(".message[data-mine][data-state=sent]").count()) === 1);
+    await until("ann's own message is sent", async () => (await ann.at(".message[data-mine][data-state=sent]").count()) === 1);
     await ann.at("header [aria-pressed]").click();
     for (const summary of await ann.page.locator(".frames summary").all()) await summary.click();
     expect(await ann.page.locator("[role=log] :is(img, script, b, a), .drawer :is(img, script, b, a)").count()).toBe(0);
     expect(await ann.page.evaluate(() => "hacked" in globalThis)).toBe(false);
   });
 
-  it("is told where messages are gone", async () => {
+  it("sees where messages are missing", async () => {
     const managed = await Server.start({}, "--dev");
     others.push(managed);
     const ids = [];
@@ -188,10 +188,10 @@ describe("a reader", () => {
     expect((await fetch(`${managed.url}/v1/rooms/gone/messages/${ids[1]}`, { method: "DELETE", headers: manager })).ok).toBe(true);
     const ann = await Person.in(browser, managed, "ann", "gone");
     await ann.shows("three");
-    expect(await ann.at(".gap").textContent()).toBe("1 message is no longer here: too old for this room, or deleted.");
+    expect(await ann.at(".gap").textContent()).toBe("1 message is no longer available: expired or deleted.");
   });
 
-  it("finds the way by keyboard, and sees where something is unread", async () => {
+  it("navigates by keyboard and sees unread counts", async () => {
     const ann = await Person.in(browser, server, "ann", "first");
     const { page } = ann;
     await page.fill("[name=room]", "second");
@@ -227,30 +227,30 @@ describe("a reader", () => {
 });
 
 describe("without --dev", () => {
-  it("the page takes a token, says what is refused, and lets one try again", async () => {
+  it("the page accepts a token, shows errors, and lets the user retry", async () => {
     const strict = await Server.start();
     others.push(strict);
     const ann = await Person.arrive(browser, strict);
     await ann.visit("readable");
-    const enter = async (text: string): Promise<void> => {
+    const signIn = async (text: string): Promise<void> => {
       await ann.page.fill("[name=token]", text);
       await ann.page.click("button.primary");
     };
-    await enter("nonsense");
-    await until("it says what a token is", async () => (await ann.page.textContent("[role=alert]"))?.includes("three parts"));
-    await enter(`${token("ann")}x`);
-    await until("the server refuses it", async () => (await ann.page.locator("[role=alert]").count()) === 1 && (await ann.page.textContent("[role=alert]"))!.length > 10);
-    await enter(token("ann", { rooms: { readable: ["read"] } }));
+    await signIn("nonsense");
+    await until("it explains the format of a token", async () => (await ann.page.textContent("[role=alert]"))?.includes("three parts"));
+    await signIn(`${token("ann")}x`);
+    await until("it shows the server's error", async () => (await ann.page.locator("[role=alert]").count()) === 1 && (await ann.page.textContent("[role=alert]"))!.length > 10);
+    await signIn(token("ann", { rooms: { readable: ["read"] } }));
     await ann.isLive();
     await ann.write("may I?");
     await until("it failed", async () => (await ann.at(".message").getAttribute("data-state")) === "failed");
     expect(await ann.at(".message .state").textContent()).toBe("Not sent: the token does not grant `write` on this room");
     await ann.at(".message").getByText("Try again").click();
-    await until("and again", async () => (await ann.at(".message").getAttribute("data-state")) === "failed");
+    await until("it failed again", async () => (await ann.at(".message").getAttribute("data-state")) === "failed");
     await ann.at(".message").getByText("Discard").click();
     await ann.at(".message").waitFor({ state: "detached" });
     await ann.page.fill("[name=room]", "secret");
     await ann.page.press("[name=room]", "Enter");
-    await until("it may not", async () => (await ann.at(".banner").textContent())?.includes("ended for you"));
+    await until("access is denied", async () => (await ann.at(".banner").textContent())?.includes("You don't have access to this room."));
   });
 });

@@ -1,4 +1,4 @@
-// How the page looks and whether all can use it: screenshots, and axe, in light and dark, wide and narrow.
+// Appearance and accessibility: screenshots and axe, in light and dark, wide and narrow.
 import { mkdirSync } from "node:fs";
 import { createRequire } from "node:module";
 import { resolve } from "node:path";
@@ -42,7 +42,7 @@ const LOOKS: [string, BrowserContextOptions][] = [
 ];
 
 describe.each(LOOKS)("%s", (name, options) => {
-  it("has nothing that axe finds, and is photographed", async () => {
+  it("passes axe, and gets screenshots", async () => {
     const isPhone = name.startsWith("phone");
     const violations: string[] = [];
     const look = async (person: Person, what: string): Promise<void> => {
@@ -55,7 +55,7 @@ describe.each(LOOKS)("%s", (name, options) => {
     };
     const room = `talk.${name}`;
     const ann = await Person.arrive(browser, server, options);
-    // The page's policy lets nobody add a script later.
+    // The page's policy forbids adding a script later.
     await ann.page.addInitScript({ path: axe });
     await ann.visit(room);
     await ann.page.locator("[name=user]").waitFor();
@@ -64,7 +64,7 @@ describe.each(LOOKS)("%s", (name, options) => {
     await say("mira", "Morning! The new build is on both nodes.", room);
     await say("mira", "I killed the first one twice to be sure.", room);
     await say("jonas", "And?", room);
-    await ann.enter("ann");
+    await ann.signIn("ann");
     for (const other of ["design", "releases", "@ann"]) {
       if (isPhone) await ann.at(".only-narrow").click();
       await ann.page.fill("[name=room]", other);
@@ -93,7 +93,7 @@ describe.each(LOOKS)("%s", (name, options) => {
     await ann.shows("Perfect.");
     const mira = await Person.in(browser, server, "mira", room);
     await mira.at("textarea").pressSequentially("on");
-    await until("somebody types", async () => (await ann.at(".typing").textContent()) !== "");
+    await until("somebody is typing", async () => (await ann.at(".typing").textContent()) !== "");
     await look(ann, "room");
 
     if (isPhone) {
@@ -102,8 +102,9 @@ describe.each(LOOKS)("%s", (name, options) => {
       await ann.page.mouse.click(380, 400);
     }
     await ann.page.locator(".chat:not([hidden]) header [aria-pressed]").click();
-    // The newest may come while it is pointed at. What is in it is drawn a moment after it opens, and another click would close it.
-    await until("one is open", async () => {
+    // A new frame may arrive and move the list before the click. The content of a frame is rendered a moment after it opens, and a
+    // second click would close it.
+    await until("a frame is open", async () => {
       if ((await ann.page.locator(".frames [open]").count()) === 0) await ann.page.locator(".frames [data-op=message] summary").last().click();
       return (await ann.page.locator(".frames [open] pre").count()) > 0;
     });

@@ -1,4 +1,4 @@
-// The rows of the log: what stands together, what was missed, what is gone.
+// The rows of the log: groups, missed messages, gaps.
 import { describe, expect, it } from "vitest";
 import { timeline } from "../src/timeline.ts";
 import type { Missed, Shown } from "../src/timeline.ts";
@@ -7,7 +7,7 @@ import type { Gap } from "@roomlog/client";
 const NOON = new Date(2026, 4, 4, 12).getTime();
 const id = (seq: number, minutes = 0): string => `${NOON + minutes * 60_000 + seq}-${seq}`;
 
-/** `ann 3` is message 3 of ann; `ann 3 +10`, ten minutes later; `ann` alone is on its way. */
+/** `ann 3` is ann's message 3, `ann 3 +10` the same ten minutes later, and `ann` a message that is still being sent. */
 function message(text: string): Shown {
   const [from, seq, later = "0"] = text.split(" ");
   const common = { room: "room", key: text, from: from!, type: "message", data: text };
@@ -20,7 +20,7 @@ interface Case {
   hasOlder?: boolean;
 }
 
-/** Each row in a word: messages by their text, with `.` where one sender goes on. Days are left out unless they are asked for. */
+/** Each row as a short text. A message is its own text, after a `.` unless it starts a group. Days are left out by default. */
 function rows(texts: string[], { gaps = [], missed, hasOlder = true }: Case = {}, withDays = false): string[] {
   return timeline(texts.map(message), { gaps, missed, me: "me", hasOlder })
     .filter(({ kind }) => withDays || kind !== "day")
@@ -35,7 +35,7 @@ function rows(texts: string[], { gaps = [], missed, hasOlder = true }: Case = {}
 }
 
 describe("the log shows", () => {
-  it("what one sender wrote in a row together", () => {
+  it("consecutive messages of one sender as a group", () => {
     expect(rows(["ann 1", "ann 2", "bob 3", "ann 4", "ann 5 +10", "me", "me"])).toEqual(["ann 1", ".ann 2", "bob 3", "ann 4", "ann 5 +10", "me", ".me"]);
   });
 
@@ -45,7 +45,7 @@ describe("the log shows", () => {
     ]);
   });
 
-  it("a line above what others wrote while one was away", () => {
+  it("a line above the messages that others wrote meanwhile", () => {
     const texts = ["ann 1", "me 2", "ann 3", "me 4", "bob 5", "ann 6"];
     expect(rows(texts, { missed: { after: id(1), upTo: id(5) } })).toEqual(["ann 1", "me 2", "[2 new, 0 above]", "ann 3", "me 4", "bob 5", "ann 6"]);
     expect(rows(texts, { missed: { after: id(1) } })[2]).toBe("[3 new, 0 above]");
@@ -53,12 +53,12 @@ describe("the log shows", () => {
     expect(rows(["ann 1", "me 2"], { missed: { after: id(1), upTo: id(2) } })).toEqual(["ann 1", "me 2"]);
   });
 
-  it("how much of it is not loaded yet", () => {
+  it("the number of missed messages that are not loaded yet", () => {
     expect(rows(["ann 101", "bob 102"], { missed: { after: id(40), upTo: id(102) } })).toEqual(["[62 new, 60 above]", "ann 101", "bob 102"]);
   });
 
-  it("where messages are gone, told or not", () => {
-    const gone = (count: string): string => `[${count} no longer here: too old for this room, or deleted.]`;
+  it("gaps, with or without a gap frame", () => {
+    const gone = (count: string): string => `[${count} no longer available: expired or deleted.]`;
     expect(rows(["ann 1", "ann 3"])).toEqual(["ann 1", gone("1 message is"), "ann 3"]);
     const gaps = [{ room: "room", after: id(1), next: id(5), reason: "trimmed" }];
     expect(rows(["ann 1", "ann 5"], { gaps })).toEqual(["ann 1", gone("3 messages are"), "ann 5"]);
@@ -66,16 +66,16 @@ describe("the log shows", () => {
     expect(rows(["ann 1"], { gaps })).toEqual(["ann 1", gone("3 messages are")]);
   });
 
-  it("that the log went back in time", () => {
+  it("that the server lost recent data", () => {
     const gaps = [{ room: "room", after: id(9), next: id(7, 1), reason: "rewound" }];
     expect(rows(["ann 8", "ann 9", "ann 7 1"], { gaps })).toEqual([
-      "ann 8", ".ann 9", "[The server's storage went back in time: 3 messages before this point may be lost.]", "ann 7 1",
+      "ann 8", ".ann 9", "[The server lost recent data. 3 messages before this point may be missing.]", "ann 7 1",
     ]);
   });
 
-  it("where the room begins", () => {
-    expect(rows([], { hasOlder: false })).toEqual(["[Nobody has written here yet.]"]);
-    expect(rows(["ann 1"], { hasOlder: false })[0]).toBe("[This is where the room begins.]");
-    expect(rows(["ann 1001"], { hasOlder: false })[0]).toBe("[1,000 messages before this are no longer kept.]");
+  it("the beginning of the room", () => {
+    expect(rows([], { hasOlder: false })).toEqual(["[No messages yet. Say hello!]"]);
+    expect(rows(["ann 1"], { hasOlder: false })[0]).toBe("[This is the beginning of the room.]");
+    expect(rows(["ann 1001"], { hasOlder: false })[0]).toBe("[1,000 messages before this are no longer available.]");
   });
 });

@@ -6,13 +6,13 @@ const here = import.meta.dirname;
 
 export default mergeConfig(page, defineConfig({
   root: resolve(here, ".."),
-  // The client's harness is beside the client, and finds its browser here.
+  // The client's test harness is outside this folder, and imports the browser from here.
   resolve: { alias: [{ find: "playwright-core", replacement: resolve(here, "../node_modules/playwright-core/index.mjs") }] },
   test: {
     include: ["test/**/*.test.ts"],
     testTimeout: 120_000,
     hookTimeout: 60_000,
-    // One browser and one server at a time, on few cores.
+    // CI has few cores: one browser and one server at a time.
     fileParallelism: false,
   },
 }));

@@ -1,15 +1,15 @@
-// Somebody who chats: a window of a browser with a network of its own, which can go away.
+// A user of the page: a browser window with a network of its own, which tests can cut.
 import type { Browser, BrowserContext, BrowserContextOptions, Locator, Page } from "playwright-core";
 import { Proxy } from "../../../clients/js/test/harness/proxy.ts";
 import type { Server } from "../../../clients/js/test/harness/server.ts";
 import { until } from "../../../clients/js/test/harness/until.ts";
 
-/** What the browser says of a network that is away, which is what is tested. */
+/** The browser's errors about an unreachable network, which tests cause on purpose. */
 const EXPECTED = /WebSocket connection to|ERR_|status of 40[34]/;
 
 const all: Person[] = [];
 
-/** Ends all windows. What they complained of is returned. */
+/** Closes all windows and returns their other errors. */
 export async function endAll(): Promise<string[]> {
   const complaints: string[] = [];
   for (const person of all.splice(0)) complaints.push(...(await person.end()));
@@ -25,7 +25,7 @@ export class Person {
     readonly page: Page,
   ) {}
 
-  /** A window with the page, before anybody has said who they are. */
+  /** Opens a window without a page or a user. */
   static async arrive(browser: Browser, server: Server, options: BrowserContextOptions = {}): Promise<Person> {
     const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, reducedMotion: "reduce", ...options });
     const person = new Person(context, await Proxy.to(server.port), await context.newPage());
@@ -36,15 +36,15 @@ export class Person {
     return person;
   }
 
-  /** One who is in a room. */
+  /** Opens a window in which the user has joined a room. */
   static async in(browser: Browser, server: Server, user: string, room: string, options: BrowserContextOptions = {}): Promise<Person> {
     const person = await Person.arrive(browser, server, options);
     await person.visit(room);
-    await person.enter(user);
+    await person.signIn(user);
     return person;
   }
 
-  async enter(user: string): Promise<void> {
+  async signIn(user: string): Promise<void> {
     await this.page.fill("[name=user]", user);
     await this.page.click("button.primary");
     await this.isLive();
@@ -52,7 +52,7 @@ export class Person {
 
   visit = (room: string): Promise<unknown> => this.page.goto(`http://127.0.0.1:${this.network.port}/#${room}`);
 
-  /** What is in the room that is open. */
+  /** Locates elements in the open room. */
   at = (selector: string): Locator => this.page.locator(`.chat:not([hidden]) ${selector}`);
 
   isLive = (): Promise<unknown> => until("the room is live", async () => (await this.at(".log").getAttribute("aria-busy")) === "false");
@@ -62,7 +62,7 @@ export class Person {
     await this.at("textarea").press("Enter");
   }
 
-  /** The network is back, and the page is told to try now, unless it found out by itself. */
+  /** Restores the network and clicks "Reconnect now", unless the page has already reconnected. */
   async comeBack(): Promise<void> {
     this.network.goOnline();
     await until("the connection is back", async () => {
@@ -71,7 +71,7 @@ export class Person {
     });
   }
 
-  /** The messages that are shown: id, sender's side, text. */
+  /** The id and text of each shown message. */
   shown = (): Promise<string[]> =>
     this.at(".message").evaluateAll((rows) => rows.map((row) => `${(row as HTMLElement).dataset["id"]} ${row.querySelector(".bubble")!.textContent}`));
 
