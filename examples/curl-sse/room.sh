@@ -1,19 +1,19 @@
 #!/bin/sh
-# A room from a shell, with nothing but curl: publish to it by POST, follow it by Server-Sent Events.
+# A room in a shell, using only curl: publish with POST, follow with Server-Sent Events.
 #
-#   room.sh publish ROOM JSON            prints the id of the message, once it is stored
-#   room.sh follow ROOM [POSITION-FILE]  prints new messages, one a line; with a file, goes on where it was the last time
+#   room.sh publish ROOM JSON            prints the id of the message once it is stored
+#   room.sh follow ROOM [POSITION-FILE]  prints new messages, one per line; with a file, resumes from its last position
 #
-# ROOMLOG_URL is the server's address, ROOMLOG_TOKEN a token: `make run` prints both.
+# ROOMLOG_URL is the server's URL, and ROOMLOG_TOKEN a token: `make run` prints both.
 set -eu
 
 usage() { sed -n 's/^#   //p' "$0" >&2; exit 2; }
 [ "$#" -ge 2 ] || usage
-: "${ROOMLOG_URL:=http://127.0.0.1:8080}" "${ROOMLOG_TOKEN:?is not set: a token, such as make run prints}"
+: "${ROOMLOG_URL:=http://127.0.0.1:8080}" "${ROOMLOG_TOKEN:?is not set: use a token, such as the one that make run prints}"
 auth="Authorization: Bearer $ROOMLOG_TOKEN"
 room=$ROOMLOG_URL/v1/rooms/$2
 
-# The key makes it safe to try again: the message is stored once, however often it is sent.
+# The key makes retries safe: the message is stored once, however often it is sent.
 publish() {
     key=$(cat /proc/sys/kernel/random/uuid)
     curl -sS --fail-with-body --retry 10 --retry-all-errors --retry-max-time 60 -H "$auth" -H "Idempotency-Key: $key" \
@@ -21,7 +21,7 @@ publish() {
         sed 's/.*"id":"\([^"]*\)".*/\1/'
 }
 
-# Reads one stream of events to its end. What was printed is noted, so that the next stream goes on after it.
+# Reads one stream of events to its end, and saves the position after each message, so that the next stream resumes there.
 read_events() {
     id='' event=''
     while IFS= read -r line; do
@@ -29,7 +29,7 @@ read_events() {
         'id: '*) id=${line#id: } ;;
         'event: '*) event=${line#event: } ;;
         'data: '*)
-            # A gap has no id: it says which messages are gone for good. So do other words of the server.
+            # Only messages have an id. Other events, such as a gap, which reports missing messages, go to standard error.
             if [ -z "$id" ]; then echo "$event: ${line#data: }" >&2; else printf '%s\n' "${line#data: }"; fi
             ;;
         '')
@@ -50,7 +50,7 @@ follow() {
     if [ -n "$file" ] && [ -e "$file" ]; then
         last=$(cat "$file")
     else
-        # It begins with what is new: after the newest message there is. From here on it has a position, and misses nothing.
+        # Starts after the newest message. From here on, there is a position, and no message is missed.
         last=$(curl -sS --fail-with-body --retry 10 --retry-all-errors -H "$auth" "$room/messages?order=desc&limit=1" |
             sed -n 's/.*"head":"\([^"]*\)".*/\1/p')
         [ -n "$last" ] || exit 1
@@ -61,14 +61,14 @@ follow() {
     trap 'rm -f "$events"; kill "${curl:-}" 2>/dev/null || true' EXIT
     trap 'exit 130' INT TERM
     while :; do
-        # A comment comes every 15 s: a connection on which nothing comes is dead.
+        # The server sends a comment every 15 s, so a silent connection is dead.
         curl -sSN --fail --speed-limit 1 --speed-time 40 -H "$auth" -H "Last-Event-ID: $last" "$room/events" >"$events" &
         curl=$!
         read_events "$file" <"$events"
         failure=0
         wait "$curl" || failure=$?
-        # 22 is a refusal: in a while, it may go. Others are a server that is away.
-        if [ "$failure" -eq 22 ]; then echo "room.sh: the server refused; trying again" >&2; fi
+        # 22 is an HTTP error, which may be temporary. Other codes mean that the server is unreachable.
+        if [ "$failure" -eq 22 ]; then echo "room.sh: the server returned an error; retrying" >&2; fi
         sleep "$(awk 'BEGIN { srand(); print 0.2 + rand() }')"
     done
 }

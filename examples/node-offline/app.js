@@ -1,28 +1,28 @@
-// An app as a phone has it: written without a network, closed, opened again, and what was written still arrives, once.
+// An app like one on a phone. Messages are written without a network, the app is closed and reopened, and each still arrives once.
 //
-// Written like an app in React Native: it uses nothing of Node.js but `console` and `process`, and hands the client its stores, which
-// stand on a storage like AsyncStorage. To have it in such an app, put that in the place of `storage`.
+// It is written for React Native: it uses only `console` and `process` of Node.js, and passes its own stores to the client, built on a
+// storage like AsyncStorage. In a real app, use AsyncStorage instead of `storage`.
 import { Roomlog } from "@roomlog/client";
 
 const { ROOMLOG_URL = "http://127.0.0.1:8080", ROOMLOG_TOKEN, ROOMLOG_ROOM = "chat.general" } = process.env;
 
-/** What outlives the app. As AsyncStorage does it, all of it is asynchronous, and text. */
+/** Outlives the app. Like AsyncStorage, it is asynchronous and stores text. */
 const storage = {
-  kept: new Map(),
-  getItem: async (key) => storage.kept.get(key) ?? null,
-  setItem: async (key, value) => void storage.kept.set(key, value),
-  removeItem: async (key) => void storage.kept.delete(key),
-  getAllKeys: async () => [...storage.kept.keys()],
+  items: new Map(),
+  getItem: async (key) => storage.items.get(key) ?? null,
+  setItem: async (key, value) => void storage.items.set(key, value),
+  removeItem: async (key) => void storage.items.delete(key),
+  getAllKeys: async () => [...storage.items.keys()],
 };
 
-/** How far each room was read. */
+/** The last read position of each room. */
 const positions = {
   get: (name) => storage.getItem(`position:${name}`),
   set: (name, id) => storage.setItem(`position:${name}`, id),
   delete: (name) => storage.removeItem(`position:${name}`),
 };
 
-/** What was written and is not confirmed. */
+/** Messages that are not confirmed yet. */
 const outboxStore = {
   async load() {
     const keys = (await storage.getAllKeys()).filter((key) => key.startsWith("outbox:"));
@@ -35,7 +35,7 @@ const outboxStore = {
 function open() {
   const client = new Roomlog(ROOMLOG_URL, {
     token: ROOMLOG_TOKEN,
-    // The outbox is kept as JSON, so the messages hold nothing that JSON has not.
+    // The outbox is stored as JSON, so messages may only have JSON types.
     encoding: "json",
     positions,
     outbox: { store: outboxStore },
@@ -44,15 +44,15 @@ function open() {
   return client;
 }
 
-// The app is opened somewhere without a network. The user writes three messages, and closes it.
+// The app is opened without a network. The user writes three messages and closes it.
 const first = open();
 const draft = first.room(ROOMLOG_ROOM);
 for (const text of ["one", "two", "three"]) draft.publish({ text });
 while ((await outboxStore.load()).length < 3) await new Promise((resolve) => setTimeout(resolve, 10));
 first.close();
-console.log("closed: 3 messages wait in the storage");
+console.log("closed: 3 messages waiting in storage");
 
-// Later it is opened again, and sends them as soon as there is a network.
+// Later it is reopened, and sends them as soon as there is a network.
 const app = open();
 const room = app.room(ROOMLOG_ROOM, { since: "0" });
 const arrived = new Promise((resolve) => {
@@ -62,8 +62,8 @@ const arrived = new Promise((resolve) => {
     if (++count === 3) resolve();
   });
 });
-console.log("opened again");
+console.log("reopened");
 await arrived;
 while ((await outboxStore.load()).length > 0) await new Promise((resolve) => setTimeout(resolve, 10));
 app.close();
-console.log("closed: nothing waits");
+console.log("closed: no messages waiting");

@@ -1,7 +1,7 @@
-"""A bot that answers commands in a room, and misses none: also those that came while it was down, each answered once.
+"""A bot that answers each command in a room once, including the commands sent while it was down.
 
-Its subscription is durable, so the server keeps how far it came. A command is acknowledged after its answer is stored; if the bot dies
-between the two, it answers again, under the same key, and that stores nothing new.
+Its subscription is durable, so the server keeps its position. A command is acknowledged after its answer is stored. If the bot dies in
+between, it answers again with the same key, which stores nothing new.
 """
 
 import asyncio
@@ -11,12 +11,12 @@ from datetime import datetime, timezone
 
 from roomlog import Gap, Message, Roomlog
 
-# Makes the key of an answer from that of its question.
+# Namespace for the key of an answer, which is derived from the key of the command.
 ANSWERS = uuid.UUID("6f1c1f0e-7d0b-4a53-9a55-2f6f6a3d9b51")
 
 
 def answer_to(message: Message) -> str | None:
-    """What the bot has to say. None to what is no command."""
+    """Returns the answer to a command, or None for any other message."""
     text = message.data.get("text") if isinstance(message.data, dict) else None
     if not isinstance(text, str) or not text.startswith("!"):
         return None
@@ -28,7 +28,7 @@ def answer_to(message: Message) -> str | None:
             written = datetime.fromtimestamp(int(message.id.split("-")[0]) / 1000, timezone.utc)
             return f"you asked at {written:%Y-%m-%d %H:%M:%S} UTC"
         case _:
-            return f"I know !echo and !when, and not {command}"
+            return f"I know !echo and !when, but not {command}"
 
 
 async def main() -> None:
@@ -40,11 +40,11 @@ async def main() -> None:
             async for message in messages:
                 if isinstance(message, Gap):
                     print(
-                        f"commands after {message.after} are gone: {message.reason}",
+                        f"commands after {message.after} are no longer available: {message.reason}",
                         flush=True,
                     )
                     continue
-                # Its own answers are messages, too. They are no commands, whatever it was asked to echo.
+                # The bot's own answers are messages too, but never commands, even if they echo one.
                 if message.type != "answer" and (text := answer_to(message)) is not None:
                     key = str(uuid.uuid5(ANSWERS, message.key))
                     await room.publish({"text": text, "to": message.from_}, type="answer", key=key)
