@@ -1,4 +1,4 @@
-# The server in a small image. Dependencies are compiled in a layer of their own, which stays until they change.
+# The server in a small image. Dependencies are compiled in a separate layer, which is cached until they change.
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
