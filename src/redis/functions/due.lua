@@ -1,8 +1,8 @@
--- The queue of rooms that the janitor is to look at: a sorted set by the time at which something becomes due, in ms.
+-- The janitor's queue of rooms: a sorted set by due time, in ms.
 
 -- keys: queue
 -- args: rooms
--- Something happened in these rooms: they are due now.
+-- Makes rooms in which something happened due now.
 local function note(keys, args)
   local time = whole(now())
   for _, room in ipairs(args) do
@@ -13,7 +13,7 @@ end
 
 -- keys: queue
 -- args: rooms
--- Puts rooms in that are not there, as due now. Returns how many.
+-- Adds missing rooms to the queue, due now. Returns their number.
 local function enlist(keys, args)
   local time, added = whole(now()), 0
   for _, room in ipairs(args) do
@@ -23,8 +23,8 @@ local function enlist(keys, args)
 end
 
 -- keys: queue
--- args: how many at most, and in how many ms they are due again if nothing is heard of them
--- Takes rooms that are due. Returns the time, the time at which they would be due again, and the rooms.
+-- args: a limit, and the time in ms after which the rooms are due again unless they are settled
+-- Takes rooms that are due. Returns the current time, the time at which the rooms are due again, and the rooms.
 local function take(keys, args)
   local time = now()
   local again = whole(time + tonumber(args[2]))
@@ -36,8 +36,8 @@ local function take(keys, args)
 end
 
 -- keys: queue
--- args: the time at which `take` had the rooms due again, then each room, and when it is due, or '' where it is gone
--- A room in which something happened since then stays due.
+-- args: the time at which `take` made the rooms due again, then each room and its next due time, or '' if the room was deleted
+-- A room in which something has happened since stays due.
 local function settle(keys, args)
   for i = 2, #args, 2 do
     if redis.call('ZSCORE', keys[1], args[i]) == args[1] then

@@ -1,9 +1,9 @@
--- Durable subscriptions: taking, acknowledging, giving up and deleting them.
+-- Durable subscriptions: taking, acknowledging, releasing and deleting them.
 
--- A durable subscription is a field of the hash `subs`, `<position> <used> <holder>`, mirrored by a consumer group of
--- the stream, so that Redis's own lag is exact. The hash is what finds a position in O(1): XINFO GROUPS is O(groups).
--- Three keys index it, so that nothing has to read all of a room's subscriptions: `subs:seq` by position, `subs:used` by a
--- time since which it was used or later, and `subs:users`, how many each user has.
+-- A durable subscription is a field of the hash `subs`, `<position> <used> <holder>`. A consumer group of the stream mirrors it, so
+-- that Redis's own lag is exact. The hash finds a position in O(1), while XINFO GROUPS is O(groups). Three keys index it, so
+-- that no function has to read all subscriptions of a room: `subs:seq` by position, `subs:used` by a lower bound of the time of
+-- last use, and `subs:users` with the number for each user.
 local function indexes(subs)
   return subs .. ':seq', subs .. ':used', subs .. ':users'
 end
@@ -22,7 +22,7 @@ local function stored(subs, group)
   return read(redis.call('HGET', subs, group))
 end
 
--- Puts the consumer group where the subscription is. A room without messages has no stream yet, and so no groups.
+-- Moves the consumer group to the subscription's position. A room without messages has no stream, and so no groups.
 local function mirror(log, group, position)
   local _, seq = parts(position)
   local read = whole(seq)
@@ -32,8 +32,8 @@ local function mirror(log, group, position)
   end
 end
 
--- Subscriptions of a room without messages that get their groups with its first one. Further ones get theirs when they
--- are used.
+-- The most subscriptions that get their groups with the first message of a room. If there are more, each gets its group when it is
+-- used.
 local MIRRORED_AT_ONCE = 1000
 
 local function mirror_all(log)
@@ -57,7 +57,7 @@ local function seq_of(position)
   return whole(seq)
 end
 
--- Makes the indexes anew where they are not those of the hash: once, after a version that had none.
+-- Rebuilds the indexes if they do not match the hash: once, after an upgrade from a version without them.
 local function check_indexes(subs, count)
   local by_seq, by_use, users = indexes(subs)
   if redis.call('ZCARD', by_seq) == count then
@@ -73,7 +73,7 @@ local function check_indexes(subs, count)
   end
 end
 
--- Just before the oldest entry, or the newest id where there is none.
+-- Returns the position right before the oldest entry, or the newest id if the log is empty.
 local function oldest(log, ms, seq)
   local first = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)
   if first[1] then
@@ -84,14 +84,15 @@ local function oldest(log, ms, seq)
 end
 
 -- keys: log
--- args: group, holder, where to start ('$', '0' or an id), whether that replaces a stored position, if no new subscription may
--- be made, why not, and how many the user may have
--- Returns the position, the head, and 1 if the subscription is new; or why it is not made; or 'bad' if no id can be like that.
+-- args: group, holder, start ('$', '0' or an id), '1' if the start replaces a stored position, the reason why no subscription may be
+-- created or '', the most subscriptions of the user
+-- Returns the position, the head, and 1 if the subscription is new. On failure, returns the reason, 'many' or, for an impossible id,
+-- 'bad'.
 local function attach(keys, args)
   local log = keys[1]
   local head, subs, bell = of(log, 'head'), of(log, 'subs'), of(log, 'bell')
   local group, holder, start, replace = args[1], args[2], args[3], args[4] == '1'
-  -- Lua is not rolled back: what may be wrong is looked at before the first write.
+  -- Lua is not rolled back, so the arguments are checked before the first write.
   local _, start_seq = parts(start)
   if start ~= '$' and start ~= '0' and (not start_seq or start_seq >= 2 ^ 53) then
     return 'bad'
@@ -129,8 +130,9 @@ local function attach(keys, args)
   return { position, id(ms, seq), is_new and 1 or 0 }
 end
 
--- Where acknowledgements move a position to, if anywhere: ids, newest first, with commas between. One of a history that Redis
--- lost counts up to where that forked; then an older one may count for more. A position of such a history may go back.
+-- Returns the new position after acknowledgements, or nil if it does not move. `acked` has ids, newest first, separated by commas. An
+-- id of a history that Redis lost counts up to the fork; then an older id may reach further. A position in such a history may move
+-- back.
 local function moved_to(log, position, acked)
   local to, ms, seq
   for id in string.gmatch(acked, '[^,]+') do
@@ -151,8 +153,8 @@ local function moved_to(log, position, acked)
 end
 
 -- keys: log
--- args: for each subscription group, holder and acknowledged ids
--- Returns for each 1 if the position is now at or behind the id, 0 if another connection holds the subscription.
+-- args: for each subscription: group, holder and acknowledged ids
+-- Returns for each 1 if the holder has the subscription and the acknowledgement was applied, 0 if another connection holds it.
 local function ack(keys, args)
   local log = keys[1]
   local subs = of(log, 'subs')
@@ -181,7 +183,7 @@ end
 
 -- keys: log
 -- args: group, holder, and the ids that it acknowledged last, or ''
--- Gives the subscription up, if this holder still has it. Returns 1 if it had, or has given it up at this id before.
+-- Releases the subscription if this holder still has it. Returns 1 if so, or if it was already released at this id.
 local function detach(keys, args)
   local log = keys[1]
   local subs = of(log, 'subs')
@@ -205,7 +207,7 @@ end
 
 -- keys: subs
 -- args: group and holder of each subscription
--- Notes that the subscriptions are in use which these holders still have. Returns for each 1 if it is so.
+-- Marks the subscriptions as in use that these holders still have. Returns for each 1 if its holder still has it.
 local function renew(keys, args)
   local groups, held, renewed = {}, {}, {}
   for i = 1, #args, 2 do
@@ -240,7 +242,7 @@ end
 
 -- keys: log
 -- args: group
--- Returns 1 if the subscription is gone, 0 if there was none.
+-- Returns 1 if the subscription was deleted, 0 if there was none.
 local function forget(keys, args)
   local _, holder = stored(of(keys[1], 'subs'), args[1])
   if not holder then
@@ -251,8 +253,8 @@ local function forget(keys, args)
 end
 
 -- keys: log
--- args: since when a subscription must have been used to stay, and how many to look at
--- Returns how many were looked at, and those that are gone.
+-- args: the time before which an unused subscription expires, and the most subscriptions to check
+-- Returns the number of checked subscriptions, and those that were deleted.
 local function expire(keys, args)
   local log, subs = keys[1], of(keys[1], 'subs')
   local _, by_use = indexes(subs)
@@ -273,8 +275,8 @@ local function expire(keys, args)
 end
 
 -- keys: log
--- args: a seq, and how many at most
--- Returns the subscriptions whose positions are before that seq, the furthest behind first: each group, then its position.
+-- args: a seq, and a limit
+-- Returns the subscriptions whose positions are before that seq, furthest behind first: each group, then its position.
 local function behind(keys, args)
   local subs = of(keys[1], 'subs')
   local groups = redis.call('ZRANGEBYSCORE', (indexes(subs)), '-inf', '(' .. args[1], 'LIMIT', 0, args[2])

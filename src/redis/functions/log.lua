@@ -1,25 +1,25 @@
--- Appending to a room's log, and finding positions in it.
+-- Appending to a room's log and finding positions in it.
 
--- Whether anybody hears a bell but the node that rings it, which brings what it appends to its own readers. A ring that
--- nobody needs costs Redis more than all else of a small append but the XADD. Where asking is not allowed, it rings.
+-- Returns whether a room's channel has subscribers other than the calling node, which delivers its own messages itself. Except for
+-- the XADD, an SPUBLISH costs more than the rest of a small append. If PUBSUB is not allowed, assumes that there are subscribers.
 local function is_heard(bell, own)
   local ears = redis.pcall('PUBSUB', 'SHARDNUMSUB', bell)
   return ears.err or ears[2] > own
 end
 
--- By how many windows a clock may step back without keys being forgotten.
+-- The number of windows that a clock may step back without keys being forgotten.
 local WINDOWS_AHEAD = 2
 
--- The window of deduplication at a time: that of the last append, if the clock has stepped back since. One that is further
--- ahead is of a clock that was wrong.
+-- Returns the deduplication window for a time, or that of the last append if the clock has stepped back since. A window that is further
+-- ahead came from a wrong clock.
 local function window_at(time, length, last)
   local window = math.floor(time / length)
   last = last or 0
   return last > window and last <= window + WINDOWS_AHEAD and last or window
 end
 
--- Remembers the keys of new messages, and returns the window whose hash has them. While a slot is moved, Redis makes no
--- key in it: then the hash of the window before serves on.
+-- Stores the keys of new messages, and returns the window whose hash has them. While a slot is moved, Redis creates no key
+-- in it; then the hash of the previous window is used.
 local function remember(known, window, last, length, keys)
   local hash = known .. whole(window)
   if window == last then
@@ -34,12 +34,13 @@ local function remember(known, window, last, length, keys)
   if type(made) == 'table' then
     error(made)
   end
-  -- For this window and the next.
+  -- Keep it for this window and the next.
   redis.call('PEXPIRE', hash, 2 * length)
   return window
 end
 
--- The hashes in which keys are looked up: those that are there, since a missing one cannot be told from one that was moved away.
+-- Returns the hashes in which keys are looked up. Only hashes known to exist are included, since a missing one looks like one that
+-- was moved away.
 local function used_windows(known, window, last, older)
   local hashes = {}
   for _, at in pairs({ last, older }) do
@@ -50,12 +51,12 @@ local function used_windows(known, window, last, older)
   return hashes
 end
 
--- Most ms by which the first id of an epoch is ahead of a clock that is behind.
+-- The most ms by which the first id of an epoch is ahead of a clock that is behind the log.
 local AHEAD_OF_LOST = 4096
 
--- The ms of new ids: never less than before. Where the clock is behind the log, all ids have the ms of the newest one, those
--- that a former history lost as well: a new epoch takes a later ms, by chance one that no other took, so that no lost id is given
--- again.
+-- Returns the ms of new ids, which never decreases. If the clock is behind the log, all new ids have the ms of the newest one, and so
+-- did ids that a former history lost. A new epoch therefore takes a later ms, derived from its random name, so that lost ids are
+-- not used again.
 local function stamp_of(time, ms, goes_on, history)
   if goes_on or time > ms then
     return math.max(ms, time)
@@ -64,10 +65,10 @@ local function stamp_of(time, ms, goes_on, history)
 end
 
 -- keys: log
--- args: length of a window in ms, how many ears of the bell are the caller's, then for each message: key, '1' if nobody
--- can have used that before, from, type and data
--- Returns the epoch, the id that the first new message follows, and an id for each message, with '=' before it where its
--- key was known.
+-- args: length of a window in ms, the number of subscribers of the channel that belong to the caller, then for each message: key,
+-- '1' if the key cannot have been used before, from, type and data
+-- Returns the epoch, the id before the first new message, and the id of each message, with '=' before it if its key was
+-- already known.
 local function append(keys, args)
   local log = keys[1]
   local head, known, bell = of(log, 'head'), of(log, 'keys:'), of(log, 'bell')
@@ -77,7 +78,7 @@ local function append(keys, args)
   local window, look = window_at(time, length, last), nil
   local history = this_history(time)
   if is_first and deleted_ms < time + AHEAD then
-    -- Perhaps a room that was deleted a moment ago is made anew.
+    -- This may be a room that was deleted a moment ago and is now recreated.
     ms = math.max(ms, deleted_ms + 1)
   end
   local stamp = whole(stamp_of(time, ms, is_first or epoch == history, history))
@@ -107,10 +108,10 @@ local function append(keys, args)
     end
   end
   if #fresh == 0 then
-    -- A write all the same: the caller may wait until a replica has what was written before, and WAIT counts writes alone.
+    -- Write anyway: the caller may use WAIT to make sure that a replica has the earlier messages, and WAIT counts only writes.
     redis.call('HSET', head, 'ms', whole(ms), 'seq', whole(seq))
   else
-    -- Written first: if it has moved to another server already, nothing is done here.
+    -- This write comes first: if the key has already moved to another server, it fails before anything is stored.
     local used = remember(known, window, last, length, fresh)
     for n = 1, #ids do
       local this, i = ids[n], 5 * n - 2
@@ -137,14 +138,14 @@ end
 
 -- keys: log
 -- args: a position, and the epoch in which it was read
--- Returns the newest epoch of the room's history, and, unless that has the position, the newest id that both share.
+-- Returns the newest epoch of the room's history, and, unless that history includes the position, the newest id in common.
 local function locate(keys, args)
   return { redis.call('HGET', of(keys[1], 'head'), 'epoch') or UNKNOWN, fork(keys[1], args[1], args[2]) }
 end
 
--- The id with this seq, in a log without holes, of which the entry that is named last has this seq or a later one. All entries up to
--- `low_ms` have earlier ones, the last of them `low_seq`. Looks at one entry a step: where the seq would be if messages came
--- evenly, and in the middle, by turns.
+-- Returns the id with this seq in a log without holes. The entry `high_ms`-`high_seq` has this seq or a later one. All entries up to
+-- `low_ms` have earlier ones; the last of them is `low_seq`. Reads one entry per step, alternating between interpolation and
+-- bisection.
 local function id_at(log, seq, low_ms, low_seq, high_ms, high_seq)
   local halve = false
   while high_ms - low_ms > 1 do
@@ -163,21 +164,22 @@ local function id_at(log, seq, low_ms, low_seq, high_ms, high_seq)
   return high_ms, seq
 end
 
--- The position right before an entry: the id before it, where the log has that, so that it is still found when this entry is deleted.
+-- Returns the position right before an entry: the previous id if the log has it, so that the position remains valid if this entry
+-- is deleted.
 local function right_before(log, ms, seq)
   local before = redis.call('XREVRANGE', log, '(' .. id(ms, seq), '-', 'COUNT', 1)[1]
   local _, before_seq = parts(before and before[1] or '0-0')
   return before and before_seq == seq - 1 and before[1] or id(ms, seq - 1)
 end
 
--- Entries that one call reads to count them.
+-- The most entries that one call counts.
 local COUNTED_AT_ONCE = 100
 
 -- keys: log
--- args: a number of messages, and '+', or the position before which they are counted
--- Returns the position before the newest so many, and how many of them are still to be counted before it.
--- Redis cannot read an id without its payload. Without holes, a seq says how many messages follow it, and a few entries lead to
--- its id. Where messages were deleted from the middle, the newest ones are counted in several calls.
+-- args: a number of messages, and '+' or the position before which they are counted
+-- Returns the position before that many of the newest messages, and the number of messages that are still to be counted before it.
+-- Redis cannot read an id without its payload. In a log without holes, a seq gives the number of messages after it, and a search
+-- over a few entries finds its id. If messages were deleted from the middle, the newest ones are counted in several calls.
 local function before_last(keys, args)
   local log, count, from = keys[1], tonumber(args[1]), args[2]
   local first = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]

@@ -1,8 +1,8 @@
--- Taking messages out of rooms, and rooms away.
+-- Deleting messages and rooms, and measuring rooms.
 
 -- keys: log
 -- args: length of a window in ms
--- Returns the room's newest id, if there was such a room.
+-- Returns the room's newest id, or nil if there was no such room.
 local function delete(keys, args)
   local log = keys[1]
   local ms, seq, last = newest(log, of(log, 'head'))
@@ -13,15 +13,15 @@ local function delete(keys, args)
     names[#names + 1] = of(log, 'keys:') .. whole(at)
   end
   deleted_ms = math.max(deleted_ms, ms)
-  -- In one command: while a slot is moved, either all of a room is here or nothing is deleted.
+  -- In one command: while a slot is moved, this deletes either all keys of the room or none.
   local gone = redis.call('UNLINK', unpack(names))
   redis.call('SPUBLISH', of(log, 'bell'), cmsgpack.pack({ 'd', id(ms, seq) }))
   return gone > 0 and id(ms, seq) or nil
 end
 
--- Names that messages were taken out, and tells nodes to drop those before an id from memory. The name in the head is the truth: a
--- node that was not told finds another one there. It is a time, so that a Redis that lost a cut does not give its name to another.
--- Returns the id, the cut's name, and that of the cut before it.
+-- Records a cut, and notifies nodes to evict cached messages before an id. The name of the cut in the head is authoritative: a node
+-- that missed the notification finds a different name there. The name is a time, so that a Redis that lost a cut does not use its name
+-- again. Returns the id, the name of the cut, and the name of the previous cut.
 local function cut_before(log, before)
   local head, bell = of(log, 'head'), of(log, 'bell')
   local last = tonumber(redis.call('HGET', head, 'cut') or 0)
@@ -33,7 +33,7 @@ end
 
 -- keys: log
 -- args: id
--- Returns the cut, if there was such a message.
+-- Returns the cut, or nil if there was no such message.
 local function delete_message(keys, args)
   if redis.call('XDEL', keys[1], args[1]) == 1 then
     local ms, seq = parts(args[1])
@@ -41,18 +41,18 @@ local function delete_message(keys, args)
   end
 end
 
--- Entries in one step of a trim.
+-- The most entries that one step of a trim deletes.
 local STEP = 10000
 
 -- keys: log
--- args: how many entries to keep up to the head that the plan knew (or ''), that head's seq, the id before which all go (or '')
--- Takes some thousand entries a call, so that no other command waits for long. Returns how many went, the oldest that is left, and
--- 1 if that was all.
+-- args: the number of entries to keep up to the head of the plan (or ''), that head's seq, the id before which to delete all (or '')
+-- Trims some thousand entries per call, so that no other command waits for long. Returns the number of deleted entries, the oldest
+-- entry left, and 1 if trimming is complete.
 local function trim(keys, args)
   local ms, seq = newest(keys[1], of(keys[1], 'head'))
   local gone, done = 0, 1
   if args[1] ~= '' then
-    -- What was appended since the plan was made comes on top: it must not push out what the plan keeps.
+    -- Entries appended since the plan was made are kept in addition: they must not displace entries that the plan keeps.
     local length = tonumber(args[1]) + math.max(0, seq - tonumber(args[2]))
     local most = redis.call('XLEN', keys[1]) - STEP
     if most > length then
@@ -61,7 +61,7 @@ local function trim(keys, args)
     gone = redis.call('XTRIM', keys[1], 'MAXLEN', '=', whole(length))
   end
   if args[3] ~= '' and done == 1 then
-    -- Whole nodes of the stream as long as there are such, then what is left of one.
+    -- Delete whole nodes of the stream first, then the rest of the last one.
     local nodes = redis.call('XTRIM', keys[1], 'MINID', '~', args[3], 'LIMIT', STEP)
     if nodes == 0 then
       nodes = redis.call('XTRIM', keys[1], 'MINID', '=', args[3])
@@ -80,7 +80,7 @@ end
 
 -- keys: log
 -- args: the newest id that the room must still have
--- Returns 1 if the room is gone.
+-- Returns 1 if the room was deleted.
 local function delete_if_empty(keys, args)
   local log, head, subs = keys[1], of(keys[1], 'head'), of(keys[1], 'subs')
   local untouched = id(newest(log, head)) == args[1]
@@ -91,13 +91,13 @@ local function delete_if_empty(keys, args)
   return 0
 end
 
--- Bytes of a consumer group, and from how many groups on the stream is not asked for its size, which walks them all.
+-- Bytes of a consumer group, and the most groups with which MEMORY USAGE, which walks all of them, is used.
 local GROUP, MANY_GROUPS = 300, 256
 
--- Bytes of a stream that are not its entries', and of an entry over its values.
+-- Bytes of a stream without its entries, and of an entry without its values.
 local STREAM, ENTRY = 16384, 30
 
--- Entries at either end of a log that are weighed.
+-- Entries at each end of a log that are measured.
 local WEIGHED = 8
 
 local function bytes_of(log, length, groups)
@@ -121,10 +121,10 @@ local function bytes_of(log, length, groups)
   return STREAM + math.floor(length * bytes / count)
 end
 
--- Positions of a lost history, beyond the head, that are passed over when the lowest is looked for.
+-- The most positions beyond the head, of a lost history, that the search for the lowest position skips.
 local LOST = 100
 
--- The lowest position of a durable subscription: all after it is still needed. Or '' where nobody needs anything.
+-- Returns the lowest position of a durable subscription, after which all messages are still needed, or '' if none are needed.
 local function lowest_of(subs, by_seq, head_ms, head_seq)
   local groups = redis.call('ZRANGE', by_seq, 0, LOST - 1)
   local seq = 0
@@ -140,8 +140,8 @@ local function lowest_of(subs, by_seq, head_ms, head_seq)
 end
 
 -- keys: log
--- Measures a room. Returns the time in ms, the newest id, the oldest that is there or '', how many entries there are and
--- their bytes; how many durable subscriptions, the lowest position or '', and since when all of them were used, or ''.
+-- Measures a room. Returns the time in ms; the newest id, the oldest id in the log or '', the number of entries and their bytes; the
+-- number of durable subscriptions, the lowest position or '', and a lower bound of their times of last use, or ''.
 local function look(keys)
   local log, subs = keys[1], of(keys[1], 'subs')
   local by_seq, by_use = indexes(subs)

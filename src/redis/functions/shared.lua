@@ -1,13 +1,13 @@
--- What all functions use: names, ids, the clock, where a room's newest id is, and whether a position is in its history.
+-- Shared by all functions: names, ids, the clock, the newest id of a room, and positions in its history.
 
--- The name of another key or channel of the room whose log is named. A function declares one key, its first: while a cluster
--- moves a slot, a call with several keys of which one is missing is refused for as long as the slot is on its way. What
--- has moved already makes a command within the function fail, so what may fail comes before the first write.
+-- Returns the name of another key or channel of a room, given that of its log. Callers declare one key only: while a cluster moves
+-- a slot, Redis refuses calls with several keys if one of them is missing. A command on a key that has already moved fails within
+-- the function, so commands that may fail come before the first write.
 local function of(log, kind)
   return string.sub(log, 1, -4) .. kind
 end
 
--- Lua's numbers are doubles: exact up to 2^53. %d is the faster way to write them, but cuts them where a long has 32 bits.
+-- Formats an integer. Lua's numbers are doubles: exact up to 2^53. %d is faster, but truncates if a long has 32 bits.
 local format
 local function whole(number)
   format = format or string.format('%d', 2 ^ 40) == '1099511627776' and '%d' or '%.0f'
@@ -23,8 +23,8 @@ local function parts(text)
   return tonumber(ms), tonumber(seq)
 end
 
--- Registers a function that works while Redis is at its memory limit: one that frees memory, or without which nothing does.
--- Not in a loop: while a library is loaded, Lua has no `pairs`.
+-- Registers a function that must work while Redis is at its memory limit, because it frees memory or is needed to do so.
+-- Registrations are not in a loop: Lua has no `pairs` while Redis loads a library.
 local function register_for_full(name, callback)
   redis.register_function({ function_name = '@LIBRARY@_' .. name, callback = callback, flags = { 'allow-oom' } })
 end
@@ -38,13 +38,13 @@ local function now()
   return math.floor(now_us() / 1000)
 end
 
--- The newest id of a room: from its head, or, where that is missing, from the stream itself. And of its last append: the
--- windows of deduplication whose hashes were made last, if there are such, the epoch, and the newest id as text.
+-- Returns the newest id of a room, from its head or, if that is missing, from the stream. Also returns the windows of the last two
+-- deduplication hashes, if any, the epoch of the last append, and the newest id as text.
 local function newest(log, head)
   local known = redis.call('HMGET', head, 'ms', 'seq', 'window', 'older', 'epoch')
   if known[1] then
     local window, older = tonumber(known[3]), tonumber(known[4])
-    -- Where no older one was ever noted, as by a version before this one, there may be one.
+    -- Earlier versions did not record an older window, so assume that there is one.
     older = window and not known[4] and window - 1 or older
     local seq = tonumber(known[2])
     return tonumber(known[1]), seq, window, older, known[5], seq > 0 and known[1] .. '-' .. known[2] or '0-0'
@@ -61,18 +61,18 @@ local function newest(log, head)
   return 0, 0, nil, nil, nil, '0-0'
 end
 
--- The latest ms of an id in a room that was deleted. Ids of new rooms are of a later time, unless a clock was further ahead: then a
--- position in a deleted room is never taken for one in a room made anew. This server's own memory, since nothing of a deleted
--- room stays in Redis; after a failover the clocks of the two machines have to do.
+-- The latest ms of an id in any deleted room. New rooms get later ids, unless a clock was further ahead than this, so a position in a
+-- deleted room is never mistaken for one in a recreated room. It is kept in this server's memory, since Redis keeps nothing of a
+-- deleted room; after a failover, the clocks of the two machines must suffice.
 local AHEAD = 3600000
 local deleted_ms = 0
 
--- In place of an epoch that is not known.
+-- Stands for an unknown epoch.
 local UNKNOWN = '0000000000000000'
 
--- The name of this server's history. Redis gives its data set a new replication id whenever it may go on differently from
--- how it was known before: at each start, and when a replica becomes the primary. INFO costs as much as half an append, so the
--- answer is kept for a moment: a primary that was replaced does not come back within it.
+-- Returns the name of this server's history. Redis gives its data set a new replication id whenever it may diverge from its
+-- former history: at each start, and when a replica becomes the primary. INFO costs as much as half an append, so the answer is
+-- cached briefly; a replaced primary does not come back within that time.
 local KEPT_FOR = 100
 local history, read_at = nil, nil
 local function this_history(time)
@@ -84,10 +84,9 @@ local function this_history(time)
   return history
 end
 
--- A room's history consists of epochs, one for each history of the server in which something was appended. The head's
--- field `epochs` lists them, oldest first: `<name>,<newest id before it>,<ms at which it began>`. Positions up to the newest id before an
--- epoch are common to what was there before and to what is there now; what the former primary appended beyond is lost.
--- This is Kafka's leader epoch (KIP-101).
+-- A room's history consists of epochs, one for each history of the server in which a message was appended. The head's field `epochs`
+-- lists them, oldest first: `<name>,<newest id before it>,<ms of its start>`. Positions up to the newest id before an epoch are common
+-- to the old and the new history; later messages of the former primary are lost. This is Kafka's leader epoch (KIP-101).
 local EPOCHS = 16
 
 local function epochs(head)
@@ -99,7 +98,7 @@ local function epochs(head)
   return list
 end
 
--- The list with one more epoch, as text.
+-- Returns the list with one more epoch, as text.
 local function begin_epoch(head, name, after, began)
   local list = redis.call('HGET', head, 'epochs')
   local all = {}
@@ -110,10 +109,10 @@ local function begin_epoch(head, name, after, began)
   return table.concat(all, ' ', math.max(1, #all - EPOCHS + 1))
 end
 
--- For how long, in ms, a primary may go on that was replaced and that some nodes still reach.
+-- The longest time, in ms, that a replaced primary may continue while some nodes still reach it.
 local SPLIT_BRAIN = 3600000
 
--- Whether the log's entries around a position that it does not have leave room for it: then it was trimmed or deleted.
+-- Returns whether the entries around a position that the log lacks leave room for it. If so, its message was trimmed or deleted.
 local function has_place(log, list, head_ms, head_seq, ms, seq)
   if seq > head_seq then
     return false
@@ -132,7 +131,7 @@ local function has_place(log, list, head_ms, head_seq, ms, seq)
   local next_ms, next_seq
   if next then
     next_ms, next_seq = parts(next[1])
-    -- Just before an entry, as the server makes positions up: what the log has before it does not matter.
+    -- The server constructs positions right before an entry; for these, earlier entries do not matter.
     if next_ms == ms and next_seq == seq + 1 then
       return true
     end
@@ -145,12 +144,12 @@ local function has_place(log, list, head_ms, head_seq, ms, seq)
   return before_seq < seq and (not next_seq or next_seq > seq)
 end
 
--- The newest id that a position of a lost history shares with the room's.
+-- Returns the newest id that a lost history, given by a position in it, has in common with the room's history.
 local function forked_at(log, list, head_ms, head_seq, ms, seq, epoch, foreign)
-  -- Of the epochs that can have replaced that of the position, the earliest: rather something comes twice than never.
+  -- Take the earliest epoch that can have replaced that of the position: a repeated message is better than a missing one.
   local latest = list[#list]
   for _, later in ipairs(latest and latest.name ~= epoch and list or {}) do
-    -- All positions are beyond the beginning: only one of a foreign epoch is surely lost, where the room began but once since.
+    -- Every position is after the start of a room. It is certainly lost only if its epoch is foreign and the room was created only once since.
     local began_anew = foreign and #list == 1
     local replaced = ms < later.began or (later.seq > 0 or began_anew) and ms <= later.began + SPLIT_BRAIN
     if later.seq < seq and later.ms <= ms and replaced then
@@ -160,7 +159,7 @@ local function forked_at(log, list, head_ms, head_seq, ms, seq, epoch, foreign)
   if seq > head_seq and ms >= head_ms then
     return id(head_ms, head_seq)
   end
-  -- No epoch tells of the loss, as where somebody restored a key.
+  -- No epoch shows the loss, for example if somebody restored a key.
   local before = redis.call('XREVRANGE', log, id(ms, seq), '-', 'COUNT', 1)[1]
   local _, before_seq = parts(before and before[1] or '0-0')
   if before_seq < seq then
@@ -174,8 +173,8 @@ local function forked_at(log, list, head_ms, head_seq, ms, seq, epoch, foreign)
   return '0-0'
 end
 
--- Finds a position that somebody has read to, of this epoch. Returns nothing if the room's history has it; otherwise the
--- newest id that the history of that position shares with the room's: the log is to be read on from there.
+-- Looks for a reader's position of this epoch. Returns nil if the room's history includes it; otherwise the newest id that
+-- the two histories have in common, from which the reader must continue.
 local function fork(log, position, epoch)
   local head = of(log, 'head')
   local ms, seq = parts(position)
@@ -183,9 +182,9 @@ local function fork(log, position, epoch)
     return nil
   end
   local list = epoch ~= UNKNOWN and epochs(head) or {}
-  -- Of an epoch that the room's history does not have, as far as it is known.
+  -- Whether the epoch is missing from the room's history, as far as that is known.
   local foreign = list[1] and list[1].seq == 0
-  -- A room that is moved between primaries, and back, has several epochs of one name.
+  -- A room that moves to another primary and back has several epochs of the same name.
   for i = #list, 1, -1 do
     local ended = list[i + 1]
     foreign = foreign and list[i].name ~= epoch
