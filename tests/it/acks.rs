@@ -57,7 +57,7 @@ async fn acknowledge_frozen(redis: &Redis, client: &mut Client, rooms: &[(String
 }
 
 #[tokio::test]
-async fn an_ack_of_one_that_was_replaced_is_not_answered_ok() {
+async fn an_ack_of_a_replaced_holder_is_not_answered_ok() {
     let (redis, _server, rooms, mut client) = subscribed().await;
     let (room, id) = &rooms[0];
     // As another node's attach leaves it, before its notification arrives.
@@ -73,7 +73,7 @@ async fn an_ack_of_one_that_was_replaced_is_not_answered_ok() {
 }
 
 #[tokio::test]
-async fn what_is_being_written_is_not_overtaken_by_unsubscribing() {
+async fn unsubscribing_does_not_overtake_an_ack_that_is_being_written() {
     let (redis, _server, rooms, mut client) = subscribed().await;
     acknowledge_frozen(&redis, &mut client, &rooms).await;
     let mut asked = Vec::new();
@@ -96,7 +96,7 @@ async fn what_is_being_written_is_not_overtaken_by_unsubscribing() {
 }
 
 #[tokio::test]
-async fn what_waits_to_be_written_is_written_when_the_connection_breaks() {
+async fn waiting_acks_are_written_when_the_connection_breaks() {
     let (redis, _server, rooms, mut client) = subscribed().await;
     acknowledge_frozen(&redis, &mut client, &rooms).await;
     drop(client);
@@ -109,7 +109,7 @@ async fn what_waits_to_be_written_is_written_when_the_connection_breaks() {
 }
 
 #[tokio::test]
-async fn what_waits_to_be_written_is_written_when_the_server_ends() {
+async fn waiting_acks_are_written_when_the_server_shuts_down() {
     let (redis, mut server, rooms, mut client) = subscribed().await;
     acknowledge_frozen(&redis, &mut client, &rooms).await;
     let resumed = async {
@@ -125,7 +125,7 @@ async fn what_waits_to_be_written_is_written_when_the_server_ends() {
 }
 
 #[tokio::test]
-async fn it_is_written_even_if_redis_was_away_when_the_connection_ended() {
+async fn acks_are_written_even_if_redis_was_unreachable_when_the_connection_ended() {
     let (mut redis, server, rooms, mut client) = subscribed_on(Redis::durable().await).await;
     redis.stop();
     let ack = |(room, id): &(String, String)| json!({ "op": "ack", "room": room, "id": id });
@@ -142,7 +142,7 @@ async fn it_is_written_even_if_redis_was_away_when_the_connection_ended() {
 }
 
 #[tokio::test]
-async fn unsubscribing_says_if_the_last_ack_may_not_be_stored() {
+async fn unsubscribing_reports_that_the_last_ack_may_not_be_stored() {
     let (redis, _server, rooms, mut client) = subscribed().await;
     let (room, id) = &rooms[0];
     redis.pause();
@@ -155,7 +155,7 @@ async fn unsubscribing_says_if_the_last_ack_may_not_be_stored() {
 }
 
 #[tokio::test]
-async fn an_ack_before_forgetting_is_answered_first() {
+async fn an_ack_before_deleting_the_subscription_is_answered_first() {
     let (redis, _server, rooms, mut client) = subscribed().await;
     let (room, id) = &rooms[0];
     let ack = client.ask(json!({ "op": "ack", "room": room, "id": id })).await;
@@ -202,7 +202,7 @@ async fn acks_that_wait_for_an_answer_are_bounded_while_redis_is_silent() {
 }
 
 #[tokio::test]
-async fn over_http_one_that_was_replaced_in_the_meantime_is_told() {
+async fn over_http_a_holder_learns_that_it_was_replaced() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let id = Client::connect(&server, &everything("ann")).await.publish("room", json!(1)).await;
@@ -229,7 +229,7 @@ async fn over_http_one_that_was_replaced_in_the_meantime_is_told() {
 /// If two histories may have lost the newest id, the id alone does not tell which did, so it counts for
 /// little. An older id that was acknowledged with it is in the log, and counts.
 #[tokio::test]
-async fn a_lost_message_that_is_acknowledged_takes_no_other_acknowledgement_along() {
+async fn acknowledging_a_lost_message_loses_no_other_acknowledgement() {
     let mut redis = Redis::on_port(&["--appendonly", "no"]).await;
     let server = Server::on(&redis.url()).await;
     let mut writer = Client::connect(&server, &everything("ann")).await;

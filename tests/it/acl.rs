@@ -115,7 +115,7 @@ async fn use_all(one: &Server, two: &Server) {
 }
 
 #[tokio::test]
-async fn a_user_with_the_rule_of_doctor_serves_all_there_is() {
+async fn the_rule_that_doctor_prints_allows_everything_the_server_does() {
     let redis = Redis::on_port(&["--appendonly", "yes"]).await;
     let _replica = redis.replica().await;
     allow(&[&redis], "my-rooms:").await;
@@ -144,7 +144,7 @@ async fn a_user_with_the_rule_of_doctor_serves_all_there_is() {
 }
 
 #[tokio::test]
-async fn in_a_cluster_too() {
+async fn the_rule_that_doctor_prints_allows_everything_in_a_cluster() {
     let cluster = Cluster::start().await;
     let nodes: Vec<&Redis> = cluster.nodes.iter().collect();
     allow(&nodes, "rl:").await;
@@ -162,7 +162,7 @@ async fn in_a_cluster_too() {
 }
 
 #[tokio::test]
-async fn what_the_rule_leaves_out_is_denied() {
+async fn commands_outside_the_rule_are_denied() {
     let redis = Redis::on_port(&["--appendonly", "no"]).await;
     allow(&[&redis], "rl:").await;
     let line = rule("rl:").await.join(" ");
@@ -189,7 +189,7 @@ async fn what_the_rule_leaves_out_is_denied() {
 
 /// If the server's user may not read the name of the history, epochs have none, and everything else works.
 #[tokio::test]
-async fn messages_are_taken_where_info_is_denied() {
+async fn publishing_works_without_the_right_to_info() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let mut client = Client::connect(&server, &everything("ann")).await;

@@ -107,7 +107,7 @@ async fn read(servers: &[Server], mut dice: Dice, over: Arc<AtomicBool>) -> Seen
 }
 
 #[tokio::test]
-async fn readers_miss_nothing_whatever_happens() {
+async fn readers_miss_nothing_under_random_faults() {
     let seed = Uuid::new_v4().as_u64_pair().0;
     println!("the seed is {seed}");
     let mut dice = Dice::new(seed);

@@ -77,7 +77,7 @@ async fn messages_are_published_read_and_followed() {
 }
 
 #[tokio::test]
-async fn lines_are_published_and_all_of_a_history_is_read() {
+async fn lines_are_published_and_a_whole_history_is_read() {
     let (_redis, _server, shell) = start().await;
     let input: String = (0..250).map(|n| format!("line {n}\n")).collect();
     run_with_input(&["publish", "room", "-"], &shell.env(), &input).await.success();
@@ -97,7 +97,7 @@ async fn lines_are_published_and_all_of_a_history_is_read() {
 }
 
 #[tokio::test]
-async fn a_durable_tail_goes_on_where_it_ended() {
+async fn a_durable_tail_resumes_where_it_stopped() {
     let (_redis, _server, shell) = start().await;
     for n in 1..=3 {
         shell.run(&["publish", "room", &n.to_string()]).await;
@@ -127,7 +127,7 @@ async fn a_tail_outlives_its_server() {
 }
 
 #[tokio::test]
-async fn what_fails_says_why_and_has_a_status() {
+async fn failures_print_a_reason_and_exit_with_a_status() {
     let (_redis, server, shell) = start().await;
     let url = server.url();
     let reader = crate::harness::token("eve", json!({ "room": ["read"] }));
@@ -176,7 +176,7 @@ async fn trying_things_out_takes_one_command() {
 }
 
 #[tokio::test]
-async fn flags_go_before_the_environment_and_that_before_the_file() {
+async fn flags_override_the_environment_and_that_overrides_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("roomlog.toml");
     std::fs::write(&file, "[limits]\nmax_message = 1000\n[server]\nlisten = \"127.0.0.1:1\"\n").unwrap();
@@ -196,7 +196,7 @@ async fn flags_go_before_the_environment_and_that_before_the_file() {
 }
 
 #[tokio::test]
-async fn doctor_says_what_endangers_messages() {
+async fn doctor_reports_settings_that_endanger_messages() {
     let redis = Redis::start().await;
     let output = run(&["doctor"], &[("ROOMLOG_REDIS__URL", &redis.url())]).await;
     let said = format!("{}{}", output.stdout, output.stderr);

@@ -13,7 +13,7 @@ const HOUR: u64 = 3_600_000;
 /// Keys are remembered in windows of Redis's clock. A key that was used right after the edge of a window is
 /// still known when the clock has stepped back before it, as in a failover, and once it is forward again.
 #[tokio::test]
-async fn a_key_is_known_after_the_clock_of_redis_stepped_back() {
+async fn keys_are_remembered_after_the_clock_of_redis_stepped_back() {
     let clock = Clock::new();
     let past_the_edge = (HOUR - crate::harness::now() * 1000 % HOUR) as i64 + 2000;
     clock.shift(past_the_edge);
@@ -33,7 +33,7 @@ async fn a_key_is_known_after_the_clock_of_redis_stepped_back() {
 /// If the clock is behind the log, ids continue from the newest one, whatever the time is. Ids that Redis
 /// lost are not given to other messages: readers that have read up to them are notified.
 #[tokio::test]
-async fn ids_that_were_lost_are_not_given_again_by_a_clock_that_stepped_back() {
+async fn lost_ids_are_not_reused_after_a_clock_stepped_back() {
     let clock = Clock::new();
     clock.shift(60_000);
     let mut redis = Redis::on_clock(&clock, &["--appendonly", "no"]).await;
@@ -63,7 +63,7 @@ async fn ids_that_were_lost_are_not_given_again_by_a_clock_that_stepped_back() {
 
 /// Only the expiry of tokens depends on the time of day. Every other limit of a connection is elapsed time.
 #[tokio::test]
-async fn a_step_of_a_nodes_clock_ends_tokens_and_nothing_else() {
+async fn a_step_of_a_nodes_clock_affects_only_tokens() {
     let (clock, redis) = (Clock::new(), Redis::start().await);
     let env = clock.env();
     let env: Vec<_> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();

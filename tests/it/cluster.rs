@@ -102,7 +102,7 @@ async fn positions_batches_and_listings_span_the_cluster() {
 
 /// Slots move from one primary to another while their rooms are in use.
 #[tokio::test]
-async fn a_room_whose_slot_moves_goes_on() {
+async fn a_room_keeps_working_while_its_slot_moves() {
     let cluster = Cluster::start().await;
     let (one, two) = (Server::on(&cluster.url()).await, Server::on(&cluster.url()).await);
     let mut writer = Client::connect(&one, &everything("ann")).await;

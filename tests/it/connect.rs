@@ -60,7 +60,7 @@ async fn a_connect_without_a_ref_is_not_answered() {
 }
 
 #[tokio::test]
-async fn nothing_goes_before_connect_and_no_second_one_after_it() {
+async fn connect_must_come_first_and_only_once() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     for first in [
@@ -117,7 +117,7 @@ async fn tokens_that_do_not_verify_are_refused() {
 }
 
 #[tokio::test]
-async fn an_expired_token_asks_for_a_fresh_one() {
+async fn an_expired_token_closes_with_a_code_that_asks_for_a_new_one() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let token = sign(&json!({ "sub": "ann", "exp": now() - 10 }));
@@ -128,7 +128,7 @@ async fn an_expired_token_asks_for_a_fresh_one() {
 }
 
 #[tokio::test]
-async fn the_subprotocol_chooses_the_encoding() {
+async fn the_subprotocol_selects_the_encoding() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     for (asked, chosen) in [
@@ -184,7 +184,7 @@ async fn closed_with(client: &mut Client, code: u16) {
 
 /// All cases in parallel, since each takes its time.
 #[tokio::test]
-async fn who_says_nothing_is_let_go() {
+async fn silent_connections_are_closed() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let no_connect = async {

@@ -39,7 +39,7 @@ async fn join(server: &Server, number: usize, upgrade: Upgrade<'_>) -> Client {
 }
 
 #[tokio::test]
-async fn the_end_of_a_server_with_ten_thousand_clients_is_told_to_all_in_time() {
+async fn a_shutdown_notifies_ten_thousand_clients_in_time() {
     raise_files();
     let redis = Redis::start().await;
     let mut server = Server::with(&redis.url(), &[("ROOMLOG_SERVER__SHUTDOWN_GRACE", "10s")]).await;

@@ -48,7 +48,7 @@ impl Disk {
 }
 
 #[tokio::test]
-async fn a_power_failure_takes_what_was_not_synced_and_nothing_else() {
+async fn a_power_failure_loses_only_unsynced_messages() {
     for (sync, sync_ms, left) in [("everysec", 60_000, 0), ("always", 0, 5)] {
         let mut disk = Disk::with(sync).await;
         // Writes stay in the Redis process until they are synced.
@@ -62,7 +62,7 @@ async fn a_power_failure_takes_what_was_not_synced_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_full_disk_refuses_messages_and_loses_none_that_redis_had_written() {
+async fn a_full_disk_refuses_messages_and_loses_no_written_ones() {
     let mut disk = Disk::with("everysec").await;
     disk.publish(5).await;
     disk.dials.set(&[0, 1, 0]);

@@ -35,7 +35,7 @@ async fn with_durability_replica_a_message_is_confirmed_once_a_replica_has_it() 
 }
 
 #[tokio::test]
-async fn less_durability_than_asked_for_is_said() {
+async fn weaker_durability_than_configured_is_reported() {
     let redis = Redis::start().await;
     let server = Server::with(&redis.url(), &[("ROOMLOG_REDIS__DURABILITY", "disk")]).await;
     let rest = Rest::anonymous(&server);
@@ -46,7 +46,7 @@ async fn less_durability_than_asked_for_is_said() {
 }
 
 #[tokio::test]
-async fn a_sentinels_failover_interrupts_and_loses_nothing_that_was_replicated() {
+async fn a_sentinel_failover_loses_no_replicated_message() {
     let mut primary = Redis::on_port(&["--appendonly", "no"]).await;
     let replica = primary.replica().await;
     let sentinel = Sentinel::start(&primary).await;

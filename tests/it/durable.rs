@@ -59,7 +59,7 @@ async fn the_position_moves_only_by_acknowledging() {
 }
 
 #[tokio::test]
-async fn what_came_meanwhile_waits_for_its_reader_on_any_node() {
+async fn missed_messages_are_delivered_on_any_node() {
     let (redis, server, _ids) = room_with(2).await;
     let other = Server::on(&redis.url()).await;
     let mut client = Client::connect(&server, &everything("bob")).await;
@@ -80,7 +80,7 @@ async fn what_came_meanwhile_waits_for_its_reader_on_any_node() {
 }
 
 #[tokio::test]
-async fn its_first_use_starts_where_it_is_told_and_since_replaces_it_later() {
+async fn the_first_use_sets_the_start_and_since_replaces_it_later() {
     let (redis, server, ids) = room_with(6).await;
     let subscribe = async |fields: Value| {
         let mut client = Client::connect(&server, &everything("bob")).await;
@@ -107,7 +107,7 @@ async fn its_first_use_starts_where_it_is_told_and_since_replaces_it_later() {
 }
 
 #[tokio::test]
-async fn the_newest_connection_takes_it_over() {
+async fn the_newest_connection_takes_over() {
     let (redis, server, ids) = room_with(3).await;
     let other = Server::on(&redis.url()).await;
     let mut holder = Client::connect(&server, &everything("bob")).await;
@@ -130,7 +130,7 @@ async fn the_newest_connection_takes_it_over() {
 }
 
 #[tokio::test]
-async fn of_two_who_take_it_at_once_the_older_is_told() {
+async fn a_concurrent_takeover_notifies_the_loser() {
     let (_redis, server, _) = room_with(1).await;
     for round in 0..20 {
         let name = json!({ "durable": format!("phone{round}") });
@@ -165,7 +165,7 @@ async fn only_a_durable_subscription_can_be_acknowledged() {
 }
 
 #[tokio::test]
-async fn forgetting_deletes_the_position() {
+async fn deleting_the_subscription_deletes_the_position() {
     let (redis, server, ids) = room_with(4).await;
     let mut client = Client::connect(&server, &everything("bob")).await;
     client.subscribe("room", json!({ "durable": "phone", "since": ids[0] })).await;
@@ -182,7 +182,7 @@ async fn forgetting_deletes_the_position() {
 }
 
 #[tokio::test]
-async fn a_late_word_of_an_earlier_subscription_ends_no_later_one() {
+async fn a_late_notification_does_not_end_a_newer_subscription() {
     let (redis, server, _ids) = room_with(1).await;
     let mut client = Client::connect(&server, &everything("bob")).await;
     client.subscribe("room", durable()).await;
@@ -231,7 +231,7 @@ async fn the_listing_shows_position_lag_and_who_is_connected() {
 }
 
 #[tokio::test]
-async fn acknowledgements_are_gathered() {
+async fn acknowledgements_are_written_together() {
     let (redis, server, ids) = room_with(1000).await;
     let mut client = Client::connect(&server, &everything("bob")).await;
     client.subscribe("room", json!({ "durable": "phone", "since": "0" })).await;
@@ -263,7 +263,7 @@ async fn acknowledgements_are_written_when_the_connection_ends() {
 }
 
 #[tokio::test]
-async fn acknowledgements_are_written_when_the_server_ends() {
+async fn acknowledgements_are_written_when_the_server_shuts_down() {
     let (redis, mut server, all) = room_with(5).await;
     let mut client = Client::connect(&server, &everything("bob")).await;
     client.subscribe("room", json!({ "durable": "phone", "since": "0" })).await;
@@ -282,7 +282,7 @@ async fn acknowledgements_are_written_when_the_server_ends() {
 }
 
 #[tokio::test]
-async fn a_position_that_retention_overran_is_a_gap() {
+async fn a_position_overtaken_by_retention_is_a_gap() {
     let (redis, server, ids) = room_with(8).await;
     let mut client = Client::connect(&server, &everything("bob")).await;
     client.subscribe("room", json!({ "durable": "phone", "since": ids[1] })).await;

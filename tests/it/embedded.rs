@@ -26,7 +26,7 @@ fn runs(pid: Pid) -> bool {
 
 /// Without a limit, the embedded Redis would grow until the system kills it.
 #[tokio::test]
-async fn its_memory_is_limited_and_the_doctor_says_when_it_is_full() {
+async fn memory_is_limited_and_doctor_reports_when_it_is_full() {
     let dir = tempfile::tempdir().unwrap();
     let server = start(dir.path()).await;
     let limit = async |server: &Server| {
@@ -56,7 +56,7 @@ async fn its_memory_is_limited_and_the_doctor_says_when_it_is_full() {
 }
 
 #[tokio::test]
-async fn data_survives_an_orderly_end() {
+async fn data_survives_a_clean_shutdown() {
     let dir = tempfile::tempdir().unwrap();
     let mut server = start(dir.path()).await;
     let mut client = Client::connect(&server, &everything("ann")).await;
@@ -76,7 +76,7 @@ async fn data_survives_an_orderly_end() {
 }
 
 #[tokio::test]
-async fn a_kill_leaves_nothing_that_blocks_the_next_start_and_loses_nothing() {
+async fn a_kill_loses_nothing_and_does_not_block_the_next_start() {
     let dir = tempfile::tempdir().unwrap();
     let mut stored = 0;
     for _ in 0..3 {
@@ -95,7 +95,7 @@ async fn a_kill_leaves_nothing_that_blocks_the_next_start_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn its_redis_is_started_again_when_it_dies() {
+async fn a_crashed_embedded_redis_is_restarted() {
     let dir = tempfile::tempdir().unwrap();
     let server = start(dir.path()).await;
     let mut client = Client::connect(&server, &everything("ann")).await;
@@ -118,7 +118,7 @@ async fn its_redis_is_started_again_when_it_dies() {
 }
 
 #[tokio::test]
-async fn a_second_server_on_one_directory_says_what_to_do() {
+async fn a_second_server_on_the_same_directory_fails_with_advice() {
     let dir = tempfile::tempdir().unwrap();
     let first = start(dir.path()).await;
     let path = dir.path().to_str().unwrap();
@@ -132,7 +132,7 @@ async fn a_second_server_on_one_directory_says_what_to_do() {
 type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a [&'a str]);
 
 #[tokio::test]
-async fn what_keeps_a_server_from_starting_is_said_clearly() {
+async fn errors_at_startup_are_clear() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_str().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -86,7 +86,7 @@ async fn redis_is_frozen_for_ten_seconds() {
 
 /// The live copies of another node's messages arrive again too, not only what position checks find.
 #[tokio::test]
-async fn the_bell_is_heard_again_after_redis_was_frozen() {
+async fn notifications_arrive_again_after_redis_was_frozen() {
     let redis = Redis::start().await;
     let (one, two) = (Server::on(&redis.url()).await, Server::with(&redis.url(), &NO_CHECKS).await);
     let mut writer = Client::connect(&one, &everything("ann")).await;
@@ -113,7 +113,7 @@ async fn the_bell_is_heard_again_after_redis_was_frozen() {
 }
 
 #[tokio::test]
-async fn what_needs_redis_fails_without_it_and_works_again_with_it() {
+async fn requests_fail_without_redis_and_work_again_with_it() {
     let mut redis = Redis::durable().await;
     let server = Server::on(&redis.url()).await;
     let mut client = Client::connect(&server, &everything("ann")).await;
@@ -202,7 +202,7 @@ async fn a_node_is_killed_under_load_and_nothing_is_missing() {
 }
 
 #[tokio::test]
-async fn a_flush_of_the_functions_goes_unnoticed() {
+async fn flushing_the_functions_goes_unnoticed() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let mut client = Client::connect(&server, &everything("ann")).await;
@@ -264,7 +264,7 @@ async fn fill(writer: &mut Client, member: &mut Client) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_reader_that_stops_costs_little_and_misses_nothing() {
+async fn a_stalled_reader_costs_little_and_misses_nothing() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let mut writer = Client::connect(&server, &everything("ann")).await;
@@ -297,7 +297,7 @@ async fn a_reader_that_stops_costs_little_and_misses_nothing() {
 }
 
 #[tokio::test]
-async fn a_slow_reader_is_told_what_retention_took_meanwhile() {
+async fn a_slow_reader_gets_a_gap_for_trimmed_messages() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let mut writer = Client::connect(&server, &everything("ann")).await;

@@ -45,7 +45,7 @@ async fn fill(rest: &Rest) {
 }
 
 #[tokio::test]
-async fn a_full_redis_can_be_emptied_and_recovers_by_itself() {
+async fn a_full_redis_can_be_emptied_and_recovers_automatically() {
     let redis = Redis::on_port(&["--appendonly", "no", "--maxmemory", "20mb"]).await;
     let env = [
         ("ROOMLOG_ROOMS", r#"[{ match = "large", max_age = "8s" }, { match = "*" }]"#),

@@ -44,7 +44,7 @@ async fn pages_over_websocket() {
 }
 
 #[tokio::test]
-async fn a_page_shows_whole_messages() {
+async fn a_page_has_complete_messages() {
     let (_redis, server, mut client, _ids) = room_with(0).await;
     let id = client.publish("room", json!({ "a": 1 })).await;
     let page = client.ok(json!({ "op": "history", "room": "room", "after": "0" })).await;
@@ -93,7 +93,7 @@ async fn pages_over_http() {
 }
 
 #[tokio::test]
-async fn a_page_begins_at_a_time() {
+async fn a_page_can_start_at_a_time() {
     let (redis, server, mut client, _ids) = room_with(0).await;
     // Explicit times: the log's ids are its times.
     let log = "rl:{room}:log";
@@ -125,7 +125,7 @@ async fn a_page_begins_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_page_tells_what_is_missing() {
+async fn a_page_reports_missing_messages() {
     let (redis, server, mut client, ids) = room_with(10).await;
     redis.ask(&["XTRIM", "rl:{room}:log", "MAXLEN", "=", "5"]);
     redis.ask(&["XDEL", "rl:{room}:log", &ids[7]]);
@@ -144,7 +144,7 @@ async fn a_page_tells_what_is_missing() {
 }
 
 #[tokio::test]
-async fn large_messages_make_short_pages_and_none_is_left_out() {
+async fn large_messages_make_short_pages_without_leaving_any_out() {
     let (_redis, server, mut client, _ids) = room_with(0).await;
     for _ in 0..4 {
         client.publish_many("room", 10, 60_000).await;

@@ -93,7 +93,7 @@ fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_message_of_very_many_frames_costs_no_memory() {
+async fn a_message_with_very_many_frames_takes_little_memory() {
     let (_redis, server, rest) = start().await;
     let nils = [&[0xdd, 0, 0x0f, 0xff, 0xf0][..], &vec![0xc0; 0xf_fff0]].concat();
     let ones = format!("[{}1]", "1,".repeat(500_000));
@@ -119,7 +119,7 @@ async fn a_message_of_very_many_frames_costs_no_memory() {
 }
 
 #[tokio::test]
-async fn before_connect_one_small_message_may_come() {
+async fn before_connect_only_one_small_message_is_accepted() {
     let (_redis, server, _rest) = start().await;
     let token = everything("ann");
     // The header of a larger frame is enough to be refused.
@@ -152,7 +152,7 @@ async fn before_connect_one_small_message_may_come() {
 }
 
 #[tokio::test]
-async fn half_received_messages_of_strangers_pin_little() {
+async fn half_received_messages_before_connect_hold_little_memory() {
     let (_redis, server, _rest) = start().await;
     let before = server.memory();
     let mut strangers = Vec::new();
@@ -182,7 +182,7 @@ async fn ping_without_reading(stream: &mut TcpStream, bytes: usize) {
 }
 
 #[tokio::test]
-async fn pings_of_a_client_that_does_not_read_cost_one_answer() {
+async fn only_one_pong_waits_for_a_client_that_does_not_read() {
     let (_redis, server, rest) = start().await;
     let before = server.memory();
     let mut stranger = Client::open(&server, DEAF).await.unwrap();
@@ -242,7 +242,7 @@ async fn frames_before_a_close_take_effect() {
 }
 
 #[tokio::test]
-async fn clients_that_half_close_and_do_not_read_leave_nothing_behind() {
+async fn clients_that_half_close_and_do_not_read_are_cleaned_up() {
     let (_redis, server, rest) = start().await;
     fill(&server, "room").await;
     let before = Usage::of(&server, &rest).await;
@@ -278,7 +278,7 @@ async fn counted(rest: &Rest) -> usize {
 }
 
 #[tokio::test]
-async fn the_end_of_a_token_ends_clients_that_do_not_read() {
+async fn clients_that_do_not_read_end_with_their_token() {
     let (_redis, server, rest) = start().await;
     fill(&server, "room").await;
     let before = Usage::of(&server, &rest).await;
@@ -301,7 +301,7 @@ async fn the_end_of_a_token_ends_clients_that_do_not_read() {
 }
 
 #[tokio::test]
-async fn clients_that_do_not_read_hold_no_shutdown_up() {
+async fn clients_that_do_not_read_do_not_delay_a_shutdown() {
     let redis = Redis::start().await;
     // Longer than any wait in this test.
     let mut server = Server::with(&redis.url(), &[("ROOMLOG_SERVER__SHUTDOWN_GRACE", "5m")]).await;

@@ -68,7 +68,7 @@ async fn each_kind_of_key_verifies_its_own_algorithm_only() {
 }
 
 #[tokio::test]
-async fn issuer_and_audience_are_checked_where_they_are_configured() {
+async fn issuer_and_audience_are_checked_if_configured() {
     let redis = Redis::start().await;
     let env = [("ROOMLOG_AUTH__ISSUER", "https://id.example.com"), ("ROOMLOG_AUTH__AUDIENCE", "chat")];
     let server = Server::with(&redis.url(), &env).await;
@@ -111,7 +111,7 @@ pub(crate) async fn serve(text: Arc<Mutex<String>>) -> String {
 }
 
 #[tokio::test]
-async fn keys_at_an_address_are_rotated_without_a_restart() {
+async fn keys_at_a_url_are_rotated_without_a_restart() {
     let all: Value = serde_json::from_str(&std::fs::read_to_string(fixture("jwks.json")).unwrap()).unwrap();
     let rsa: Vec<Value> =
         all["keys"].as_array().unwrap().iter().filter(|key| key["kty"] == "RSA").cloned().collect();
@@ -163,7 +163,7 @@ async fn refused(server: &Server, token: &str) -> (Value, u16, Value) {
 }
 
 #[tokio::test]
-async fn a_key_that_cannot_be_looked_up_now_does_not_send_clients_away_for_good() {
+async fn a_failed_key_lookup_is_temporary_for_clients() {
     let redis = Redis::start().await;
     let (server, text, [by_a, by_b], both) = with_keys_at_an_address(&redis).await;
     // The issuer rotates its keys, and is unreadable for a moment.
@@ -184,7 +184,7 @@ async fn a_key_that_cannot_be_looked_up_now_does_not_send_clients_away_for_good(
 }
 
 #[tokio::test]
-async fn strangers_do_not_keep_a_new_key_from_being_found() {
+async fn unknown_key_ids_do_not_delay_the_lookup_of_a_new_key() {
     let redis = Redis::start().await;
     let (server, text, [_, by_b], both) = with_keys_at_an_address(&redis).await;
     let strange = |kid: &str| signed(Algorithm::RS256, "rsa_b.private.pem", Some(kid), &json!({}));

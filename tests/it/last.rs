@@ -31,7 +31,7 @@ fn right_before(ids: &[(u64, u64)], index: usize) -> String {
 }
 
 #[tokio::test]
-async fn the_newest_large_messages_are_not_read_to_count_them() {
+async fn large_messages_are_not_read_to_be_counted() {
     const COUNT: u64 = 500;
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
@@ -57,7 +57,7 @@ async fn the_newest_large_messages_are_not_read_to_count_them() {
 }
 
 #[tokio::test]
-async fn the_newest_messages_are_found_whatever_their_times_and_holes() {
+async fn the_newest_messages_are_found_with_any_times_and_holes() {
     let redis = Redis::start().await;
     // Messages of these times are too old to be kept.
     let server = Server::with(&redis.url(), &[("ROOMLOG_RETENTION__INTERVAL", "1h")]).await;
@@ -100,7 +100,7 @@ async fn the_newest_messages_are_found_whatever_their_times_and_holes() {
 }
 
 #[tokio::test]
-async fn the_newest_messages_come_where_some_were_deleted() {
+async fn the_newest_messages_are_delivered_if_some_were_deleted() {
     let redis = Redis::start().await;
     let server = Server::with(&redis.url(), &[("ROOMLOG_RETENTION__INTERVAL", "1h")]).await;
     let ids: Vec<(u64, u64)> = (1..=20).filter(|seq| ![5, 18].contains(seq)).map(|seq| (seq, seq)).collect();

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::harness::{Client, Redis, Rest, Server, admin, eventually, everything};
 
 #[tokio::test]
-async fn a_stream_that_is_left_while_it_opens_leaves_no_subscription() {
+async fn a_stream_that_is_abandoned_while_it_opens_leaves_no_subscription() {
     let redis = Redis::start().await;
     let env = [("ROOMLOG_HUB__LINGER", "1s"), ("ROOMLOG_HUB__CHECK_INTERVAL", "500ms")];
     let server = Server::with(&redis.url(), &env).await;
@@ -34,7 +34,7 @@ async fn a_stream_that_is_left_while_it_opens_leaves_no_subscription() {
 }
 
 #[tokio::test]
-async fn many_commands_that_fail_make_few_warnings() {
+async fn many_failed_commands_log_few_warnings() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let mut client = Client::connect(&server, &everything("ann")).await;

@@ -30,7 +30,7 @@ async fn until_the_end(mut stream: TcpStream) -> (String, Duration) {
 }
 
 #[tokio::test]
-async fn strangers_have_a_small_share_and_make_way() {
+async fn connections_without_a_token_have_a_small_share_and_make_way() {
     let redis = Redis::start().await;
     let server = Server::with(&redis.url(), &[("ROOMLOG_LIMITS__CONNECTIONS", "10")]).await;
     let mut known = Client::connect(&server, &everything("ann")).await;
@@ -69,7 +69,7 @@ async fn a_websocket_without_a_token_makes_way() {
 }
 
 #[tokio::test]
-async fn as_many_files_as_the_system_allows_and_some_in_reserve() {
+async fn the_limit_of_open_files_is_raised_and_some_stay_in_reserve() {
     let redis = Redis::start().await;
     let server = Server::with_open_files(&redis.url(), 80, 200).await;
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.pid())).unwrap();
@@ -94,7 +94,7 @@ async fn as_many_files_as_the_system_allows_and_some_in_reserve() {
 
 /// Slow requests, in parallel.
 #[tokio::test]
-async fn requests_that_do_not_come_end() {
+async fn incomplete_requests_time_out() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let authorization = format!("Authorization: Bearer {}", everything("ann"));
@@ -141,7 +141,7 @@ async fn requests_that_do_not_come_end() {
 }
 
 #[tokio::test]
-async fn a_long_poll_is_a_connection_that_can_be_ended() {
+async fn a_long_poll_counts_as_a_connection_and_can_be_ended() {
     let redis = Redis::start().await;
     let server = Server::with(&redis.url(), &[("ROOMLOG_LIMITS__CONNECTIONS", "2")]).await;
     let poll = |token: &str| {
@@ -175,7 +175,7 @@ async fn a_long_poll_is_a_connection_that_can_be_ended() {
 /// A control character takes six bytes of JSON: the encoded frames that the ring keeps for its readers are
 /// larger than the messages.
 #[tokio::test]
-async fn what_is_encoded_of_recent_messages_counts_in_the_budget() {
+async fn encoded_recent_messages_count_in_the_budget() {
     let redis = Redis::start().await;
     let server = Server::with(&redis.url(), &[("ROOMLOG_HUB__RING_BUDGET", "16MiB")]).await;
     let text = "\u{1}".repeat(4000);

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::harness::{Client, DEADLINE, Redis, Rest, Server, everything, within};
 
 #[tokio::test]
-async fn a_node_goes_on_whose_log_nobody_reads() {
+async fn a_node_works_even_if_nobody_reads_its_log() {
     let redis = Redis::start().await;
     let env = [("ROOMLOG_REDIS__URL", &*redis.url()), ("ROOMLOG_LOG", "trace")];
     let mut server = Server::unread(&env).await;

@@ -28,7 +28,7 @@ fn bytes(bytes: &[u8]) -> Message {
 }
 
 #[tokio::test]
-async fn a_payload_that_cannot_be_decoded_ends_the_connection() {
+async fn undecodable_payloads_close_the_connection() {
     let (_redis, server) = start().await;
     let mut bystander = Client::connect(&server, &everything("bob")).await;
     bystander.join("room").await;
@@ -51,7 +51,7 @@ async fn a_payload_that_cannot_be_decoded_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn text_that_is_not_utf8_ends_the_connection() {
+async fn invalid_utf8_closes_the_connection() {
     let (_redis, server) = start().await;
     let mut client = Client::connect(&server, &everything("ann")).await;
     let payload = b"{\"op\":\"publish\",\"room\":\"r\",\"data\":\"\xff\xfe\"}";
@@ -61,7 +61,7 @@ async fn text_that_is_not_utf8_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn a_message_of_the_other_kind_ends_at_most_the_connection() {
+async fn messages_of_the_wrong_kind_close_only_their_connection() {
     let (_redis, server) = start().await;
     let mut client = Client::connect(&server, &everything("ann")).await;
     client.send_message(bytes(b"\x81\xa2op\xa4ping")).await;
@@ -73,7 +73,7 @@ async fn a_message_of_the_other_kind_ends_at_most_the_connection() {
 }
 
 #[tokio::test]
-async fn a_message_may_come_in_fragments_with_a_ping_between() {
+async fn fragments_of_a_message_may_have_a_ping_between_them() {
     let (_redis, server) = start().await;
     let mut client = Client::connect(&server, &everything("ann")).await;
     let fragment = |payload: &str, kind, last| {
@@ -88,7 +88,7 @@ async fn a_message_may_come_in_fragments_with_a_ping_between() {
 }
 
 #[tokio::test]
-async fn a_huge_message_ends_the_connection() {
+async fn huge_messages_close_the_connection() {
     let (_redis, server) = start().await;
     let mut client = Client::connect(&server, &everything("ann")).await;
     // Sixteen times the maximum of one message's data is allowed.
@@ -111,7 +111,7 @@ async fn a_huge_message_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn what_is_no_frame_is_answered_and_the_connection_goes_on() {
+async fn a_value_that_is_not_a_frame_is_answered_and_the_connection_stays_open() {
     let (_redis, server) = start().await;
     let mut client = Client::connect(&server, &everything("ann")).await;
     for payload in
@@ -134,7 +134,7 @@ async fn what_is_no_frame_is_answered_and_the_connection_goes_on() {
 }
 
 #[tokio::test]
-async fn an_unknown_op_is_an_error_and_unknown_fields_are_not() {
+async fn unknown_ops_are_errors_and_unknown_fields_are_ignored() {
     let (_redis, server) = start().await;
     for mut client in [
         Client::connect(&server, &everything("ann")).await,
@@ -152,7 +152,7 @@ async fn an_unknown_op_is_an_error_and_unknown_fields_are_not() {
 }
 
 #[tokio::test]
-async fn one_bad_frame_of_an_array_leaves_the_others() {
+async fn a_bad_frame_in_an_array_does_not_affect_the_others() {
     let (_redis, server) = start().await;
     let mut client = Client::connect(&server, &everything("ann")).await;
     client
@@ -206,7 +206,7 @@ async fn nesting_has_a_bound() {
 }
 
 #[tokio::test]
-async fn what_is_no_http_or_no_websocket_does_no_harm() {
+async fn garbage_instead_of_http_or_websocket_does_no_harm() {
     let (_redis, server) = start().await;
     let requests: [&[u8]; 6] = [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
@@ -271,7 +271,7 @@ enum Sent {
 }
 
 #[test]
-fn no_input_takes_the_server_down() {
+fn no_input_crashes_the_server() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (redis, server) = runtime.block_on(start());
     let witness = runtime.block_on(async {

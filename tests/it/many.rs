@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::harness::{Client, Redis, Rest, Server, admin, eventually, everything, now, seq, token};
 
 #[tokio::test]
-async fn a_user_has_so_many_durable_subscriptions_of_a_room_at_most() {
+async fn durable_subscriptions_of_a_user_in_a_room_are_limited() {
     let redis = Redis::start().await;
     let server = Server::with(&redis.url(), &[("ROOMLOG_LIMITS__DURABLE_SUBSCRIPTIONS", "3")]).await;
     let (ann, bob) = (Rest::new(&server, &token("ann", json!({}))), Rest::new(&server, &everything("bob")));
@@ -42,7 +42,7 @@ fn keys_of(redis: &Redis, room: &str) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn a_room_without_messages_has_nothing_but_positions() {
+async fn a_room_without_messages_stores_only_positions() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let mut client = Client::connect(&server, &everything("bob")).await;
@@ -79,7 +79,7 @@ async fn a_room_without_messages_has_nothing_but_positions() {
 }
 
 #[tokio::test]
-async fn a_position_that_no_message_can_have_harms_no_subscription() {
+async fn an_impossible_position_does_not_break_the_subscription() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let rest = Rest::new(&server, &everything("bob"));
@@ -105,7 +105,7 @@ fn subscribe_many(redis: &Redis, room: &str) {
 }
 
 #[tokio::test]
-async fn nothing_reads_all_durable_subscriptions_of_a_room() {
+async fn no_operation_reads_all_durable_subscriptions_of_a_room() {
     let redis = Redis::start().await;
     let env = [
         ("ROOMLOG_RETENTION__INTERVAL", "200ms"),

@@ -124,7 +124,7 @@ async fn load(one: &Server, two: &Server) {
 }
 
 #[tokio::test]
-async fn every_query_of_every_dashboard_has_an_answer_and_what_must_be_zero_is_zero() {
+async fn every_dashboard_query_has_data_and_panels_that_must_be_zero_are_zero() {
     let (redis, one, two) = stack().await;
     let prometheus = Prometheus::start(&[&one, &two], &[&redis]).await;
     for _ in 0..3 {
@@ -160,7 +160,7 @@ fn shown(metrics: &str) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn every_metric_is_documented_and_on_a_dashboard_or_left_out_for_a_reason() {
+async fn every_metric_is_documented_and_shown_or_left_out_for_a_reason() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let metrics = Rest::anonymous(&server).get("/metrics").await.with(200);
@@ -211,7 +211,7 @@ async fn every_metric_is_documented_and_on_a_dashboard_or_left_out_for_a_reason(
 }
 
 #[tokio::test]
-async fn a_scrape_is_answered_at_once_while_redis_is_away() {
+async fn a_scrape_is_answered_immediately_while_redis_is_unreachable() {
     let redis = Redis::start().await;
     // A scrape that asked Redis would take as long.
     let env = [("ROOMLOG_REDIS__COMMAND_TIMEOUT", "25s")];
@@ -233,7 +233,7 @@ async fn a_scrape_is_answered_at_once_while_redis_is_away() {
 }
 
 #[tokio::test]
-async fn rooms_and_users_make_no_series() {
+async fn rooms_and_users_create_no_time_series() {
     const BATCHES: usize = 100;
     let redis = Redis::start().await;
     let env = [("ROOMLOG_RETENTION__INTERVAL", "1h")];
@@ -262,7 +262,7 @@ async fn rooms_and_users_make_no_series() {
 }
 
 #[tokio::test]
-async fn probes_are_no_rooms_and_expire() {
+async fn probes_are_not_listed_as_rooms_and_expire() {
     let redis = Redis::start().await;
     let env = [("ROOMLOG_RETENTION__INTERVAL", "200ms")];
     let server = Server::with(&redis.url(), &env).await;

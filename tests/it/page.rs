@@ -25,7 +25,7 @@ fn assets(html: &str) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn the_page_and_what_it_loads_are_served_from_the_binary() {
+async fn the_page_and_its_assets_are_served_from_the_binary() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let rest = Rest::anonymous(&server);
@@ -68,7 +68,7 @@ async fn the_page_and_what_it_loads_are_served_from_the_binary() {
 }
 
 #[tokio::test]
-async fn only_a_server_in_development_gives_tokens() {
+async fn only_a_development_server_issues_tokens() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     Rest::anonymous(&server).get("/dev/token?user=ann").await.problem(404, "not_found");

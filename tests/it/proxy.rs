@@ -66,7 +66,7 @@ async fn two_nodes_behind_nginx_are_one_service() {
 }
 
 #[tokio::test]
-async fn clients_of_a_node_that_dies_find_the_other() {
+async fn clients_of_a_dead_node_reconnect_to_the_other() {
     let redis = Redis::start().await;
     let (mut one, mut two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
     let nginx = nginx_before(&one, &two).await;

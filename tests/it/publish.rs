@@ -28,7 +28,7 @@ async fn ids_count_each_rooms_messages_without_a_hole() {
 }
 
 #[tokio::test]
-async fn a_message_reaches_subscribers_as_it_was_published() {
+async fn a_message_reaches_subscribers_unchanged() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let mut ann = Client::connect(&server, &everything("ann")).await;
@@ -74,7 +74,7 @@ async fn a_key_stores_a_message_once() {
 }
 
 #[tokio::test]
-async fn the_same_key_twice_at_once_is_stored_once() {
+async fn concurrent_publishes_with_the_same_key_are_stored_once() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let mut client = Client::connect(&server, &everything("ann")).await;
@@ -129,7 +129,7 @@ async fn many_publishers_on_two_nodes_share_one_count() {
 }
 
 #[tokio::test]
-async fn data_has_a_limit_as_stored() {
+async fn the_stored_size_of_data_is_limited() {
     let redis = Redis::start().await;
     let server = Server::with(&redis.url(), &[("ROOMLOG_LIMITS__MAX_MESSAGE", "1000")]).await;
     let mut client = Client::connect(&server, &everything("ann")).await;
@@ -143,7 +143,7 @@ async fn data_has_a_limit_as_stored() {
 }
 
 #[tokio::test]
-async fn what_a_publish_lacks_is_named() {
+async fn missing_fields_of_a_publish_are_named() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let mut client = Client::connect(&server, &everything("ann")).await;
@@ -180,7 +180,7 @@ async fn publishing_needs_permission() {
 }
 
 #[tokio::test]
-async fn a_rate_limit_is_told_and_those_who_ignore_it_are_let_go() {
+async fn the_rate_limit_is_reported_and_ignoring_it_closes_the_connection() {
     let redis = Redis::start().await;
     let server = Server::with(&redis.url(), &[("ROOMLOG_LIMITS__PUBLISH_RATE", "10")]).await;
     let mut client = Client::connect(&server, &everything("ann")).await;
@@ -233,7 +233,7 @@ async fn messagepack_carries_the_same_values() {
 }
 
 #[tokio::test]
-async fn binary_stays_binary_and_is_base64_for_readers_of_json() {
+async fn binary_stays_binary_and_is_base64_in_json() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let mut packed = Client::connect_msgpack(&server, &everything("ann")).await;
@@ -249,7 +249,7 @@ async fn binary_stays_binary_and_is_base64_for_readers_of_json() {
 }
 
 #[tokio::test]
-async fn messagepack_that_json_cannot_hold_is_refused() {
+async fn messagepack_without_a_json_equivalent_is_refused() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let mut client = Client::connect_msgpack(&server, &everything("ann")).await;

@@ -18,7 +18,7 @@ fn is_limited(answer: &Answer) -> bool {
 }
 
 #[tokio::test]
-async fn all_ways_of_a_user_share_one_rate() {
+async fn all_transports_share_the_rate_of_a_user() {
     let redis = Redis::start().await;
     // A bucket that does not refill during the test. This tests not the rate, but which operations share the
     // bucket.
@@ -63,7 +63,7 @@ async fn take(rest: &Rest, room: usize, name: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn new_durable_subscriptions_have_a_rate_over_all_ways() {
+async fn new_durable_subscriptions_share_one_rate_over_all_transports() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     // A token with as few permissions as possible: reading.

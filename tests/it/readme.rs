@@ -47,7 +47,7 @@ impl Drop for Follower {
 }
 
 #[tokio::test]
-async fn the_tour_works_as_it_is_shown() {
+async fn the_commands_of_the_tour_work_as_shown() {
     let directory = tempfile::tempdir().unwrap();
     let data_dir = directory.path().join("data");
     let server = Server::serve(&["--dev", "--data-dir", data_dir.to_str().unwrap()], &[]).await;

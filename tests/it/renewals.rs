@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::harness::{Client, Redis, Rest, Server, admin, eventually, everything};
 
 #[tokio::test]
-async fn what_is_held_is_noted_as_in_use_by_room_and_not_one_by_one() {
+async fn held_subscriptions_are_renewed_by_room_and_not_one_by_one() {
     const CONNECTIONS: usize = 300;
     let redis = Redis::start().await;
     let server = Server::with(&redis.url(), &[("ROOMLOG_RETENTION__SUBSCRIPTION_TTL", "24s")]).await;

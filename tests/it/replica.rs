@@ -61,12 +61,12 @@ async fn a_second_try_is_confirmed_once_a_replica_has_the_first(primary: Redis) 
 }
 
 #[tokio::test]
-async fn a_second_try_on_redis_waits_too() {
+async fn a_resent_message_waits_for_the_replica_on_redis() {
     a_second_try_is_confirmed_once_a_replica_has_the_first(redis().await).await;
 }
 
 #[tokio::test]
-async fn a_second_try_on_valkey_waits_too() {
+async fn a_resent_message_waits_for_the_replica_on_valkey() {
     a_second_try_is_confirmed_once_a_replica_has_the_first(valkey().await).await;
 }
 
@@ -85,7 +85,7 @@ async fn what_is_sent_again_for_lost_functions_waits(primary: Redis) {
 }
 
 #[tokio::test]
-async fn lost_functions_do_not_shorten_the_wait() {
+async fn lost_functions_do_not_shorten_the_wait_on_redis() {
     what_is_sent_again_for_lost_functions_waits(redis().await).await;
 }
 
@@ -148,11 +148,11 @@ async fn only_publishes_need_a_replica(primary: Redis) {
 }
 
 #[tokio::test]
-async fn without_a_replica_all_but_publishing_goes_on() {
+async fn without_a_replica_only_publishing_fails_on_redis() {
     only_publishes_need_a_replica(redis().await).await;
 }
 
 #[tokio::test]
-async fn without_a_replica_all_but_publishing_goes_on_with_valkey() {
+async fn without_a_replica_only_publishing_fails_on_valkey() {
     only_publishes_need_a_replica(valkey().await).await;
 }

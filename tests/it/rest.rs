@@ -43,7 +43,7 @@ async fn a_message_is_published_once_for_its_key() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_request_is_a_problem_with_a_code() {
+async fn bad_requests_get_a_problem_with_a_code() {
     let redis = Redis::start().await;
     let server = Server::with(&redis.url(), &[("ROOMLOG_LIMITS__MAX_MESSAGE", "1000")]).await;
     let rest = Rest::new(&server, &token("ann", json!({ "room": ["read", "write"], "readable": ["read"] })));
@@ -111,7 +111,7 @@ async fn a_batch_publishes_to_many_rooms_in_order() {
 }
 
 #[tokio::test]
-async fn a_room_can_be_looked_at() {
+async fn a_room_can_be_described() {
     let (redis, server) = start().await;
     let mut client = Client::connect(&server, &everything("ann")).await;
     let ids = client.publish_many("room", 10, 100).await;
@@ -152,7 +152,7 @@ async fn a_message_can_be_deleted() {
 }
 
 #[tokio::test]
-async fn a_room_can_be_deleted_and_its_subscribers_are_told() {
+async fn deleting_a_room_notifies_its_subscribers() {
     let (redis, server) = start().await;
     let other = Server::on(&redis.url()).await;
     let mut near = Client::connect(&server, &everything("ann")).await;
@@ -178,7 +178,7 @@ async fn a_room_can_be_deleted_and_its_subscribers_are_told() {
 }
 
 #[tokio::test]
-async fn a_durable_subscription_can_be_deleted_and_its_holder_is_told() {
+async fn deleting_a_durable_subscription_notifies_its_holder() {
     let (redis, server) = start().await;
     let other = Server::on(&redis.url()).await;
     let mut client = Client::connect(&other, &everything("bob")).await;
@@ -258,7 +258,7 @@ async fn rooms_are_listed_by_pattern_and_in_pages() {
 }
 
 #[tokio::test]
-async fn messagepack_is_spoken_where_it_is_asked_for() {
+async fn messagepack_is_used_on_request() {
     let (_redis, server) = start().await;
     let rest = Rest::new(&server, &admin());
     let path = "/v1/rooms/room/messages";
@@ -288,7 +288,7 @@ async fn messagepack_is_spoken_where_it_is_asked_for() {
 }
 
 #[tokio::test]
-async fn health_says_whether_the_server_lives_and_readiness_asks_redis() {
+async fn health_is_that_of_the_process_and_readiness_includes_redis() {
     let mut redis = Redis::durable().await;
     let server = Server::on(&redis.url()).await;
     let rest = Rest::anonymous(&server);
@@ -304,7 +304,7 @@ async fn health_says_whether_the_server_lives_and_readiness_asks_redis() {
 }
 
 #[tokio::test]
-async fn metrics_are_prometheus_text() {
+async fn metrics_are_in_the_prometheus_text_format() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let mut client = Client::connect(&server, &everything("ann")).await;
@@ -326,7 +326,7 @@ async fn metrics_are_prometheus_text() {
 }
 
 #[tokio::test]
-async fn the_interface_describes_itself() {
+async fn the_openapi_document_lists_the_routes() {
     let (_redis, server) = start().await;
     let document = Rest::anonymous(&server).get("/openapi.json").await.with(200);
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
@@ -356,7 +356,7 @@ async fn the_interface_describes_itself() {
 }
 
 #[tokio::test]
-async fn ids_that_cannot_be_are_refused_and_nothing_is_before_the_first() {
+async fn impossible_ids_are_refused_and_the_page_before_the_first_is_empty() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let rest = Rest::new(&server, &everything("ann"));
@@ -381,7 +381,7 @@ async fn ids_that_cannot_be_are_refused_and_nothing_is_before_the_first() {
 }
 
 #[tokio::test]
-async fn pages_of_other_origins_may_read_when_to_come_again_and_name_requests() {
+async fn cross_origin_pages_may_read_retry_after_and_request_ids() {
     let redis = Redis::start().await;
     let server =
         Server::with(&redis.url(), &[("ROOMLOG_SERVER__ALLOWED_ORIGINS", "https://app.example")]).await;

@@ -17,7 +17,7 @@ async fn kept(rest: &Rest, room: &str) -> (u64, u64) {
 }
 
 #[tokio::test]
-async fn a_room_keeps_what_its_first_matching_pattern_says() {
+async fn the_first_matching_pattern_sets_the_limits_of_a_room() {
     let redis = Redis::start().await;
     let rooms = r#"[{ match = "few.*", max_length = 10 }, { match = "small", max_bytes = "10KB" },
                     { match = "brief", max_age = "1s" }]"#;
@@ -42,7 +42,7 @@ async fn a_room_keeps_what_its_first_matching_pattern_says() {
 }
 
 #[tokio::test]
-async fn what_a_durable_subscription_still_needs_is_kept_up_to_twice_the_limit() {
+async fn unacknowledged_messages_are_kept_up_to_twice_the_limit() {
     let redis = Redis::start().await;
     let rooms =
         r#"[{ match = "kept", max_length = 10 }, { match = "not", max_length = 10, keep_unacked = false }]"#;
@@ -78,7 +78,7 @@ async fn what_a_durable_subscription_still_needs_is_kept_up_to_twice_the_limit()
 }
 
 #[tokio::test]
-async fn a_live_reader_notices_no_trimming() {
+async fn a_live_reader_does_not_notice_trimming() {
     let redis = Redis::start().await;
     let server = with_rooms(&redis, r#"[{ match = "*", max_length = 5 }]"#).await;
     let rest = Rest::new(&server, &admin());
@@ -93,7 +93,7 @@ async fn a_live_reader_notices_no_trimming() {
 }
 
 #[tokio::test]
-async fn a_position_that_nobody_uses_is_forgotten_and_then_the_room() {
+async fn an_unused_position_expires_and_then_its_room() {
     let redis = Redis::start().await;
     let env = [
         ("ROOMLOG_ROOMS", r#"[{ match = "*", max_age = "1s" }]"#),

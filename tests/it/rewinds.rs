@@ -20,7 +20,7 @@ async fn backlog(client: &mut Client, start: Value) -> Vec<Value> {
 /// The first batch after the loss is longer than the loss: its last messages have the `seq` that the reader
 /// expects.
 #[tokio::test]
-async fn a_loss_that_the_next_batch_covers_is_told() {
+async fn a_loss_hidden_by_the_next_batch_is_reported() {
     let mut redis = Redis::on_port(&["--appendonly", "no"]).await;
     let server = Server::on(&redis.url()).await;
     let mut writer = Client::connect(&server, &everything("ann")).await;
@@ -49,7 +49,7 @@ async fn a_loss_that_the_next_batch_covers_is_told() {
 /// Two primaries accept messages at the same time. Then the first one gets the data of the second, as when it
 /// comes back as a replica and takes over again. Its connections notice nothing.
 #[tokio::test]
-async fn two_histories_are_told_apart_without_a_broken_connection() {
+async fn diverged_histories_are_detected_without_a_broken_connection() {
     let old = Redis::on_port(&["--appendonly", "no"]).await;
     let one = Server::on(&old.url()).await;
     let mut writer = Client::connect(&one, &everything("ann")).await;
@@ -121,7 +121,7 @@ async fn every_position_of_a_lost_history_is_recognised() {
 }
 
 #[tokio::test]
-async fn a_node_that_missed_the_notice_of_a_deletion_does_not_deliver_the_message() {
+async fn a_node_that_missed_a_deletion_does_not_deliver_the_message() {
     let redis = Redis::start().await;
     let (one, two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
     let mut writer = Client::connect(&one, &everything("ann")).await;

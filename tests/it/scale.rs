@@ -11,7 +11,7 @@ const CONNECTIONS: usize = 10;
 const ROOMS: usize = 1000;
 
 #[tokio::test]
-async fn ten_thousand_rooms_with_one_subscriber_each() {
+async fn ten_thousand_rooms_with_one_subscriber_each_work() {
     let redis = Redis::start().await;
     let (one, two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
     let room = |connection: usize, n: usize| format!("room.{connection}.{n}");

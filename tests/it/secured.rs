@@ -52,7 +52,7 @@ async fn redis_is_reached_over_tls_and_with_a_password_of_any_characters() {
 }
 
 #[tokio::test]
-async fn a_password_alone_is_enough_and_without_it_the_server_says_what_to_do() {
+async fn a_password_suffices_and_a_missing_one_fails_with_advice() {
     let redis = Redis::on_port(&[]).await;
     redis.ask(&["CONFIG", "SET", "requirepass", "hunter2"]);
     let url = |login: &str| format!("redis://{login}127.0.0.1:{}", redis.port());
@@ -69,7 +69,7 @@ async fn a_password_alone_is_enough_and_without_it_the_server_says_what_to_do() 
 }
 
 #[tokio::test]
-async fn a_user_who_may_too_little_is_told_what_is_denied() {
+async fn a_redis_user_without_rights_is_reported_with_the_denied_command() {
     let redis = Redis::on_port(&[]).await;
     let url = format!("redis://few:hunter2@127.0.0.1:{}", redis.port());
     let all = ["ACL", "SETUSER", "few", "reset", "on", ">hunter2", "~*", "&*", "+@all"];
@@ -86,7 +86,7 @@ async fn a_user_who_may_too_little_is_told_what_is_denied() {
 }
 
 #[tokio::test]
-async fn tls_that_fails_says_what_to_do() {
+async fn tls_failures_come_with_advice() {
     let (authority, other) = (Authority::new(), Authority::new());
     let (redis, url) = with_tls(&authority, &["localhost"], &["--tls-auth-clients", "no"]).await;
     let trusting = [("SSL_CERT_FILE", &*authority.file())];
@@ -109,7 +109,7 @@ async fn tls_that_fails_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_set_of_keys_is_read_over_https_from_whom_the_authority_vouches_for() {
+async fn a_key_set_is_read_over_https_only_with_a_trusted_certificate() {
     let authority = Authority::new();
     let [certificate, key] = authority.issue(&["localhost"]);
     let keys = fixture("").trim_end_matches('/').to_owned();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::harness::{Client, Redis, Rest, Server, admin, eventually, everything, repository, run, token};
 
 #[tokio::test]
-async fn logs_hold_no_tokens_and_no_data() {
+async fn logs_contain_no_tokens_and_no_data() {
     let redis = Redis::start().await;
     let server = Server::with(&redis.url(), &[("ROOMLOG_LOG__LEVEL", "trace")]).await;
     let (good, bad) = (everything("ann"), format!("{}x", everything("eve")));
@@ -35,7 +35,7 @@ async fn logs_hold_no_tokens_and_no_data() {
 }
 
 #[tokio::test]
-async fn nobody_writes_or_reads_as_somebody_else() {
+async fn users_cannot_read_or_write_as_another_user() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let mut ann = Client::connect(&server, &everything("ann")).await;
@@ -65,7 +65,7 @@ async fn nobody_writes_or_reads_as_somebody_else() {
 }
 
 #[tokio::test]
-async fn a_neighbours_garbage_in_redis_harms_the_rooms_it_is_in_alone() {
+async fn garbage_in_redis_affects_only_its_rooms() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let mut client = Client::connect(&server, &everything("ann")).await;
@@ -121,7 +121,7 @@ async fn a_neighbours_garbage_in_redis_harms_the_rooms_it_is_in_alone() {
 }
 
 #[tokio::test]
-async fn a_token_for_one_room_opens_no_other() {
+async fn a_token_for_one_room_grants_no_other() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let mut owner = Client::connect(&server, &everything("ann")).await;
@@ -149,7 +149,7 @@ async fn a_token_for_one_room_opens_no_other() {
 }
 
 #[tokio::test]
-async fn what_is_printed_of_the_configuration_has_no_secrets() {
+async fn the_printed_configuration_has_no_secrets() {
     let env = [
         ("ROOMLOG_AUTH__HS256_SECRET", "hunter2hunter2hunter2hunter2hunter2"),
         ("ROOMLOG_REDIS__URL", "redis://ann:hunter2@127.0.0.1:1"),
@@ -164,7 +164,7 @@ async fn what_is_printed_of_the_configuration_has_no_secrets() {
 /// Finds the tests that `SECURITY.md` names: ``it::file::name`` for those of this folder,
 /// ``src/file.rs::name`` for others.
 #[test]
-fn the_tests_that_are_named_are_there() {
+fn every_test_named_in_security_md_exists() {
     let page = repository("SECURITY.md");
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut count = 0;

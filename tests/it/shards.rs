@@ -118,19 +118,19 @@ async fn one_primary_is_lost(lose: impl Fn(&mut Redis), come_back: impl AsyncFn(
 }
 
 #[tokio::test]
-async fn a_silent_primary_costs_its_own_rooms_alone() {
+async fn a_silent_primary_affects_only_its_own_rooms() {
     one_primary_is_lost(|redis| redis.pause(), async |redis| redis.resume()).await;
 }
 
 #[tokio::test]
-async fn a_dead_primary_costs_its_own_rooms_alone() {
+async fn a_dead_primary_affects_only_its_own_rooms() {
     one_primary_is_lost(Redis::stop, Redis::start_again).await;
 }
 
 /// A slot is being moved for half a minute: some of its rooms are still on the old primary, some have moved
 /// already, and some are created meanwhile.
 #[tokio::test]
-async fn rooms_work_while_their_slot_is_on_its_way() {
+async fn rooms_work_while_their_slot_is_migrated() {
     let cluster = Cluster::start().await;
     let (one, two) = (Server::on(&cluster.url()).await, Server::on(&cluster.url()).await);
     let all = rooms(&cluster, "moving", 14, 0, true);
@@ -221,7 +221,7 @@ async fn rooms_work_while_their_slot_is_on_its_way() {
 
 /// A message is as safe as on the least safe of the primaries, which may change with a reconnect.
 #[tokio::test]
-async fn durability_is_that_of_the_worst_primary() {
+async fn the_weakest_primary_determines_durability() {
     let cluster = Cluster::start().await;
     for node in &cluster.nodes {
         node.ask(&["CONFIG", "SET", "appendonly", "yes", "appendfsync", "always"]);

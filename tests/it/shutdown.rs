@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use crate::harness::{Client, Redis, Rest, Server, Upgrade, eventually, everything, ids, seqs};
 
 #[tokio::test]
-async fn clients_are_told_to_come_back_and_find_everything_elsewhere() {
+async fn a_shutdown_asks_clients_to_reconnect_and_loses_nothing() {
     let redis = Redis::start().await;
     // Longer than any wait in this test: a client that reads does not delay the shutdown.
     let patient = [("ROOMLOG_SERVER__SHUTDOWN_GRACE", "5m")];
@@ -39,7 +39,7 @@ async fn clients_are_told_to_come_back_and_find_everything_elsewhere() {
 }
 
 #[tokio::test]
-async fn what_is_under_way_is_answered_first() {
+async fn requests_in_progress_are_answered_first() {
     let redis = Redis::start().await;
     let mut server = Server::on(&redis.url()).await;
     let mut client = Client::connect(&server, &everything("ann")).await;
@@ -60,7 +60,7 @@ async fn what_is_under_way_is_answered_first() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_at_once() {
+async fn a_second_signal_ends_the_process_immediately() {
     let redis = Redis::start().await;
     // Longer than any wait in this test.
     let env = [("ROOMLOG_SERVER__SHUTDOWN_GRACE", "5m")];
@@ -82,7 +82,7 @@ async fn a_second_signal_ends_at_once() {
 }
 
 #[tokio::test]
-async fn requests_that_do_not_end_hold_nothing_up() {
+async fn endless_requests_do_not_delay_a_shutdown() {
     let redis = Redis::start().await;
     let mut server = Server::with(&redis.url(), &[("ROOMLOG_SERVER__SHUTDOWN_GRACE", "2s")]).await;
     let rest = Rest::new(&server, &everything("ann"));
@@ -104,7 +104,7 @@ async fn requests_that_do_not_end_hold_nothing_up() {
 }
 
 #[tokio::test]
-async fn a_full_node_sends_clients_elsewhere() {
+async fn a_full_node_refuses_connections() {
     let redis = Redis::start().await;
     let server = Server::with(&redis.url(), &[("ROOMLOG_LIMITS__CONNECTIONS", "2")]).await;
     let first = Client::connect(&server, &everything("ann")).await;

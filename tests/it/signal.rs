@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::harness::{Client, Redis, Rest, Server, everything, token};
 
 #[tokio::test]
-async fn a_signal_reaches_the_others_who_are_present_on_all_nodes() {
+async fn a_signal_reaches_all_other_present_users_on_all_nodes() {
     let redis = Redis::start().await;
     let (one, two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
     let mut sender = Client::connect(&one, &everything("ann")).await;
@@ -30,7 +30,7 @@ async fn a_signal_reaches_the_others_who_are_present_on_all_nodes() {
 }
 
 #[tokio::test]
-async fn a_signal_may_be_for_one_user() {
+async fn a_signal_can_be_sent_to_one_user() {
     let redis = Redis::start().await;
     let (one, two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
     let mut ann = Client::connect(&one, &everything("ann")).await;
@@ -50,7 +50,7 @@ async fn a_signal_may_be_for_one_user() {
 }
 
 #[tokio::test]
-async fn those_who_left_get_no_signal() {
+async fn users_who_left_get_no_signal() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let mut ann = Client::connect(&server, &everything("ann")).await;
@@ -66,7 +66,7 @@ async fn those_who_left_get_no_signal() {
 }
 
 #[tokio::test]
-async fn what_is_no_signal_is_refused() {
+async fn invalid_signals_are_refused() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let mut reader = Client::connect(&server, &token("ann", json!({ "room": ["read"] }))).await;
@@ -84,7 +84,7 @@ async fn what_is_no_signal_is_refused() {
 }
 
 #[tokio::test]
-async fn a_signal_is_small() {
+async fn large_signals_are_refused() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let larger = Server::with(&redis.url(), &[("ROOMLOG_LIMITS__MAX_SIGNAL", "10000")]).await;
@@ -104,7 +104,7 @@ async fn a_signal_is_small() {
 const SIGNALS: &str = "/v1/rooms/room/signals";
 
 #[tokio::test]
-async fn over_http_a_signal_is_posted_and_comes_as_an_event() {
+async fn over_http_signals_are_posted_and_arrive_as_events() {
     let redis = Redis::start().await;
     let (one, two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
     let mut socket = Client::connect(&one, &everything("cia")).await;
@@ -148,7 +148,7 @@ async fn over_http_a_signal_is_posted_and_comes_as_an_event() {
 }
 
 #[tokio::test]
-async fn over_http_what_is_no_signal_is_refused_and_so_is_what_is_too_much() {
+async fn over_http_invalid_signals_and_excessive_rates_are_refused() {
     let redis = Redis::start().await;
     let limits = [("ROOMLOG_LIMITS__MAX_MESSAGE", "1000"), ("ROOMLOG_LIMITS__PUBLISH_RATE", "5")];
     let server = Server::with(&redis.url(), &limits).await;

@@ -64,7 +64,7 @@ async fn round(server: &Server, rest: &Rest, number: usize) {
 }
 
 #[tokio::test]
-async fn nothing_grows_while_clients_come_and_go() {
+async fn clients_that_come_and_go_leak_nothing() {
     let seconds = std::env::var("ROOMLOG_SOAK_SECONDS").map_or(5, |text| text.parse().unwrap());
     let redis = Redis::start().await;
     // The same users subscribe anew in each round, as fast as the machine allows.

@@ -39,7 +39,7 @@ async fn an_event_is_a_message() {
 }
 
 #[tokio::test]
-async fn a_stream_starts_where_it_is_asked_to() {
+async fn a_stream_starts_at_the_requested_position() {
     let (_redis, _server, mut client, mut all, rest) = room_with(10).await;
     // The address, `Last-Event-ID`, and the number of messages after which delivery starts.
     let cases = [
@@ -64,7 +64,7 @@ async fn a_stream_starts_where_it_is_asked_to() {
 }
 
 #[tokio::test]
-async fn a_stream_goes_on_live_from_other_nodes() {
+async fn a_stream_continues_live_with_messages_from_other_nodes() {
     let (redis, _server, _client, _ids, rest) = room_with(0).await;
     let other = Server::on(&redis.url()).await;
     let mut events = rest.events(&format!("{PATH}?last=0"), &[]).await.unwrap();
@@ -87,7 +87,7 @@ async fn a_gap_is_an_event() {
 }
 
 #[tokio::test]
-async fn what_is_no_stream_is_a_problem() {
+async fn invalid_stream_requests_get_a_problem() {
     let (_redis, server, _client, _ids, rest) = room_with(0).await;
     for (path, status, code) in [
         ("/v1/rooms/other/events", 403, "forbidden"),
@@ -103,7 +103,7 @@ async fn what_is_no_stream_is_a_problem() {
 }
 
 #[tokio::test]
-async fn a_silent_stream_is_kept_alive_by_comments() {
+async fn comments_keep_a_silent_stream_alive() {
     let (_redis, _server, mut client, _ids, rest) = room_with(0).await;
     let mut events = rest.events(PATH, &[]).await.unwrap();
     let started = std::time::Instant::now();

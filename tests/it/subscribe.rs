@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::harness::{Client, NO_CHECKS, Redis, Server, everything, id_of, ids, room_with, seq, seqs, token};
 
 #[tokio::test]
-async fn delivery_starts_where_the_subscriber_asks() {
+async fn delivery_starts_at_the_requested_position() {
     let (_redis, server, _writer, ids) = room_with(10).await;
     let cases = [
         (json!({}), 10),
@@ -46,7 +46,7 @@ async fn a_room_without_messages_can_be_subscribed_to() {
 }
 
 #[tokio::test]
-async fn a_long_backlog_comes_in_order_many_messages_at_a_time() {
+async fn a_long_backlog_is_delivered_in_order_and_in_batches() {
     let (_redis, server, mut writer, mut expected) = room_with(3000).await;
     for connect in [true, false] {
         let mut client = match connect {
@@ -67,7 +67,7 @@ async fn a_long_backlog_comes_in_order_many_messages_at_a_time() {
 }
 
 #[tokio::test]
-async fn nothing_is_missed_between_the_backlog_and_what_is_live() {
+async fn nothing_is_missed_between_backlog_and_live() {
     let (_redis, server, mut writer, _ids) = room_with(500).await;
     let mut readers = Vec::new();
     for _ in 0..5 {
@@ -88,7 +88,7 @@ async fn nothing_is_missed_between_the_backlog_and_what_is_live() {
 }
 
 #[tokio::test]
-async fn the_first_message_of_a_room_is_not_missed_by_those_who_just_subscribe() {
+async fn new_subscribers_do_not_miss_the_first_message_of_a_room() {
     let (redis, server, mut writer, _ids) = room_with(0).await;
     let other = Server::on(&redis.url()).await;
     let mut near = Client::connect(&server, &everything("bob")).await;
@@ -147,7 +147,7 @@ async fn unsubscribing_ends_delivery() {
 }
 
 #[tokio::test]
-async fn an_id_that_was_never_given_is_no_dead_end() {
+async fn an_id_that_was_never_assigned_does_not_stall_delivery() {
     let (_redis, server, mut writer, ids) = room_with(3).await;
     for since in ["99999999999999-7", "1-1", "1-900"] {
         let mut client = Client::connect(&server, &everything("bob")).await;
@@ -173,7 +173,7 @@ async fn subscribing_again_starts_over() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_subscribed_to_is_refused() {
+async fn impossible_subscriptions_are_refused() {
     let (_redis, server, mut client, ids) = room_with(1).await;
     for fields in [
         json!({ "since": ids[0], "last": 1 }),
@@ -197,7 +197,7 @@ async fn what_cannot_be_subscribed_to_is_refused() {
 }
 
 #[tokio::test]
-async fn an_inbox_is_its_users_alone() {
+async fn only_its_user_reads_an_inbox() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let mut ann = Client::connect(&server, &token("ann", json!({}))).await;
@@ -224,7 +224,7 @@ async fn too_many_subscriptions_are_refused() {
 }
 
 #[tokio::test]
-async fn what_was_trimmed_is_a_gap() {
+async fn trimmed_messages_are_a_gap() {
     let (redis, server, mut writer, ids) = room_with(10).await;
     redis.ask(&["XTRIM", "rl:{room}:log", "MAXLEN", "=", "4"]);
     let mut client = Client::connect(&server, &everything("bob")).await;
@@ -251,7 +251,7 @@ async fn what_was_trimmed_is_a_gap() {
 }
 
 #[tokio::test]
-async fn a_deleted_message_is_a_gap_in_the_midst() {
+async fn a_message_deleted_from_the_middle_is_a_gap() {
     let (redis, server, _writer, ids) = room_with(6).await;
     redis.ask(&["XDEL", "rl:{room}:log", &ids[2], &ids[3]]);
     let mut client = Client::connect_msgpack(&server, &everything("bob")).await;
@@ -264,7 +264,7 @@ async fn a_deleted_message_is_a_gap_in_the_midst() {
 
 /// Redis comes back in an older state, as after a failover to a replica that was behind.
 #[tokio::test]
-async fn lost_writes_are_a_gap_and_never_silence() {
+async fn lost_writes_are_always_a_gap() {
     let (redis, server, mut writer, _ids) = room_with(3).await;
     let keys = ["rl:{room}:log", "rl:{room}:head"];
     let older = keys.map(|key| match redis.ask(&["DUMP", key]) {
@@ -307,7 +307,7 @@ async fn a_redis_that_lost_everything_is_a_gap() {
 }
 
 #[tokio::test]
-async fn a_subscribe_that_fails_leaves_the_one_before_as_it_was() {
+async fn a_failed_subscribe_leaves_the_previous_subscription_unchanged() {
     let mut redis = Redis::durable().await;
     let server = Server::on(&redis.url()).await;
     let mut client = Client::connect(&server, &everything("bob")).await;

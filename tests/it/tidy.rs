@@ -55,7 +55,7 @@ fn names(line: &str, path: &str) -> bool {
 }
 
 #[test]
-fn crates_stay_within_their_walls() {
+fn external_crates_are_used_only_in_their_folders() {
     for (name, homes) in WALLED_IN {
         let is_outside = |file: &&PathBuf| !homes.iter().any(|home| short(file).starts_with(home));
         for file in files("src").iter().filter(is_outside) {
@@ -69,7 +69,7 @@ fn crates_stay_within_their_walls() {
 }
 
 #[test]
-fn no_folder_uses_what_is_above_it() {
+fn no_folder_uses_a_folder_above_it() {
     for (folder, above) in BELOW {
         for file in files(&format!("src/{folder}")) {
             let text = fs::read_to_string(&file).unwrap();
@@ -84,7 +84,7 @@ fn no_folder_uses_what_is_above_it() {
 }
 
 #[test]
-fn files_are_short_and_open_with_their_job() {
+fn files_are_short_and_start_with_a_description() {
     for file in ["src", "crates", "tests", "benches"].into_iter().flat_map(files) {
         let text = fs::read_to_string(&file).unwrap();
         let lines = text.lines().count();
@@ -112,7 +112,7 @@ fn rows() -> BTreeSet<String> {
 }
 
 #[test]
-fn every_operation_and_code_is_on_the_protocols_page() {
+fn every_operation_and_code_is_on_the_protocol_page() {
     let rows = rows();
     let mut known: BTreeSet<String> = ErrorCode::ALL.iter().map(|code| code.as_str().to_owned()).collect();
     known.extend(CloseCode::ALL.iter().map(|code| code.number().to_string()));

@@ -93,7 +93,7 @@ impl Socket {
 }
 
 #[tokio::test]
-async fn clients_connect_over_tls_by_all_ways() {
+async fn all_transports_work_over_tls() {
     let (redis, authority) = (Redis::start().await, Authority::new());
     let server = start(&redis, &authority.issue(&["localhost"])).await;
     let root = Certificate::from_pem(&std::fs::read(authority.file()).unwrap()).unwrap();
@@ -152,7 +152,7 @@ async fn clients_connect_over_tls_by_all_ways() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_is_told_and_cut_at_the_end() {
+async fn a_client_that_does_not_read_is_cut_off_at_shutdown() {
     let (redis, authority) = (Redis::start().await, Authority::new());
     let mut server = start(&redis, &authority.issue(&["localhost"])).await;
     let config = trusting(&authority, rustls::ALL_VERSIONS);
@@ -183,7 +183,7 @@ async fn a_client_that_does_not_read_is_told_and_cut_at_the_end() {
 }
 
 #[tokio::test]
-async fn a_certificate_is_read_again_when_it_changes_and_a_bad_one_is_not_used() {
+async fn a_changed_certificate_is_reloaded_unless_it_is_invalid() {
     let (redis, authority, other) = (Redis::start().await, Authority::new(), Authority::new());
     let files = authority.issue(&["localhost"]);
     let server = start(&redis, &files).await;
@@ -218,7 +218,7 @@ async fn a_certificate_is_read_again_when_it_changes_and_a_bad_one_is_not_used()
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_certificate_at_the_start_is_said() {
+async fn certificate_errors_at_startup_are_reported() {
     let (authority, other) = (Authority::new(), Authority::new());
     let [certificate, key] = authority.issue(&["localhost"]);
     let [_, wrong] = other.issue(&["localhost"]);
@@ -237,7 +237,7 @@ async fn what_is_wrong_with_a_certificate_at_the_start_is_said() {
 }
 
 #[tokio::test]
-async fn who_speaks_no_tls_or_trusts_others_gets_nothing_and_does_no_harm() {
+async fn clients_without_tls_or_trust_get_nothing_and_do_no_harm() {
     let (redis, authority) = (Redis::start().await, Authority::new());
     let server = start(&redis, &authority.issue(&["localhost"])).await;
     let plain = reqwest::Client::builder().no_proxy().build().unwrap();

@@ -9,7 +9,7 @@ use crate::harness::{
 };
 
 #[tokio::test]
-async fn a_live_connection_ends_with_its_token_unless_that_is_renewed() {
+async fn a_connection_ends_with_its_token_unless_it_is_renewed() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let rooms = json!({ "*": ["read", "write"] });
@@ -50,7 +50,7 @@ async fn renewal_keeps_the_user() {
 }
 
 #[tokio::test]
-async fn renewal_brings_the_new_tokens_permissions() {
+async fn renewal_applies_the_permissions_of_the_new_token() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let mut client = Client::connect(&server, &everything("ann")).await;
@@ -137,7 +137,7 @@ async fn all_older_tokens_of_a_user_can_be_revoked() {
 }
 
 #[tokio::test]
-async fn revoking_needs_to_manage_everything() {
+async fn revoking_needs_manage_on_all_rooms() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let revocation = json!({ "jti": "x" });
@@ -155,7 +155,7 @@ async fn revoking_needs_to_manage_everything() {
 }
 
 #[tokio::test]
-async fn tokens_of_an_issuer_whose_clock_is_ahead_are_revoked_too() {
+async fn revoking_a_user_covers_issuers_whose_clock_is_ahead() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let ahead = sign(&json!({ "sub": "ann", "iat": now() + 4, "exp": now() + 60 }));
@@ -167,7 +167,7 @@ async fn tokens_of_an_issuer_whose_clock_is_ahead_are_revoked_too() {
 }
 
 #[tokio::test]
-async fn revocations_are_read_again_where_redis_has_others_than_were_read() {
+async fn revocations_are_reread_after_redis_lost_them() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let rest = Rest::new(&server, &admin());
@@ -187,7 +187,7 @@ async fn revocations_are_read_again_where_redis_has_others_than_were_read() {
 }
 
 #[tokio::test]
-async fn a_revocation_is_kept_no_longer_than_the_token_holds() {
+async fn a_revocation_expires_with_its_token() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let rest = Rest::new(&server, &admin());
@@ -202,7 +202,7 @@ async fn a_revocation_is_kept_no_longer_than_the_token_holds() {
 }
 
 #[tokio::test]
-async fn a_revocation_waits_for_a_replica_where_messages_do() {
+async fn revocations_wait_for_a_replica_if_messages_do() {
     let primary = Redis::on_port(&["--appendonly", "no"]).await;
     let replica = primary.replica().await;
     let server = Server::with(&primary.url(), &[("ROOMLOG_REDIS__DURABILITY", "replica")]).await;

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::harness::{Client, Redis, Server, eventually, everything, run};
 
 #[tokio::test]
-async fn a_snapshot_says_how_all_servers_are() {
+async fn a_snapshot_shows_the_state_of_all_servers() {
     let redis = Redis::start().await;
     let (one, mut two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
     let mut client = Client::connect(&one, &everything("ann")).await;
@@ -30,7 +30,7 @@ async fn a_snapshot_says_how_all_servers_are() {
 
 /// `script` provides a terminal, and `q` comes from its input.
 #[tokio::test]
-async fn on_a_terminal_it_draws_until_q() {
+async fn on_a_terminal_it_runs_until_q_is_pressed() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let command = format!("stty cols 80 rows 24; {} top {}", env!("CARGO_BIN_EXE_roomlog"), server.url());
@@ -56,7 +56,7 @@ async fn on_a_terminal_it_draws_until_q() {
 }
 
 #[tokio::test]
-async fn readiness_is_asked_by_a_command() {
+async fn a_command_checks_readiness() {
     let mut redis = Redis::durable().await;
     let server = Server::on(&redis.url()).await;
     let address = server.address.to_string();

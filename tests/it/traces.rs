@@ -49,7 +49,7 @@ async fn receive(mut stream: BufReader<TcpStream>, spans: Spans) -> Option<()> {
 }
 
 #[tokio::test]
-async fn a_message_is_followed_over_both_nodes_under_its_key() {
+async fn a_message_is_traced_over_both_nodes_by_its_key() {
     let (url, spans) = collector().await;
     let redis = Redis::start().await;
     let env = [("ROOMLOG_TRACES__OTLP_URL", &*url), ("ROOMLOG_TRACES__SAMPLE", "1")];
@@ -85,7 +85,7 @@ async fn a_message_is_followed_over_both_nodes_under_its_key() {
 }
 
 #[tokio::test]
-async fn what_is_not_sampled_is_not_sent_and_a_collector_that_is_away_hurts_nobody() {
+async fn unsampled_messages_are_not_traced_and_a_missing_collector_does_no_harm() {
     let (url, spans) = collector().await;
     let redis = Redis::start().await;
     let nothing = [("ROOMLOG_TRACES__OTLP_URL", &*url), ("ROOMLOG_TRACES__SAMPLE", "0")];
@@ -109,7 +109,7 @@ async fn deniable() -> (Redis, String, [&'static str; 5]) {
 }
 
 #[tokio::test]
-async fn lines_of_the_log_name_the_request_or_session_that_they_come_of_and_hold_no_content() {
+async fn log_lines_name_their_request_or_session_and_have_no_content() {
     for level in ["debug,fred=off", "warn,roomlog::cli=info"] {
         let (redis, url, deny) = deniable().await;
         // The log does not have the address as plain text in these cases, so the test chooses it.

@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn data_has_its_size_and_says_when_and_which() {
+    fn data_has_the_requested_size_a_time_and_a_number() {
         for bytes in [0, 32, 128] {
             let text = data(1 << 40, 7, bytes);
             assert_eq!(text.len(), bytes.max(LEAST_DATA));
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_come_alone_or_many_to_an_array() {
+    fn frames_arrive_singly_or_in_arrays() {
         for encoding in Encoding::ALL {
             let one = Request { op: "publish", room: Some("a"), data: Some("\"d"), ..Request::default() };
             let alone = one.encode(encoding);

@@ -111,20 +111,20 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn cpu_time_is_that_of_all_processes_if_all_are_known() {
+    fn cpu_time_is_the_sum_over_all_processes_if_all_are_known() {
         let (this, none) = (std::process::id(), u32::MAX);
         assert!(cpu(&[this, this]) > cpu(&[this]));
         assert_eq!((cpu(&[]), cpu(&[this, none])), (None, None));
     }
 
     #[test]
-    fn a_group_is_found_behind_any_name() {
+    fn the_process_group_is_parsed_after_any_process_name() {
         assert_eq!(group_of("9 (a) S) S 1 7 7 0"), Some(7));
         assert_eq!(group_of("9 (a) S"), None);
     }
 
     #[test]
-    fn memory_is_in_bytes() {
+    fn memory_is_reported_in_bytes() {
         assert_eq!(field("VmHWM:\t  900 kB\nVmRSS:\t   12 kB\n", "VmRSS:"), Some(12 * 1024));
         assert_eq!(field("", "VmRSS:"), None);
     }

@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_medians_and_compared_with_the_last() {
+    fn the_report_compares_medians_with_the_last_run() {
         let json = report(&[&[9.0, 3.0, 1.0], &[4.0], &[8.0, 3.0, 1.0, 1.0]]).to_json();
         for (index, (figure, ratio)) in [(3.0, Some(1.5)), (4.0, Some(2.0)), (2.0, None)].iter().enumerate() {
             assert_eq!(json["servers"][index]["figures"]["server_us_per_delivery"], *figure);
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_narrow_enough() {
+    fn the_table_is_at_most_80_columns_wide() {
         for values in [&[&[123_456.0][..], &[2.0]][..], &[&[123_456.0], &[2.0], &[3.0], &[4.0], &[5.0]]] {
             let table = report(values).to_table();
             assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");

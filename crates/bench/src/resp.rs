@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn elements_are_found_once_they_are_whole() {
+    fn elements_are_parsed_once_they_are_complete() {
         for (bytes, expected) in [
             ("*2\r\n", (b'*', 2, "2")),
             ("$5\r\na\r\nbc\r\n", (b'$', 5, "a\r\nbc")),

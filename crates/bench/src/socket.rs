@@ -230,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_is_found_again_once_it_is_whole() {
+    fn a_frame_is_parsed_once_it_is_complete() {
         for length in [0, 125, 126, 0xffff, 0x1_0000] {
             let mut out = Vec::new();
             write_masked(TEXT, &vec![b'x'; length], &mut out);

@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_are_those_of_the_last_line() {
+    fn calls_are_read_from_the_total_line() {
         assert_eq!(total("100.00    0.011112           1      6151        14 total"), Some(6151));
         assert_eq!(total("100.00    0.011112           1      6151           total"), Some(6151));
         assert_eq!(total(" 98.12    0.010000           1      6000           writev"), None);

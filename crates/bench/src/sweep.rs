@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn deliveries_a_second_are_the_same_for_every_size() {
+    fn the_delivery_rate_is_the_same_for_every_size() {
         let steps = steps(&Plan { rooms: 1000, members: 4, rate: 2000.0, ..Plan::of(Workload::Rooms) });
         let sizes: Vec<usize> = steps.iter().map(size).collect();
         assert_eq!(sizes, [10, 100, 1000, 10, 100, 1000]);

@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn latencies_keep_three_digits_however_long_they_are() {
+    fn latencies_keep_three_digits_at_any_magnitude() {
         let tally = Tally::new();
         assert_eq!(tally.quantile(0.5), None);
         [500_000, 80_000_000, 30_000_000_000].into_iter().for_each(|nanos| tally.record(nanos));

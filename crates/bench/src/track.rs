@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn loss_duplicates_and_wrong_order_are_told_apart() {
+    fn losses_duplicates_and_wrong_order_are_distinguished() {
         assert_eq!(track(&[1, 2, 3, 4]), (0, 0, 0));
         assert_eq!(track(&[1, 2]), (2, 0, 0));
         assert_eq!(track(&[1, 3, 4]), (1, 0, 0));

@@ -37,7 +37,7 @@ fn assert_clean(report: &Value, servers: &[&str]) {
 }
 
 #[tokio::test]
-async fn workloads_with_a_floor_are_compared_with_it() {
+async fn workloads_are_compared_with_their_floor() {
     for (workload, more, figure) in [
         ("idle", &[][..], "joins_per_s"),
         ("fanout", &["--rate", "200"], "p99_ms"),
@@ -60,7 +60,7 @@ async fn members_are_spread_over_nodes() {
 }
 
 #[tokio::test]
-async fn durable_members_acknowledge_all() {
+async fn durable_members_acknowledge_every_message() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let (url, token) = (server.url(), admin());
@@ -85,7 +85,7 @@ async fn durable_members_acknowledge_all() {
 }
 
 #[tokio::test]
-async fn a_history_is_replayed_beside_bare_reads() {
+async fn replaying_a_history_is_compared_with_bare_reads() {
     for more in [&[][..], &["--msgpack"]] {
         let args: Vec<&str> = ["--spawn", "--messages", "2500"].iter().chain(more).copied().collect();
         let report = short("replay", &args, &[]).await;
@@ -97,7 +97,7 @@ async fn a_history_is_replayed_beside_bare_reads() {
 }
 
 #[tokio::test]
-async fn the_highest_rate_is_searched_with_bursts_too() {
+async fn the_highest_sustainable_rate_is_found_with_bursts_too() {
     let args = ["--spawn", "--floor", "--rate", "40", "--burst", "4", "--highest"];
     let report = bench("rooms", &args, &[]).await;
     assert_clean(&report, &["roomlog", "floor"]);
@@ -105,7 +105,7 @@ async fn the_highest_rate_is_searched_with_bursts_too() {
 }
 
 #[tokio::test]
-async fn system_calls_are_counted_where_strace_is() {
+async fn system_calls_are_counted_if_strace_is_installed() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let (url, token, pid) = (server.url(), admin(), server.pid().to_string());
@@ -144,7 +144,7 @@ async fn a_sweep_has_a_report_for_each_size_and_a_chart() {
 }
 
 #[tokio::test]
-async fn quick_compares_with_what_was_recorded() {
+async fn quick_compares_with_the_recorded_costs() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("recorded.json");
     let few = ["quick", "--spawn", "--rooms", "2", "--members", "3", "--recorded"];
@@ -175,7 +175,7 @@ fn read(path: &Path) -> Value {
 }
 
 #[tokio::test]
-async fn what_cannot_be_measured_is_refused_with_a_reason() {
+async fn impossible_measurements_are_refused_with_a_reason() {
     for (args, reason) in [
         (&["idle", "--members", "100000000"][..], "ulimit -Hn"),
         (&["fanout", "--highest"], "--highest"),
@@ -189,7 +189,7 @@ async fn what_cannot_be_measured_is_refused_with_a_reason() {
 }
 
 #[tokio::test]
-async fn those_who_come_back_or_read_slowly_miss_nothing() {
+async fn returning_and_slow_members_miss_nothing() {
     let storm = bench("storm", &["--spawn", "--redis-fsync", "always"], &[]).await;
     assert_clean(&storm, &["roomlog"]);
     assert!(storm["servers"][0]["figures"]["all_caught_up_s"].as_f64().unwrap() > 0.0, "{storm}");
@@ -199,7 +199,7 @@ async fn those_who_come_back_or_read_slowly_miss_nothing() {
 }
 
 #[tokio::test]
-async fn a_server_that_runs_already_is_measured_with_a_token() {
+async fn a_running_server_is_measured_with_a_token() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let (url, token, pid) = (server.url(), admin(), server.pid().to_string());
@@ -219,7 +219,7 @@ fn nats() -> [String; 2] {
 }
 
 #[tokio::test]
-async fn other_servers_are_measured_beside_it_in_their_own_protocol() {
+async fn peers_are_measured_in_their_own_protocol() {
     let broken = tempfile::tempdir().unwrap();
     let start = broken.path().join("start");
     fs::write(&start, "#!/bin/sh\necho 'this one needs a licence' >&2\nexit 1\n").unwrap();
@@ -244,7 +244,7 @@ async fn other_servers_are_measured_beside_it_in_their_own_protocol() {
 }
 
 #[tokio::test]
-async fn what_another_server_loses_is_a_figure() {
+async fn losses_of_peers_do_not_fail_the_run() {
     let [core, jetstream] = nats();
     let peers = ["--peer", &core, "--peer", &jetstream];
     let args: Vec<&str> = ["--spawn", "--floor"].iter().chain(&peers).copied().collect();
@@ -280,7 +280,7 @@ fn status(pid: u32) -> Option<(String, u32)> {
 }
 
 #[tokio::test]
-async fn what_it_started_ends_with_it_even_if_it_is_killed() {
+async fn child_processes_end_even_if_the_program_is_killed() {
     // The files that it would have removed itself go with this directory.
     let dir = tempfile::tempdir().unwrap();
     let env = [("TMPDIR", dir.path().to_str().unwrap())];

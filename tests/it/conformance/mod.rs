@@ -373,7 +373,7 @@ async fn section_9_limits_and_10() {
 }
 
 #[tokio::test]
-async fn no_extension_is_agreed_on() {
+async fn no_extension_is_negotiated() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let offer = ("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits".to_owned());

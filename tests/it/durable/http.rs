@@ -51,7 +51,7 @@ async fn the_position_moves_by_acknowledging_and_never_back() {
 }
 
 #[tokio::test]
-async fn its_first_use_starts_where_it_is_told() {
+async fn the_first_use_sets_the_start() {
     let (_redis, server, ids) = room_with(4).await;
     let bob = Rest::new(&server, &everything("bob"));
     for (fields, expected) in [
@@ -72,7 +72,7 @@ async fn its_first_use_starts_where_it_is_told() {
 }
 
 #[tokio::test]
-async fn the_newest_takes_it_over_whether_it_has_a_connection_or_not() {
+async fn the_newest_holder_takes_over_with_or_without_a_connection() {
     let (redis, server, ids) = room_with(3).await;
     let other = Server::on(&redis.url()).await;
     let [near, far] = [&server, &other].map(|server| Rest::new(server, &everything("bob")));
@@ -115,7 +115,7 @@ async fn the_newest_takes_it_over_whether_it_has_a_connection_or_not() {
 }
 
 #[tokio::test]
-async fn one_without_a_connection_is_not_listed_as_connected() {
+async fn a_holder_without_a_connection_is_not_listed_as_connected() {
     let (_redis, server, ids) = room_with(2).await;
     let (bob, manager) = (Rest::new(&server, &everything("bob")), Rest::new(&server, &admin()));
     let taken = take(&bob, json!({ "durable": "phone", "since": ids[0] })).await;
@@ -129,7 +129,7 @@ async fn one_without_a_connection_is_not_listed_as_connected() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_or_forbidden_is_refused() {
+async fn invalid_and_forbidden_requests_are_refused() {
     let (redis, server, ids) = room_with(2).await;
     let bob = Rest::new(&server, &everything("bob"));
     for bad in [
@@ -174,7 +174,7 @@ async fn what_is_wrong_or_forbidden_is_refused() {
 }
 
 #[tokio::test]
-async fn acknowledgements_of_many_are_written_together() {
+async fn acknowledgements_of_many_subscriptions_are_written_together() {
     let (redis, server, ids) = room_with(2).await;
     let rests: Vec<Rest> = (0..20).map(|n| Rest::new(&server, &everything(&format!("user{n}")))).collect();
     let mut taken = Vec::new();
@@ -194,7 +194,7 @@ async fn acknowledgements_of_many_are_written_together() {
 }
 
 #[tokio::test]
-async fn acknowledgements_are_written_when_the_server_ends() {
+async fn acknowledgements_are_written_when_the_server_shuts_down() {
     let (redis, mut server, ids) = room_with(3).await;
     let bob = Rest::new(&server, &everything("bob"));
     let taken = take(&bob, json!({ "durable": "phone", "since": "0" })).await;

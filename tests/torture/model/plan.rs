@@ -329,7 +329,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_names_one_plan_and_another_seed_another_one() {
+    fn each_seed_gives_its_own_plan() {
         for topology in Topology::ALL {
             let plan = Plan::draw(7, topology, 60);
             assert_eq!(plan, Plan::draw(7, topology, 60));
@@ -339,14 +339,14 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_is_the_same_after_it_was_written_down() {
+    fn a_plan_survives_serialization() {
         let plan = Plan::draw(3, Topology::Cluster, 60);
         let text = serde_json::to_string(&plan).unwrap();
         assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
     }
 
     #[test]
-    fn all_faults_come_up_in_some_plan() {
+    fn every_fault_occurs_in_some_plan() {
         let mut names = std::collections::BTreeSet::new();
         for topology in Topology::ALL {
             for seed in 0..100 {

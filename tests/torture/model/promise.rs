@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_power_loss_takes_the_last_seconds_of_everysec_and_nothing_of_always() {
+    fn a_power_loss_loses_seconds_with_everysec_and_nothing_with_always() {
         let always = promise(Topology::Single, Sync::Always, Durability::Disk, Fault::PowerLoss);
         assert_eq!(always, Promise { histories: vec![10_000], ..Promise::default() });
         let everysec = promise(Topology::Single, Sync::Everysec, Durability::Memory, Fault::PowerLoss);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failover_takes_nothing_confirmed_with_replica_but_subscribers_may_be_told() {
+    fn a_failover_loses_no_replicated_message_but_may_cause_rewinds() {
         let fault = Fault::PrimaryKill { shard: 0, lag: 0 };
         let replica = promise(Topology::Sentinel, Sync::Everysec, Durability::Replica, fault);
         assert!(replica.losses.is_empty() && !replica.rewinds.is_empty());

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_missed_comes_with_the_answer() {
+    fn missed_messages_come_with_the_answer() {
         let mut client = client(Some("5 xyz"));
         assert!(hello(&client)[0].contains(r#""recoverable":true,"recover":true,"offset":5,"epoch":"xyz""#));
         let reply = r#"{"id":2,"subscribe":{"recoverable":true,"epoch":"xyz","publications":[{"data":"x","offset":6},{"data":"y","offset":7}],"recovered":true,"offset":7,"positioned":true,"was_recovering":true}}"#;
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_is_told() {
+    fn refusals_are_reported() {
         let denied = r#"{"id":3,"error":{"code":103,"message":"permission denied"}}"#;
         assert_eq!(hear(&mut client(None), denied).0, ["refused publish: permission denied"]);
         let gone = r#"{"push":{"disconnect":{"code":3012,"reason":"no pong"}}}"#;

@@ -309,7 +309,7 @@ mod tests {
     use crate::dialect::testing::{hear, hello, publish};
 
     #[test]
-    fn without_a_store_the_answered_ping_confirms() {
+    fn without_a_store_the_pong_confirms_publishes() {
         let mut core = Core::new(Hello { room: "a.0", ..Hello::default() });
         assert_eq!(hello(&core), [format!("{CONNECT}SUB rooms.a.0 1\r\nPING\r\n")]);
         assert_eq!(hear(&mut core, "INFO {}\r\nPONG\r\n").0, ["live"]);
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_may_end_anywhere() {
+    fn frames_may_be_split_anywhere() {
         let all = "MSG rooms.a 1 4\r\n\r\nxy\r\nHMSG rooms.a 1 12 13\r\nNATS/1.0\r\n\r\nz\r\nPONG\r\n";
         for cut in 0..all.len() {
             let mut core = Core::new(Hello { room: "a", ..Hello::default() });
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_consumer_starts_behind_the_last_number_and_is_live_when_nothing_is_pending() {
+    fn a_consumer_starts_after_the_last_sequence_and_is_live_when_nothing_is_pending() {
         let asked = Hello { room: "a", since: Some("41"), ..Hello::default() };
         let mut back = JetStream::new(asked);
         assert!(hello(&back)[0].contains(r#""deliver_policy":"by_start_sequence","opt_start_seq":42"#));
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stream_confirms_or_refuses_and_flow_control_is_answered() {
+    fn the_stream_confirms_or_refuses_publishes_and_flow_control_is_answered() {
         let mut member = JetStream::new(Hello { room: "a", ..Hello::default() });
         let inbox = format!("_INBOX.{}.publish", member.own);
         assert_eq!(publish(&mut member, "x"), [format!("PUB rooms.a {inbox} 1\r\nx\r\n")]);

@@ -93,7 +93,7 @@ mod tests {
     use crate::dialect::testing::{hear, publish};
 
     #[test]
-    fn messages_have_ids_from_which_one_resumes() {
+    fn clients_resume_from_message_ids() {
         let mut subscriber =
             Subscriber::new(Hello { room: "a.0", since: Some("1795339040:1"), ..Hello::default() });
         assert_eq!(subscriber.upgrade().path, "/sub/a.0?last_event_id=1795339040:1");
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn publishing_is_answered_on_its_own_connection() {
+    fn publishes_are_answered_on_their_own_connection() {
         let mut publisher = Subscriber::new(Hello { room: "a.0", ..Hello::default() }).publisher().unwrap();
         assert_eq!(publisher.upgrade().path, "/pub/a.0");
         assert_eq!(publish(&mut *publisher, "x"), ["x"]);

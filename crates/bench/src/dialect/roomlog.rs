@@ -98,7 +98,7 @@ mod tests {
     use crate::dialect::testing::{hear, hello, publish};
 
     #[test]
-    fn who_comes_back_says_since_when_and_a_durable_member_acknowledges() {
+    fn returning_members_resume_and_durable_members_acknowledge() {
         let asked = Hello { token: "t", room: "a", since: Some("1-1"), durable: Some("d") };
         let mut member = Member::new(Encoding::Json, asked);
         assert_eq!(

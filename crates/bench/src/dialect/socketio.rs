@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_recovered_need_not_join_and_who_is_not_joins_anew() {
+    fn only_members_that_were_not_recovered_join_again() {
         let mut first = client(None);
         heard(&mut first, r#"40{"sid":"t","pid":"p"}"#);
         assert_eq!(heard(&mut first, r#"42["message","a","x","1-0"]"#).0, ["message a p 1-0 x"]);

@@ -180,7 +180,7 @@ fn gets_the_rest(tale: &mut Tale, session: u64) {
 }
 
 #[test]
-fn a_run_in_which_nothing_is_lost() {
+fn a_run_without_losses_passes() {
     let mut tale = Tale::of(5);
     let first = tale.opens("reader", false, MessageId::ZERO);
     tale.gets_all(first, 1..=3);
@@ -193,7 +193,7 @@ fn a_run_in_which_nothing_is_lost() {
 }
 
 #[test]
-fn a_run_in_which_a_loss_is_told() {
+fn a_run_with_a_reported_loss_passes() {
     let (mut tale, session) = after_a_loss();
     tale.gap(session, lost(5), MessageId::new(1004, 4), Reason::Rewound);
     gets_the_rest(&mut tale, session);
@@ -202,7 +202,7 @@ fn a_run_in_which_a_loss_is_told() {
 }
 
 #[test]
-fn durable_subscriptions_that_are_sound() {
+fn correct_durable_subscriptions_pass() {
     let mut tale = Tale::of(5);
     let first = tale.opens("durable", true, MessageId::ZERO);
     tale.gets_all(first, 1..=4);
@@ -224,14 +224,14 @@ fn confirmed_messages_are_stored() {
 }
 
 #[test]
-fn confirmed_messages_have_the_id_that_was_told() {
+fn confirmed_messages_have_the_confirmed_id() {
     let mut tale = Tale::of(2);
     tale.ends_with(vec![stored(id(1), 1), stored(lost(2), 2)]);
     tale.breaks("confirmed is stored");
 }
 
 #[test]
-fn unknown_ones_are_stored_once_at_most() {
+fn messages_with_an_unknown_outcome_are_stored_at_most_once() {
     let mut tale = Tale::of(2);
     tale.publish(3, Outcome::Unknown("no answer".into()));
     tale.ends_with(vec![stored(id(1), 1), stored(id(2), 2), stored(id(3), 3), stored(id(4), 3)]);
@@ -239,7 +239,7 @@ fn unknown_ones_are_stored_once_at_most() {
 }
 
 #[test]
-fn refused_ones_are_not_stored() {
+fn refused_messages_are_not_stored() {
     let mut tale = Tale::of(2);
     tale.publish(3, Outcome::Failed("too_large".into()));
     tale.ends(3);
@@ -247,7 +247,7 @@ fn refused_ones_are_not_stored() {
 }
 
 #[test]
-fn the_log_has_only_what_was_sent() {
+fn the_log_has_only_published_messages() {
     let mut tale = Tale::of(2);
     tale.ends(3);
     tale.breaks("nothing that nobody sent");

@@ -42,7 +42,7 @@ fn an_ack_within_a_failover_may_be_undone() {
 }
 
 #[test]
-fn nothing_acknowledged_comes_again() {
+fn acknowledged_messages_are_not_delivered_again() {
     let mut tale = Tale::of(3);
     let first = tale.opens("durable", true, MessageId::ZERO);
     tale.gets_all(first, 1..=3);
@@ -54,7 +54,7 @@ fn nothing_acknowledged_comes_again() {
 }
 
 #[test]
-fn a_position_moves_by_acks_alone() {
+fn only_acks_move_a_position() {
     let mut tale = Tale::of(3);
     let first = tale.opens("durable", true, MessageId::ZERO);
     tale.gets_all(first, 1..=2);
@@ -66,7 +66,7 @@ fn a_position_moves_by_acks_alone() {
 }
 
 #[test]
-fn what_one_holder_was_told_the_next_one_is_told_again() {
+fn a_loss_reported_to_one_holder_may_be_reported_to_the_next() {
     let mut tale = Tale::of(3);
     let first = tale.opens("durable", true, MessageId::ZERO);
     tale.gets_all(first, 1..=3);
@@ -88,7 +88,7 @@ fn what_one_holder_was_told_the_next_one_is_told_again() {
 }
 
 #[test]
-fn an_ack_of_a_lost_message_counts_as_far_as_is_sure() {
+fn an_ack_of_a_lost_message_counts_as_far_as_is_certain() {
     for histories in [1, 2] {
         let mut tale = Tale::of(3);
         let session = tale.opens("http", true, MessageId::ZERO);

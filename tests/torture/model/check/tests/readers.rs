@@ -24,7 +24,7 @@ fn subscribers_see_no_hole_without_a_gap() {
 }
 
 #[test]
-fn a_message_of_the_new_history_is_not_taken_for_one_of_the_old() {
+fn a_message_of_the_new_history_is_not_mistaken_for_an_old_one() {
     let (mut tale, session) = after_a_loss();
     // As if the reader had had 6 and 7: the next message fits by its number.
     tale.publish(8, Outcome::Ok(MessageId::new(3002, 6)));
@@ -45,7 +45,7 @@ fn a_gap_begins_at_the_position() {
 }
 
 #[test]
-fn a_gap_does_not_cover_what_is_there() {
+fn a_gap_does_not_cover_existing_messages() {
     let (mut tale, session) = after_a_loss();
     tale.gap(session, lost(5), MessageId::new(3001, 6), Reason::Rewound);
     tale.publish(8, Outcome::Ok(MessageId::new(3002, 6)));
@@ -66,7 +66,7 @@ fn a_gap_does_not_cover_what_is_there() {
 }
 
 #[test]
-fn a_gap_does_not_call_lost_what_is_there() {
+fn a_gap_does_not_report_existing_messages_as_lost() {
     let mut tale = Tale::of(3);
     let session = tale.opens("live", false, MessageId::ZERO);
     tale.gets_all(session, 1..=3);
@@ -79,7 +79,7 @@ fn a_gap_does_not_call_lost_what_is_there() {
 }
 
 #[test]
-fn no_gap_is_told_where_nothing_was_lost_or_trimmed() {
+fn no_gap_comes_without_a_loss_or_a_trim() {
     for (reason, rule) in [(Reason::Rewound, "nothing was lost"), (Reason::Trimmed, "nothing was trimmed")] {
         let mut tale = Tale::of(2);
         let session = tale.opens("live", false, MessageId::ZERO);
@@ -92,7 +92,7 @@ fn no_gap_is_told_where_nothing_was_lost_or_trimmed() {
 }
 
 #[test]
-fn what_was_delivered_and_is_gone_is_told() {
+fn lost_deliveries_are_reported() {
     let (mut tale, session) = after_a_loss();
     tale.gap(session, lost(5), MessageId::new(1004, 5), Reason::Rewound);
     tale.gets(session, MessageId::new(3001, 5), 7);
@@ -101,7 +101,7 @@ fn what_was_delivered_and_is_gone_is_told() {
 }
 
 #[test]
-fn what_is_delivered_stays_where_nothing_may_be_lost() {
+fn delivered_messages_stay_if_nothing_may_be_lost() {
     let mut tale = Tale::of(2);
     tale.publish(3, Outcome::Failed("forbidden".into()));
     let session = tale.opens("live", false, MessageId::ZERO);
@@ -112,7 +112,7 @@ fn what_is_delivered_stays_where_nothing_may_be_lost() {
 }
 
 #[test]
-fn nothing_comes_that_nobody_sent() {
+fn only_published_messages_are_delivered() {
     let mut tale = Tale::of(2);
     let session = tale.opens("live", false, MessageId::ZERO);
     tale.gets(session, id(1), 1);
@@ -122,7 +122,7 @@ fn nothing_comes_that_nobody_sent() {
 }
 
 #[test]
-fn nothing_comes_twice() {
+fn no_message_is_delivered_twice() {
     let mut tale = Tale::of(3);
     let session = tale.opens("reader", false, MessageId::ZERO);
     tale.gets_all(session, 1..=3);
@@ -133,7 +133,7 @@ fn nothing_comes_twice() {
 }
 
 #[test]
-fn live_is_told_where_all_was_delivered() {
+fn live_comes_after_everything_was_delivered() {
     let mut tale = Tale::of(3);
     let session = tale.opens("live", false, MessageId::ZERO);
     tale.gets_all(session, 1..=2);
