@@ -283,7 +283,7 @@ mod tests {
 
     /// The table that clients in all languages are tested with.
     #[test]
-    fn clients_are_tested_with_the_same_table() {
+    fn the_fixture_for_clients_has_the_same_codes() {
         let codes = ErrorCode::ALL.map(|code| {
             json!({ "code": code.as_str(), "status": code.http_status(), "temporary": code.is_temporary() })
         });

@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn what_json_cannot_hold_is_refused() {
+    fn values_without_a_json_equivalent_are_refused() {
         assert_eq!(refused(&[]), DataError::Malformed);
         assert_eq!(refused(&[0xc1]), DataError::Malformed);
         assert_eq!(refused(&[0xc0, 0xc0]), DataError::Malformed);
@@ -349,14 +349,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn json_goes_in_and_comes_out_the_same(value in any_json()) {
+        fn json_survives_a_round_trip(value in any_json()) {
             let data = Data::from_json(&value.to_string()).unwrap();
             prop_assert_eq!(serde_json::to_value(&data).unwrap(), value);
             prop_assert_eq!(rmp_serde::to_vec(&data).unwrap(), data.as_bytes().to_vec());
         }
 
         #[test]
-        fn any_bytes_are_checked_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             if let Ok(data) = Data::from_msgpack(bytes.into()) {
                 serde_json::to_string(&data).unwrap();
             }

@@ -64,7 +64,7 @@ fn settled(frames: Vec<Incoming>) -> Vec<Incoming> {
 }
 
 #[test]
-fn what_clients_send_means_the_same_in_both_encodings() {
+fn requests_mean_the_same_in_both_encodings() {
     for Golden { name, json, msgpack, binary } in golden("client") {
         let json = settled(decode(Encoding::Json, json.into()));
         let msgpack = settled(decode(Encoding::MessagePack, msgpack.into()));
@@ -182,7 +182,7 @@ fn gap(frame: &Value) -> Gap {
 }
 
 #[test]
-fn all_else_that_the_server_says_has_exactly_these_bytes() {
+fn other_server_frames_have_exactly_these_bytes() {
     for Golden { name, json, msgpack, .. } in golden("server") {
         if name.starts_with("server-message") {
             continue;

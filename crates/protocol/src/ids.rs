@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_read_back_what_they_print_and_order_as_numbers() {
+    fn ids_parse_what_they_print_and_sort_as_numbers() {
         let id = MessageId::new(1_700_000_000_000, 42);
         assert_eq!(id.to_string().parse(), Ok(id));
         assert!(MessageId::new(5, 9) < MessageId::new(5, 10));

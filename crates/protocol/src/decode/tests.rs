@@ -120,7 +120,7 @@ fn a_bad_field_is_answered_by_ref_and_named() {
 }
 
 #[test]
-fn what_is_no_frame_is_said_to_be_none() {
+fn values_that_are_not_frames_are_reported_as_such() {
     for frame in
         [json!(1), json!("a"), json!(null), json!({}), json!({"op": 1}), json!({"op": "ping", "ref": -1})]
     {
@@ -130,7 +130,7 @@ fn what_is_no_frame_is_said_to_be_none() {
 }
 
 #[test]
-fn an_array_holds_many_frames() {
+fn an_array_may_have_many_frames() {
     let frames = json!([{"op": "ping", "ref": 1}, 5, {"op": "ping", "ref": 2}]);
     for (encoding, payload) in [
         (Encoding::Json, frames.to_string().into_bytes()),
@@ -159,7 +159,7 @@ fn an_array_has_a_bound() {
 
 /// The decoder keeps nothing of an array of many claimed or real elements before the first of them is used.
 #[test]
-fn an_array_is_never_collected() {
+fn frames_of_an_array_are_never_collected() {
     assert!(size_of::<Frames>() <= 128, "{}", size_of::<Frames>());
     let nils = Bytes::from([&[0xdd, 0, 0x0f, 0xff, 0xf0][..], &vec![0xc0; 0xf_fff0]].concat());
     let ones = Bytes::from(format!("[{}1]", "1,".repeat(500_000)));
@@ -183,7 +183,7 @@ fn a_malformed_end_is_found_before_the_first_frame_is_used() {
 }
 
 #[test]
-fn elements_of_any_kind_and_spacing_are_told_apart() {
+fn elements_of_any_kind_and_spacing_are_separated() {
     let payload =
         Bytes::from_static(b" [ 1 ,\"a,]\",[{}],{ \"op\" : \"ping\",\"ref\":3 }\n,true,null , -1.5e3] ");
     let references: Vec<_> =
@@ -196,7 +196,7 @@ fn elements_of_any_kind_and_spacing_are_told_apart() {
 }
 
 #[test]
-fn before_connect_nothing_else_is_looked_into() {
+fn before_connect_only_op_and_ref_of_other_frames_are_read() {
     let deep =
         format!(r#"{{"op":"publish","room":"?","ref":7,"data":{}}}"#, "[".repeat(50) + &"]".repeat(50));
     let payload = Bytes::from(format!(r#"[{{"op":"connect","token":"t"}},{deep},5]"#));
@@ -244,7 +244,7 @@ fn data_is_refused_without_losing_the_ref() {
 
 proptest! {
     #[test]
-    fn any_payload_is_decoded_or_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn arbitrary_payloads_are_decoded_or_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         for encoding in Encoding::ALL {
             let _ = decode(encoding, &Bytes::from(bytes.clone()));
         }
