@@ -1,12 +1,13 @@
 // The client: one connection, the rooms on it, and the outbox. What applications begin with.
+import { codecOf } from "./codec.js";
+import type { Encoding } from "./codec.js";
 import { Connection } from "./connection.js";
 import type { ConnectionState, Timing } from "./connection.js";
 import { Emitter } from "./emitter.js";
 import { RoomlogError } from "./errors.js";
 import { Outbox } from "./outbox.js";
 import type { Data } from "./data.js";
-import { codecOf } from "./protocol.js";
-import type { Encoding, HistoryPage } from "./protocol.js";
+import type { HistoryPage } from "./protocol.js";
 import type { Publication } from "./publication.js";
 import { Room } from "./room.js";
 import type { HistoryQuery, RoomContext, RoomOptions } from "./room-types.js";

@@ -1,14 +1,15 @@
 // What the package gives.
 export { Roomlog } from "./client.js";
 export type { RoomlogEvents, RoomlogOptions } from "./client.js";
+export type { Encoding } from "./codec.js";
 export type { ConnectionState, Timing } from "./connection.js";
 export type { Data } from "./data.js";
 export type { Off } from "./emitter.js";
 export { RoomlogError } from "./errors.js";
 export type { ErrorCode } from "./errors.js";
 export type { PublishOptions } from "./outbox.js";
-export { compareIds } from "./protocol.js";
-export type { Encoding, Gap, HistoryPage, Message, Signal } from "./protocol.js";
+export { compareIds } from "./ids.js";
+export type { Gap, HistoryPage, Message, Signal } from "./protocol.js";
 export type { Publication, PublicationState } from "./publication.js";
 export type { Room } from "./room.js";
 export type { HistoryQuery, RoomEvents, RoomOptions, RoomState, Unsubscribed } from "./room-types.js";

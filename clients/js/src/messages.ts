@@ -1,6 +1,6 @@
 // A room's messages as an asynchronous iterator.
 import { RoomlogError } from "./errors.js";
-import { compareIds } from "./protocol.js";
+import { compareIds } from "./ids.js";
 import type { Message } from "./protocol.js";
 import type { Room } from "./room.js";
 

@@ -4,10 +4,11 @@ import type { Connection } from "./connection.js";
 import { snapshot } from "./data.js";
 import type { Data } from "./data.js";
 import { RoomlogError, isTemporary, wrap } from "./errors.js";
-import { compareIds, uuid } from "./protocol.js";
+import { compareIds } from "./ids.js";
 import type { HistoryPage } from "./protocol.js";
 import { Publication } from "./publication.js";
 import type { OutboxEntry, OutboxStore } from "./stores.js";
+import { uuid } from "./uuid.js";
 
 /** Pause after a refusal that does not name one. */
 const PAUSE_MS = 1000;

@@ -6,7 +6,7 @@ import { RoomlogError, isTemporary, wrap } from "./errors.js";
 import { snapshot } from "./data.js";
 import type { Data } from "./data.js";
 import type { PublishOptions, Reader } from "./outbox.js";
-import { before, compareIds, follows } from "./protocol.js";
+import { before, compareIds, follows } from "./ids.js";
 import type { ClientFrame, Gap, HistoryPage, Message, Ok, ServerFrame } from "./protocol.js";
 import { ABANDONED, messagesOf } from "./messages.js";
 import type { Publication } from "./publication.js";

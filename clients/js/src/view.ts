@@ -2,7 +2,7 @@
 import type { Roomlog } from "./client.js";
 import type { RoomlogError } from "./errors.js";
 import type { PublishOptions } from "./outbox.js";
-import { compareIds } from "./protocol.js";
+import { compareIds } from "./ids.js";
 import type { Gap, Message } from "./protocol.js";
 import type { Publication, PublicationState } from "./publication.js";
 import type { Room } from "./room.js";

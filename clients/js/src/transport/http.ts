@@ -1,9 +1,10 @@
 // Frames over HTTP, where WebSockets are blocked: each client frame becomes a request, and each room that is subscribed to
 // is followed by a stream of Server-Sent Events, or by long polling, which brings no signals.
 import { RoomlogError, isTemporary } from "../errors.js";
-import { before, compareIds, parseId, uuid } from "../protocol.js";
+import { before, compareIds, parseId } from "../ids.js";
 import type { ClientFrame, HistoryPage, Message, ServerFrame } from "../protocol.js";
 import { claimsOf } from "../token.js";
+import { uuid } from "../uuid.js";
 import { poll } from "./polling.js";
 import { stream } from "./sse.js";
 import type { Closed, Environment, Transport, TransportEvents, TransportKind } from "./transport.js";

@@ -1,6 +1,7 @@
 // What a connection asks of a transport: frames in, frames out. A WebSocket carries them as they are; over HTTP
 // each is turned into a request, so that all above this line is the same whatever the network lets through.
-import type { ClientFrame, Codec, ServerFrame } from "../protocol.js";
+import type { Codec } from "../codec.js";
+import type { ClientFrame, ServerFrame } from "../protocol.js";
 
 export type TransportKind = "websocket" | "sse" | "polling";
 

@@ -1,6 +1,6 @@
 // Frames over a WebSocket.
+import { framesOf } from "../codec.js";
 import { RoomlogError } from "../errors.js";
-import { framesOf } from "../protocol.js";
 import type { ClientFrame } from "../protocol.js";
 import type { Environment, Transport, TransportEvents } from "./transport.js";
 
