@@ -7,10 +7,10 @@ import { Emitter } from "./emitter.js";
 import { RoomlogError } from "./errors.js";
 import { Outbox } from "./outbox.js";
 import type { Data } from "./data.js";
-import type { HistoryPage } from "./protocol.js";
+import type { HistoryPage, HistoryQuery } from "./protocol.js";
 import type { Publication } from "./publication.js";
 import { Room } from "./room.js";
-import type { HistoryQuery, RoomContext, RoomOptions } from "./room-types.js";
+import type { RoomContext, RoomOptions } from "./room-types.js";
 import { memoryPositions } from "./stores.js";
 import type { OutboxStore, PositionStore } from "./stores.js";
 import { Tokens } from "./token.js";
@@ -108,9 +108,7 @@ export class Roomlog extends Emitter<RoomlogEvents> {
     this.#connection.on("down", () => {
       for (const room of this.#rooms.values()) room.down();
     });
-    this.#connection.on("frame", (frame) => {
-      if ("room" in frame) this.#rooms.get(frame.room as string)?.frame(frame as never);
-    });
+    this.#connection.on("push", (push) => this.#rooms.get(push.room)?.frame(push));
     this.#connection.on("state", (state) => {
       if (state === "closed") this.#outbox.close(this.#connection.reason);
       this.emit("state", state);
@@ -176,29 +174,15 @@ export class Roomlog extends Emitter<RoomlogEvents> {
 
   async #history(room: string, query: HistoryQuery): Promise<HistoryPage> {
     for (;;) {
-      await this.#connected();
+      await this.#connection.opened();
       try {
-        const { messages, more, head, gap } = (await this.#connection.request({ op: "history", room, ...query })) as unknown as HistoryPage;
+        const { messages, more, head, gap } = await this.#connection.request("history", { room, ...query });
         return { messages, more, head, ...(gap && { gap }) };
       } catch (error) {
         // Reading again changes nothing.
         if ((error as RoomlogError).code !== "disconnected") throw error;
       }
     }
-  }
-
-  #connected(): Promise<void> {
-    this.#connection.connect();
-    return new Promise((resolve, reject) => {
-      const check = (state: ConnectionState): void => {
-        if (state !== "open" && state !== "closed") return;
-        off();
-        if (state === "open") resolve();
-        else reject(this.#connection.reason);
-      };
-      const off = this.#connection.on("state", check);
-      check(this.state);
-    });
   }
 
   /** What tells that the network changed, or that somebody looks again. */

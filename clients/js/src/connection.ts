@@ -1,8 +1,10 @@
 // One connection to the server, however often it breaks: back-off, liveness, the token, and the choice of a transport. What
 // is above sees when it is up, sends requests, and gets frames.
+import { Answers } from "./answers.js";
+import type { Settle } from "./answers.js";
 import { Emitter } from "./emitter.js";
 import { RoomlogError, wrap } from "./errors.js";
-import type { ClientFrame, Ok, ServerFrame } from "./protocol.js";
+import type { Answer, ClientFrame, Fields, Op, Push, ServerFrame } from "./protocol.js";
 import type { Tokens } from "./token.js";
 import type { Closed, Environment, Transport, TransportEvents, TransportKind } from "./transport/transport.js";
 import { WebSocketTransport } from "./transport/websocket.js";
@@ -31,13 +33,11 @@ export interface ConnectionEvents {
   up: void;
   /** No longer. */
   down: void;
-  frame: ServerFrame;
+  push: Push;
   error: RoomlogError;
 }
 
 type Timer = "dial" | "connect" | "live" | "probe" | "renew";
-
-type Answer = (answer: Ok | RoomlogError) => void;
 
 /** Close codes from which on a client must not connect again. */
 const FINAL = 4500;
@@ -47,6 +47,8 @@ const STEADY_MS = 5_000;
 
 /** How long a fallback is used before WebSockets are tried again, at the next loss. */
 const FALLBACK_MS = 300_000;
+
+const LOST = "the connection was lost";
 
 /** Timers take no longer times than this. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
@@ -65,8 +67,8 @@ export class Connection extends Emitter<ConnectionEvents> {
   #blocked = 0;
   #kindSince = 0;
   #attempts = 0;
-  /** Counts attempts to connect, so that what belongs to an older one is known. */
-  #dialed = 0;
+  /** Aborted when the present attempt, or the connection that came of it, is given up. */
+  #attempt = new AbortController();
   #dialedAt = 0;
   #openedAt = 0;
   #heardAt = 0;
@@ -74,8 +76,7 @@ export class Connection extends Emitter<ConnectionEvents> {
   #welcome = false;
   #pingMs = 25_000;
   #retryAfterMs: number | undefined;
-  #reference = 0;
-  readonly #answers = new Map<number, Answer>();
+  readonly #answers = new Answers();
   readonly #timers = new Map<Timer, ReturnType<typeof setTimeout>>();
 
   constructor(
@@ -109,58 +110,76 @@ export class Connection extends Emitter<ConnectionEvents> {
     }
   }
 
-  /** Sends a frame, and calls back with its answer, in order with the frames around it. Exactly once. */
-  ask(frame: ClientFrame, answer: Answer): void {
-    if (this.state !== "open") return answer(new RoomlogError("disconnected", "there is no connection"));
-    this.#put(frame, answer);
+  /** Resolves once there is a connection, and rejects once there will be none. */
+  opened(): Promise<void> {
+    this.connect();
+    return new Promise((resolve, reject) => {
+      const check = (state: ConnectionState): void => {
+        if (state !== "open" && state !== "closed") return;
+        off();
+        if (state === "open") resolve();
+        else reject(this.reason);
+      };
+      const off = this.on("state", check);
+      check(this.state);
+    });
   }
 
-  /** Sends a frame, and waits for its answer. */
-  request(frame: ClientFrame): Promise<Ok> {
-    return new Promise((resolve, reject) => this.ask(frame, (answer) => (answer instanceof RoomlogError ? reject(answer) : resolve(answer))));
+  /** Sends a request, and calls back with its answer, in order with the frames around it. Exactly once. */
+  ask<K extends Op>(op: K, fields: Fields<K>, settle: Settle<K>): void {
+    if (this.state === "open") this.#put(op, fields, settle);
+    else settle(new RoomlogError("disconnected", "there is no connection"));
   }
 
-  /** Sends a frame if there is a connection. Nobody waits for an answer. */
-  tell(frame: ClientFrame): void {
-    if (this.state === "open") this.#transport!.send(frame);
+  /** Sends a request, and resolves with its answer. */
+  request<K extends Op>(op: K, fields: Fields<K>): Promise<Answer<K>> {
+    return new Promise((resolve, reject) => this.ask(op, fields, (answer) => (answer instanceof RoomlogError ? reject(answer) : resolve(answer))));
   }
 
-  #put(frame: ClientFrame, answer: Answer): void {
-    const ref = ++this.#reference;
-    this.#answers.set(ref, answer);
+  /** Sends a request without awaiting an answer. Does nothing if there is no connection. */
+  tell<K extends Op>(op: K, fields: Fields<K>): void {
+    if (this.state === "open") this.#send(op, fields);
+  }
+
+  #put<K extends Op>(op: K, fields: Fields<K>, settle: Settle<K>): void {
+    const ref = this.#answers.expect(settle);
     try {
-      this.#transport!.send({ ...frame, ref });
+      this.#send(op, fields, { ref });
     } catch (error) {
-      this.#answers.delete(ref);
-      answer(wrap(error, "bad_request", "the frame cannot be sent"));
+      this.#answers.settle(ref, wrap(error, "bad_request", "the frame cannot be sent"));
     }
   }
 
+  #send<K extends Op>(op: K, fields: Fields<K>, ref?: { ref: number }): void {
+    // That the fields are those of the op is beyond the compiler here; the callers' types say so.
+    this.#transport!.send({ op, ...fields, ...ref } as ClientFrame);
+  }
+
   async #dial(): Promise<void> {
-    const dialed = ++this.#dialed;
-    this.#drop("a newer attempt");
+    const signal = this.#drop("a newer attempt");
     this.#become("connecting");
     this.#dialedAt = Date.now();
     let token: string;
     try {
       token = await this.tokens.get();
     } catch (error) {
-      if (dialed === this.#dialed) this.#again({}, error as RoomlogError);
+      if (!signal.aborted) this.#again({}, error as RoomlogError);
       return;
     }
-    if (dialed !== this.#dialed) return;
+    if (signal.aborted) return;
     this.#retryAfterMs = undefined;
-    const mine = (handle: () => void) => (): void => void (dialed === this.#dialed && handle());
+    // A transport that was closed, as it is when the attempt is given up, has no more events.
     const events: TransportEvents = {
-      opened: mine(() => this.#introduce(token)),
-      heard: mine(() => {
+      opened: () => this.#introduce(token),
+      heard: () => {
         this.#heardAt = Date.now();
         this.#clear("probe");
-      }),
-      frames: (frames) => {
-        for (const frame of frames) if (dialed === this.#dialed) this.#received(frame);
       },
-      closed: (closed) => void (dialed === this.#dialed && this.#ended(closed)),
+      frames: (frames) => {
+        // A frame may end the connection.
+        for (const frame of frames) if (!signal.aborted) this.#received(frame);
+      },
+      closed: (closed) => this.#ended(closed),
     };
     this.#set("connect", this.timing.connect, () => this.#ended({ message: "not connected in time", blocked: true }));
     const kind = (this.transportKind = this.kinds[this.#kind]!);
@@ -169,23 +188,23 @@ export class Connection extends Emitter<ConnectionEvents> {
       else {
         // Most never need it.
         const { HttpTransport } = await import("./transport/http.js");
-        if (dialed === this.#dialed) this.#transport = new HttpTransport(this.environment, kind, events);
+        if (!signal.aborted) this.#transport = new HttpTransport(this.environment, kind, events);
       }
     } catch (error) {
-      if (dialed === this.#dialed) this.#again({}, wrap(error, "application", "the transport cannot be used"));
+      if (!signal.aborted) this.#again({}, wrap(error, "application", "the transport cannot be used"));
     }
   }
 
   #introduce(token: string): void {
-    this.#put({ op: "connect", token }, (ok) => {
+    this.#put("connect", { token }, (answer) => {
       // The close that follows an error says what to do.
-      if (ok instanceof RoomlogError) return void (ok.code === "disconnected" || this.emit("error", ok));
+      if (answer instanceof RoomlogError) return void (answer.code === "disconnected" || this.emit("error", answer));
+      const { user, ping = 25, max_message: limit } = answer;
       this.#clear("connect");
-      this.user = ok["user"] as string;
+      this.user = user;
       // Over HTTP it has said nothing yet.
       this.#welcome = this.transportKind === "websocket";
-      this.#pingMs = ((ok["ping"] as number | undefined) ?? 25) * 1000;
-      const limit = ok["max_message"] as number | undefined;
+      this.#pingMs = ping * 1000;
       if (limit) this.#transport!.limit = limit * 16;
       this.#openedAt = this.#heardAt = Date.now();
       this.#blocked = 0;
@@ -197,15 +216,21 @@ export class Connection extends Emitter<ConnectionEvents> {
   }
 
   #received(frame: ServerFrame): void {
-    if (frame.op === "ok" || frame.op === "error") {
-      const answer = frame.ref === undefined ? undefined : this.#answers.get(frame.ref);
-      if (answer) this.#answers.delete(frame.ref!);
-      if (frame.op === "ok") return answer?.(frame);
-      const error = new RoomlogError(frame.code, frame.message, { retryAfterMs: frame.retry_after_ms });
-      return answer ? answer(error) : this.emit("error", error);
+    switch (frame.op) {
+      case "ok":
+        return void this.#answers.settle(frame.ref, frame);
+      case "error": {
+        const error = new RoomlogError(frame.code, frame.message, { retryAfterMs: frame.retry_after_ms });
+        return void (this.#answers.settle(frame.ref, error) || this.emit("error", error));
+      }
+      case "goodbye":
+        this.#retryAfterMs = frame.retry_after_ms;
+        return;
+      case "pong":
+        return;
+      default:
+        this.emit("push", frame);
     }
-    if (frame.op === "goodbye") this.#retryAfterMs = frame.retry_after_ms;
-    else if (frame.op !== "pong") this.emit("frame", frame);
   }
 
   /** The transport ended, or must. */
@@ -233,72 +258,65 @@ export class Connection extends Emitter<ConnectionEvents> {
     else this.#again(closed);
   }
 
-  /** Whether it is the server that is away, or only this transport that does not get through. */
+  /** Finds out whether the server is away, or only this transport does not get through. */
   async #judge(closed: Closed): Promise<void> {
-    const dialed = ++this.#dialed;
-    this.#drop(closed.message ?? "the connection was lost");
+    const signal = this.#drop(closed.message ?? LOST);
     this.#become("waiting");
-    const reachable = await this.#reachable();
-    if (dialed !== this.#dialed) return;
-    this.#blocked = reachable ? this.#blocked + 1 : 0;
-    // A stream that was held back is proof; a socket that broke may have met a restart.
-    if (this.#blocked >= (this.transportKind === "websocket" ? 2 : 1)) {
-      this.#kind++;
+    const away = (): void => {
       this.#blocked = 0;
-      this.#kindSince = Date.now();
-      this.#attempts = 0;
-      return void this.#dial();
-    }
-    this.#again(closed);
-  }
-
-  async #reachable(): Promise<boolean> {
-    const control = new AbortController();
-    const timer = setTimeout(() => control.abort(), this.timing.connect);
+      this.#again(closed);
+    };
+    this.#set("connect", this.timing.connect, away);
+    let reachable = false;
     try {
-      const response = await this.environment.fetch(`${this.environment.httpUrl}/healthz`, { cache: "no-store", signal: control.signal });
-      return response.ok;
+      reachable = (await this.environment.fetch(`${this.environment.httpUrl}/healthz`, { cache: "no-store", signal })).ok;
     } catch {
-      return false;
-    } finally {
-      clearTimeout(timer);
+      // It is away.
     }
+    if (signal.aborted) return;
+    if (!reachable) return away();
+    // A stream that was held back is proof; a socket that broke may have met a restart.
+    if (++this.#blocked < (this.transportKind === "websocket" ? 2 : 1)) return this.#again(closed);
+    this.#kind++;
+    this.#blocked = 0;
+    this.#kindSince = Date.now();
+    this.#attempts = 0;
+    void this.#dial();
   }
 
   /** Connects again, later. */
   #again(closed: Closed, error?: RoomlogError): void {
-    const dialed = ++this.#dialed;
-    this.#drop(closed.message ?? "the connection was lost");
+    this.#drop(closed.message ?? LOST);
     if (error?.code === "token_expired") return this.#finish(error);
     if (this.#kind > 0 && Date.now() - this.#kindSince > FALLBACK_MS) [this.#kind, this.#blocked] = [0, 1];
     const { backoffMin, backoffMax } = this.timing;
     const range = Math.min(backoffMax, backoffMin * 2 ** Math.min(this.#attempts++, 30));
     const pause = this.#retryAfterMs ?? Math.random() * range;
     this.#retryAfterMs = undefined;
-    this.#set("dial", pause, () => void (dialed === this.#dialed && this.#dial()));
+    this.#set("dial", pause, () => void this.#dial());
     this.#become("waiting");
     if (error) this.emit("error", error);
   }
 
   #finish(error: RoomlogError): void {
-    this.#dialed++;
     this.reason = error;
     this.#drop(error.message);
     this.#become("closed");
     if (error.code !== "closed") this.emit("error", error);
   }
 
-  /** Lets go of the transport. Who waits for an answer is told that it will not come. */
-  #drop(why: string): void {
+  /** Gives up the present attempt or connection: its timers, its transport, and all answers. Returns the signal of the next one. */
+  #drop(why: string): AbortSignal {
+    this.#attempt.abort();
+    const { signal } = (this.#attempt = new AbortController());
     for (const name of [...this.#timers.keys()]) this.#clear(name);
     this.#transport?.close();
     this.#transport = undefined;
     const wasOpen = this.state === "open";
     if (wasOpen) this.state = "waiting";
-    const answers = [...this.#answers.values()];
-    this.#answers.clear();
-    for (const answer of answers) answer(new RoomlogError("disconnected", why));
+    this.#answers.fail(why);
     if (wasOpen) this.emit("down", undefined);
+    return signal;
   }
 
   #become(state: ConnectionState): void {
@@ -315,7 +333,7 @@ export class Connection extends Emitter<ConnectionEvents> {
   }
 
   #probe(within: number): void {
-    this.#transport!.send({ op: "ping" });
+    this.tell("ping", {});
     this.#set("probe", within, () => {
       this.#attempts = 0;
       void this.#dial();
@@ -334,18 +352,18 @@ export class Connection extends Emitter<ConnectionEvents> {
 
   /** Renews the token of this connection. What fails is tried again after a growing pause, while the old one holds. */
   async #renew(pause: number): Promise<void> {
-    const dialed = this.#dialed;
+    const { signal } = this.#attempt;
     const had = this.tokens.renewAt;
     let failed: RoomlogError | undefined;
     try {
       const token = await this.tokens.renew();
-      if (dialed !== this.#dialed) return;
-      await this.request({ op: "auth", token });
+      if (signal.aborted) return;
+      await this.request("auth", { token });
       if (this.tokens.renewAt <= had) failed = new RoomlogError("application", "the renewed token is no newer");
     } catch (error) {
       failed = error as RoomlogError;
     }
-    if (dialed !== this.#dialed || this.state !== "open") return;
+    if (signal.aborted) return;
     if (failed) this.emit("error", failed);
     this.#scheduleRenewal(failed ? Math.min(Math.max(1000, pause * 2), 30_000) : 0);
   }

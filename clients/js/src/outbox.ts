@@ -5,7 +5,6 @@ import { snapshot } from "./data.js";
 import type { Data } from "./data.js";
 import { RoomlogError, isTemporary, wrap } from "./errors.js";
 import { compareIds } from "./ids.js";
-import type { HistoryPage } from "./protocol.js";
 import { Publication } from "./publication.js";
 import type { OutboxEntry, OutboxStore } from "./stores.js";
 import { uuid } from "./uuid.js";
@@ -27,7 +26,7 @@ export interface Reader {
 
 export interface OutboxHooks {
   reader(room: string): Reader | undefined;
-  changed(publication: Publication): void;
+  changed(publication: Publication<any>): void;
   failed(error: RoomlogError): void;
 }
 
@@ -41,7 +40,8 @@ export interface PublishOptions {
 
 export class Outbox {
   readonly #lanes = new Map<string, Lane>();
-  readonly #byKey = new Map<string, Publication>();
+  /** The content of messages is the application's: of any type. */
+  readonly #byKey = new Map<string, Publication<any>>();
   readonly #ready: Promise<void>;
   #stored: Promise<void> = Promise.resolve();
   #last = 0;
@@ -57,9 +57,9 @@ export class Outbox {
     this.#ready = this.#load();
   }
 
-  publish(room: string, data: unknown, { type = "message", key = uuid() }: PublishOptions = {}): Publication {
+  publish<T>(room: string, data: T, { type = "message", key = uuid() }: PublishOptions = {}): Publication<T> {
     const entry: OutboxEntry = { key, room, type: snapshot(type, false) as string, data: data as Data, n: this.#next(), attempted: false };
-    const publication = new Publication(entry, this);
+    const publication = new Publication<T>(entry, this);
     const known = this.#byKey.get(key);
     if (known) return known;
     try {
@@ -82,11 +82,11 @@ export class Outbox {
   }
 
   /** What waits, of a room, in order. */
-  waiting(room: string): Publication[] {
+  waiting(room: string): Publication<any>[] {
     return [...(this.#lanes.get(room)?.items ?? [])];
   }
 
-  cancel(publication: Publication): boolean {
+  cancel(publication: Publication<any>): boolean {
     const { entry } = publication;
     if (publication.state !== "sending" || entry.attempted || this.#byKey.get(entry.key) !== publication) return false;
     void this.#settle(publication, new RoomlogError("cancelled", "the message was cancelled before it was sent"));
@@ -152,8 +152,8 @@ export class Outbox {
         // While it was stored, it may have been confirmed, or the connection lost.
         if (lane.items[0] !== publication || this.connection.state !== "open") continue;
         const { key, type, data } = entry;
-        const ok = await this.connection.request({ op: "publish", room, key, type, data });
-        void this.#settle(publication, ok["id"] as string);
+        const { id } = await this.connection.request("publish", { room, key, type, data });
+        void this.#settle(publication, id);
       } catch (error) {
         const failure = wrap(error, "internal", "the message cannot be sent");
         if (!isTemporary(failure)) void this.#settle(publication, failure);
@@ -183,7 +183,7 @@ export class Outbox {
     for (let more = true; more; ) {
       let page;
       try {
-        page = (await this.connection.request({ op: "history", room, after, limit: 1000 })) as unknown as HistoryPage;
+        page = await this.connection.request("history", { room, after, limit: 1000 });
       } catch (error) {
         // Who may write and not read has only the server's memory of keys.
         if ((error as RoomlogError).code === "forbidden") return;
@@ -196,7 +196,7 @@ export class Outbox {
     entry.after = after;
   }
 
-  async #settle(publication: Publication, outcome: string | RoomlogError): Promise<void> {
+  async #settle(publication: Publication<any>, outcome: string | RoomlogError): Promise<void> {
     const { key, room } = publication;
     if (this.#byKey.get(key) !== publication) return;
     this.#byKey.delete(key);
@@ -253,7 +253,7 @@ export class Outbox {
 }
 
 interface Lane {
-  items: Publication[];
+  items: Publication<any>[];
   running: boolean;
   /** Something changed that it has not looked at yet. */
   again: boolean;

@@ -1,4 +1,5 @@
-// The wire protocol, version 1: frames as types.
+// The wire protocol, version 1, as types: requests with their answers, and pushes. A new frame begins here, as a line of
+// `Requests` or `Pushes`.
 import type { Data } from "./data.js";
 
 /** A message of a room. */
@@ -17,18 +18,18 @@ export interface Message<T = Data> {
   data: T;
 }
 
-/** Messages that are not to be had any more. */
+/** Messages that are no longer available. */
 export interface Gap {
   room: string;
   /** The last id before them. */
   after: string;
-  /** Where it goes on; if that message is not there yet, the smallest id that it can have. */
+  /** The id at which delivery continues. If that message does not exist yet, the smallest id that it can have. */
   next: string;
-  /** `trimmed`: retention took them, or they were deleted. `rewound`: the server lost writes that it had confirmed. */
+  /** `trimmed`: retention removed them, or they were deleted. `rewound`: the server lost writes that it had confirmed. */
   reason: "trimmed" | "rewound" | (string & {});
 }
 
-/** What somebody present tells the others, which is not stored: at most once. */
+/** A message to those present. It is not stored, and delivered at most once. */
 export interface Signal<T = Data> {
   room: string;
   from: string;
@@ -36,11 +37,19 @@ export interface Signal<T = Data> {
   data: T;
 }
 
+/** Which part of the history: the messages before or after an id, or the newest. */
+export interface HistoryQuery {
+  before?: string;
+  after?: string;
+  /** 1 to 1000; 100 if it is missing. */
+  limit?: number;
+}
+
 /** A part of a room's history. */
 export interface HistoryPage<T = Data> {
   /** In ascending order. */
   messages: Message<T>[];
-  /** Whether there are more in the direction that was asked for. */
+  /** Whether there are more in the requested direction. */
   more: boolean;
   /** The newest id of the room. */
   head: string;
@@ -48,17 +57,70 @@ export interface HistoryPage<T = Data> {
   gap?: Omit<Gap, "room">;
 }
 
-export type ClientFrame = { op: string; ref?: number; [field: string]: unknown };
+/** Where a subscription starts. At most one of `since` and `last`. */
+export interface Start {
+  room: string;
+  since?: string | undefined;
+  last?: number | undefined;
+  durable?: string | undefined;
+}
 
-export type Ok = { op: "ok"; ref: number; [field: string]: unknown };
+/** The answer to `connect`. */
+export interface Connected {
+  session: string;
+  user: string;
+  /** Seconds between the server's pings, and its bound for one message. Over HTTP there is neither. */
+  ping?: number;
+  max_message?: number;
+  /** In Unix seconds. */
+  expires: number | null;
+}
+
+/** The answer to `subscribe`: delivery starts after `position`. */
+export interface Subscribed {
+  room: string;
+  position: string;
+  head: string;
+  created?: boolean;
+}
+
+/** Every request, with its fields and the fields of its answer. */
+export interface Requests {
+  connect: [fields: { token: string }, answer: Connected];
+  auth: [fields: { token: string }, answer: Pick<Connected, "expires">];
+  subscribe: [fields: Start, answer: Subscribed];
+  unsubscribe: [fields: { room: string; forget?: boolean; durable?: string }, answer: object];
+  publish: [fields: { room: string; key: string; type: string; data: Data }, answer: { id: string; duplicate?: boolean }];
+  ack: [fields: { room: string; id: string }, answer: object];
+  history: [fields: { room: string } & HistoryQuery, answer: HistoryPage];
+  signal: [fields: { room: string; type: string; data: Data; to?: string }, answer: object];
+  ping: [fields: object, answer: object];
+}
+
+export type Op = keyof Requests;
+export type Fields<K extends Op> = Requests[K][0];
+export type Answer<K extends Op> = Requests[K][1];
+
+/** A frame of this client: a request, with a `ref` if an answer is awaited. */
+export type ClientFrame<K extends Op = Op> = { [P in K]: { op: P; ref?: number } & Fields<P> }[K];
+
+/** Every kind of frame that the server sends for a room without being asked. */
+export interface Pushes {
+  message: Message;
+  gap: Gap;
+  /** The backlog up to `id` has been delivered. */
+  live: { room: string; id: string };
+  unsubscribed: { room: string; code: string; message: string };
+  signal: Signal;
+}
+
+export type Push = { [P in keyof Pushes]: { op: P } & Pushes[P] }[keyof Pushes];
+
+export type Ok = { [P in Op]: { op: "ok"; ref: number } & Answer<P> }[Op];
 
 export type ServerFrame =
   | Ok
   | { op: "error"; ref?: number; code: string; message: string; retry_after_ms?: number }
-  | ({ op: "message" } & Message)
-  | { op: "live"; room: string; id: string }
-  | ({ op: "gap" } & Gap)
-  | ({ op: "signal" } & Signal)
-  | { op: "unsubscribed"; room: string; code: string; message: string }
   | { op: "goodbye"; code: string; message: string; retry_after_ms?: number }
-  | { op: "pong"; ref?: number };
+  | { op: "pong"; ref?: number }
+  | Push;

@@ -25,7 +25,7 @@ export class Publication<T = Data> implements PromiseLike<string> {
   constructor(
     /** @internal */
     readonly entry: OutboxEntry,
-    private readonly outbox: { cancel(publication: Publication): boolean; changed(publication: Publication): void },
+    private readonly outbox: { cancel(publication: Publication<any>): boolean; changed(publication: Publication<any>): void },
   ) {
     ({ key: this.key, room: this.room, type: this.type } = entry);
     this.#promise = new Promise((resolve, reject) => ([this.#resolve, this.#reject] = [resolve, reject]));
@@ -63,7 +63,7 @@ export class Publication<T = Data> implements PromiseLike<string> {
 
   /** Takes it back, if it has not left yet. Otherwise returns false: it may be stored already. */
   cancel(): boolean {
-    return this.outbox.cancel(this as Publication);
+    return this.outbox.cancel(this);
   }
 
   /** @internal */
@@ -78,6 +78,6 @@ export class Publication<T = Data> implements PromiseLike<string> {
       this.#failure = outcome;
       this.#reject(outcome);
     }
-    this.outbox.changed(this as Publication);
+    this.outbox.changed(this);
   }
 }

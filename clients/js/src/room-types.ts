@@ -3,7 +3,7 @@ import type { Connection } from "./connection.js";
 import type { Data } from "./data.js";
 import type { RoomlogError } from "./errors.js";
 import type { Outbox } from "./outbox.js";
-import type { Gap, HistoryPage, Message, Signal } from "./protocol.js";
+import type { Gap, HistoryPage, HistoryQuery, Message, Signal } from "./protocol.js";
 import type { Publication } from "./publication.js";
 import type { Room } from "./room.js";
 import type { PositionStore } from "./stores.js";
@@ -64,12 +64,4 @@ export interface RoomContext {
   binary: boolean;
   history(room: string, query: HistoryQuery): Promise<HistoryPage>;
   closed(room: Room<never>): void;
-}
-
-/** Which part of the history: the messages before or after an id, or the newest. */
-export interface HistoryQuery {
-  before?: string;
-  after?: string;
-  /** 1 to 1000; 100 if it is missing. */
-  limit?: number;
 }

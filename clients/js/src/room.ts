@@ -7,10 +7,10 @@ import { snapshot } from "./data.js";
 import type { Data } from "./data.js";
 import type { PublishOptions, Reader } from "./outbox.js";
 import { before, compareIds, follows } from "./ids.js";
-import type { ClientFrame, Gap, HistoryPage, Message, Ok, ServerFrame } from "./protocol.js";
+import type { Gap, HistoryPage, HistoryQuery, Message, Push, Start } from "./protocol.js";
 import { ABANDONED, messagesOf } from "./messages.js";
 import type { Publication } from "./publication.js";
-import type { HistoryQuery, RoomContext, RoomEvents, RoomOptions, RoomState, Unsubscribed } from "./room-types.js";
+import type { RoomContext, RoomEvents, RoomOptions, RoomState, Unsubscribed } from "./room-types.js";
 
 /** What waits for the handlers, in order. */
 type Item =
@@ -84,7 +84,7 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> {
 
   /** Messages of this client to this room that are not confirmed yet, in order; also those left from before a reload. */
   get pending(): Publication<T>[] {
-    return this.context.outbox.waiting(this.name) as unknown as Publication<T>[];
+    return this.context.outbox.waiting(this.name);
   }
 
   /** Adds a handler; what is returned removes it. The room is followed while there is one for `message`. */
@@ -103,7 +103,7 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> {
    * message is stored. While there is no connection it waits.
    */
   publish(data: T, options?: PublishOptions): Publication<T> {
-    return this.context.outbox.publish(this.name, data, options) as unknown as Publication<T>;
+    return this.context.outbox.publish(this.name, data, options);
   }
 
   /** Acknowledges a message, and all before it, of a durable subscription. */
@@ -120,7 +120,7 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> {
   /** Tells those present something that is not stored, such as that somebody types. Lost if there is no connection. */
   signal(type: string, data: unknown = null, options: { to?: string } = {}): void {
     const plain = snapshot(data, this.context.binary);
-    this.context.connection.tell({ op: "signal", room: this.name, type: snapshot(type, false), data: plain, ...options });
+    this.context.connection.tell("signal", { room: this.name, type: snapshot(type, false) as string, data: plain, ...options });
   }
 
   /**
@@ -163,12 +163,12 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> {
     clearTimeout(this.#ackTimer);
     this.#ackTimer = undefined;
     if (this.options.durable && this.#cursor !== undefined && this.#acked !== undefined) {
-      this.context.connection.tell({ op: "ack", room: this.name, id: this.#acked });
+      this.context.connection.tell("ack", { room: this.name, id: this.#acked });
     }
   }
 
   /** @internal */
-  frame(frame: ServerFrame & { room: string }): void {
+  frame(frame: Push): void {
     switch (frame.op) {
       case "message": {
         const { op: _, ...message } = frame;
@@ -239,8 +239,7 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> {
   #leave(forget: boolean): void {
     if (this.#following) {
       const { durable } = this.options;
-      const frame: ClientFrame = { op: "unsubscribe", room: this.name };
-      this.context.connection.tell(forget && durable ? { ...frame, forget, durable } : frame);
+      this.context.connection.tell("unsubscribe", { room: this.name, ...(forget && durable ? { forget, durable } : {}) });
     }
     this.#silence();
     this.#paused = false;
@@ -263,16 +262,16 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> {
     await (this.#loading ??= this.#load());
     if (mine !== this.#subscribed) return;
     const { since, last, durable } = this.options;
-    const frame: ClientFrame = { op: "subscribe", room: this.name };
-    if (durable !== undefined) frame["durable"] = durable;
+    const frame: Start = { room: this.name };
+    if (durable !== undefined) frame.durable = durable;
     const known = this.#received;
     // For a durable subscription `since` would replace the position, which another device may have moved on.
-    if (known !== undefined && durable === undefined) frame["since"] = known;
+    if (known !== undefined && durable === undefined) frame.since = known;
     else Object.assign(frame, known !== undefined || since === undefined ? { last } : { since });
-    this.context.connection.ask(frame, (answer) => {
+    this.context.connection.ask("subscribe", frame, (answer) => {
       if (mine !== this.#subscribed) return;
       if (answer instanceof RoomlogError) this.#refused(answer);
-      else this.#started(answer);
+      else this.#started(answer.position);
     });
   }
 
@@ -283,8 +282,7 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> {
     }
   }
 
-  #started(ok: Ok): void {
-    const position = ok["position"] as string;
+  #started(position: string): void {
     this.#cursor = position;
     if (this.#received === undefined) {
       this.#received = this.#handled = this.seenFrom = position;
@@ -337,7 +335,7 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> {
       this.#silence();
       this.#become("catching_up");
       // A durable subscription is kept, since letting go would hand it to another connection.
-      if (!this.options.durable) this.context.connection.tell({ op: "unsubscribe", room: this.name });
+      if (!this.options.durable) this.context.connection.tell("unsubscribe", { room: this.name });
       this.context.outbox.kick(this.name);
     }
     void this.#pump();

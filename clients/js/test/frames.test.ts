@@ -93,7 +93,8 @@ class Wire {
     return this.received.flatMap(({ frames }) => frames);
   }
 
-  send(frame: ClientFrame | ClientFrame[]): void {
+  /** Also frames that no client would send. */
+  send(frame: object): void {
     this.socket.send(this.codec.encode(frame));
   }
 

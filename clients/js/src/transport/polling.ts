@@ -1,6 +1,6 @@
 // Follows a room by long polling: the server holds an empty answer back until a message comes.
-import { framesOfPage } from "./http.js";
-import type { Following, HttpTransport } from "./http.js";
+import type { Follower, Following } from "./following.js";
+import { framesOfPage } from "./pages.js";
 
 /** Seconds that the server may hold an answer back: below what proxies commonly end a silent request after. */
 const HOLD = 25;
@@ -8,13 +8,14 @@ const HOLD = 25;
 /** The same where rooms take turns. */
 const CROWDED_HOLD = 1;
 
-export async function poll(transport: HttpTransport, following: Following): Promise<void> {
+export async function poll(follower: Follower, following: Following): Promise<void> {
+  const { requests } = follower;
   const { room, control: { signal } } = following;
   while (!signal.aborted) {
-    const page = await transport.turn((crowded) => {
-      const wait = !following.live ? 0 : crowded ? CROWDED_HOLD : HOLD;
+    const page = await requests.turn(() => {
+      const wait = !following.live ? 0 : follower.isCrowded ? CROWDED_HOLD : HOLD;
       const query = `after=${following.position}&limit=1000&wait=${wait}`;
-      return transport.page(room, query, { abort: signal, within: (wait + 15) * 1000 });
+      return requests.page(room, query, { abort: signal, within: (wait + 15) * 1000 });
     });
     if (signal.aborted) return;
     const [frames, position, complete] = framesOfPage(room, following.position, page);
@@ -23,6 +24,6 @@ export async function poll(transport: HttpTransport, following: Following): Prom
       following.live = true;
       frames.push({ op: "live", room, id: position });
     }
-    transport.emit(...frames);
+    follower.emit(...frames);
   }
 }

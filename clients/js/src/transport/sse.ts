@@ -1,6 +1,7 @@
 // Follows a room by a stream of Server-Sent Events, read with `fetch`: an EventSource cannot send the token.
-import type { Message, ServerFrame } from "../protocol.js";
-import type { Following, HttpTransport } from "./http.js";
+import type { Message, Push, ServerFrame } from "../protocol.js";
+import type { Follower, Following } from "./following.js";
+import { pathOf } from "./requests.js";
 
 /** The server sends a comment at once. What holds that back longer holds messages back, too. */
 const FIRST_WITHIN_MS = 5_000;
@@ -8,34 +9,34 @@ const FIRST_WITHIN_MS = 5_000;
 /** And a comment every 15 s. */
 const SILENCE_MS = 25_000;
 
-export async function stream(transport: HttpTransport, following: Following): Promise<void> {
+export async function stream(follower: Follower, following: Following): Promise<void> {
+  const { requests, session } = follower;
   const { room, position, held, control: { signal } } = following;
-  const blocked = (message: string): void => transport.end({ message, blocked: true });
+  const blocked = (message: string): void => requests.end({ message, blocked: true });
   let silence = setTimeout(() => blocked("the network holds event streams back"), FIRST_WITHIN_MS);
   try {
-    const query = new URLSearchParams({ since: position, signals: "true", session: transport.session, ...held });
-    const path = `/v1/rooms/${encodeURIComponent(room)}/events?${query}`;
+    const query = new URLSearchParams({ since: position, signals: "true", session, ...held });
     const init = { headers: { accept: "text/event-stream" }, abort: signal };
-    const response = await transport.fetch(path, init, (response) => response);
+    const response = await requests.fetch(`${pathOf(room)}/events?${query}`, init, (response) => response);
     const reader = response.body?.getReader?.();
-    if (!reader) return blocked("this platform cannot read a body while it comes");
+    if (!reader) return blocked("this platform cannot read a response while it arrives");
     signal.addEventListener("abort", () => void reader.cancel().catch(() => {}));
     const parse = parser(room, position);
     for (;;) {
       const { done, value } = await reader.read();
       if (signal.aborted) return;
-      if (done) return transport.end({ message: "the event stream ended" });
+      if (done) return requests.end({ message: "the event stream ended" });
       clearTimeout(silence);
       silence = setTimeout(() => blocked("the event stream fell silent"), SILENCE_MS);
-      transport.heard();
-      transport.emit(...parse(value));
+      requests.heard();
+      follower.emit(...parse(value));
     }
   } finally {
     clearTimeout(silence);
   }
 }
 
-/** Turns the stream's bytes into frames. */
+/** Returns a function that turns the stream's bytes into frames. */
 export function parser(room: string, position: string): (bytes: Uint8Array) => ServerFrame[] {
   const decoder = new TextDecoder();
   let rest = "";
@@ -59,8 +60,8 @@ export function parser(room: string, position: string): (bytes: Uint8Array) => S
           position = id;
           frames.push({ op: "message", ...(value as Message) });
         } else {
-          // All else is a frame as a WebSocket carries it: `gap`, `signal`, `unsubscribed`.
-          frames.push(value as ServerFrame);
+          // Any other event is a push as a WebSocket carries it: `gap`, `signal`, `unsubscribed`.
+          frames.push(value as Push);
         }
       }
     }

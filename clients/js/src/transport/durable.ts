@@ -1,0 +1,65 @@
+// Durable subscriptions over HTTP: they are taken by one request, and moved by others.
+import { RoomlogError, isTemporary } from "../errors.js";
+import type { Start, Subscribed } from "../protocol.js";
+import type { Follower, Following } from "./following.js";
+import { pathOf } from "./requests.js";
+
+/** Pause before an acknowledgement is repeated, where the server names none. */
+const PAUSE_MS = 1000;
+
+/** `holder` proves that this client has the subscription. */
+type Taken = Pick<Subscribed, "position" | "head"> & { holder: string };
+
+export class DurableSubscriptions {
+  readonly #follower: Follower;
+  /** The last request for the subscription of each room. */
+  readonly #takes = new Map<string, Promise<unknown>>();
+
+  constructor(follower: Follower) {
+    this.#follower = follower;
+  }
+
+  /** Takes a subscription. One request at a time: an older one that came later would take it from the newer. */
+  take({ room, durable, since, last }: Start): Promise<Taken> {
+    const { requests } = this.#follower;
+    const take = () => requests.read<Taken>(`${pathOf(room)}/subscriptions`, requests.posting({ durable, since, last }));
+    const taken = (this.#takes.get(room) ?? Promise.resolve()).then(take, take);
+    this.#takes.set(room, taken);
+    return taken;
+  }
+
+  /** Moves a subscription: one request of a room at a time, each with the newest id. */
+  async acknowledge(following: Following | undefined, id: string): Promise<void> {
+    if (!following?.held) return;
+    following.acked = id;
+    if (following.acking) return;
+    following.acking = true;
+    const { requests } = this.#follower;
+    // A client that is closed has acknowledged all the same, so the end of the transport does not end the request.
+    const init = { keepalive: true, abort: new AbortController().signal };
+    try {
+      while (following.acked !== undefined) {
+        const { room, held, acked } = following;
+        following.acked = undefined;
+        try {
+          await requests.done(`${pathOf(room)}/acks`, { ...requests.posting({ ...held, id: acked }), ...init });
+        } catch (error) {
+          if (this.isLost(following, error)) return;
+          if (!(error instanceof RoomlogError && isTemporary(error)) || requests.over.aborted) throw error;
+          following.acked ??= acked;
+          await new Promise((resolve) => setTimeout(resolve, error.retryAfterMs ?? PAUSE_MS));
+        }
+      }
+    } finally {
+      following.acking = false;
+    }
+  }
+
+  /** Tells whether an error means that another client holds the subscription by now. Then the room is no longer followed. */
+  isLost({ room, control }: Following, error: unknown): boolean {
+    if (!(error instanceof RoomlogError && error.code === "not_subscribed")) return false;
+    if (!control.signal.aborted) this.#follower.emit({ op: "unsubscribed", room, code: "replaced", message: error.message });
+    control.abort();
+    return true;
+  }
+}
