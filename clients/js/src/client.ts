@@ -7,10 +7,9 @@ import { Emitter } from "./emitter.js";
 import { RoomlogError } from "./errors.js";
 import { Outbox } from "./outbox.js";
 import type { Data } from "./data.js";
-import type { HistoryPage, HistoryQuery } from "./protocol.js";
 import type { Publication } from "./publication.js";
-import { Room } from "./room.js";
-import type { RoomContext, RoomOptions } from "./room-types.js";
+import { Room } from "./room/room.js";
+import type { RoomContext, RoomOptions } from "./room/types.js";
 import { memoryPositions } from "./stores.js";
 import type { OutboxStore, PositionStore } from "./stores.js";
 import { Tokens } from "./token.js";
@@ -67,7 +66,8 @@ export function setWebSocket(WebSocket: unknown): void {
 export class Roomlog extends Emitter<RoomlogEvents> {
   readonly #connection: Connection;
   readonly #outbox: Outbox;
-  readonly #rooms = new Map<string, Room<never>>();
+  /** The content of messages is the application's: of any type. */
+  readonly #rooms = new Map<string, Room<any>>();
   readonly #context: RoomContext;
   readonly #offs: (() => void)[] = [];
 
@@ -87,7 +87,7 @@ export class Roomlog extends Emitter<RoomlogEvents> {
     this.#outbox = new Outbox(outbox.store, outbox.limit ?? 1000, encoding === "msgpack", this.#connection, {
       reader: (room) => this.#rooms.get(room),
       changed: (publication) => {
-        this.#rooms.get(publication.room)?.published(publication);
+        this.#rooms.get(publication.room)?.emit("publication", publication);
         this.emit("publication", publication);
         if (publication.state === "sending") this.#connection.connect();
       },
@@ -98,8 +98,7 @@ export class Roomlog extends Emitter<RoomlogEvents> {
       outbox: this.#outbox,
       positions,
       binary: encoding === "msgpack",
-      history: (room, query) => this.#history(room, query),
-      closed: (room) => void this.#rooms.delete(room.name),
+      closed: (room) => void this.#rooms.delete(room),
     };
     this.#connection.on("up", () => {
       for (const room of this.#rooms.values()) room.up();
@@ -108,7 +107,7 @@ export class Roomlog extends Emitter<RoomlogEvents> {
     this.#connection.on("down", () => {
       for (const room of this.#rooms.values()) room.down();
     });
-    this.#connection.on("push", (push) => this.#rooms.get(push.room)?.frame(push));
+    this.#connection.on("push", (push) => this.#rooms.get(push.room)?.push(push));
     this.#connection.on("state", (state) => {
       if (state === "closed") this.#outbox.close(this.#connection.reason);
       this.emit("state", state);
@@ -144,11 +143,11 @@ export class Roomlog extends Emitter<RoomlogEvents> {
       }
       known.options = { ...options };
     }
-    if (known) return known as unknown as Room<T>;
+    if (known) return known;
     if (!ROOM.test(name)) throw new RoomlogError("bad_request", `${JSON.stringify(name)} is no name of a room: it has 1 to 128 of A-Z a-z 0-9 . _ : @ -`);
     const room = new Room<T>(name, { ...options }, this.#context);
     room.on("error", (error) => this.emit("error", error));
-    this.#rooms.set(name, room as unknown as Room<never>);
+    this.#rooms.set(name, room);
     return room;
   }
 
@@ -170,19 +169,6 @@ export class Roomlog extends Emitter<RoomlogEvents> {
     for (const off of this.#offs.splice(0)) off();
     for (const room of [...this.#rooms.values()]) room.close();
     this.#connection.close();
-  }
-
-  async #history(room: string, query: HistoryQuery): Promise<HistoryPage> {
-    for (;;) {
-      await this.#connection.opened();
-      try {
-        const { messages, more, head, gap } = await this.#connection.request("history", { room, ...query });
-        return { messages, more, head, ...(gap && { gap }) };
-      } catch (error) {
-        // Reading again changes nothing.
-        if ((error as RoomlogError).code !== "disconnected") throw error;
-      }
-    }
   }
 
   /** What tells that the network changed, or that somebody looks again. */

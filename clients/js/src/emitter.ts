@@ -1,6 +1,6 @@
-// Typed events. A listener that throws hurts no other.
+// Typed events. A listener that throws does not affect the others.
 
-/** Removes the listener that it was given for. */
+/** Removes a listener. */
 export type Off = () => void;
 
 type Listener<T> = (value: T) => unknown;
@@ -8,21 +8,23 @@ type Listener<T> = (value: T) => unknown;
 export class Emitter<Events extends object> {
   readonly #listeners = new Map<keyof Events, Set<Listener<never>>>();
 
-  /** Adds a listener; what is returned removes it. */
+  /** Adds a listener, and returns a function that removes it. */
   on<K extends keyof Events>(event: K, listener: (value: Events[K]) => unknown): Off {
     let set = this.#listeners.get(event);
     if (!set) this.#listeners.set(event, (set = new Set()));
-    // Its own function each time, so that adding the same one twice is two.
+    // A new function each time, so that the same listener can be added twice.
     const own: Listener<never> = (value) => listener(value);
     set.add(own);
     return () => void set.delete(own);
   }
 
-  protected count(event: keyof Events): number {
+  /** @internal */
+  count(event: keyof Events): number {
     return this.#listeners.get(event)?.size ?? 0;
   }
 
-  protected emit<K extends keyof Events>(event: K, value: Events[K]): void {
+  /** @internal */
+  emit<K extends keyof Events>(event: K, value: Events[K]): void {
     for (const listener of [...(this.#listeners.get(event) ?? [])]) {
       try {
         (listener as Listener<Events[K]>)(value);
@@ -32,12 +34,12 @@ export class Emitter<Events extends object> {
     }
   }
 
-  /** What the listeners return, for those that are waited for. */
-  protected call<K extends keyof Events>(event: K, value: Events[K]): Promise<unknown>[] {
+  /** @internal Calls the listeners of an event that waits for them, and returns what they return. */
+  call<K extends keyof Events>(event: K, value: Events[K]): Promise<unknown>[] {
     return [...(this.#listeners.get(event) ?? [])].map(async (listener) => (listener as Listener<Events[K]>)(value));
   }
 
-  /** A listener threw: shown as uncaught, as an event target of the browser does, without breaking who emitted. */
+  /** Shows an error of a listener as uncaught, as an event target of the browser does. The emitter is not affected. */
   #failed(error: unknown): void {
     setTimeout(() => {
       throw error;

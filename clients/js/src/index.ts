@@ -1,4 +1,4 @@
-// What the package gives.
+// The public API of the package.
 export { Roomlog } from "./client.js";
 export type { RoomlogEvents, RoomlogOptions } from "./client.js";
 export type { Encoding } from "./codec.js";
@@ -11,8 +11,8 @@ export type { PublishOptions } from "./outbox.js";
 export { compareIds } from "./ids.js";
 export type { Gap, HistoryPage, HistoryQuery, Message, Signal } from "./protocol.js";
 export type { Publication, PublicationState } from "./publication.js";
-export type { Room } from "./room.js";
-export type { RoomEvents, RoomOptions, RoomState, Unsubscribed } from "./room-types.js";
+export type { Room } from "./room/room.js";
+export type { RoomEvents, RoomOptions, RoomState, Unsubscribed } from "./room/types.js";
 export { indexedDbOutbox, memoryPositions, webPositions } from "./stores.js";
 export type { OutboxEntry, OutboxStore, PositionStore } from "./stores.js";
 export type { TokenSource } from "./token.js";

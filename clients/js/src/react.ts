@@ -6,7 +6,7 @@ import type { ConnectionState } from "./connection.js";
 import type { Data } from "./data.js";
 import type { PublishOptions } from "./outbox.js";
 import type { Publication } from "./publication.js";
-import type { RoomOptions } from "./room-types.js";
+import type { RoomOptions } from "./room/types.js";
 import { RoomView } from "./view.js";
 import type { RoomSnapshot } from "./view.js";
 

@@ -5,8 +5,8 @@ import type { PublishOptions } from "./outbox.js";
 import { compareIds } from "./ids.js";
 import type { Gap, Message } from "./protocol.js";
 import type { Publication, PublicationState } from "./publication.js";
-import type { Room } from "./room.js";
-import type { RoomOptions, RoomState } from "./room-types.js";
+import type { Room } from "./room/room.js";
+import type { RoomOptions, RoomState } from "./room/types.js";
 
 /** A message as a page shows it: one of the room, or one of this client on its way there. Its `key` stays the same. */
 export interface ShownMessage<T> extends Omit<Message<T>, "id"> {

@@ -1,18 +1,17 @@
 // What a room is given and what it tells, as types.
-import type { Connection } from "./connection.js";
-import type { Data } from "./data.js";
-import type { RoomlogError } from "./errors.js";
-import type { Outbox } from "./outbox.js";
-import type { Gap, HistoryPage, HistoryQuery, Message, Signal } from "./protocol.js";
-import type { Publication } from "./publication.js";
-import type { Room } from "./room.js";
-import type { PositionStore } from "./stores.js";
+import type { Connection } from "../connection.js";
+import type { Data } from "../data.js";
+import type { RoomlogError } from "../errors.js";
+import type { Outbox } from "../outbox.js";
+import type { Gap, Message, Push, Signal } from "../protocol.js";
+import type { Publication } from "../publication.js";
+import type { PositionStore } from "../stores.js";
 
 /** How a room is followed. */
 export interface RoomOptions {
   /** Where to start when nothing is known yet: an id (all after it), `"0"` (all there is) or `"$"` (only what is new, the default). */
   since?: string;
-  /** Or with the newest so many, at most 1000. */
+  /** Or with the newest messages, this many, at most 1000. */
   last?: number;
   /**
    * The name of a durable subscription: its position is kept on the server, for this user, and moves as messages are
@@ -24,7 +23,7 @@ export interface RoomOptions {
 }
 
 /**
- * `idle`: not followed. `catching_up`: connecting, or reading what came before. `live`. `ended`: the server ended it, or refused;
+ * `idle`: not followed. `catching_up`: connecting, or reading the backlog. `live`. `ended`: the server ended it, or refused;
  * `resume()` tries again.
  */
 export type RoomState = "idle" | "catching_up" | "live" | "ended";
@@ -37,13 +36,13 @@ export interface Unsubscribed {
   message: string;
 }
 
-/** What a room tells. */
+/** The events of a room. */
 export interface RoomEvents<T = Data> {
-  /** The next message. Handlers may be asynchronous: the next one waits for them. */
+  /** The next message. Handlers may be asynchronous: the next message waits for them. */
   message: Message<T>;
   /** Messages are missing here, for good. In order with the messages. */
   gap: Gap;
-  /** All that was there has been handled; what comes from here on is new. After each time that it connected. */
+  /** The backlog has been handled and the room is live. Fires once after every (re)connect. */
   live: { room: string; id: string };
   signal: Signal;
   /** Delivery began, or began again, after this id. */
@@ -53,15 +52,23 @@ export interface RoomEvents<T = Data> {
   /** A message of this client to this room changed its state. */
   publication: Publication<T>;
   error: RoomlogError;
+  /** @internal The server pushed something for this room other than its log. Features listen here. */
+  push: Push;
 }
 
-/** What a room has of its client. */
+/** The parts of the client that its rooms share. */
 export interface RoomContext {
   connection: Connection;
   outbox: Outbox;
   positions: PositionStore;
   /** Whether the encoding has binary data. */
   binary: boolean;
-  history(room: string, query: HistoryQuery): Promise<HistoryPage>;
-  closed(room: Room<never>): void;
+  closed(room: string): void;
 }
+
+/** Items for the handlers, in order. `noted` resolves when the outbox has dropped a message of this client that came back. */
+export type Item =
+  | { kind: "message"; message: Message; noted: Promise<void> | undefined }
+  | { kind: "gap"; gap: Gap }
+  | { kind: "live"; id: string }
+  | { kind: "moved"; to: string };

@@ -1,14 +1,22 @@
 // A room's messages as an asynchronous iterator.
-import { RoomlogError } from "./errors.js";
-import { compareIds } from "./ids.js";
-import type { Message } from "./protocol.js";
-import type { Room } from "./room.js";
+import type { Emitter } from "../emitter.js";
+import { RoomlogError } from "../errors.js";
+import { compareIds } from "../ids.js";
+import type { HistoryPage, HistoryQuery, Message } from "../protocol.js";
+import type { RoomEvents } from "./types.js";
 
-/** With this a handler says that it will not finish: nobody asked for the next message. */
+/** Thrown by a handler that will not finish, since the next message was not asked for. */
 export const ABANDONED: unique symbol = Symbol("abandoned");
 
-export async function* messagesOf<T>(room: Room<T>, since: string | undefined): AsyncGenerator<Message<T>, void, undefined> {
-  /** What the room brought, and what to call when it is handled. There is one at most: the room waits. */
+/** The room, as the iterator uses it. */
+export interface Readable<T> extends Pick<Emitter<RoomEvents<T>>, "on"> {
+  readonly position: string | undefined;
+  resume(): void;
+  history(query: HistoryQuery): Promise<HistoryPage<T>>;
+}
+
+export async function* messagesOf<T>(room: Readable<T>, since: string | undefined): AsyncGenerator<Message<T>, void, undefined> {
+  /** The message that the room has delivered, with its end. There is one at most: the room waits. */
   let brought: { message: Message<T>; done: () => void; abandon: () => void } | undefined;
   let ended: RoomlogError | true | undefined;
   let wake = (): void => {};
@@ -22,15 +30,15 @@ export async function* messagesOf<T>(room: Room<T>, since: string | undefined): 
     }),
     room.on("started", () => wake()),
     room.on("unsubscribed", ({ code, message }) => ((ended = new RoomlogError(code, message)), wake())),
-    // Nobody but `close` makes it idle while there is a handler.
+    // While there is a handler, only `close` makes it idle.
     room.on("state", (state) => state === "idle" && ((ended ??= true), wake())),
   ];
-  // One that the server ended is asked for again, and says the same if nothing has changed.
+  // A room that the server ended is followed again, and is refused again if nothing has changed.
   room.resume();
   try {
     let cursor = since;
     if (since !== undefined) {
-      // The room brings what comes after its position. Once that is known, the history reaches at least up to there.
+      // The room brings the messages after its position. Once that is known, the history reaches at least up to there.
       while (room.position === undefined && !ended) await change();
       for (let more = !ended; more; ) {
         const page = await room.history({ after: cursor!, limit: 1000 });

@@ -1,0 +1,89 @@
+// Gives the items of a room to its handlers, one after another, and moves the room's position as they are handled.
+import { wrap } from "../errors.js";
+import type { RoomlogError } from "../errors.js";
+import { before, compareIds } from "../ids.js";
+import type { Gap, Message } from "../protocol.js";
+import type { Acks } from "./acks.js";
+import type { BoundedQueue } from "./backpressure.js";
+import { ABANDONED } from "./messages.js";
+import type { Positions } from "./positions.js";
+import type { Item, RoomOptions } from "./types.js";
+
+/** The room, as the delivery to its handlers uses it. */
+export interface Recipient {
+  readonly name: string;
+  readonly options: RoomOptions;
+  readonly positions: Positions;
+  readonly acks: Acks;
+  readonly queue: BoundedQueue<Item>;
+  count(event: "message"): number;
+  /** The content of messages is the application's: of any type. */
+  call(event: "message", message: Message<any>): Promise<unknown>[];
+  emit(event: "error", error: RoomlogError): void;
+  emit(event: "gap", gap: Gap): void;
+  /** The backlog up to `id` is handled. */
+  handledBacklog(id: string): void;
+}
+
+export class Delivery {
+  readonly #room: Recipient;
+  #running = false;
+
+  constructor(room: Recipient) {
+    this.#room = room;
+  }
+
+  /** Handles the items that wait, as long as there is a handler. */
+  async run(): Promise<void> {
+    if (this.#running) return;
+    this.#running = true;
+    const { queue, positions } = this.#room;
+    for (let item; (item = queue.first) && this.#room.count("message") > 0; ) {
+      const handled = await this.#handle(item);
+      if (handled === ABANDONED) continue;
+      // Even if the room was left in the meantime: a handled message is not taken again.
+      if (handled !== undefined) {
+        positions.handled = handled;
+        if (compareIds(handled, positions.received!) > 0) positions.received = handled;
+      }
+      queue.done(item);
+    }
+    this.#running = false;
+  }
+
+  /** Handles one item, and returns the position after it, if it moved. */
+  async #handle(item: Item): Promise<string | typeof ABANDONED | undefined> {
+    const { options, positions } = this.#room;
+    switch (item.kind) {
+      case "message":
+        // The position must not pass a message of our own that the outbox still has: it would be sent again.
+        await item.noted;
+        return this.#message(item.message);
+      case "gap": {
+        const to = before(item.gap.next);
+        this.#room.emit("gap", item.gap);
+        if (!options.durable) await positions.save(to);
+        return to;
+      }
+      case "moved":
+        return item.to;
+      case "live":
+        this.#room.handledBacklog(item.id);
+        return undefined;
+    }
+  }
+
+  async #message(message: Message): Promise<string | typeof ABANDONED> {
+    const { acks, name, options: { autoAck, durable }, positions } = this.#room;
+    const { id } = message;
+    const results = await Promise.allSettled(this.#room.call("message", message));
+    const failures = results.flatMap((result) => (result.status === "rejected" ? [result.reason as unknown] : []));
+    if (failures.length === results.length && failures.every((reason) => reason === ABANDONED)) return ABANDONED;
+    for (const reason of failures) {
+      if (reason !== ABANDONED) this.#room.emit("error", wrap(reason, "handler", `a handler of ${name} failed for ${id}`));
+    }
+    if (!durable) await positions.save(id);
+    else if (autoAck) await acks.note(id);
+    return id;
+  }
+}

@@ -1,0 +1,160 @@
+// What the server delivers of a room on the present connection: the subscription is begun where the room stands, its ids prove
+// that nothing is missing, and it is begun again when it was refused for a while or shows a hole.
+import { RoomlogError, isTemporary } from "../errors.js";
+import { before, compareIds, follows } from "../ids.js";
+import type { Gap, Message, Push, Start } from "../protocol.js";
+import type { Acks } from "./acks.js";
+import type { Positions } from "./positions.js";
+import type { Item, RoomContext, RoomOptions, Unsubscribed } from "./types.js";
+
+/** Pause before a subscription is begun again that was refused, or showed a hole again. */
+const PAUSE_MS = 1000;
+
+/** The room, as its subscription uses it. */
+export interface Subscriber {
+  readonly name: string;
+  readonly options: RoomOptions;
+  readonly context: RoomContext;
+  readonly positions: Positions;
+  readonly acks: Acks;
+  enqueue(item: Item): void;
+  started(position: string): void;
+  ended(unsubscribed: Unsubscribed): void;
+  emit(event: "error", error: RoomlogError): void;
+  emit(event: "push", push: Push): void;
+}
+
+export class Subscription {
+  /** Whether the server has delivered the backlog, on this connection. */
+  isCaughtUp = false;
+  readonly #room: Subscriber;
+  /** Where the server's delivery stands on this connection; nothing while it does not deliver. */
+  #cursor: string | undefined;
+  /** Aborted when delivery stops or begins anew: an answer to an older `subscribe` is ignored. */
+  #attempt = new AbortController();
+  #holes = 0;
+  #retry: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(room: Subscriber) {
+    this.#room = room;
+  }
+
+  get isDelivering(): boolean {
+    return this.#cursor !== undefined;
+  }
+
+  /** Begins delivery, from where the room stands. */
+  async begin(): Promise<void> {
+    const signal = this.stop();
+    const { context, positions, name: room } = this.#room;
+    await positions.load();
+    if (signal.aborted) return;
+    context.connection.ask("subscribe", { room, ...this.#start() }, (answer) => {
+      if (signal.aborted) return;
+      if (answer instanceof RoomlogError) this.#refused(answer);
+      else this.#started(answer.position);
+    });
+  }
+
+  /** Stops delivery: from now on, whatever comes belongs to an older subscription. Returns the signal of the next one. */
+  stop(): AbortSignal {
+    this.#attempt.abort();
+    this.#attempt = new AbortController();
+    this.#cursor = undefined;
+    this.isCaughtUp = false;
+    clearTimeout(this.#retry);
+    return this.#attempt.signal;
+  }
+
+  /** Takes what the server pushed for the room. */
+  push(push: Push): void {
+    switch (push.op) {
+      case "message": {
+        const { op: _, ...message } = push;
+        return this.#message(message);
+      }
+      case "gap": {
+        const { op: _, ...gap } = push;
+        return this.#gap(gap);
+      }
+      case "live":
+        if (this.#cursor === undefined) return;
+        this.isCaughtUp = true;
+        this.#holes = 0;
+        this.#room.context.outbox.kick(this.#room.name);
+        return this.#room.enqueue({ kind: "live", id: push.id });
+      case "unsubscribed":
+        return this.#room.ended({ room: push.room, code: push.code, message: push.message });
+      default:
+        return this.#room.emit("push", push);
+    }
+  }
+
+  #message(message: Message): void {
+    const { context, positions } = this.#room;
+    // Even one that is not delivered now proves that it is stored.
+    const noted = context.outbox.seen(message.key, message.id);
+    if (this.#cursor === undefined || compareIds(message.id, this.#cursor) <= 0) return;
+    if (!follows(this.#cursor, message.id)) return this.#heal(this.#cursor, message.id);
+    this.#cursor = message.id;
+    if (compareIds(message.id, positions.received!) <= 0) return;
+    positions.received = message.id;
+    this.#room.enqueue({ kind: "message", message, noted });
+  }
+
+  #gap(gap: Gap): void {
+    if (this.#cursor === undefined) return;
+    const { positions } = this.#room;
+    this.#cursor = before(gap.next);
+    if (gap.reason !== "rewound" && compareIds(this.#cursor, positions.received!) <= 0) return;
+    positions.received = this.#cursor;
+    this.#room.enqueue({ kind: "gap", gap });
+  }
+
+  #start(): Omit<Start, "room"> {
+    const { options: { since, last, durable }, positions: { received } } = this.#room;
+    // For a durable subscription `since` would replace the position, which another device may have moved on.
+    if (durable === undefined && received !== undefined) return { since: received };
+    const start = received === undefined && since !== undefined ? { since } : { last };
+    return durable === undefined ? start : { durable, ...start };
+  }
+
+  #started(position: string): void {
+    const { acks, options: { durable }, positions } = this.#room;
+    this.#cursor = position;
+    if (positions.received === undefined) {
+      positions.begin(position);
+      // So that a reload before the first message continues here, too.
+      if (durable) void acks.note(position);
+      else void positions.save(position);
+    } else if (durable) {
+      if (compareIds(position, positions.received) > 0) {
+        // Another device has handled the messages between.
+        positions.received = positions.seenFrom = position;
+        this.#room.enqueue({ kind: "moved", to: position });
+      }
+      if (positions.acked !== undefined && compareIds(positions.acked, position) > 0) acks.flush();
+    }
+    this.#room.started(position);
+  }
+
+  #refused(error: RoomlogError): void {
+    const { code, message, retryAfterMs } = error;
+    if (code === "disconnected") return;
+    if (isTemporary(error) || code === "internal") this.#later(retryAfterMs);
+    else this.#room.ended({ room: this.#room.name, code, message });
+  }
+
+  #later(ms = PAUSE_MS): void {
+    clearTimeout(this.#retry);
+    this.#retry = setTimeout(() => void this.begin(), ms);
+  }
+
+  /** Reports messages that are missing without a `gap`, and asks for them again. */
+  #heal(from: string, id: string): void {
+    this.stop();
+    if (this.#holes++ === 0) void this.begin();
+    else this.#later();
+    this.#room.emit("error", new RoomlogError("hole", `${this.#room.name}: ${id} came after ${from}; resumed`));
+  }
+}
