@@ -65,7 +65,7 @@ async def test_closes_at_any_moment_of_connecting(server):
 
 @pytest.mark.parametrize("url", ["chat.example", "ftp://chat.example", "ws://"])
 def test_refuses_what_is_no_address(url):
-    with pytest.raises(RoomlogError, match="is not an address such as"):
+    with pytest.raises(RoomlogError, match="is not the address of a server: use one such as"):
         Roomlog(url, token="")
 
 

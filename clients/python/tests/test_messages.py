@@ -200,7 +200,7 @@ async def test_a_loop_that_was_left_is_let_go(client, server, name):
         break
     gc.collect()
     await until("nobody subscribes", lambda: server.request("GET", f"/v1/rooms/{name}")["subscribers"] == 0)
-    assert one._subscriptions == {}
+    assert one._rooms.subscription(name) is None
 
 
 async def test_a_refusal_ends_the_loop(client, name):
@@ -248,7 +248,7 @@ async def test_signals_reach_those_present(client, name):
     async with ann.messages(), bob.messages():
         signals = ann.signals()
         heard = asyncio.ensure_future(signals.__anext__())
-        await until("ann listens", lambda: ann._client._signals)
+        await until("ann listens", lambda: ann._rooms._listeners)
         bob.signal("typing", {"since": 1})
         signal = await asyncio.wait_for(heard, 30)
         assert (signal.room, signal.from_, signal.type, signal.data) == (name, "bob", "typing", {"since": 1})

@@ -9,12 +9,13 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.typing import Subprotocol
 
+from .data import snapshot
 from .errors import RoomlogError
 from .protocol import Codec, Frame, Payload, frames_of
 from .tokens import Tokens
@@ -134,6 +135,20 @@ class Connection:
 
         self.ask(frame, answer)
         return await answered
+
+    async def read(self, frame: Frame) -> Frame:
+        """Sends a frame as soon as there is a connection, again until there is an answer: for requests that change nothing."""
+        while True:
+            await self.opened()
+            try:
+                return await self.request(frame)
+            except RoomlogError as error:
+                if error.code != "disconnected":
+                    raise
+
+    def snapshot(self, data: Any) -> Any:
+        """Copies data that can be sent in this connection's encoding. Raises `bad_request` for anything else."""
+        return snapshot(data, self._codec.encoding == "msgpack")
 
     def tell(self, frame: Frame) -> None:
         """Sends a frame if there is a connection, and nobody waits for an answer."""

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 from .connection import Connection
-from .data import snapshot
 from .errors import RoomlogError
 from .protocol import is_after
 from .publication import Publication
@@ -52,8 +51,8 @@ class Lane:
 class Outbox:
     """All that waits to be confirmed."""
 
-    def __init__(self, limit: int, binary: bool, connection: Connection, reader: Callable[[str], Reader | None]) -> None:
-        self._limit, self._binary, self._connection, self._reader = limit, binary, connection, reader
+    def __init__(self, limit: int, connection: Connection, reader: Callable[[str], Reader | None]) -> None:
+        self._limit, self._connection, self._reader = limit, connection, reader
         self._lanes: dict[str, Lane] = {}
         self._by_key: dict[tuple[str, str], Publication] = {}
         self._closed: RoomlogError | None = None
@@ -67,7 +66,7 @@ class Outbox:
             return known
         if len(self._by_key) >= self._limit:
             raise RoomlogError("outbox_full", f"{self._limit} messages wait to be confirmed already; see `outbox_limit`")
-        publication = Publication(room, snapshot(data, self._binary), type, key, self._cancel)
+        publication = Publication(room, self._connection.snapshot(data), type, key, self._cancel)
         self._by_key[room, key] = publication
         self._lanes.setdefault(room, Lane()).items.append(publication)
         self._connection.start()

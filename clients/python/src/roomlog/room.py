@@ -1,22 +1,19 @@
-"""A room as applications have it: publishing to it, and a loop over its messages."""
+"""A room as applications use it: publishing to it, and a loop over its messages."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .data import snapshot
 from .errors import RoomlogError
 from .protocol import Gap, HistoryPage, Message, Signal, page_of
 from .publication import Publication
-from .subscription import Options, Subscription, SubscriptionState
+from .rooms import Rooms
+from .subscription import Options, SubscriptionState
 
-if TYPE_CHECKING:
-    from .client import Roomlog
-
-# Signals that may wait for a slow loop; the oldest go first, since nobody is promised any.
+# Signals that may wait for a slow loop. Beyond, the oldest are dropped: delivery of signals is not promised.
 SIGNALS = 100
 
 
@@ -26,14 +23,16 @@ class Room:
     name: str
     """The room's name."""
 
-    def __init__(self, client: Roomlog, name: str) -> None:
+    def __init__(self, rooms: Rooms, name: str) -> None:
         self.name = name
-        self._client = client
+        self._rooms = rooms
+        self._connection = rooms.connection
+        self._outbox = rooms.outbox
 
     @property
     def pending(self) -> list[Publication]:
         """Messages of this client to this room that are not confirmed yet, in order."""
-        return self._client._outbox.waiting(self.name)
+        return self._outbox.waiting(self.name)
 
     def publish(self, data: Any, *, type: str = "message", key: str | None = None) -> Publication:
         """Publishes a message. Awaiting what is returned gives the id, once the message is stored.
@@ -42,7 +41,7 @@ class Room:
         it is missing; publishing a key again stores nothing new. Raises `RoomlogError` with the code `bad_request` for data that
         cannot be stored, and `outbox_full` if as many messages wait as `outbox_limit` says.
         """
-        return self._client._outbox.publish(self.name, data, type, key)
+        return self._outbox.publish(self.name, data, type, key)
 
     def messages(
         self, *, since: str | None = None, last: int | None = None, durable: str | None = None, auto_ack: bool = False
@@ -60,11 +59,11 @@ class Room:
             raise RoomlogError("bad_request", "give one of `since` and `last`")
         if auto_ack and durable is None:
             raise RoomlogError("not_durable", "only durable subscriptions are acknowledged: give `durable` a name")
-        return Messages(self._client, self.name, Options(since, last, durable, auto_ack))
+        return Messages(self._rooms, self.name, Options(since, last, durable, auto_ack))
 
     def ack(self, message: Message | str) -> None:
         """Acknowledges a message (or its id), and all before it, of the durable subscription that this client has to this room."""
-        subscription = self._client._subscriptions.get(self.name)
+        subscription = self._rooms.subscription(self.name)
         if not subscription:
             raise RoomlogError("not_subscribed", f"no loop of this client follows {self.name}")
         if subscription.options.durable is None:
@@ -75,14 +74,13 @@ class Room:
         """Reads a part of the history: the messages before or after an id, or the newest. `limit` is 1 to 1000, 100 if it is
         missing. Waits for a connection if there is none."""
         frame = {"op": "history", "room": self.name, "before": before, "after": after, "limit": limit}
-        return page_of(self.name, await self._client._read({k: v for k, v in frame.items() if v is not None}))
+        return page_of(self.name, await self._connection.read({k: v for k, v in frame.items() if v is not None}))
 
     def signal(self, type: str, data: Any = None, *, to: str | None = None) -> None:
         """Tells those present, or the user `to`, something that is not stored, such as that somebody types. Lost if there
         is no connection."""
-        binary = self._client._connection._codec.encoding == "msgpack"
-        frame = {"op": "signal", "room": self.name, "type": type, "data": snapshot(data, binary)}
-        self._client._connection.tell_if_free({**frame, "to": to} if to is not None else frame)
+        frame = {"op": "signal", "room": self.name, "type": type, "data": self._connection.snapshot(data)}
+        self._connection.tell_if_free({**frame, "to": to} if to is not None else frame)
 
     async def signals(self) -> AsyncIterator[Signal]:
         """The signals of this room, for `async for`, while a loop over its messages follows it. Of those that the application is
@@ -94,15 +92,12 @@ class Room:
                 queue.get_nowait()
             queue.put_nowait(signal)
 
-        listeners: set[Callable[[Signal | None], None]] = self._client._signals.setdefault(self.name, set())
-        listeners.add(put)
+        remove = self._rooms.listen(self.name, put)
         try:
             while signal := await queue.get():
                 yield signal
         finally:
-            listeners.discard(put)
-            if not listeners:
-                self._client._signals.pop(self.name, None)
+            remove()
 
 
 class Messages:
@@ -115,9 +110,9 @@ class Messages:
     the block, which waits until the server has begun, to its end.
     """
 
-    def __init__(self, client: Roomlog, room: str, options: Options) -> None:
-        self._client = client
-        self._subscription = Subscription(room, options, client._connection, client._outbox)
+    def __init__(self, rooms: Rooms, room: str, options: Options) -> None:
+        self._rooms = rooms
+        self._subscription = rooms.subscribe(room, options)
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -153,17 +148,17 @@ class Messages:
     async def aclose(self, *, forget: bool = False) -> None:
         """Ends the loop. With `forget`, a durable position is deleted on the server too."""
         if self._loop:
-            self._client._unfollow(self._subscription, forget)
+            self._rooms.unfollow(self._subscription, forget)
 
     def _begin(self) -> None:
         if not self._loop:
             self._loop = asyncio.get_running_loop()
-            self._client._follow(self._subscription)
+            self._rooms.follow(self._subscription)
 
     def __del__(self) -> None:
         # A loop that was left by `break`. The collector may run in any thread.
         if self._loop and not self._loop.is_closed():
             if asyncio._get_running_loop() is self._loop:
-                self._client._unfollow(self._subscription)
+                self._rooms.unfollow(self._subscription)
             else:
-                self._loop.call_soon_threadsafe(self._client._unfollow, self._subscription)
+                self._loop.call_soon_threadsafe(self._rooms.unfollow, self._subscription)

@@ -1,0 +1,44 @@
+"""The modules of the package import each other in one direction only."""
+
+import ast
+from pathlib import Path
+
+import roomlog
+
+PACKAGE = Path(roomlog.__file__).parent
+
+
+def imports_of(path: Path) -> set[str]:
+    """The modules of this package that a module imports, also those that it imports for its types alone."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            names |= {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
+    return names
+
+
+def circle_in(imports: dict[str, set[str]]) -> list[str] | None:
+    """A path that leads back to its first module, if there is one."""
+    finished: set[str] = set()
+
+    def search(path: list[str]) -> list[str] | None:
+        for name in sorted(imports.get(path[-1], set()) - finished):
+            if name in path:
+                return [*path[path.index(name) :], name]
+            if circle := search([*path, name]):
+                return circle
+        finished.add(path[-1])
+        return None
+
+    return next((circle for name in sorted(imports) if (circle := search([name]))), None)
+
+
+def test_modules_do_not_import_each_other_in_a_circle():
+    imports = {path.stem: imports_of(path) for path in PACKAGE.glob("*.py")}
+    assert "connection" in imports["client"] and "errors" in imports["room"]
+    assert circle_in(imports) is None
+
+
+def test_a_circle_is_found():
+    assert circle_in({"a": {"b", "d"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["b", "c", "b"]
+    assert circle_in({"a": {"b", "c"}, "b": {"c"}, "c": set()}) is None
