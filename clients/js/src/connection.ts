@@ -2,9 +2,12 @@
 // is above sees when it is up, sends requests, and gets frames.
 import { Answers } from "./answers.js";
 import type { Settle } from "./answers.js";
+import { TOKEN_EXPIRED, UNAUTHENTICATED, finalCode, isSuspicious } from "./closes.js";
 import { Emitter } from "./emitter.js";
 import { RoomlogError, wrap } from "./errors.js";
 import type { Answer, ClientFrame, Fields, Op, Push, ServerFrame } from "./protocol.js";
+import { Renewal } from "./renewal.js";
+import { Timers } from "./timers.js";
 import type { Tokens } from "./token.js";
 import type { Closed, Environment, Transport, TransportEvents, TransportKind } from "./transport/transport.js";
 import { WebSocketTransport } from "./transport/websocket.js";
@@ -37,11 +40,6 @@ export interface ConnectionEvents {
   error: RoomlogError;
 }
 
-type Timer = "dial" | "connect" | "live" | "probe" | "renew";
-
-/** Close codes from which on a client must not connect again. */
-const FINAL = 4500;
-
 /** How long a connection must hold for its loss to be the first one again. */
 const STEADY_MS = 5_000;
 
@@ -49,9 +47,6 @@ const STEADY_MS = 5_000;
 const FALLBACK_MS = 300_000;
 
 const LOST = "the connection was lost";
-
-/** Timers take no longer times than this. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 export class Connection extends Emitter<ConnectionEvents> {
   state: ConnectionState = "idle";
@@ -77,15 +72,20 @@ export class Connection extends Emitter<ConnectionEvents> {
   #pingMs = 25_000;
   #retryAfterMs: number | undefined;
   readonly #answers = new Answers();
-  readonly #timers = new Map<Timer, ReturnType<typeof setTimeout>>();
+  readonly #timers = new Timers<"dial" | "connect" | "live" | "probe" | "renew">();
+  readonly #environment: Environment;
+  readonly #kinds: TransportKind[];
+  readonly #tokens: Tokens;
+  readonly #timing: Timing;
+  readonly #renewal: Renewal;
 
-  constructor(
-    private readonly environment: Environment,
-    private readonly kinds: TransportKind[],
-    private readonly tokens: Tokens,
-    private readonly timing: Timing,
-  ) {
+  constructor(environment: Environment, kinds: TransportKind[], tokens: Tokens, timing: Timing) {
     super();
+    this.#environment = environment;
+    this.#kinds = kinds;
+    this.#tokens = tokens;
+    this.#timing = timing;
+    this.#renewal = new Renewal(this, tokens, (ms, run) => this.#timers.set("renew", ms, run));
     this.transportKind = kinds[0]!;
   }
 
@@ -102,11 +102,11 @@ export class Connection extends Emitter<ConnectionEvents> {
   /** The device woke up, or the network changed: finds out at once whether the connection still is one. */
   wake(networkChanged: boolean): void {
     if (networkChanged && this.#kind > 0) [this.#kind, this.#blocked] = [0, 0];
-    if (this.state === "waiting" || (this.state === "connecting" && Date.now() - this.#dialedAt > this.timing.probe)) {
+    if (this.state === "waiting" || (this.state === "connecting" && Date.now() - this.#dialedAt > this.#timing.probe)) {
       this.#attempts = 0;
       void this.#dial();
     } else if (this.state === "open") {
-      this.#probe(this.timing.probe);
+      this.#probe(this.#timing.probe);
     }
   }
 
@@ -157,11 +157,12 @@ export class Connection extends Emitter<ConnectionEvents> {
 
   async #dial(): Promise<void> {
     const signal = this.#drop("a newer attempt");
+    if (signal.aborted) return;
     this.#become("connecting");
     this.#dialedAt = Date.now();
     let token: string;
     try {
-      token = await this.tokens.get();
+      token = await this.#tokens.get();
     } catch (error) {
       if (!signal.aborted) this.#again({}, error as RoomlogError);
       return;
@@ -173,7 +174,7 @@ export class Connection extends Emitter<ConnectionEvents> {
       opened: () => this.#introduce(token),
       heard: () => {
         this.#heardAt = Date.now();
-        this.#clear("probe");
+        this.#timers.clear("probe");
       },
       frames: (frames) => {
         // A frame may end the connection.
@@ -181,14 +182,14 @@ export class Connection extends Emitter<ConnectionEvents> {
       },
       closed: (closed) => this.#ended(closed),
     };
-    this.#set("connect", this.timing.connect, () => this.#ended({ message: "not connected in time", blocked: true }));
-    const kind = (this.transportKind = this.kinds[this.#kind]!);
+    this.#timers.set("connect", this.#timing.connect, () => this.#ended({ message: "not connected in time", blocked: true }));
+    const kind = (this.transportKind = this.#kinds[this.#kind]!);
     try {
-      if (kind === "websocket") this.#transport = new WebSocketTransport(this.environment, events);
+      if (kind === "websocket") this.#transport = new WebSocketTransport(this.#environment, events);
       else {
         // Most never need it.
         const { HttpTransport } = await import("./transport/http.js");
-        if (!signal.aborted) this.#transport = new HttpTransport(this.environment, kind, events);
+        if (!signal.aborted) this.#transport = new HttpTransport(this.#environment, kind, events);
       }
     } catch (error) {
       if (!signal.aborted) this.#again({}, wrap(error, "application", "the transport cannot be used"));
@@ -200,7 +201,7 @@ export class Connection extends Emitter<ConnectionEvents> {
       // The close that follows an error says what to do.
       if (answer instanceof RoomlogError) return void (answer.code === "disconnected" || this.emit("error", answer));
       const { user, ping = 25, max_message: limit } = answer;
-      this.#clear("connect");
+      this.#timers.clear("connect");
       this.user = user;
       // Over HTTP it has said nothing yet.
       this.#welcome = this.transportKind === "websocket";
@@ -209,7 +210,7 @@ export class Connection extends Emitter<ConnectionEvents> {
       this.#openedAt = this.#heardAt = Date.now();
       this.#blocked = 0;
       this.#watch();
-      this.#scheduleRenewal();
+      this.#renewal.schedule(this.#attempt.signal);
       this.#become("open");
       this.emit("up", undefined);
     });
@@ -235,41 +236,39 @@ export class Connection extends Emitter<ConnectionEvents> {
 
   /** The transport ended, or must. */
   #ended(closed: Closed): void {
-    // What was good is refused, though its time is not over: the server's keys have changed. Once, since the next may not be good either.
-    if (closed.code === 4501 && this.#welcome && this.tokens.renewable) closed.code = 4001;
+    let { code } = closed;
+    // A token that was accepted is refused before its time: the server's keys have changed. Once, since the next may be refused, too.
+    if (code === UNAUTHENTICATED && this.#welcome && this.#tokens.renewable) code = TOKEN_EXPIRED;
     const wasOpen = this.state === "open";
-    const steady = wasOpen && Date.now() - this.#openedAt >= STEADY_MS;
-    if (steady) this.#attempts = 0;
-    if (closed.code !== undefined && closed.code >= FINAL) {
-      const code = { 4501: "unauthenticated", 4502: "token_revoked", 4503: "rate_limited" }[closed.code] ?? "closed";
-      return this.#finish(new RoomlogError(code, closed.message || `the server closed with ${closed.code}`));
-    }
-    if (closed.code === 4001) {
+    if (wasOpen && Date.now() - this.#openedAt >= STEADY_MS) this.#attempts = 0;
+    const final = finalCode(code);
+    if (final) return this.#finish(new RoomlogError(final, closed.message || `the server closed with ${code}`));
+    if (code === TOKEN_EXPIRED) {
       this.#welcome = false;
       try {
-        this.tokens.spent();
+        this.#tokens.spent();
       } catch (error) {
         return this.#finish(error as RoomlogError);
       }
     }
-    // A socket that ended before the first answer, without the server saying why: it may be that the network lets none through.
-    const suspicious = this.transportKind === "websocket" && !wasOpen && !(closed.code! > 1006);
-    if (this.#kind < this.kinds.length - 1 && (closed.blocked || suspicious)) void this.#judge(closed);
+    const suspicious = this.transportKind === "websocket" && !wasOpen && isSuspicious(code);
+    if (this.#kind < this.#kinds.length - 1 && (closed.blocked || suspicious)) void this.#judge(closed);
     else this.#again(closed);
   }
 
   /** Finds out whether the server is away, or only this transport does not get through. */
   async #judge(closed: Closed): Promise<void> {
     const signal = this.#drop(closed.message ?? LOST);
+    if (signal.aborted) return;
     this.#become("waiting");
     const away = (): void => {
       this.#blocked = 0;
       this.#again(closed);
     };
-    this.#set("connect", this.timing.connect, away);
+    this.#timers.set("connect", this.#timing.connect, away);
     let reachable = false;
     try {
-      reachable = (await this.environment.fetch(`${this.environment.httpUrl}/healthz`, { cache: "no-store", signal })).ok;
+      reachable = (await this.#environment.fetch(`${this.#environment.httpUrl}/healthz`, { cache: "no-store", signal })).ok;
     } catch {
       // It is away.
     }
@@ -286,14 +285,15 @@ export class Connection extends Emitter<ConnectionEvents> {
 
   /** Connects again, later. */
   #again(closed: Closed, error?: RoomlogError): void {
-    this.#drop(closed.message ?? LOST);
+    const signal = this.#drop(closed.message ?? LOST);
+    if (signal.aborted) return;
     if (error?.code === "token_expired") return this.#finish(error);
     if (this.#kind > 0 && Date.now() - this.#kindSince > FALLBACK_MS) [this.#kind, this.#blocked] = [0, 1];
-    const { backoffMin, backoffMax } = this.timing;
+    const { backoffMin, backoffMax } = this.#timing;
     const range = Math.min(backoffMax, backoffMin * 2 ** Math.min(this.#attempts++, 30));
     const pause = this.#retryAfterMs ?? Math.random() * range;
     this.#retryAfterMs = undefined;
-    this.#set("dial", pause, () => void this.#dial());
+    this.#timers.set("dial", pause, () => void this.#dial());
     this.#become("waiting");
     if (error) this.emit("error", error);
   }
@@ -305,11 +305,14 @@ export class Connection extends Emitter<ConnectionEvents> {
     if (error.code !== "closed") this.emit("error", error);
   }
 
-  /** Gives up the present attempt or connection: its timers, its transport, and all answers. Returns the signal of the next one. */
+  /**
+   * Gives up the present attempt or connection: its timers, its transport, and all answers. Returns the signal of the next one,
+   * which is aborted already if a handler has closed the client.
+   */
   #drop(why: string): AbortSignal {
     this.#attempt.abort();
     const { signal } = (this.#attempt = new AbortController());
-    for (const name of [...this.#timers.keys()]) this.#clear(name);
+    this.#timers.clearAll();
     this.#transport?.close();
     this.#transport = undefined;
     const wasOpen = this.state === "open";
@@ -328,53 +331,15 @@ export class Connection extends Emitter<ConnectionEvents> {
   /** Any traffic is a sign of life; where there is none, one is asked for. */
   #watch(): void {
     const silent = Date.now() - this.#heardAt;
-    if (silent >= this.#pingMs) this.#probe(this.timing.connect);
-    this.#set("live", Math.max(this.#pingMs - silent, 1000), () => this.#watch());
+    if (silent >= this.#pingMs) this.#probe(this.#timing.connect);
+    this.#timers.set("live", Math.max(this.#pingMs - silent, 1000), () => this.#watch());
   }
 
   #probe(within: number): void {
     this.tell("ping", {});
-    this.#set("probe", within, () => {
+    this.#timers.set("probe", within, () => {
       this.#attempts = 0;
       void this.#dial();
     });
-  }
-
-  #scheduleRenewal(pause = 0): void {
-    if (!this.tokens.renewable) return;
-    const wait = Math.max(this.tokens.renewAt - Date.now(), pause);
-    // The longest timer is weeks; then it looks again.
-    this.#set("renew", Math.min(wait, LONGEST_TIMER_MS), () => {
-      if (wait > LONGEST_TIMER_MS) this.#scheduleRenewal();
-      else void this.#renew(pause);
-    });
-  }
-
-  /** Renews the token of this connection. What fails is tried again after a growing pause, while the old one holds. */
-  async #renew(pause: number): Promise<void> {
-    const { signal } = this.#attempt;
-    const had = this.tokens.renewAt;
-    let failed: RoomlogError | undefined;
-    try {
-      const token = await this.tokens.renew();
-      if (signal.aborted) return;
-      await this.request("auth", { token });
-      if (this.tokens.renewAt <= had) failed = new RoomlogError("application", "the renewed token is no newer");
-    } catch (error) {
-      failed = error as RoomlogError;
-    }
-    if (signal.aborted) return;
-    if (failed) this.emit("error", failed);
-    this.#scheduleRenewal(failed ? Math.min(Math.max(1000, pause * 2), 30_000) : 0);
-  }
-
-  #set(name: Timer, ms: number, run: () => void): void {
-    this.#clear(name);
-    this.#timers.set(name, setTimeout(run, ms));
-  }
-
-  #clear(name: Timer): void {
-    clearTimeout(this.#timers.get(name));
-    this.#timers.delete(name);
   }
 }

@@ -46,14 +46,18 @@ export class Outbox {
   #stored: Promise<void> = Promise.resolve();
   #last = 0;
   #closed: RoomlogError | undefined;
+  readonly #store: OutboxStore | undefined;
+  readonly #limit: number;
+  readonly #binary: boolean;
+  readonly #connection: Connection;
+  readonly #hooks: OutboxHooks;
 
-  constructor(
-    private readonly store: OutboxStore | undefined,
-    private readonly limit: number,
-    private readonly binary: boolean,
-    private readonly connection: Connection,
-    private readonly hooks: OutboxHooks,
-  ) {
+  constructor(store: OutboxStore | undefined, limit: number, binary: boolean, connection: Connection, hooks: OutboxHooks) {
+    this.#store = store;
+    this.#limit = limit;
+    this.#binary = binary;
+    this.#connection = connection;
+    this.#hooks = hooks;
     this.#ready = this.#load();
   }
 
@@ -64,19 +68,19 @@ export class Outbox {
     if (known) return known;
     try {
       if (this.#closed) throw this.#closed;
-      if (this.#byKey.size >= this.limit) {
-        throw new RoomlogError("outbox_full", `${this.limit} messages wait to be sent already; see outbox.limit`);
+      if (this.#byKey.size >= this.#limit) {
+        throw new RoomlogError("outbox_full", `${this.#limit} messages wait to be sent already; see outbox.limit`);
       }
-      entry.data = snapshot(data, this.binary);
+      entry.data = snapshot(data, this.#binary);
     } catch (error) {
       publication.settle(error as RoomlogError);
       return publication;
     }
     this.#byKey.set(key, publication);
     this.#lane(room).items.push(publication);
-    this.hooks.changed(publication);
+    this.#hooks.changed(publication);
     // What goes out at once is stored right before that.
-    if (this.connection.state !== "open") void this.#keep(entry);
+    if (this.#connection.state !== "open") void this.#keep(entry);
     this.kick(room);
     return publication;
   }
@@ -95,7 +99,7 @@ export class Outbox {
   }
 
   changed(publication: Publication): void {
-    this.hooks.changed(publication);
+    this.#hooks.changed(publication);
   }
 
   /** A message came through its room. If it is one that waits, that is the confirmation; returns when it is noted. */
@@ -138,21 +142,21 @@ export class Outbox {
   async #drain(room: string, lane: Lane): Promise<void> {
     for (;;) {
       const publication = lane.items[0];
-      if (!publication || this.#closed || this.connection.state !== "open") return;
+      if (!publication || this.#closed || this.#connection.state !== "open") return;
       const { entry } = publication;
       try {
         if (!(await this.#mayGo(entry))) return;
         if (publication.state !== "sending") continue;
         if (!entry.attempted) {
           entry.attempted = true;
-          const position = this.hooks.reader(room)?.position;
+          const position = this.#hooks.reader(room)?.position;
           if (position !== undefined) entry.after = position;
           await this.#keep(entry);
         }
         // While it was stored, it may have been confirmed, or the connection lost.
-        if (lane.items[0] !== publication || this.connection.state !== "open") continue;
+        if (lane.items[0] !== publication || this.#connection.state !== "open") continue;
         const { key, type, data } = entry;
-        const { id } = await this.connection.request("publish", { room, key, type, data });
+        const { id } = await this.#connection.request("publish", { room, key, type, data });
         void this.#settle(publication, id);
       } catch (error) {
         const failure = wrap(error, "internal", "the message cannot be sent");
@@ -167,7 +171,7 @@ export class Outbox {
    * server forgets keys after a while. It is in the backlog of a room that is followed, or else in the history since.
    */
   async #mayGo(entry: OutboxEntry): Promise<boolean> {
-    const reader = this.hooks.reader(entry.room);
+    const reader = this.#hooks.reader(entry.room);
     const reading = reader?.reading ?? "away";
     if (!entry.attempted) return reading !== "behind" || reader!.position !== undefined;
     if (reading === "behind") return false;
@@ -183,7 +187,7 @@ export class Outbox {
     for (let more = true; more; ) {
       let page;
       try {
-        page = await this.connection.request("history", { room, after, limit: 1000 });
+        page = await this.#connection.request("history", { room, after, limit: 1000 });
       } catch (error) {
         // Who may write and not read has only the server's memory of keys.
         if ((error as RoomlogError).code === "forbidden") return;
@@ -203,11 +207,11 @@ export class Outbox {
     const items = this.#lanes.get(room)?.items;
     items?.splice(items.indexOf(publication), 1);
     publication.settle(outcome);
-    await this.#storing(() => this.store?.delete(key));
+    await this.#storing(() => this.#store?.delete(key));
   }
 
   async #load(): Promise<void> {
-    const entries = (await this.#guard(() => this.store?.load())) ?? [];
+    const entries = (await this.#guard(() => this.#store?.load())) ?? [];
     for (const entry of entries.sort((a, b) => a.n - b.n).reverse()) {
       if (this.#byKey.has(entry.key)) continue;
       const publication = new Publication(entry, this);
@@ -215,18 +219,18 @@ export class Outbox {
       this.#lane(entry.room).items.unshift(publication);
       this.#last = Math.max(this.#last, entry.n);
     }
-    for (const entry of entries) this.hooks.changed(this.#byKey.get(entry.key)!);
+    for (const entry of entries) this.#hooks.changed(this.#byKey.get(entry.key)!);
     if (this.#closed) this.close(this.#closed);
     else if (entries.length > 0) queueMicrotask(() => this.kick());
   }
 
   #keep(entry: OutboxEntry): Promise<void> {
-    return this.#storing(() => (this.#byKey.has(entry.key) ? this.store?.put({ ...entry }) : undefined));
+    return this.#storing(() => (this.#byKey.has(entry.key) ? this.#store?.put({ ...entry }) : undefined));
   }
 
   /** What is done to the store is done in order. */
   #storing(work: () => void | Promise<void>): Promise<void> {
-    if (!this.store) return Promise.resolve();
+    if (!this.#store) return Promise.resolve();
     return (this.#stored = this.#stored.then(() => this.#guard(work)));
   }
 
@@ -235,7 +239,7 @@ export class Outbox {
     try {
       return await work();
     } catch (error) {
-      this.hooks.failed(wrap(error, "application", "the outbox's store failed"));
+      this.#hooks.failed(wrap(error, "application", "the outbox's store failed"));
       return undefined;
     }
   }

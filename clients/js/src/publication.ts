@@ -6,7 +6,13 @@ import type { OutboxEntry } from "./stores.js";
 /** `sending`: waits, or is under way. `sent`: stored. `failed`: refused, see `error`. `cancelled`: it never left. */
 export type PublicationState = "sending" | "sent" | "failed" | "cancelled";
 
-/** What `publish` returns. Awaiting it gives the message's id, once the server has confirmed that it is stored. */
+/** The outbox, as a message in it uses it. */
+interface Owner {
+  cancel(publication: Publication<any>): boolean;
+  changed(publication: Publication<any>): void;
+}
+
+/** A message on its way, as \`publish\` returns it. Awaiting it gives the message's id, once the server has confirmed that it is stored. */
 export class Publication<T = Data> implements PromiseLike<string> {
   /** The UUID by which the message is known everywhere: what comes back through the room has the same. */
   readonly key: string;
@@ -21,12 +27,15 @@ export class Publication<T = Data> implements PromiseLike<string> {
   #confirmedId: string | undefined;
   #failure: RoomlogError | undefined;
 
+  readonly #outbox: Owner;
+
   /** @internal */
   constructor(
     /** @internal */
     readonly entry: OutboxEntry,
-    private readonly outbox: { cancel(publication: Publication<any>): boolean; changed(publication: Publication<any>): void },
+    outbox: Owner,
   ) {
+    this.#outbox = outbox;
     ({ key: this.key, room: this.room, type: this.type } = entry);
     this.#promise = new Promise((resolve, reject) => ([this.#resolve, this.#reject] = [resolve, reject]));
     // Whoever does not await it sees the state.
@@ -63,7 +72,7 @@ export class Publication<T = Data> implements PromiseLike<string> {
 
   /** Takes it back, if it has not left yet. Otherwise returns false: it may be stored already. */
   cancel(): boolean {
-    return this.outbox.cancel(this);
+    return this.#outbox.cancel(this);
   }
 
   /** @internal */
@@ -78,6 +87,6 @@ export class Publication<T = Data> implements PromiseLike<string> {
       this.#failure = outcome;
       this.#reject(outcome);
     }
-    this.outbox.changed(this);
+    this.#outbox.changed(this);
   }
 }

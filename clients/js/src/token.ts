@@ -30,16 +30,20 @@ export class Tokens {
   /** When a new one shall be asked for, on this machine's clock. */
   renewAt = Infinity;
 
-  constructor(private readonly source: TokenSource) {}
+  readonly #source: TokenSource;
+
+  constructor(source: TokenSource) {
+    this.#source = source;
+  }
 
   /** Whether there is anybody to ask for another one. */
   get renewable(): boolean {
-    return typeof this.source === "function";
+    return typeof this.#source === "function";
   }
 
   /** A token that should hold for a while yet. */
   async get(): Promise<string> {
-    if (typeof this.source === "string") return this.source;
+    if (typeof this.#source === "string") return this.#source;
     if (this.#current !== undefined && Date.now() < this.renewAt) return this.#current;
     return this.renew();
   }
@@ -61,7 +65,7 @@ export class Tokens {
     let timer;
     const late = new Promise<never>((_, reject) => (timer = setTimeout(reject, PATIENCE_MS, "no answer")));
     try {
-      token = await Promise.race([(this.source as () => string | Promise<string>)(), late]);
+      token = await Promise.race([(this.#source as () => string | Promise<string>)(), late]);
     } catch (error) {
       throw wrap(error, "application", "the token function failed");
     } finally {

@@ -56,11 +56,14 @@ export class RoomView<T> {
   readonly #listeners = new Set<() => void>();
   #shown: RoomSnapshot<T>;
 
-  constructor(
-    private readonly client: Roomlog,
-    private readonly name: string,
-    private readonly options: { [K in keyof RoomOptions]: RoomOptions[K] | undefined },
-  ) {
+  readonly #client: Roomlog;
+  readonly #name: string;
+  readonly #options: { [K in keyof RoomOptions]: RoomOptions[K] | undefined };
+
+  constructor(client: Roomlog, name: string, options: { [K in keyof RoomOptions]: RoomOptions[K] | undefined }) {
+    this.#client = client;
+    this.#name = name;
+    this.#options = options;
     this.#shown = this.#show();
   }
 
@@ -73,10 +76,10 @@ export class RoomView<T> {
 
   /** Follows the room until what is returned is called. May be called again afterwards. */
   readonly follow = (): (() => void) => {
-    const { since, last = 50, durable, autoAck } = this.options;
+    const { since, last = 50, durable, autoAck } = this.#options;
     const start = since !== undefined ? { since } : { last };
     const options = { ...start, ...(durable !== undefined && { durable }), ...(autoAck !== undefined && { autoAck }) };
-    const room = (this.#room = this.client.room<T>(this.name, options));
+    const room = (this.#room = this.#client.room<T>(this.#name, options));
     const offs = [
       room.on("message", (message) => {
         this.#stopTyping(message.from);
@@ -124,7 +127,7 @@ export class RoomView<T> {
   };
 
   get #here(): Room<T> {
-    return (this.#room ??= this.client.room<T>(this.name));
+    return (this.#room ??= this.#client.room<T>(this.#name));
   }
 
   /** After a reload, the room goes on after what was handled before: what is shown above that comes from the history. */
@@ -212,7 +215,7 @@ export class RoomView<T> {
 
   #onItsWay(publication: Publication<T>): ShownMessage<T> {
     const { key, room, type, data, state, id, error } = publication;
-    const from = this.client.user ?? "";
+    const from = this.#client.user ?? "";
     const shown: ShownMessage<T> = { key, room, type, data, from, state, ...(id !== undefined && { id }), ...(error && { error }) };
     return state === "sending" ? { ...shown, cancel: () => publication.cancel() } : shown;
   }

@@ -84,6 +84,20 @@ describe("a connection", () => {
     expect(back! - asked!).toBeGreaterThanOrEqual(790);
   });
 
+  it("stays closed when a handler closes the client as the connection is lost", async () => {
+    const proxy = await Proxy.to(server.port);
+    open.push(proxy);
+    const { client, states } = connect(proxy.url);
+    const room = client.room("closing");
+    room.on("message", () => {});
+    await until("it is live", () => room.state === "live");
+    room.on("state", () => client.close());
+    proxy.cut();
+    await until("it is closed", () => states.includes("closed"));
+    expect(states).toEqual(["connecting", "open", "closed"]);
+    expect(client.state).toBe("closed");
+  });
+
   it("finds a dead connection by silence", async () => {
     const relay = await relayed();
     relay.fromServer = (frame) => ("session" in frame ? { ...frame, ping: 1 } : frame);

@@ -3,6 +3,7 @@ import { readFileSync, readdirSync } from "node:fs";
 import { resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
+import { finalCode } from "../src/closes.js";
 import { codecOf, framesOf } from "../src/codec.js";
 import { RoomlogError, isTemporary } from "../src/errors.js";
 import type { ClientFrame, ServerFrame } from "../src/protocol.js";
@@ -34,12 +35,18 @@ const asJson = (value: unknown): unknown =>
 
 interface Codes {
   errors: { code: string; temporary: boolean }[];
+  closes: { number: number; code: string; final: boolean }[];
 }
 
-describe("error codes", () => {
-  const text = readFileSync(resolve(import.meta.dirname, "../../../tests/fixtures/codes.json"), "utf8");
-  it.each((JSON.parse(text) as Codes).errors)("$code is worth another try: $temporary", ({ code, temporary }) => {
+const codes = JSON.parse(readFileSync(resolve(import.meta.dirname, "../../../tests/fixtures/codes.json"), "utf8")) as Codes;
+
+describe("the table of codes", () => {
+  it.each(codes.errors)("error $code is worth another try: $temporary", ({ code, temporary }) => {
     expect(isTemporary(new RoomlogError(code, "as in the table"))).toBe(temporary);
+  });
+
+  it.each(codes.closes)("close $number is final: $final", ({ number, code, final }) => {
+    expect(finalCode(number)).toBe(final ? code : undefined);
   });
 });
 

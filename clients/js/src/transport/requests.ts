@@ -1,4 +1,5 @@
 // Requests over HTTP: the token, time limits, turns on few connections, and what a refusal means.
+import { TOKEN_EXPIRED, TOKEN_REVOKED, UNAUTHENTICATED } from "../closes.js";
 import { RoomlogError } from "../errors.js";
 import type { HistoryPage } from "../protocol.js";
 import type { Closed, Environment, TransportEvents } from "./transport.js";
@@ -130,7 +131,7 @@ export class HttpRequests {
     const problem = (await response.json().catch(() => ({}))) as Problem;
     const { code = response.status === 413 ? "too_large" : undefined, detail: message = `HTTP status ${response.status}` } = problem;
     if (!code) throw new Error(message);
-    const close = { token_expired: 4001, token_revoked: 4502, unauthenticated: 4501 }[code];
+    const close = { token_expired: TOKEN_EXPIRED, token_revoked: TOKEN_REVOKED, unauthenticated: UNAUTHENTICATED }[code];
     if (close) this.end({ code: close, message });
     throw new RoomlogError(code, message, { retryAfterMs: problem.retry_after_ms });
   }

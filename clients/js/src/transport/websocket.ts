@@ -9,10 +9,10 @@ export class WebSocketTransport implements Transport {
   readonly #socket: WebSocket;
   #over = false;
 
-  constructor(
-    private readonly environment: Environment,
-    events: TransportEvents,
-  ) {
+  readonly #environment: Environment;
+
+  constructor(environment: Environment, events: TransportEvents) {
+    this.#environment = environment;
     const { codec, socketUrl } = environment;
     this.#socket = new environment.WebSocket!(socketUrl, `roomlog.v1.${codec.encoding}`);
     this.#socket.binaryType = "arraybuffer";
@@ -40,7 +40,7 @@ export class WebSocketTransport implements Transport {
   }
 
   send(frame: ClientFrame): void {
-    const bytes = this.environment.codec.encode(frame);
+    const bytes = this.#environment.codec.encode(frame);
     const size = typeof bytes === "string" ? new TextEncoder().encode(bytes).length : bytes.length;
     if (size > this.limit) {
       throw new RoomlogError("too_large", `${size} bytes are more than the server takes (${this.limit})`);
