@@ -8,6 +8,7 @@ import { RoomlogError } from "./errors.js";
 import { Outbox } from "./outbox.js";
 import type { Data } from "./data.js";
 import type { Publication } from "./publication.js";
+import { isRoomName } from "./room/names.js";
 import { Room } from "./room/room.js";
 import type { RoomContext, RoomOptions } from "./room/types.js";
 import { memoryPositions } from "./stores.js";
@@ -53,8 +54,6 @@ export interface RoomlogEvents {
 
 const TIMING: Timing = { backoffMin: 500, backoffMax: 20_000, connect: 10_000, probe: 2_000 };
 
-const ROOM = /^[A-Za-z0-9@][A-Za-z0-9._:@-]{0,127}$/;
-
 const platform: { WebSocket: unknown } = { WebSocket: globalThis.WebSocket };
 
 /** Gives clients a WebSocket where the platform has none. */
@@ -80,7 +79,7 @@ export class Roomlog extends Emitter<RoomlogEvents> {
     const { socketUrl, httpUrl } = addresses(url);
     const WebSocket = (options.WebSocket ?? platform.WebSocket) as typeof globalThis.WebSocket | undefined;
     const kinds = (options.transports ?? ["websocket", "sse", "polling"]).filter((kind) => kind !== "websocket" || WebSocket);
-    if (kinds.length === 0) throw new RoomlogError("bad_request", "no such transport here");
+    if (kinds.length === 0) throw new RoomlogError("bad_request", "none of the transports in `transports` works on this platform: add `sse` or `polling`, or pass a `WebSocket`");
     const doFetch = options.fetch ?? ((...args: Parameters<typeof fetch>) => fetch(...args));
     const environment = { socketUrl, httpUrl, codec: codecOf(encoding), fetch: doFetch, WebSocket };
     this.#connection = new Connection(environment, kinds, new Tokens(token), { ...TIMING, ...options.timing });
@@ -139,12 +138,15 @@ export class Roomlog extends Emitter<RoomlogEvents> {
     const known = this.#rooms.get(name);
     if (known && options && !same(known.options, options)) {
       if (known.position !== undefined || known.state !== "idle") {
-        throw new RoomlogError("bad_request", `the room ${name} is open with other options; close it first`);
+        throw new RoomlogError("bad_request", `the room ${name} is open with other options: close it before you open it with new ones`);
       }
       known.options = { ...options };
     }
     if (known) return known;
-    if (!ROOM.test(name)) throw new RoomlogError("bad_request", `${JSON.stringify(name)} is no name of a room: it has 1 to 128 of A-Z a-z 0-9 . _ : @ -`);
+    if (!isRoomName(name)) {
+      const rule = "use 1 to 128 of A-Z a-z 0-9 . _ : @ - and begin with a letter, a digit or @";
+      throw new RoomlogError("bad_request", `${JSON.stringify(name)} is not a valid room name: ${rule}`);
+    }
     const room = new Room<T>(name, { ...options }, this.#context);
     room.on("error", (error) => this.emit("error", error));
     this.#rooms.set(name, room);
@@ -189,7 +191,7 @@ export class Roomlog extends Emitter<RoomlogEvents> {
 /** Both addresses of a server, from either. */
 function addresses(url: string): { socketUrl: string; httpUrl: string } {
   const match = /^(?:ws|http)(s?):\/\/([^/?#]+)(.*?)(?:\/v1\/ws)?\/?$/.exec(url);
-  if (!match) throw new RoomlogError("bad_request", `${url} is not an address such as wss://chat.example/v1/ws`);
+  if (!match) throw new RoomlogError("bad_request", `${url} is not the address of a server: use one such as wss://chat.example/v1/ws`);
   const [, secure, host, path] = match;
   return { socketUrl: `ws${secure}://${host}${path}/v1/ws`, httpUrl: `http${secure}://${host}${path}` };
 }

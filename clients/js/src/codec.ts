@@ -26,7 +26,7 @@ const msgpack: Codec = {
   contentType: "application/msgpack",
   encode,
   decode: (bytes) => {
-    if (typeof bytes === "string") throw new Error("text on a MessagePack connection");
+    if (typeof bytes === "string") throw new Error("the server sent text on a MessagePack connection");
     return decode(bytes);
   },
 };
@@ -38,7 +38,7 @@ export function framesOf(decoded: unknown): ServerFrame[] {
   const frames: unknown[] = Array.isArray(decoded) ? decoded : [decoded];
   for (const frame of frames) {
     if (typeof (frame as ServerFrame | null)?.op !== "string") {
-      throw new RoomlogError("bad_frame", "the server sent what is not a frame");
+      throw new RoomlogError("bad_frame", "the server sent something that is not a frame");
     }
   }
   return frames as ServerFrame[];

@@ -46,7 +46,7 @@ const STEADY_MS = 5_000;
 /** How long a fallback is used before WebSockets are tried again, at the next loss. */
 const FALLBACK_MS = 300_000;
 
-const LOST = "the connection was lost";
+const LOST = "the connection to the server was lost";
 
 export class Connection extends Emitter<ConnectionEvents> {
   state: ConnectionState = "idle";
@@ -55,7 +55,7 @@ export class Connection extends Emitter<ConnectionEvents> {
   /** The transport in use, or tried last. */
   transportKind: TransportKind;
   /** Why it is closed. */
-  reason = new RoomlogError("closed", "the client is closed");
+  reason = new RoomlogError("closed", "the client is closed: create a new one to connect again");
   #transport: Transport | undefined;
   #kind = 0;
   /** Times in a row that this kind of transport was found blocked. */
@@ -128,7 +128,7 @@ export class Connection extends Emitter<ConnectionEvents> {
   /** Sends a request, and calls back with its answer, in order with the frames around it. Exactly once. */
   ask<K extends Op>(op: K, fields: Fields<K>, settle: Settle<K>): void {
     if (this.state === "open") this.#put(op, fields, settle);
-    else settle(new RoomlogError("disconnected", "there is no connection"));
+    else settle(new RoomlogError("disconnected", "there is no connection to the server"));
   }
 
   /** Sends a request, and resolves with its answer. */
@@ -146,7 +146,7 @@ export class Connection extends Emitter<ConnectionEvents> {
     try {
       this.#send(op, fields, { ref });
     } catch (error) {
-      this.#answers.settle(ref, wrap(error, "bad_request", "the frame cannot be sent"));
+      this.#answers.settle(ref, wrap(error, "bad_request", "the request could not be sent"));
     }
   }
 
@@ -156,7 +156,7 @@ export class Connection extends Emitter<ConnectionEvents> {
   }
 
   async #dial(): Promise<void> {
-    const signal = this.#drop("a newer attempt");
+    const signal = this.#drop("the client gave the connection up to connect anew");
     if (signal.aborted) return;
     this.#become("connecting");
     this.#dialedAt = Date.now();
@@ -182,7 +182,7 @@ export class Connection extends Emitter<ConnectionEvents> {
       },
       closed: (closed) => this.#ended(closed),
     };
-    this.#timers.set("connect", this.#timing.connect, () => this.#ended({ message: "not connected in time", blocked: true }));
+    this.#timers.set("connect", this.#timing.connect, () => this.#ended({ message: "the server did not answer in time", blocked: true }));
     const kind = (this.transportKind = this.#kinds[this.#kind]!);
     try {
       if (kind === "websocket") this.#transport = new WebSocketTransport(this.#environment, events);
@@ -192,7 +192,7 @@ export class Connection extends Emitter<ConnectionEvents> {
         if (!signal.aborted) this.#transport = new HttpTransport(this.#environment, kind, events);
       }
     } catch (error) {
-      if (!signal.aborted) this.#again({}, wrap(error, "application", "the transport cannot be used"));
+      if (!signal.aborted) this.#again({}, wrap(error, "application", `the transport ${kind} could not be used`));
     }
   }
 
@@ -242,7 +242,7 @@ export class Connection extends Emitter<ConnectionEvents> {
     const wasOpen = this.state === "open";
     if (wasOpen && Date.now() - this.#openedAt >= STEADY_MS) this.#attempts = 0;
     const final = finalCode(code);
-    if (final) return this.#finish(new RoomlogError(final, closed.message || `the server closed with ${code}`));
+    if (final) return this.#finish(new RoomlogError(final, closed.message || `the server closed the connection for good, with code ${code}`));
     if (code === TOKEN_EXPIRED) {
       this.#welcome = false;
       try {

@@ -9,7 +9,7 @@ export type Data = null | boolean | number | string | Uint8Array | Data[] | { [k
 const MAX_DEPTH = 32;
 
 const refuse = (path: string, why: string): never => {
-  throw new RoomlogError("bad_request", `${path}: ${why}`);
+  throw new RoomlogError("bad_request", `${path} cannot be sent: ${why}`);
 };
 
 /** Copies plain data. `binary` says whether the encoding has binary values. */
@@ -20,17 +20,17 @@ export function snapshot(value: unknown, binary: boolean, path = "data", depth =
     case "string":
       return wellFormed(value);
     case "number":
-      return Number.isFinite(value) ? value : refuse(path, `${value} is not a number that can be sent`);
+      return Number.isFinite(value) ? value : refuse(path, `${value} is not a finite number`);
     case "object":
       break;
     default:
-      return refuse(path, `a value of type ${typeof value} cannot be sent`);
+      return refuse(path, `it is of type ${typeof value}`);
   }
   if (value === null) return null;
   if (value instanceof Uint8Array) {
-    return binary ? value.slice() : refuse(path, "binary data needs the encoding `msgpack`");
+    return binary ? value.slice() : refuse(path, "binary data needs a client with the encoding `msgpack`");
   }
-  if (depth === MAX_DEPTH) return refuse(path, `nested deeper than ${MAX_DEPTH}`);
+  if (depth === MAX_DEPTH) return refuse(path, `it is nested more than ${MAX_DEPTH} levels deep`);
   if (Array.isArray(value)) {
     return Array.from(value, (item, index) => snapshot(item ?? null, binary, `${path}[${index}]`, depth + 1));
   }
@@ -38,13 +38,13 @@ export function snapshot(value: unknown, binary: boolean, path = "data", depth =
   // Objects of another window or context have another `Object.prototype`, whose own prototype is null as well.
   if (prototype !== null && Object.getPrototypeOf(prototype) !== null) {
     const name = value.constructor?.name || "a class";
-    return refuse(path, `${name} is not plain data` + (value instanceof Date ? "; send `toISOString()` of it" : ""));
+    return refuse(path, `an instance of ${name} is not plain data` + (value instanceof Date ? "; send the result of `toISOString()`" : ""));
   }
   const copy: { [key: string]: Data } = {};
   for (const [key, item] of Object.entries(value)) {
     // As JSON.stringify does.
     if (item === undefined) continue;
-    if (key === "__proto__") return refuse(path, "a key `__proto__` cannot be sent");
+    if (key === "__proto__") return refuse(path, "`__proto__` is not allowed as a key");
     copy[wellFormed(key)] = snapshot(item, binary, `${path}.${key}`, depth + 1);
   }
   return copy;

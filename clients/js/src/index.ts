@@ -11,6 +11,7 @@ export type { PublishOptions } from "./outbox.js";
 export { compareIds } from "./ids.js";
 export type { Gap, HistoryPage, HistoryQuery, Message, Signal } from "./protocol.js";
 export type { Publication, PublicationState } from "./publication.js";
+export { isRoomName } from "./room/names.js";
 export type { Room } from "./room/room.js";
 export type { RoomEvents, RoomOptions, RoomState, Unsubscribed } from "./room/types.js";
 export { indexedDbOutbox, memoryPositions, webPositions } from "./stores.js";

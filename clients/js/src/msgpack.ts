@@ -96,7 +96,7 @@ export function decode(buffer: ArrayBuffer): Data {
     const entries: { [key: string]: Data } = {};
     for (; length > 0; length--) {
       const key = read();
-      if (typeof key !== "string") throw new Error("a key is not text");
+      if (typeof key !== "string") throw new Error("a key of a map is not text");
       // Assigned as it is, it would replace the object's prototype. Renamed, it is data.
       entries[key === "__proto__" ? "[__proto__]" : key] = read();
     }
@@ -153,6 +153,6 @@ export function decode(buffer: ArrayBuffer): Data {
   }
 
   const value = read();
-  if (end < buffer.byteLength) throw new Error("there are bytes after the value");
+  if (end < buffer.byteLength) throw new Error("there are more bytes after the value");
   return value;
 }

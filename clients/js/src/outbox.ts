@@ -69,7 +69,7 @@ export class Outbox {
     try {
       if (this.#closed) throw this.#closed;
       if (this.#byKey.size >= this.#limit) {
-        throw new RoomlogError("outbox_full", `${this.#limit} messages wait to be sent already; see outbox.limit`);
+        throw new RoomlogError("outbox_full", `${this.#limit} messages are waiting to be confirmed, and the outbox takes no more: try again later, or raise outbox.limit`);
       }
       entry.data = snapshot(data, this.#binary);
     } catch (error) {
@@ -159,7 +159,7 @@ export class Outbox {
         const { id } = await this.#connection.request("publish", { room, key, type, data });
         void this.#settle(publication, id);
       } catch (error) {
-        const failure = wrap(error, "internal", "the message cannot be sent");
+        const failure = wrap(error, "internal", "the message could not be sent");
         if (!isTemporary(failure)) void this.#settle(publication, failure);
         else if (failure.code !== "disconnected") await pause((failure.retryAfterMs ?? PAUSE_MS) * (1 + Math.random() / 4));
       }
@@ -239,7 +239,7 @@ export class Outbox {
     try {
       return await work();
     } catch (error) {
-      this.#hooks.failed(wrap(error, "application", "the outbox's store failed"));
+      this.#hooks.failed(wrap(error, "application", "the store of the outbox failed, and the client continues without it"));
       return undefined;
     }
   }

@@ -22,7 +22,7 @@ export function RoomlogProvider({ client, children }: { client: Roomlog; childre
 /** The client of the provider above. */
 export function useRoomlog(): Roomlog {
   const client = useContext(Context);
-  if (!client) throw new Error("useRoomlog and useRoom need a <RoomlogProvider client={…}> above them");
+  if (!client) throw new Error("there is no client: put a <RoomlogProvider client={…}> above the components that use hooks of Roomlog");
   return client;
 }
 

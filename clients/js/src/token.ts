@@ -56,14 +56,14 @@ export class Tokens {
 
   /** The server refused the token. */
   spent(): void {
-    if (!this.renewable) throw new RoomlogError("token_expired", "the token has expired; give a function instead");
+    if (!this.renewable) throw new RoomlogError("token_expired", "the token has expired: pass a function as `token`, so that the client can fetch a new one");
     this.#current = undefined;
   }
 
   async #ask(): Promise<string> {
     let token;
     let timer;
-    const late = new Promise<never>((_, reject) => (timer = setTimeout(reject, PATIENCE_MS, "no answer")));
+    const late = new Promise<never>((_, reject) => (timer = setTimeout(reject, PATIENCE_MS, `it did not return within ${PATIENCE_MS / 1000} seconds`)));
     try {
       token = await Promise.race([(this.#source as () => string | Promise<string>)(), late]);
     } catch (error) {
@@ -71,7 +71,7 @@ export class Tokens {
     } finally {
       clearTimeout(timer);
     }
-    if (typeof token !== "string" || token === "") throw new RoomlogError("application", "the token function gave no token");
+    if (typeof token !== "string" || token === "") throw new RoomlogError("application", "the token function must return a token: a text that is not empty");
     this.#current = token;
     this.renewAt = Date.now() + leadOf(token);
     return token;

@@ -89,7 +89,7 @@ describe("publishing", () => {
     room.publish(2);
     const third = room.publish(3);
     expect(third).toMatchObject({ state: "failed", error: { code: "outbox_full" } });
-    await expect(third).rejects.toThrow("2 messages wait to be sent already");
+    await expect(third).rejects.toThrow("2 messages are waiting to be confirmed, and the outbox takes no more");
     proxy.goOnline();
     await until("there is room again", () => room.pending.length === 0);
     await room.publish(4);
@@ -99,17 +99,17 @@ describe("publishing", () => {
   it("refuses what cannot be stored, by name", async () => {
     const room = connect().room<unknown>(fresh());
     const cases: [unknown, string][] = [
-      [{ at: new Date() }, "data.at: Date is not plain data; send `toISOString()` of it"],
-      [{ list: [1, NaN] }, "data.list[1]: NaN is not a number that can be sent"],
-      [() => 1, "data: a value of type function cannot be sent"],
-      [{ big: 1n }, "data.big: a value of type bigint cannot be sent"],
-      [new Map(), "data: Map is not plain data"],
-      [JSON.parse('{"__proto__":1}'), "data: a key `__proto__` cannot be sent"],
-      [new Uint8Array(1), "data: binary data needs the encoding `msgpack`"],
+      [{ at: new Date() }, "data.at cannot be sent: an instance of Date is not plain data; send the result of `toISOString()`"],
+      [{ list: [1, NaN] }, "data.list[1] cannot be sent: NaN is not a finite number"],
+      [() => 1, "data cannot be sent: it is of type function"],
+      [{ big: 1n }, "data.big cannot be sent: it is of type bigint"],
+      [new Map(), "data cannot be sent: an instance of Map is not plain data"],
+      [JSON.parse('{"__proto__":1}'), "data cannot be sent: `__proto__` is not allowed as a key"],
+      [new Uint8Array(1), "data cannot be sent: binary data needs a client with the encoding `msgpack`"],
     ];
     let deep: unknown = 1;
     for (let i = 0; i < 33; i++) deep = [deep];
-    cases.push([deep, `data${"[0]".repeat(32)}: nested deeper than 32`]);
+    cases.push([deep, `data${"[0]".repeat(32)} cannot be sent: it is nested more than 32 levels deep`]);
     for (const [data, message] of cases) {
       await expect(room.publish(data)).rejects.toMatchObject({ name: "RoomlogError", code: "bad_request", message });
     }
@@ -136,7 +136,7 @@ describe("publishing", () => {
     const codes: string[] = [];
     client.on("error", ({ code, message }) => codes.push(`${code}: ${message}`));
     await client.room(fresh()).publish(1);
-    expect(new Set(codes)).toEqual(new Set(["application: the outbox's store failed: disk full"]));
+    expect(new Set(codes)).toEqual(new Set(["application: the store of the outbox failed, and the client continues without it: disk full"]));
   });
 });
 

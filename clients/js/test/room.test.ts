@@ -1,7 +1,7 @@
 // Reading a room: from where, in order, exactly once, and what is said when something is missing.
 import { encode } from "@msgpack/msgpack";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { Roomlog, RoomlogError } from "../src/node.js";
+import { Roomlog, RoomlogError, isRoomName } from "../src/node.js";
 import type { Gap, Message, Room, RoomlogOptions } from "../src/node.js";
 import { FAST } from "./harness/device.js";
 import { Relay } from "./harness/relay.js";
@@ -192,6 +192,16 @@ describe("a room", () => {
     expect(got).toEqual([1, 2]);
     expect(() => client.room(room.name, { last: 3 })).toThrow("other options");
     expect(client.room(room.name)).toBe(room);
+  });
+
+  it.each(["", "a b", ".hidden", "x".repeat(129), "ünder"])("cannot have the name %j", (name) => {
+    expect(isRoomName(name)).toBe(false);
+    expect(() => connect().room(name)).toThrow("is not a valid room name");
+  });
+
+  it.each(["a", "@ann", "chat.general:2_x-y@z", "9".repeat(128)])("can have the name %j", (name) => {
+    expect(isRoomName(name)).toBe(true);
+    expect(connect().room(name).name).toBe(name);
   });
 
   it("that may not be read says so", async () => {

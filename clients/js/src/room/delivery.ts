@@ -80,7 +80,7 @@ export class Delivery {
     const failures = results.flatMap((result) => (result.status === "rejected" ? [result.reason as unknown] : []));
     if (failures.length === results.length && failures.every((reason) => reason === ABANDONED)) return ABANDONED;
     for (const reason of failures) {
-      if (reason !== ABANDONED) this.#room.emit("error", wrap(reason, "handler", `a handler of ${name} failed for ${id}`));
+      if (reason !== ABANDONED) this.#room.emit("error", wrap(reason, "handler", `a handler of the room ${name} failed on the message ${id}`));
     }
     if (!durable) await positions.save(id);
     else if (autoAck) await acks.note(id);

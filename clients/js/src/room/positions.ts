@@ -53,7 +53,7 @@ export class Positions {
     try {
       return await work();
     } catch (error) {
-      this.#failed(wrap(error, "application", "the store of positions failed"));
+      this.#failed(wrap(error, "application", "the store of positions failed, and the client continues without it"));
       return undefined;
     }
   }

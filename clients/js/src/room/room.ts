@@ -92,7 +92,7 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> {
 
   /** Acknowledges a message, and all before it, of a durable subscription. */
   ack(message: Message<T> | string): void {
-    if (!this.options.durable) throw new RoomlogError("not_durable", "only durable subscriptions are acknowledged");
+    if (!this.options.durable) throw new RoomlogError("not_durable", "only a durable subscription is acknowledged: open the room with the option `durable`");
     void this.acks.note(typeof message === "string" ? message : message.id);
   }
 
@@ -190,7 +190,7 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> {
   }
 
   #wanted(): void {
-    if (this.#isClosed) throw new RoomlogError("closed", `the room ${this.name} was closed; ask the client for it again`);
+    if (this.#isClosed) throw new RoomlogError("closed", `the room ${this.name} is closed: call client.room() to open it again`);
     if (this.#state === "idle") this.#begin();
     else void this.#delivery.run();
   }

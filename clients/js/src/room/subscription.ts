@@ -155,6 +155,6 @@ export class Subscription {
     this.stop();
     if (this.#holes++ === 0) void this.begin();
     else this.#later();
-    this.#room.emit("error", new RoomlogError("hole", `${this.#room.name}: ${id} came after ${from}; resumed`));
+    this.#room.emit("error", new RoomlogError("hole", `the room ${this.#room.name} delivered ${id} right after ${from}, so messages are missing in between; they are fetched again`));
   }
 }

@@ -95,7 +95,7 @@ export class HttpRequests {
       if (!response.ok) await this.#refused(response);
       return await take(response);
     } catch (error) {
-      if (!(error instanceof RoomlogError) && !abort.aborted) this.end({ message: `${path}: ${String(error)}` });
+      if (!(error instanceof RoomlogError) && !abort.aborted) this.end({ message: `the request to ${path} failed: ${String(error)}` });
       throw error;
     } finally {
       clearTimeout(timer);
@@ -129,7 +129,7 @@ export class HttpRequests {
   /** Throws what a refused request means. An answer without a code is not the server's own: the network is at fault. */
   async #refused(response: Response): Promise<never> {
     const problem = (await response.json().catch(() => ({}))) as Problem;
-    const { code = response.status === 413 ? "too_large" : undefined, detail: message = `HTTP status ${response.status}` } = problem;
+    const { code = response.status === 413 ? "too_large" : undefined, detail: message = `the server answered with the HTTP status ${response.status}` } = problem;
     if (!code) throw new Error(message);
     const close = { token_expired: TOKEN_EXPIRED, token_revoked: TOKEN_REVOKED, unauthenticated: UNAUTHENTICATED }[code];
     if (close) this.end({ code: close, message });

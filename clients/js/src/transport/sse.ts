@@ -13,21 +13,21 @@ export async function stream(follower: Follower, following: Following): Promise<
   const { requests, session } = follower;
   const { room, position, held, control: { signal } } = following;
   const blocked = (message: string): void => requests.end({ message, blocked: true });
-  let silence = setTimeout(() => blocked("the network holds event streams back"), FIRST_WITHIN_MS);
+  let silence = setTimeout(() => blocked("the network holds event streams back, since nothing arrived on one in time"), FIRST_WITHIN_MS);
   try {
     const query = new URLSearchParams({ since: position, signals: "true", session, ...held });
     const init = { headers: { accept: "text/event-stream" }, abort: signal };
     const response = await requests.fetch(`${pathOf(room)}/events?${query}`, init, (response) => response);
     const reader = response.body?.getReader?.();
-    if (!reader) return blocked("this platform cannot read a response while it arrives");
+    if (!reader) return blocked("this platform cannot read a response while it arrives, as event streams need");
     signal.addEventListener("abort", () => void reader.cancel().catch(() => {}));
     const parse = parser(room, position);
     for (;;) {
       const { done, value } = await reader.read();
       if (signal.aborted) return;
-      if (done) return requests.end({ message: "the event stream ended" });
+      if (done) return requests.end({ message: "the server ended the event stream" });
       clearTimeout(silence);
-      silence = setTimeout(() => blocked("the event stream fell silent"), SILENCE_MS);
+      silence = setTimeout(() => blocked("nothing arrived on the event stream for too long"), SILENCE_MS);
       requests.heard();
       follower.emit(...parse(value));
     }

@@ -25,7 +25,7 @@ export class WebSocketTransport implements Transport {
         frames = framesOf(codec.decode(data));
       } catch (error) {
         this.close();
-        events.closed({ message: `the server sent what cannot be decoded: ${String(error)}` });
+        events.closed({ message: `the server sent a message that cannot be decoded: ${String(error)}` });
         return;
       }
       events.frames(frames);
@@ -43,7 +43,7 @@ export class WebSocketTransport implements Transport {
     const bytes = this.#environment.codec.encode(frame);
     const size = typeof bytes === "string" ? new TextEncoder().encode(bytes).length : bytes.length;
     if (size > this.limit) {
-      throw new RoomlogError("too_large", `${size} bytes are more than the server takes (${this.limit})`);
+      throw new RoomlogError("too_large", `the request has ${size} bytes, and the server accepts at most ${this.limit}`);
     }
     // A socket that is closing says so by its event; what is sent now is lost with it.
     if (this.#socket.readyState === 1) this.#socket.send(bytes);
