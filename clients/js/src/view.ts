@@ -7,6 +7,7 @@ import type { Gap, Message } from "./protocol.js";
 import type { Publication, PublicationState } from "./publication.js";
 import type { Room } from "./room/room.js";
 import type { RoomOptions, RoomState } from "./room/types.js";
+import { Typing } from "./typing.js";
 
 /** A message as a page shows it: one of the room, or one of this client on its way there. Its `key` stays the same. */
 export interface ShownMessage<T> extends Omit<Message<T>, "id"> {
@@ -38,18 +39,13 @@ export interface RoomSnapshot<T> {
 /** Messages that are kept. Beyond, the oldest go; they can be loaded again. */
 const KEPT = 2000;
 
-/** How often it is told that somebody types, and after which silence it no longer holds. */
-const TYPING_EVERY_MS = 2000;
-const TYPING_FOR_MS = 5000;
-
 export class RoomView<T> {
   #room: Room<T> | undefined;
   #confirmed: ShownMessage<T>[] = [];
   readonly #failed = new Map<string, Publication<T>>();
   #hasOlder = true;
   #gaps: Gap[] = [];
-  readonly #typing = new Map<string, ReturnType<typeof setTimeout>>();
-  #toldTyping = 0;
+  #typing: Typing | undefined;
   #error: RoomlogError | undefined;
   #loading: Promise<boolean> | undefined;
   #telling: ReturnType<typeof setTimeout> | undefined;
@@ -80,32 +76,27 @@ export class RoomView<T> {
     const start = since !== undefined ? { since } : { last };
     const options = { ...start, ...(durable !== undefined && { durable }), ...(autoAck !== undefined && { autoAck }) };
     const room = (this.#room = this.#client.room<T>(this.#name, options));
+    const typing = (this.#typing = new Typing(room));
     const offs = [
-      room.on("message", (message) => {
-        this.#stopTyping(message.from);
-        this.#merge([message]);
-      }),
+      room.on("message", (message) => this.#merge([message])),
       room.on("gap", (gap) => this.#change(() => (this.#gaps = [...this.#gaps, gap]))),
       room.on("live", () => void this.#fill(last)),
       room.on("state", () => this.#change()),
       room.on("publication", (publication) => this.#publication(publication)),
       room.on("error", (error) => this.#change(() => (this.#error = error))),
       room.on("unsubscribed", () => this.#change()),
-      room.on("signal", ({ from, type, data }) => {
-        if (type === "typing") data ? this.#startTyping(from) : this.#stopTyping(from);
-      }),
+      typing.on("change", () => this.#change()),
     ];
     this.#change();
     // It may have been live before.
     if (room.state === "live") void this.#fill(last);
     return () => {
+      typing.close();
       for (const off of offs) off();
-      for (const from of this.#typing.keys()) this.#stopTyping(from);
     };
   };
 
   readonly publish = (data: T, options?: PublishOptions): Publication<T> => {
-    this.#toldTyping = 0;
     return this.#here.publish(data, options);
   };
 
@@ -115,10 +106,7 @@ export class RoomView<T> {
   };
 
   readonly setTyping = (typing: boolean): void => {
-    const now = Date.now();
-    if (typing ? now - this.#toldTyping < TYPING_EVERY_MS : this.#toldTyping === 0) return;
-    this.#toldTyping = typing ? now : 0;
-    this.#here.signal("typing", typing);
+    this.#typing?.set(typing);
   };
 
   readonly dismiss = (key: string): void => {
@@ -173,17 +161,6 @@ export class RoomView<T> {
     });
   }
 
-  #startTyping(from: string): void {
-    clearTimeout(this.#typing.get(from));
-    this.#change(() => this.#typing.set(from, setTimeout(() => this.#stopTyping(from), TYPING_FOR_MS)));
-  }
-
-  #stopTyping(from: string): void {
-    if (!this.#typing.has(from)) return;
-    clearTimeout(this.#typing.get(from));
-    this.#change(() => this.#typing.delete(from));
-  }
-
   /** A backlog is shown in a few steps, not message by message; what is live, at once. */
   #change(how?: () => unknown): void {
     how?.();
@@ -208,7 +185,7 @@ export class RoomView<T> {
       state: this.#room?.state ?? "idle",
       hasOlder: this.#hasOlder,
       gaps: this.#gaps,
-      typing: [...this.#typing.keys()],
+      typing: this.#typing?.users ?? [],
       error: this.#error,
     };
   }

@@ -62,10 +62,10 @@ describe("the package", () => {
     const use = `
       const client = new Roomlog("ws://127.0.0.1:1", { token: "", positions: memoryPositions() });
       client.close();
-      console.log(client.state, new RoomlogError("closed", "") instanceof Error, typeof useRoom);`;
-    write("app.mjs", `import { Roomlog, RoomlogError, memoryPositions } from "@roomlog/client"; import { useRoom } from "@roomlog/client/react"; ${use}`);
-    write("app.cjs", `const { Roomlog, RoomlogError, memoryPositions } = require("@roomlog/client"); const { useRoom } = require("@roomlog/client/react"); ${use}`);
-    for (const file of ["app.mjs", "app.cjs"]) expect(run("node", file)).toBe("closed true function\n");
+      console.log(client.state, new RoomlogError("closed", "") instanceof Error, typeof useRoom, typeof Typing);`;
+    write("app.mjs", `import { Roomlog, RoomlogError, memoryPositions } from "@roomlog/client"; import { useRoom } from "@roomlog/client/react"; import { Typing } from "@roomlog/client/typing"; ${use}`);
+    write("app.cjs", `const { Roomlog, RoomlogError, memoryPositions } = require("@roomlog/client"); const { useRoom } = require("@roomlog/client/react"); const { Typing } = require("@roomlog/client/typing"); ${use}`);
+    for (const file of ["app.mjs", "app.cjs"]) expect(run("node", file)).toBe("closed true function function\n");
     // As bundlers for browsers see it: nothing of Node.js.
     for (const format of ["esm", "cjs"]) {
       const text = readFileSync(join(root, `dist/${format}/index.js`), "utf8");
@@ -79,6 +79,7 @@ describe("the package", () => {
       import { Roomlog, RoomlogError, indexedDbOutbox, webPositions } from "@roomlog/client";
       import type { Message, Publication } from "@roomlog/client";
       import { useRoom } from "@roomlog/client/react";
+      import { Typing } from "@roomlog/client/typing";
 
       interface Chat { text: string; image?: Uint8Array }
 
@@ -90,6 +91,9 @@ describe("the package", () => {
           outbox: { store: indexedDbOutbox("ann"), limit: 10 },
         });
         const room = client.room<Chat>("chat.general", { durable: "phone", last: 50 });
+        const typing = new Typing(room);
+        typing.on("change", (users: string[]) => console.log(users, typing.users));
+        typing.set(true);
         const off: () => void = room.on("message", async (message: Message<Chat>) => room.ack(message));
         room.on("gap", ({ after, next, reason }) => console.log(after, next, reason));
         const publication: Publication<Chat> = room.publish({ text: "hi" });
@@ -100,6 +104,8 @@ describe("the package", () => {
         room.publish({ txt: "hi" });
         // @ts-expect-error: no such event
         room.on("massage", () => {});
+        // @ts-expect-error: internal
+        room.on("push", () => {});
         const page = await room.history({ before: "1-1", limit: 50 });
         const text: string = page.messages[0]!.data.text;
         off();

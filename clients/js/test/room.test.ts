@@ -3,6 +3,8 @@ import { encode } from "@msgpack/msgpack";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { Roomlog, RoomlogError, isRoomName } from "../src/node.js";
 import type { Gap, Message, Room, RoomlogOptions } from "../src/node.js";
+import type { ServerFrame } from "../src/protocol.js";
+import { Typing } from "../src/typing.js";
 import { FAST } from "./harness/device.js";
 import { Relay } from "./harness/relay.js";
 import { Server, token } from "./harness/server.js";
@@ -230,6 +232,57 @@ describe("a room", () => {
     ann.signal("typing", true);
     await until("it came", () => got.length === 1);
     expect(got).toEqual([{ room: ann.name, from: "ann", type: "typing", data: true }]);
+  });
+});
+
+describe("a feature on the pushes of a room", () => {
+  it("gets a push that this version does not know, in order with the messages", async () => {
+    const relay = await relayed();
+    const room = connect("ann", { encoding: "json" }, relay.url).room<number>(fresh(), { since: "0" });
+    const got: unknown[] = [];
+    room.on("message", () => {});
+    room.on("push", (push) => got.push(push.op === "message" ? push.data : push));
+    await until("it is live", () => room.state === "live");
+    const presence = { op: "presence", room: room.name, users: ["bob"] };
+    // As a newer server would send it.
+    relay.fromServer = (frame) => (frame.op === "message" && frame.data === 2 ? [presence as unknown as ServerFrame, frame] : [frame]);
+    for (const n of [1, 2]) await room.publish(n);
+    await until("all came", () => got.length >= 4);
+    expect(got.slice(-3)).toEqual([1, presence, 2]);
+    expect(room.state).toBe("live");
+  });
+
+  it("shows who types, until they stop, fall silent or send the message", async () => {
+    const name = fresh();
+    const [ann, bob] = [connect("ann").room<number>(name), connect("bob").room<number>(name)];
+    for (const room of [ann, bob]) room.on("message", () => {});
+    await until("both are there", () => ann.state === "live" && bob.state === "live");
+    const [hers, his] = [new Typing(ann), new Typing(bob)];
+    const changes: string[][] = [];
+    hers.on("change", (users) => changes.push(users));
+    const signals: unknown[] = [];
+    ann.on("signal", ({ data }) => signals.push(data));
+    const shows = (...users: string[]) => until(`she sees ${users.join()}`, () => hers.users.join() === users.join());
+    his.set(false);
+    his.set(true);
+    his.set(true);
+    await shows("bob");
+    his.set(false);
+    await shows();
+    his.set(true);
+    await shows("bob");
+    await bob.publish(1);
+    await shows();
+    his.set(true);
+    await shows("bob");
+    // After five seconds of silence.
+    await shows();
+    his.set(true);
+    await shows("bob");
+    hers.close();
+    expect(hers.users).toEqual([]);
+    expect(signals).toEqual([true, false, true, true, true]);
+    expect(changes.map((users) => users.length)).toEqual([1, 0, 1, 0, 1, 0, 1, 0]);
   });
 });
 

@@ -157,6 +157,7 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> {
   /** @internal The server pushed something for this room. */
   push(push: Push): void {
     this.#subscription.push(push);
+    this.emit("push", push);
   }
 
   /** @internal Delivery has begun, after `position`. */

@@ -21,7 +21,6 @@ export interface Subscriber {
   started(position: string): void;
   ended(unsubscribed: Unsubscribed): void;
   emit(event: "error", error: RoomlogError): void;
-  emit(event: "push", push: Push): void;
 }
 
 export class Subscription {
@@ -66,7 +65,7 @@ export class Subscription {
     return this.#attempt.signal;
   }
 
-  /** Takes what the server pushed for the room. */
+  /** Takes the pushes that make up the room's log. */
   push(push: Push): void {
     switch (push.op) {
       case "message": {
@@ -85,8 +84,6 @@ export class Subscription {
         return this.#room.enqueue({ kind: "live", id: push.id });
       case "unsubscribed":
         return this.#room.ended({ room: push.room, code: push.code, message: push.message });
-      default:
-        return this.#room.emit("push", push);
     }
   }
 

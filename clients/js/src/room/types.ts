@@ -52,7 +52,7 @@ export interface RoomEvents<T = Data> {
   /** A message of this client to this room changed its state. */
   publication: Publication<T>;
   error: RoomlogError;
-  /** @internal The server pushed something for this room other than its log. Features listen here. */
+  /** @internal Every push of the server for this room, once the log has taken its own. Features listen here. */
   push: Push;
 }
 

@@ -6,11 +6,11 @@ import { until } from "./until.js";
 
 /** For clients that speak JSON. */
 export class Relay {
-  /** What the server says, and may be changed or, with `undefined`, lost. */
-  fromServer: (frame: ServerFrame) => ServerFrame | undefined = (frame) => frame;
-  /** Nothing gets through, and nobody is told. */
+  /** Changes a frame of the server, loses it with `undefined`, or makes several of it. */
+  fromServer: (frame: ServerFrame) => ServerFrame | ServerFrame[] | undefined = (frame) => frame;
+  /** Nothing gets through, while the connections stay open. */
   silent = false;
-  /** All that clients sent. */
+  /** Every frame that clients sent. */
   readonly sent: ClientFrame[] = [];
   connections = 0;
   private readonly server = new WebSocketServer({ port: 0, host: "127.0.0.1", handleProtocols: () => "roomlog.v1.json" });
@@ -52,7 +52,7 @@ export class Relay {
     });
     upstream.on("message", (bytes) => {
       const frames = [JSON.parse(String(bytes)) as ServerFrame | ServerFrame[]].flat();
-      const kept = frames.map((frame) => this.fromServer(frame)).filter((frame) => frame !== undefined);
+      const kept = frames.flatMap((frame) => this.fromServer(frame) ?? []);
       if (!this.silent && kept.length > 0) client.send(JSON.stringify(kept));
     });
     upstream.on("close", (code, reason) => (code === 1006 || code === 1005 ? client.terminate() : client.close(code, reason)));
