@@ -214,7 +214,7 @@ async def test_a_token_that_cannot_be_renewed_is_asked_for_again_and_its_end_sur
     await one.connect()
     await until("it has a new one", lambda: len(asked) == 4)
     await one.room(name).publish("still here")
-    assert "the token is not renewed: application: the token function failed: the token server is down" in caplog.messages
+    assert "the token could not be renewed: application: the token function failed: the token server is down" in caplog.messages
 
 
 async def test_a_token_that_has_expired_is_replaced(client, caplog):

@@ -56,7 +56,7 @@ async def test_has_a_bound_and_says_so(client, proxy, server, name):
     proxy.go_offline()
     room = client(proxy.url, outbox_limit=2).room(name)
     waiting = [room.publish(n) for n in (1, 2)]
-    with pytest.raises(RoomlogError, match="2 messages wait to be confirmed already; see `outbox_limit`") as raised:
+    with pytest.raises(RoomlogError, match="2 messages are waiting to be confirmed, and the outbox takes no more") as raised:
         room.publish(3)
     assert raised.value.code == "outbox_full"
     proxy.go_online()
@@ -87,14 +87,17 @@ async def test_refuses_what_cannot_be_stored_by_name(client, server, name):
     for _ in range(33):
         deep = [deep]
     cases = [
-        ({"at": datetime.date(2026, 1, 1)}, "data.at: date is not plain data; send `isoformat()` of it"),
-        ({"list": [1, float("nan")]}, "data.list[1]: nan is not a number that can be sent"),
-        ({"set": {1}}, "data.set: set is not plain data"),
-        ({1: 2}, "data: the key 1 is not text"),
-        ([2**64], f"data[0]: {2**64} is outside of -2^63 to 2^64-1; send it as text"),
-        ("\ud83d", "data: '\\ud83d' holds half a character, which cannot be sent"),
-        (b"x", 'data: binary data needs the encoding "msgpack"'),
-        (deep, f"data{'[0]' * 32}: more than 32 lists and dicts within each other"),
+        (
+            {"at": datetime.date(2026, 1, 1)},
+            "data.at cannot be sent: an instance of date is not plain data; send the result of `isoformat()`",
+        ),
+        ({"list": [1, float("nan")]}, "data.list[1] cannot be sent: nan is not a finite number"),
+        ({"set": {1}}, "data.set cannot be sent: an instance of set is not plain data"),
+        ({1: 2}, "data cannot be sent: the key 1 is not a str"),
+        ([2**64], f"data[0] cannot be sent: {2**64} is outside the range -2^63 to 2^64-1; send it as text"),
+        ("\ud83d", "data cannot be sent: '\\ud83d' contains half a surrogate pair"),
+        (b"x", 'data cannot be sent: binary data needs a client with the encoding "msgpack"'),
+        (deep, f"data{'[0]' * 32} cannot be sent: it is nested more than 32 levels deep"),
     ]
     for data, message in cases:
         with pytest.raises(RoomlogError) as raised:
@@ -136,7 +139,7 @@ async def test_closing_tells_those_who_wait(client, proxy, name):
     one = client(proxy.url)
     publication = one.room(name).publish(1)
     await one.close()
-    with pytest.raises(RoomlogError, match="it is not known to be stored: the client is closed"):
+    with pytest.raises(RoomlogError, match="the message is not known to be stored: the client is closed"):
         await publication
     with pytest.raises(RoomlogError, match="closed"):
         one.room(name).publish(2)

@@ -112,14 +112,14 @@ class Connection:
                 # Again, should one be lost: `asyncio` has such places, where what is waited for comes at the same time.
                 self._task.cancel()
                 await asyncio.wait({self._task}, timeout=2 * CLOSE_S)
-        self._finish(RoomlogError("closed", "the client is closed"))
+        self._finish(RoomlogError("closed", "the client is closed: create a new one to connect again"))
 
     def ask(self, frame: Frame, answer: Answer) -> None:
         """Sends a frame, and calls back with its answer, in order with the frames around it. Exactly once."""
         if self.state == "open":
             self._put(frame, answer)
         else:
-            answer(RoomlogError("disconnected", "there is no connection"))
+            answer(RoomlogError("disconnected", "there is no connection to the server"))
 
     async def request(self, frame: Frame) -> Frame:
         """Sends a frame, and waits for its answer."""
@@ -164,10 +164,10 @@ class Connection:
         try:
             payload = self._codec.encode(frame)
         except (TypeError, ValueError) as error:
-            raise RoomlogError("bad_request", f"the frame cannot be sent: {error}") from error
+            raise RoomlogError("bad_request", f"the request could not be sent: {error}") from error
         size = len(payload.encode() if isinstance(payload, str) else payload)
         if self._limit is not None and size > self._limit:
-            raise RoomlogError("too_large", f"{size} bytes are more than the server takes ({self._limit})")
+            raise RoomlogError("too_large", f"the request has {size} bytes, and the server accepts at most {self._limit}")
         return payload
 
     def _put(self, frame: Frame, answer: Answer) -> None:
@@ -191,7 +191,7 @@ class Connection:
                     return
                 pause = self._pause()
                 self.state = "waiting"
-                logger.info("not connected to %s: %s; trying again in %.1f s", self._url, why, pause)
+                logger.info("the connection to %s failed: %s; trying again in %.1f s", self._url, why, pause)
                 await asyncio.sleep(pause)
         except RoomlogError as error:
             logger.error("the connection to %s has ended: %s", self._url, error)
@@ -199,7 +199,7 @@ class Connection:
         except Exception:
             # A fault of this client. Those who wait must not wait for ever.
             logger.exception("the connection to %s has failed", self._url)
-            self._finish(RoomlogError("internal", "the connection has failed; the log of `roomlog` says how"))
+            self._finish(RoomlogError("internal", "the connection has failed by an error of this client: see the log of `roomlog`"))
 
     def _pause(self) -> float:
         if self._retry_after_ms is not None:
@@ -231,7 +231,7 @@ class Connection:
         except ConnectionClosed as closed:
             return self._ended(closed)
         except (TimeoutError, asyncio.TimeoutError):
-            return "not connected in time"
+            return "the server did not answer in time"
         except (OSError, EOFError, WebSocketException) as error:
             return str(error) or type(error).__name__
 
@@ -249,7 +249,7 @@ class Connection:
             if isinstance(ok, RoomlogError):
                 # The close that follows says what to do.
                 if ok.code != "disconnected":
-                    logger.warning("the server refuses to connect: %s", ok)
+                    logger.warning("the server refused the connection: %s", ok)
                 return
             impatience.cancel()
             helpers.append(asyncio.create_task(self._renew()))
@@ -262,7 +262,7 @@ class Connection:
                 try:
                     frames = frames_of(self._codec.decode(payload))
                 except (ValueError, RoomlogError) as error:
-                    return f"the server sent what cannot be decoded: {error}"
+                    return f"the server sent a message that cannot be decoded: {error}"
                 for frame in frames:
                     self._received(frame)
         finally:
@@ -294,7 +294,7 @@ class Connection:
             error = RoomlogError(frame["code"], frame["message"], retry_after_ms=frame.get("retry_after_ms"))
             if answer:
                 return answer(error)
-            logger.warning("the server refuses a frame: %s", error)
+            logger.warning("the server refused a request: %s", error)
         elif op == "goodbye":
             self._retry_after_ms = frame.get("retry_after_ms")
         elif op != "pong":
@@ -303,8 +303,8 @@ class Connection:
     def _ended(self, closed: ConnectionClosed) -> str:
         """Why it ended, as the server says. Raises if there shall be no other connection."""
         if closed.rcvd is None:
-            return "the connection was lost"
-        code, reason = closed.rcvd.code, closed.rcvd.reason or f"the server closed with {closed.rcvd.code}"
+            return "the connection to the server was lost"
+        code, reason = closed.rcvd.code, closed.rcvd.reason or f"the server closed the connection with code {closed.rcvd.code}"
         if code in FINAL:
             raise RoomlogError(FINAL_CODES.get(code, "closed"), reason)
         if code == TOKEN_EXPIRED:
@@ -321,10 +321,10 @@ class Connection:
                 token = await self._tokens.renew()
                 await self.request({"op": "auth", "token": token})
                 if self._tokens.renew_at <= had:
-                    raise RoomlogError("application", "the token function gave a token that is no newer")
+                    raise RoomlogError("application", "the token function returned a token that does not expire later than the last one")
                 pause = 0.0
             except RoomlogError as error:
-                logger.warning("the token is not renewed: %s", error)
+                logger.warning("the token could not be renewed: %s", error)
                 pause = min(max(1.0, pause * 2), 30.0)
 
     def _drop(self, why: str) -> None:

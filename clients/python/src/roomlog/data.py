@@ -21,27 +21,27 @@ def snapshot(value: Any, binary: bool, path: str = "data", depth: int = 0) -> An
         return _text(value, path)
     if isinstance(value, int):
         if not MIN_INTEGER <= value <= MAX_INTEGER:
-            _refuse(path, f"{value} is outside of -2^63 to 2^64-1; send it as text")
+            _refuse(path, f"{value} is outside the range -2^63 to 2^64-1; send it as text")
         return int(value)
     if isinstance(value, float):
         if not math.isfinite(value):
-            _refuse(path, f"{value} is not a number that can be sent")
+            _refuse(path, f"{value} is not a finite number")
         return float(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
         if not binary:
-            _refuse(path, 'binary data needs the encoding "msgpack"')
+            _refuse(path, 'binary data needs a client with the encoding "msgpack"')
         return bytes(value)
     if not isinstance(value, (dict, list, tuple)):
-        hint = "; send `isoformat()` of it" if hasattr(value, "isoformat") else ""
-        _refuse(path, f"{type(value).__name__} is not plain data{hint}")
+        hint = "; send the result of `isoformat()`" if hasattr(value, "isoformat") else ""
+        _refuse(path, f"an instance of {type(value).__name__} is not plain data{hint}")
     if depth == MAX_DEPTH:
-        _refuse(path, f"more than {MAX_DEPTH} lists and dicts within each other")
+        _refuse(path, f"it is nested more than {MAX_DEPTH} levels deep")
     if not isinstance(value, dict):
         return [snapshot(item, binary, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
     copy = {}
     for key, item in value.items():
         if not isinstance(key, str):
-            _refuse(path, f"the key {key!r} is not text")
+            _refuse(path, f"the key {key!r} is not a str")
         copy[_text(key, path)] = snapshot(item, binary, f"{path}.{key}", depth + 1)
     return copy
 
@@ -51,9 +51,9 @@ def _text(value: str, path: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        _refuse(path, f"{value!r} holds half a character, which cannot be sent")
+        _refuse(path, f"{value!r} contains half a surrogate pair")
     return str(value)
 
 
 def _refuse(path: str, why: str) -> NoReturn:
-    raise RoomlogError("bad_request", f"{path}: {why}")
+    raise RoomlogError("bad_request", f"{path} cannot be sent: {why}")

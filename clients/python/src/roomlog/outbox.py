@@ -65,7 +65,10 @@ class Outbox:
         if known:
             return known
         if len(self._by_key) >= self._limit:
-            raise RoomlogError("outbox_full", f"{self._limit} messages wait to be confirmed already; see `outbox_limit`")
+            raise RoomlogError(
+                "outbox_full",
+                f"{self._limit} messages are waiting to be confirmed, and the outbox takes no more: await some, or raise `outbox_limit`",
+            )
         publication = Publication(room, self._connection.snapshot(data), type, key, self._cancel)
         self._by_key[room, key] = publication
         self._lanes.setdefault(room, Lane()).items.append(publication)
@@ -97,7 +100,7 @@ class Outbox:
     def close(self, error: RoomlogError) -> None:
         self._closed = self._closed or error
         for publication in list(self._by_key.values()):
-            self._settle(publication, RoomlogError(error.code, f"it is not known to be stored: {error.args[0]}"))
+            self._settle(publication, RoomlogError(error.code, f"the message is not known to be stored: {error.args[0]}"))
 
     def _cancel(self, publication: Publication) -> bool:
         if publication.state != "sending" or publication._attempted:

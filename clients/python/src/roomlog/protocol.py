@@ -140,7 +140,7 @@ def codec_of(encoding: Encoding) -> Codec:
         return MsgpackCodec()
     if encoding == "json":
         return JsonCodec()
-    raise RoomlogError("bad_request", f'the encoding is "msgpack" or "json", not {encoding!r}')
+    raise RoomlogError("bad_request", f'{encoding!r} is not an encoding: use "msgpack" or "json"')
 
 
 def frames_of(decoded: Any) -> list[Frame]:
@@ -148,5 +148,5 @@ def frames_of(decoded: Any) -> list[Frame]:
     frames = decoded if isinstance(decoded, list) else [decoded]
     for frame in frames:
         if not isinstance(frame, dict) or not isinstance(frame.get("op"), str):
-            raise RoomlogError("bad_frame", "the server sent what is not a frame")
+            raise RoomlogError("bad_frame", "the server sent something that is not a frame")
     return frames

@@ -56,18 +56,18 @@ class Room:
         auto_ack: acknowledges each message of a durable subscription when the loop asks for the next one. Otherwise call `ack`.
         """
         if since is not None and last is not None:
-            raise RoomlogError("bad_request", "give one of `since` and `last`")
+            raise RoomlogError("bad_request", "`since` and `last` exclude each other: pass one of them")
         if auto_ack and durable is None:
-            raise RoomlogError("not_durable", "only durable subscriptions are acknowledged: give `durable` a name")
+            raise RoomlogError("not_durable", "only a durable subscription is acknowledged: pass its name as `durable`")
         return Messages(self._rooms, self.name, Options(since, last, durable, auto_ack))
 
     def ack(self, message: Message | str) -> None:
         """Acknowledges a message (or its id), and all before it, of the durable subscription that this client has to this room."""
         subscription = self._rooms.subscription(self.name)
         if not subscription:
-            raise RoomlogError("not_subscribed", f"no loop of this client follows {self.name}")
+            raise RoomlogError("not_subscribed", f"no loop of this client follows the room {self.name}, so there is nothing to acknowledge")
         if subscription.options.durable is None:
-            raise RoomlogError("not_durable", "only durable subscriptions are acknowledged: give `durable` a name")
+            raise RoomlogError("not_durable", "only a durable subscription is acknowledged: pass its name as `durable`")
         subscription.ack(message if isinstance(message, str) else message.id)
 
     async def history(self, *, before: str | None = None, after: str | None = None, limit: int | None = None) -> HistoryPage:

@@ -37,7 +37,7 @@ class Rooms:
         """Begins delivery. A loop that followed the room before ends with `replaced`."""
         older = self._subscriptions.get(subscription.room)
         if older:
-            older.end(RoomlogError("replaced", f"a newer loop of this client follows {subscription.room}"))
+            older.end(RoomlogError("replaced", f"a newer loop of this client follows the room {subscription.room}"))
         self._subscriptions[subscription.room] = subscription
         if self.connection.failure:
             return subscription.end(self.connection.failure)

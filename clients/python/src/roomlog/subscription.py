@@ -130,7 +130,7 @@ class Subscription:
         self.flush()
         self._connection.tell({"op": "unsubscribe", "room": self.room, **({"forget": True} if forget else {})})
         self.left = True
-        self.end(RoomlogError("closed", f"the loop over {self.room} was closed"))
+        self.end(RoomlogError("closed", f"the loop over the room {self.room} was closed"))
 
     def end(self, error: RoomlogError) -> None:
         """There will be no more. The loop is told after what it can still have."""
@@ -233,14 +233,19 @@ class Subscription:
         if error.code == "disconnected":
             return
         if error.is_temporary or error.code == "internal":
-            logger.warning("%s is not subscribed to yet: %s", self.room, error)
+            logger.warning("the room %s could not be subscribed to, and is tried again: %s", self.room, error)
             self._later(PAUSE_S if error.retry_after_ms is None else error.retry_after_ms / 1000)
         else:
             self.end(error)
 
     def _heal(self, id: str) -> None:
         """A message is missing and nothing said so: it is asked for again from the last that was there."""
-        logger.warning("%s: %s came after %s; the room is resumed from there", self.room, id, self._cursor)
+        logger.warning(
+            "the room %s delivered %s right after %s, so messages are missing in between; they are fetched again",
+            self.room,
+            id,
+            self._cursor,
+        )
         self._holes += 1
         if self._holes == 1:
             self.up()

@@ -47,7 +47,7 @@ class Tokens:
         except Exception as error:
             raise RoomlogError("application", f"the token function failed: {error}") from error
         if not isinstance(token, str) or not token:
-            raise RoomlogError("application", f"the token function gave no token, but {token!r}")
+            raise RoomlogError("application", f"the token function must return a token, a str that is not empty, and returned {token!r}")
         self._current = token
         self.renew_at = time.time() + lead_of(token)
         return token
@@ -55,7 +55,7 @@ class Tokens:
     def spent(self) -> None:
         """The server refused the token as expired."""
         if isinstance(self._source, str):
-            raise RoomlogError("token_expired", "the token has expired; give a function that fetches a new one")
+            raise RoomlogError("token_expired", "the token has expired: pass a function as `token`, so that the client can fetch a new one")
         self._current = None
 
 
