@@ -175,14 +175,14 @@ async function script(seed: number): Promise<void> {
   }
 }
 
-describe("in a browser, nothing is lost, doubled or out of order", () => {
+describe("in a browser, random faults lose, repeat and reorder nothing", () => {
   const only = process.env["ROOMLOG_SEED"];
   const seeds = only ? [Number(only)] : Array.from({ length: SCRIPTS }, (_, i) => 1000 + i);
   it.each(seeds)("ROOMLOG_SEED=%i", (seed) => script(seed));
 });
 
 describe("a page", () => {
-  it("takes over what a tab that was closed had left to send", async () => {
+  it("sends the messages that a closed tab left unsent", async () => {
     const context = await browser.newContext();
     const proxy = await Proxy.to(server.port);
     const [first, second] = ["cleo-tab1", "cleo-tab2"].map((record) => new Person(context, proxy, "cleo", "left", record));
@@ -214,7 +214,7 @@ describe("a page", () => {
     proxy.close();
   });
 
-  it("uses what the network lets through", async () => {
+  it("falls back to the transport that the network allows", async () => {
     for (const [transport, hindrances] of [["sse", { refuseUpgrades: true }], ["polling", { refuseUpgrades: true, holdStreams: true }]] as const) {
       const context = await browser.newContext();
       const proxy = await Proxy.to(server.port, hindrances);
@@ -229,7 +229,7 @@ describe("a page", () => {
     }
   });
 
-  it("connects at once when the browser comes online, and when the page is shown", async () => {
+  it("reconnects at once when the browser comes online, and when the page is shown", async () => {
     const context = await browser.newContext();
     const proxy = await Proxy.to(server.port);
     const tab = await context.newPage();
@@ -254,7 +254,7 @@ describe("a page", () => {
 });
 
 describe("the hooks, under StrictMode", () => {
-  it("show a room, what is on its way, older messages, and who types", async () => {
+  it("show a room's messages, unconfirmed ones, older ones, and the users who type", async () => {
     const name = "hooks";
     const client = new Roomlog(server.url, { token: () => token("ann") });
     const room = client.room<{ text: string }>(name);

@@ -38,7 +38,7 @@ async function relayed(): Promise<Relay> {
 }
 
 describe("a connection", () => {
-  it("connects again after it was lost, and says what it does", async () => {
+  it("reconnects after it was lost, and reports each state", async () => {
     const proxy = await Proxy.to(server.port);
     open.push(proxy);
     const { client, states } = connect(proxy.url);
@@ -50,7 +50,7 @@ describe("a connection", () => {
     expect(states).toEqual(["connecting", "open", "waiting", "connecting", "open"]);
   });
 
-  it("pauses for longer and longer, at random", async () => {
+  it("makes growing random pauses between attempts", async () => {
     const proxy = await Proxy.to(server.port);
     open.push(proxy);
     proxy.goOffline();
@@ -65,7 +65,7 @@ describe("a connection", () => {
     expect(new Set(pauses.map(Math.round)).size).toBeGreaterThan(3);
   });
 
-  it("comes back when a server that restarts asked it to, and not before", async () => {
+  it("reconnects to a restarting server at the time that the server asked for", async () => {
     const relay = await relayed();
     let asked: number | undefined;
     relay.fromServer = (frame) => {
@@ -98,7 +98,7 @@ describe("a connection", () => {
     expect(client.state).toBe("closed");
   });
 
-  it("finds a dead connection by silence", async () => {
+  it("detects a dead connection by its silence", async () => {
     const relay = await relayed();
     relay.fromServer = (frame) => ("session" in frame ? { ...frame, ping: 1 } : frame);
     const { client, states } = connect(relay.url, { encoding: "json", timing: { ...FAST, connect: 1000 } });
@@ -109,7 +109,7 @@ describe("a connection", () => {
     await until("it is open again", () => states.filter((state) => state === "open").length === 2);
   });
 
-  it("finds a dead connection at once when the device wakes up, and keeps a living one", async () => {
+  it("checks the connection when the device wakes up, and replaces it only if it is dead", async () => {
     const relay = await relayed();
     const { client } = connect(relay.url, { encoding: "json" });
     await until("it is open", () => client.state === "open");
@@ -124,7 +124,7 @@ describe("a connection", () => {
     await until("it is open", () => client.state === "open");
   });
 
-  it("does not wait for its pause when the device comes online", async () => {
+  it("reconnects without a pause when the device comes online", async () => {
     const proxy = await Proxy.to(server.port);
     open.push(proxy);
     proxy.goOffline();
@@ -138,14 +138,14 @@ describe("a connection", () => {
 });
 
 describe("a token", () => {
-  it("is asked for once for all who wait", async () => {
+  it("is fetched once for requests that wait at the same time", async () => {
     let asked = 0;
     const { client } = connect(server.url, { token: () => (asked++, token("ann")) });
     await Promise.all([client.room("a").publish(1), client.room("b").publish(2), client.room("c").history()]);
     expect(asked).toBe(1);
   });
 
-  it("is renewed before it ends, on the same connection", async () => {
+  it("is renewed before it expires, on the same connection", async () => {
     let asked = 0;
     const { client, states, errors } = connect(server.url, { token: () => (asked++, token("ann", { ttl: 4 })) });
     await until("it was renewed twice", () => asked >= 3);
@@ -154,7 +154,7 @@ describe("a token", () => {
     expect(errors).toEqual([]);
   });
 
-  it("that cannot be renewed is asked for again with pauses, while the old one holds", async () => {
+  it("that cannot be renewed is fetched again with pauses, and the connection stays open", async () => {
     const asked: number[] = [];
     const { client, errors } = connect(server.url, {
       token: () => {
@@ -169,7 +169,7 @@ describe("a token", () => {
     expect(errors[0]).toMatchObject({ name: "RoomlogError", code: "application", message: "the token function failed: the token server is down" });
   });
 
-  it("that the server says has expired is replaced", async () => {
+  it("that the server refuses as expired is replaced", async () => {
     let asked = 0;
     const { client, errors } = connect(server.url, { token: () => token("ann", asked++ === 0 ? { ttl: -60 } : {}) });
     await until("it is open", () => client.state === "open");
@@ -177,7 +177,7 @@ describe("a token", () => {
     expect(errors.map(({ code }) => code)).toEqual(["token_expired"]);
   });
 
-  it.each([["websocket"], ["sse"], ["polling"]] as const)("that is refused ends the client (%s)", async (transport) => {
+  it.each([["websocket"], ["sse"], ["polling"]] as const)("that is refused closes the client for good (%s)", async (transport) => {
     const proxy = await Proxy.to(server.port);
     open.push(proxy);
     const { client, errors } = connect(proxy.url, { token: "nonsense", transports: [transport] });
@@ -192,7 +192,7 @@ describe("a token", () => {
     expect(proxy.requests).toHaveLength(length);
   });
 
-  it("that the server no longer takes, since its keys have changed, is replaced", async () => {
+  it("is replaced after the server's keys have changed", async () => {
     const server = await Server.startForDevelopment();
     const { client, errors } = connect(server.url, { token: () => server.devToken("ann") });
     await until("it is open", () => client.state === "open");
@@ -205,13 +205,13 @@ describe("a token", () => {
     await server.end();
   });
 
-  it("that is a text and has expired ends the client", async () => {
+  it("that is a fixed text and has expired closes the client for good", async () => {
     const { client, errors } = connect(server.url, { token: token("ann", { ttl: -60 }) });
     await until("it is closed", () => client.state === "closed");
     expect(errors.at(-1)).toMatchObject({ code: "token_expired" });
   });
 
-  it("that is revoked ends the client", async () => {
+  it("that is revoked closes the client for good", async () => {
     const { client, errors } = connect(server.url, { token: token("eve", { jti: "leaked" }) });
     await until("it is open", () => client.state === "open");
     const operator = token("ops", { rooms: { "*": ["manage"] } });

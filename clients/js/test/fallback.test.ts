@@ -33,7 +33,7 @@ describe.each([
   ["sse", { refuseUpgrades: true }],
   ["polling", { refuseUpgrades: true, holdStreams: true }],
 ] as const)("%s", (transport, hindrances) => {
-  it("is chosen by itself, and loses nothing", async () => {
+  it("is chosen automatically, and loses no message over cuts and restarts", async () => {
     const { client, proxy } = await connect(hindrances);
     const room = client.room<number>(`fallback.${transport}`, { since: "0" });
     const [got, live]: [number[], string[]] = [[], []];
@@ -72,7 +72,7 @@ describe.each([
     expect([...got.values()]).toEqual(rooms.map(() => [1, 2]));
   });
 
-  it("has a durable subscription, moves it as it acknowledges, and is told when somebody else has it", async () => {
+  it("moves a durable subscription by acknowledging, and reports a takeover", async () => {
     const name = `durable.${transport}`;
     const there = direct("ann").room<number>(name, { durable: "phone" });
     const seen: string[] = [];
@@ -113,7 +113,7 @@ describe.each([
     expect(ended).toEqual(["replaced"]);
   });
 
-  it("tells what was acknowledged right before it is closed", async () => {
+  it("sends an acknowledgement that was made right before the client is closed", async () => {
     const { client } = await connect(hindrances);
     const room = client.room<number>(`closing.${transport}`, { durable: "phone" });
     const got: string[] = [];
@@ -126,7 +126,7 @@ describe.each([
     await until("the server has it", async () => (await server.position(room.name, "ann", "phone")) === ids[1]);
   });
 
-  it(transport === "sse" ? "carries signals" : "sends signals, and is brought none", async () => {
+  it(transport === "sse" ? "carries signals in both directions" : "sends signals, and receives none", async () => {
     const name = `signals.${transport}`;
     const there = direct("bob").room<number>(name);
     const { client } = await connect(hindrances);
@@ -149,7 +149,7 @@ describe.each([
   });
 });
 
-it("a durable room that is left and followed again at once does not take its subscription from itself", async () => {
+it("a durable room that is left and followed again at once keeps its subscription", async () => {
   let [asked, answered] = [0, 0];
   const slowAtFirst: typeof fetch = async (address, init) => {
     const takes = String(address).endsWith("/subscriptions");
@@ -176,7 +176,7 @@ it("a durable room that is left and followed again at once does not take its sub
   expect([got, ended]).toEqual([[1], []]);
 });
 
-it("a server that is away is not taken for a network that blocks", async () => {
+it("an unreachable server does not cause a fallback to another transport", async () => {
   const { client, proxy } = await connect({});
   const room = client.room<number>("away");
   await room.publish(1);

@@ -155,7 +155,7 @@ function check(log: { id: string; key: string; text: string }[], readers: Device
   for (const { user, problems } of [...readers, ...shared]) expect(problems, `${user} was told of nothing`).toEqual([]);
 }
 
-describe("whatever fails, nothing is lost, doubled or out of order", () => {
+describe("random faults lose, repeat and reorder nothing", () => {
   const only = process.env["ROOMLOG_SEED"];
   const seeds = only ? [Number(only)] : Array.from({ length: SCRIPTS }, (_, seed) => seed);
   const servers: Server[] = [];

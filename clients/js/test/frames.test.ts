@@ -41,7 +41,7 @@ interface Codes {
 const codes = JSON.parse(readFileSync(resolve(import.meta.dirname, "../../../tests/fixtures/codes.json"), "utf8")) as Codes;
 
 describe("the table of codes", () => {
-  it.each(codes.errors)("error $code is worth another try: $temporary", ({ code, temporary }) => {
+  it.each(codes.errors)("error $code is temporary: $temporary", ({ code, temporary }) => {
     expect(isTemporary(new RoomlogError(code, "as in the table"))).toBe(temporary);
   });
 
@@ -51,14 +51,14 @@ describe("the table of codes", () => {
 });
 
 describe("golden frames", () => {
-  it.each(of("client"))("$name is written so", ({ json: text, msgpack: hex, binary }) => {
+  it.each(of("client"))("$name is encoded byte for byte", ({ json: text, msgpack: hex, binary }) => {
     const frame = msgpack.decode(bytesOf(hex));
     expect(hexOf(msgpack.encode(frame))).toBe(hex);
     expect(asJson(frame)).toEqual(json.decode(text));
     if (!binary) expect(json.encode(frame)).toBe(text);
   });
 
-  it.each(of("server"))("$name is read so", ({ json: text, msgpack: hex }) => {
+  it.each(of("server"))("$name is decoded without loss", ({ json: text, msgpack: hex }) => {
     const fromJson = framesOf(json.decode(text));
     const fromMsgpack = framesOf(msgpack.decode(bytesOf(hex)));
     expect(asJson(fromMsgpack)).toEqual(fromJson);
@@ -129,7 +129,7 @@ describe("the real server", () => {
 
   const named = (name: string): Golden => goldens.find((golden) => golden.name === name)!;
 
-  it.each(["json", "msgpack"] as const)("takes each client frame, and writes its own as they are here (%s)", async (encoding) => {
+  it.each(["json", "msgpack"] as const)("accepts every golden client frame, and sends only frames of golden forms (%s)", async (encoding) => {
     const seen: Wire[] = [];
     const open = async (headers?: Record<string, string>): Promise<Wire> => {
       const wire = await Wire.open(server, encoding, headers);

@@ -46,7 +46,7 @@ it("modules do not import each other in a circle", () => {
   expect(circleIn(imports)).toBeUndefined();
 });
 
-it("a circle is found", () => {
+it("the search finds a circle", () => {
   expect(circleIn(new Map([["a", ["b", "d"]], ["b", ["c"]], ["c", ["b"]], ["d", []]]))).toEqual(["b", "c", "b"]);
   expect(circleIn(new Map([["a", ["b", "c"]], ["b", ["c"]], ["c", []]]))).toBeUndefined();
 });

@@ -39,7 +39,7 @@ const fresh = (): string => `outbox.${++count}`;
 const logOf = async (room: string): Promise<unknown[]> => (await server.history(room)).map(({ data }) => data);
 
 describe("publishing", () => {
-  it("gives at once what can be shown, and later the id", async () => {
+  it("returns a publication at once, and its id when it is stored", async () => {
     const room = connect().room<{ text: string }>(fresh());
     const states: string[] = [];
     room.on("publication", ({ state }) => states.push(state));
@@ -53,7 +53,7 @@ describe("publishing", () => {
     expect(room.pending).toEqual([]);
   });
 
-  it("waits while there is no connection, in order, and can be taken back", async () => {
+  it("queues messages in order without a connection, and lets them be cancelled", async () => {
     const proxy = await proxied();
     proxy.goOffline();
     const room = connect(proxy.url).room<number>(fresh());
@@ -68,7 +68,7 @@ describe("publishing", () => {
     expect(await logOf(room.name)).toEqual([1, 3, 4]);
   });
 
-  it("keeps the order when one of several is refused for a while", async () => {
+  it("keeps the order when one of several messages is refused temporarily", async () => {
     const relay = await relayed();
     const room = connect(relay.url).room<number>(fresh());
     let refused = 0;
@@ -81,7 +81,7 @@ describe("publishing", () => {
     expect(await logOf(room.name)).toEqual([1, 2, 3]);
   });
 
-  it("has a bound, and says so", async () => {
+  it("fails with outbox_full when too many messages wait", async () => {
     const proxy = await proxied();
     proxy.goOffline();
     const room = connect(proxy.url, { outbox: { limit: 2 } }).room<number>(fresh());
@@ -96,7 +96,7 @@ describe("publishing", () => {
     expect(await logOf(room.name)).toEqual([1, 2, 4]);
   });
 
-  it("refuses what cannot be stored, by name", async () => {
+  it("refuses data that cannot be sent, and names the part", async () => {
     const room = connect().room<unknown>(fresh());
     const cases: [unknown, string][] = [
       [{ at: new Date() }, "data.at cannot be sent: an instance of Date is not plain data; send the result of `toISOString()`"],
@@ -121,7 +121,7 @@ describe("publishing", () => {
     expect(await logOf(room.name)).toEqual([{ text: "half \ufffd" }]);
   });
 
-  it("sends what it was given, whatever is changed afterwards", async () => {
+  it("copies the data, so that later changes are not sent", async () => {
     const room = connect().room<{ n: number }>(fresh());
     const data = { n: 1 };
     const publication = room.publish(data);
@@ -130,7 +130,7 @@ describe("publishing", () => {
     expect(await logOf(room.name)).toEqual([{ n: 1 }]);
   });
 
-  it("reports a store that fails, and does without", async () => {
+  it("reports a store that fails, and publishes without it", async () => {
     const broken = { load: () => [], put: () => Promise.reject(new Error("disk full")), delete: () => {} };
     const client = connect(server.url, { outbox: { store: broken } });
     const codes: string[] = [];
@@ -181,7 +181,7 @@ describe("after an absence longer than the server remembers keys, a message is s
     expect(relay.sent.filter(({ op }) => op === "publish")).toHaveLength(1);
   });
 
-  it("when a handler waits for it while more waits for the handler", async () => {
+  it("when a handler awaits it while more messages than fit wait for the handler", async () => {
     const relay = await relayed();
     const room = connect(relay.url).room<unknown>(fresh());
     let publication: Publication<unknown> | undefined;
@@ -245,7 +245,7 @@ describe("after an absence longer than the server remembers keys, a message is s
 });
 
 describe("a store of waiting messages", () => {
-  it("brings them back after a reload, before newer ones, to be cancelled or sent", async () => {
+  it("restores them after a reload, before newer ones, to be cancelled or sent", async () => {
     const proxy = await proxied();
     proxy.goOffline();
     const disk = new Disk();
@@ -267,7 +267,7 @@ describe("a store of waiting messages", () => {
     expect(await logOf(name)).toEqual([2, 3]);
   });
 
-  it("knows of each message that it is sent before it is", async () => {
+  it("records each message as attempted before it is sent", async () => {
     const relay = await relayed();
     const puts: [OutboxEntry, sent: boolean][] = [];
     const sent = (): boolean => relay.sent.some(({ op }) => op === "publish");

@@ -40,7 +40,7 @@ let count = 0;
 const fresh = (): string => `room.${++count}`;
 
 describe("a room", () => {
-  it("begins with the newest messages, goes on live, and carries the sender's key", async () => {
+  it("begins with the newest messages, continues live, and delivers the sender's key", async () => {
     const name = fresh();
     const ann = connect().room<number>(name);
     for (const n of [1, 2, 3]) await ann.publish(n);
@@ -56,7 +56,7 @@ describe("a room", () => {
     expect(live).toEqual([`2 ${got[1]!.id}`]);
   });
 
-  it("gives binary data as it is, with MessagePack", async () => {
+  it("delivers binary data over MessagePack", async () => {
     const room = connect().room<{ bytes: Uint8Array }>(fresh(), { since: "0" });
     const got = follow(room);
     await room.publish({ bytes: new Uint8Array([137, 80, 78, 71]) });
@@ -64,7 +64,7 @@ describe("a room", () => {
     expect([...got[0]!.data.bytes]).toEqual([137, 80, 78, 71]);
   });
 
-  it("waits for handlers, and reports one that throws", async () => {
+  it("waits for each handler, and reports one that throws", async () => {
     const room = connect().room<number>(fresh(), { since: "0" });
     const log: string[] = [];
     const errors: RoomlogError[] = [];
@@ -85,7 +85,7 @@ describe("a room", () => {
     expect(errors[0]).toMatchObject({ code: "handler", cause: new Error("no") });
   });
 
-  it("reports a hole that nobody explained, and heals it", async () => {
+  it("reports a hole without a gap frame, and fetches the missing messages", async () => {
     const relay = await relayed();
     const room = connect("ann", { encoding: "json" }, relay.url).room<number>(fresh(), { since: "0" });
     const got = follow(room);
@@ -105,7 +105,7 @@ describe("a room", () => {
     expect(errors.map(({ code }) => code)).toEqual(["hole"]);
   });
 
-  it("tells of messages that were deleted, in order with the others", async () => {
+  it("reports deleted messages as a gap, in order with the messages", async () => {
     const name = fresh();
     const writer = connect().room<number>(name);
     const ids: string[] = [];
@@ -124,7 +124,7 @@ describe("a room", () => {
     }
   });
 
-  it("is not ended by a message with a key __proto__", async () => {
+  it("delivers a message with a key __proto__ without harm", async () => {
     const name = fresh();
     const data = new Map<string, unknown>([["__proto__", { polluted: true }], ["text", "hi"]]);
     const entries = [...data].map(([key, value]) => Buffer.concat([encode(key), encode(value)]));
@@ -137,7 +137,7 @@ describe("a room", () => {
     expect(got[0]!.data.polluted).toBeUndefined();
   });
 
-  it("lets go of what a slow handler cannot take, and reads on from the log", async () => {
+  it("unsubscribes while a handler is slow, and continues from the log", async () => {
     const relay = await relayed();
     const room = connect("ann", { encoding: "json" }, relay.url).room<number>(fresh(), { since: "0" });
     let release!: () => void;
@@ -158,7 +158,7 @@ describe("a room", () => {
     expect(got).toEqual(Array.from({ length: 3000 }, (_, i) => i));
   });
 
-  it("goes on after a reload where its handlers stood", async () => {
+  it("continues after a reload with the first message that was not handled", async () => {
     const name = fresh();
     const disk = new Disk();
     const writer = connect().room<number>(name);
@@ -179,7 +179,7 @@ describe("a room", () => {
     expect([seen, got, third].map((all) => all.map(({ data }) => data))).toEqual([[], [1], [2]]);
   });
 
-  it("can be left and followed again", async () => {
+  it("delivers messages of the time between when it is left and followed again", async () => {
     const client = connect();
     const room = client.room<number>(fresh(), { since: "0" });
     const got: number[] = [];
@@ -206,7 +206,7 @@ describe("a room", () => {
     expect(connect().room(name).name).toBe(name);
   });
 
-  it("that may not be read says so", async () => {
+  it("reports `forbidden` when the token does not grant it", async () => {
     const client = connect("eve", { token: () => token("eve", { rooms: { "other.*": ["read"] } }) });
     const room = client.room("secret");
     const ended: string[] = [];
@@ -221,7 +221,7 @@ describe("a room", () => {
     }).rejects.toThrow(RoomlogError);
   });
 
-  it("carries signals to the others who are present", async () => {
+  it("delivers signals to the other users who are present", async () => {
     const [ann, bob] = [connect("ann").room(fresh()), connect("bob")];
     const there = bob.room(ann.name);
     const got: unknown[] = [];
@@ -236,7 +236,7 @@ describe("a room", () => {
 });
 
 describe("a feature on the pushes of a room", () => {
-  it("gets a push that this version does not know, in order with the messages", async () => {
+  it("receives a push that the core does not know, in order with the messages", async () => {
     const relay = await relayed();
     const room = connect("ann", { encoding: "json" }, relay.url).room<number>(fresh(), { since: "0" });
     const got: unknown[] = [];
@@ -252,7 +252,7 @@ describe("a feature on the pushes of a room", () => {
     expect(room.state).toBe("live");
   });
 
-  it("shows who types, until they stop, fall silent or send the message", async () => {
+  it("lists a user as typing until they stop, fall silent or send the message", async () => {
     const name = fresh();
     const [ann, bob] = [connect("ann").room<number>(name), connect("bob").room<number>(name)];
     for (const room of [ann, bob]) room.on("message", () => {});
@@ -299,7 +299,7 @@ describe("history and iteration", () => {
     expect((await room.history({ after: ids[1]! })).messages.map(({ data }) => data)).toEqual([3, 4]);
   });
 
-  it("iterates over all there is, then over what comes", async () => {
+  it("iterates over the history, then over new messages", async () => {
     const name = fresh();
     const writer = connect("bob").room<number>(name);
     for (const n of [1, 2, 3]) await writer.publish(n);
@@ -336,7 +336,7 @@ describe("history and iteration", () => {
 });
 
 describe("a durable subscription", () => {
-  it("goes on after what was acknowledged, on another device", async () => {
+  it("continues after the acknowledged messages on another device", async () => {
     const name = fresh();
     const phone = connect("bob");
     const first = phone.room<number>(name, { durable: "phone" });
@@ -352,7 +352,7 @@ describe("a durable subscription", () => {
     expect(tablet[0]!.data).toBe(3);
   });
 
-  it("is held by the newest, and can be taken back", async () => {
+  it("is held by the newest connection, and can be taken back", async () => {
     const name = fresh();
     const [old, now] = [connect("bob"), connect("bob")].map((client) => client.room<number>(name, { durable: "phone", autoAck: true })) as [Room<number>, Room<number>];
     const gotOld = follow(old);
@@ -372,7 +372,7 @@ describe("a durable subscription", () => {
     expect(gotNow.map(({ data }) => data)).toEqual([1]);
   });
 
-  it("is not acknowledged where there is none", () => {
+  it("is required for an acknowledgement", () => {
     expect(() => connect().room(fresh()).ack("1-1")).toThrow(expect.objectContaining({ code: "not_durable" }));
   });
 });

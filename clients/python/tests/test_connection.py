@@ -36,7 +36,7 @@ def observe(client, monkeypatch, attribute):
     return seen
 
 
-async def test_connects_when_it_is_needed_and_again_when_it_was_lost(client, proxy, monkeypatch):
+async def test_connects_when_it_is_needed_and_reconnects_after_a_loss(client, proxy, monkeypatch):
     one = client(proxy.url)
     states = observe(one, monkeypatch, "state")
     assert one.state == "idle"
@@ -49,7 +49,7 @@ async def test_connects_when_it_is_needed_and_again_when_it_was_lost(client, pro
     assert one.state == "closed"
 
 
-async def test_closes_at_any_moment_of_connecting(server):
+async def test_can_be_closed_at_any_moment_of_connecting(server):
     async def connect_and_close(ticks):
         one = Roomlog(server.url, token=token("ann"), timing=FAST)
         waiting = asyncio.create_task(one.connect())
@@ -64,12 +64,12 @@ async def test_closes_at_any_moment_of_connecting(server):
 
 
 @pytest.mark.parametrize("url", ["chat.example", "ftp://chat.example", "ws://"])
-def test_refuses_what_is_no_address(url):
+def test_refuses_an_invalid_address(url):
     with pytest.raises(RoomlogError, match="is not the address of a server: use one such as"):
         Roomlog(url, token="")
 
 
-def test_knows_a_server_by_any_of_its_addresses():
+def test_accepts_each_form_of_a_servers_address():
     for url in ("https://chat.example", "https://chat.example/", "wss://chat.example/v1/ws"):
         assert Roomlog(url, token="x")._connection._url == "wss://chat.example/v1/ws"
     assert Roomlog("http://a:1/chat/v1/ws/", token="x")._connection._url == "ws://a:1/chat/v1/ws"
@@ -88,7 +88,7 @@ def test_pauses_are_random_and_double_up_to_a_bound():
     assert connection._pause() == 1.666
 
 
-async def test_comes_back_when_a_server_that_restarts_asked_it_to_and_not_before(own, stack):
+async def test_reconnects_to_a_restarting_server_at_the_time_it_asked_for(own, stack):
     relay = await Relay(own.url).start()
     stack.push_async_callback(relay.close)
     asked = []
@@ -109,7 +109,7 @@ async def test_comes_back_when_a_server_that_restarts_asked_it_to_and_not_before
     await one.connect()
 
 
-async def test_finds_a_dead_connection_by_silence(client, server, stack):
+async def test_detects_a_dead_connection_by_its_silence(client, server, stack):
     """A network that takes everything and says nothing."""
     upstream: list[asyncio.StreamWriter] = []
     held: list[asyncio.StreamWriter] = []
@@ -139,7 +139,7 @@ async def test_finds_a_dead_connection_by_silence(client, server, stack):
     await one.close()
 
 
-async def test_a_killed_server_with_publishes_under_way(own, stack, name):
+async def test_publishes_are_stored_once_and_in_order_over_kills_of_the_server(own, stack, name):
     """Killed and started again while messages are published and read: each is stored once, in order, and read once."""
     writer = await stack.enter_async_context(Roomlog(own.url, token=token("ann"), timing=FAST))
     reader = await stack.enter_async_context(Roomlog(own.url, token=token("bob"), timing=FAST))
@@ -171,7 +171,7 @@ async def test_a_killed_server_with_publishes_under_way(own, stack, name):
     reading.cancel()
 
 
-async def test_a_token_is_asked_for_once_for_all_who_wait(client, name):
+async def test_a_token_is_fetched_once_for_requests_that_wait_at_the_same_time(client, name):
     asked = []
 
     def source():
@@ -184,7 +184,7 @@ async def test_a_token_is_asked_for_once_for_all_who_wait(client, name):
 
 
 @pytest.mark.parametrize("kind", ["plain", "async"])
-async def test_a_token_is_renewed_before_it_ends_on_the_same_connection(client, proxy, name, kind, caplog):
+async def test_a_token_is_renewed_before_it_expires_on_the_same_connection(client, proxy, name, kind, caplog):
     asked = []
 
     def plain():
@@ -201,7 +201,7 @@ async def test_a_token_is_renewed_before_it_ends_on_the_same_connection(client, 
     assert (proxy.connections, caplog.messages) == (1, [])
 
 
-async def test_a_token_that_cannot_be_renewed_is_asked_for_again_and_its_end_survived(client, proxy, name, caplog):
+async def test_a_failing_renewal_is_repeated_until_a_new_token_connects_again(client, proxy, name, caplog):
     asked = []
 
     def source():
@@ -230,7 +230,7 @@ async def test_a_token_that_has_expired_is_replaced(client, caplog):
 
 
 @pytest.mark.parametrize(("bad", "code"), [("nonsense", "unauthenticated"), (token("ann", ttl=-60), "token_expired")])
-async def test_a_token_that_is_refused_ends_the_client(client, proxy, name, bad, code):
+async def test_a_refused_token_closes_the_client_for_good(client, proxy, name, bad, code):
     one = client(proxy.url, token=bad)
     publication = one.room(name).publish(1)
     messages = one.room(name).messages()
@@ -243,7 +243,7 @@ async def test_a_token_that_is_refused_ends_the_client(client, proxy, name, bad,
         one.room(name).publish(2)
 
 
-async def test_a_token_that_is_revoked_ends_the_client(client, server, name):
+async def test_a_revoked_token_closes_the_client_for_good(client, server, name):
     one = client(token=token("eve", jti="leaked"))
     messages = one.room(name).messages()
     async with messages:

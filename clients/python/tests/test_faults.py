@@ -145,7 +145,7 @@ async def script(seed, stage):
 
 
 @pytest.mark.parametrize("seeds", [SEEDS[i : i + TOGETHER] for i in range(0, len(SEEDS), TOGETHER)], ids=lambda seeds: f"seeds {seeds}")
-async def test_whatever_fails_nothing_is_lost_doubled_or_out_of_order(seeds):
+async def test_random_faults_lose_repeat_and_reorder_nothing(seeds):
     server = Server()
     try:
         stage = Stage(await asyncio.to_thread(server.start))

@@ -28,7 +28,7 @@ def as_json(value):
 
 
 @of("client")
-def test_is_written_so(golden):
+def test_client_frames_are_encoded_byte_for_byte(golden):
     raw = bytes.fromhex(golden["msgpack"])
     frame = MSGPACK.decode(raw)
     assert MSGPACK.encode(frame) == raw
@@ -38,7 +38,7 @@ def test_is_written_so(golden):
 
 
 @of("server")
-def test_is_read_so(golden):
+def test_server_frames_are_decoded_without_loss(golden):
     from_json = frames_of(JSON.decode(golden["json"]))
     from_msgpack = frames_of(MSGPACK.decode(bytes.fromhex(golden["msgpack"])))
     assert as_json(from_msgpack) == from_json
@@ -54,10 +54,10 @@ CODES = json.loads((REPOSITORY / "tests/fixtures/codes.json").read_text())
 
 
 @pytest.mark.parametrize("error", CODES["errors"], ids=[error["code"] for error in CODES["errors"]])
-def test_errors_are_worth_another_try_as_the_table_says(error):
+def test_errors_are_temporary_as_in_the_table_of_codes(error):
     assert RoomlogError(error["code"], "as in the table").is_temporary == error["temporary"]
 
 
 @pytest.mark.parametrize("close", CODES["closes"], ids=[str(close["number"]) for close in CODES["closes"]])
-def test_closes_are_final_as_the_table_says(close):
+def test_closes_are_final_as_in_the_table_of_codes(close):
     assert (close["number"] in FINAL) == close["final"]

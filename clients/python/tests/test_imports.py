@@ -39,6 +39,6 @@ def test_modules_do_not_import_each_other_in_a_circle():
     assert circle_in(imports) is None
 
 
-def test_a_circle_is_found():
+def test_the_search_finds_a_circle():
     assert circle_in({"a": {"b", "d"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["b", "c", "b"]
     assert circle_in({"a": {"b", "c"}, "b": {"c"}, "c": set()}) is None

@@ -30,7 +30,7 @@ def data(messages):
 
 @pytest.mark.parametrize("encoding", ["json", "msgpack"])
 @pytest.mark.parametrize(("begin", "expected"), [("oldest", [0, 1, 2, 3]), ("id", [2, 3]), ("last", [1, 2, 3]), ("new", [])])
-async def test_begins_where_it_is_told(client, server, name, encoding, begin, expected):
+async def test_begins_at_the_position_of_its_options(client, server, name, encoding, begin, expected):
     ids = fill(server, name, 4)
     options = {"oldest": {"since": "0"}, "id": {"since": ids[1]}, "last": {"last": 3}, "new": {}}[begin]
     room = client(encoding=encoding).room(name)
@@ -41,7 +41,7 @@ async def test_begins_where_it_is_told(client, server, name, encoding, begin, ex
         assert got[-1] == Message(name, await publication, publication.key, "ann", "note", "new")
 
 
-async def test_goes_on_after_what_was_handled(client, server, name):
+async def test_continues_after_the_last_handled_message(client, server, name):
     ids = fill(server, name, 4)
     room = client().room(name)
     messages = room.messages(since="0")
@@ -55,7 +55,7 @@ async def test_goes_on_after_what_was_handled(client, server, name):
         await messages.__anext__()
 
 
-async def test_goes_on_after_a_lost_connection_once_and_in_order(client, proxy, server, name):
+async def test_continues_after_a_lost_connection_once_and_in_order(client, proxy, server, name):
     fill(server, name, 10)
     room = client(proxy.url).room(name)
     async with room.messages(since="0") as messages:
@@ -69,7 +69,7 @@ async def test_goes_on_after_a_lost_connection_once_and_in_order(client, proxy, 
 
 
 @pytest.mark.parametrize("options", [{}, {"durable": "bot", "auto_ack": True}], ids=["plain", "durable"])
-async def test_a_slow_loop_gets_all_and_holds_little(client, server, name, options):
+async def test_a_slow_loop_gets_every_message_and_buffers_at_most_a_thousand(client, server, name, options):
     for start in range(0, 5000, 1000):
         fill(server, name, 1000, start)
     one = client()
@@ -87,7 +87,7 @@ async def test_a_slow_loop_gets_all_and_holds_little(client, server, name, optio
     assert got == list(range(5000))
 
 
-async def test_a_gap_comes_in_its_place_and_is_no_message(client, server, name):
+async def test_a_gap_takes_the_place_of_deleted_messages(client, server, name):
     ids = fill(server, name, 4)
     for id in ids[1:3]:
         server.request("DELETE", f"/v1/rooms/{name}/messages/{id}", rooms={"*": ["manage"]})
@@ -112,7 +112,7 @@ async def test_history_is_read_in_pages(client, server, name):
     assert raised.value.code == "bad_request"
 
 
-async def test_a_hole_is_noticed_and_healed(client, relay, server, name):
+async def test_a_hole_without_a_gap_frame_is_noticed_and_filled(client, relay, server, name):
     room = client(relay.url, encoding="json").room(name)
     async with room.messages() as messages:
         lost = []
@@ -129,7 +129,7 @@ async def test_a_hole_is_noticed_and_healed(client, relay, server, name):
     assert relay.ops("subscribe")[1]["since"] == got[0].id
 
 
-async def test_a_durable_subscription_goes_on_after_what_was_acknowledged(client, server, name):
+async def test_a_durable_subscription_continues_after_the_acknowledged_messages(client, server, name):
     ids = fill(server, name, 6)
     one = client()
     room = one.room(name)
@@ -160,7 +160,7 @@ async def test_an_acknowledgement_survives_a_lost_connection(client, proxy, serv
         await until("the server has it", lambda: position(server, name) == ids[-1])
 
 
-async def test_the_newest_has_a_durable_subscription_and_the_older_is_told(client, server, name):
+async def test_the_newest_loop_takes_a_durable_subscription_and_the_older_ends(client, server, name):
     fill(server, name, 3)
     older = client().room(name).messages(durable="bot", since="0", auto_ack=True)
     first, second = await take(older, 2)
@@ -192,7 +192,7 @@ async def test_a_newer_loop_of_the_same_client_takes_over(client, server, name):
     assert data(await take(newer, 1)) == ["after"]
 
 
-async def test_a_loop_that_was_left_is_let_go(client, server, name):
+async def test_a_loop_left_by_break_is_unsubscribed(client, server, name):
     fill(server, name, 2)
     one = client()
     async for message in one.room(name).messages(since="0"):
@@ -228,7 +228,7 @@ async def test_a_room_that_is_deleted_ends_the_loop(client, server, name):
     assert raised.value.code == "deleted"
 
 
-async def test_closing_the_client_ends_the_loop_quietly(client, server, name):
+async def test_closing_the_client_ends_the_loop_without_an_error(client, server, name):
     one = client()
     got = []
 
@@ -243,7 +243,7 @@ async def test_closing_the_client_ends_the_loop_quietly(client, server, name):
     await looping
 
 
-async def test_signals_reach_those_present(client, name):
+async def test_signals_reach_the_users_who_are_present(client, name):
     ann, bob = client().room(name), client(token=token("bob"), encoding="json").room(name)
     async with ann.messages(), bob.messages():
         signals = ann.signals()

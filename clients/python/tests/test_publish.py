@@ -10,7 +10,7 @@ from harness import token, until
 from roomlog import RoomlogError
 
 
-async def test_gives_at_once_what_can_be_shown_and_later_the_id(client, server, name):
+async def test_returns_a_publication_at_once_and_its_id_when_it_is_stored(client, server, name):
     room = client().room(name)
     publication = room.publish({"text": "hi"})
     assert (publication.state, publication.room, publication.type, publication.data) == ("sending", name, "message", {"text": "hi"})
@@ -35,7 +35,7 @@ async def test_the_same_key_is_stored_once(client, server, name):
     assert (server.data(name), server.data(other.name)) == (["one", 2], [2])
 
 
-async def test_waits_without_a_connection_in_order_and_can_be_taken_back(client, proxy, server, name):
+async def test_queues_messages_in_order_without_a_connection_and_lets_them_be_cancelled(client, proxy, server, name):
     proxy.go_offline()
     room = client(proxy.url).room(name)
     publications = [room.publish(n) for n in (1, 2, 3, 4)]
@@ -52,7 +52,7 @@ async def test_waits_without_a_connection_in_order_and_can_be_taken_back(client,
     assert server.data(name) == [1, 3, 4]
 
 
-async def test_has_a_bound_and_says_so(client, proxy, server, name):
+async def test_raises_outbox_full_when_too_many_messages_wait(client, proxy, server, name):
     proxy.go_offline()
     room = client(proxy.url, outbox_limit=2).room(name)
     waiting = [room.publish(n) for n in (1, 2)]
@@ -65,7 +65,7 @@ async def test_has_a_bound_and_says_so(client, proxy, server, name):
     assert server.data(name) == [1, 2, 4]
 
 
-async def test_keeps_the_order_when_one_of_several_is_refused_for_a_while(client, relay, server, name):
+async def test_keeps_the_order_when_one_of_several_messages_is_refused_temporarily(client, relay, server, name):
     refused = []
 
     def unconfirmed(frame):
@@ -81,7 +81,7 @@ async def test_keeps_the_order_when_one_of_several_is_refused_for_a_while(client
     assert refused and server.data(name) == [1, 2, 3]
 
 
-async def test_refuses_what_cannot_be_stored_by_name(client, server, name):
+async def test_refuses_data_that_cannot_be_sent_and_names_the_part(client, server, name):
     room = client(encoding="json").room(name)
     deep: object = 1
     for _ in range(33):
@@ -115,7 +115,7 @@ async def test_refuses_what_cannot_be_stored_by_name(client, server, name):
     assert server.data(name) == ["fine"]
 
 
-async def test_sends_what_it_was_given_whatever_is_changed_afterwards(client, server, name):
+async def test_copies_the_data_so_that_later_changes_are_not_sent(client, server, name):
     room = client().room(name)
     data = {"n": 1, "bytes": b"\x89PNG"}
     publication = room.publish(data)
@@ -125,7 +125,7 @@ async def test_sends_what_it_was_given_whatever_is_changed_afterwards(client, se
     assert (await room.history()).messages[0].data == {"n": 1, "bytes": b"\x89PNG"}
 
 
-async def test_what_may_not_be_written_fails_and_blocks_nothing(client, server, name):
+async def test_a_forbidden_message_fails_without_blocking_other_rooms(client, server, name):
     some = client(token=token("ann", rooms={"open.*": ["write"]}))
     with pytest.raises(RoomlogError) as raised:
         await some.room(name).publish(1)
@@ -134,7 +134,7 @@ async def test_what_may_not_be_written_fails_and_blocks_nothing(client, server, 
     assert server.data(f"open.{name}") == [2]
 
 
-async def test_closing_tells_those_who_wait(client, proxy, name):
+async def test_closing_fails_the_messages_that_wait(client, proxy, name):
     proxy.go_offline()
     one = client(proxy.url)
     publication = one.room(name).publish(1)
@@ -167,19 +167,19 @@ async def forgotten(server):
     await until("the windows are over", lambda: server.request("POST", f"/v1/rooms/{room}/messages", body)["id"] != first)
 
 
-def mend(relay):
+def restore(relay):
     relay.silent = False
     relay.from_server = lambda frame: frame
     relay.cut()
 
 
-async def test_after_a_long_absence_it_is_stored_once(client, relay, server, name):
+async def test_a_message_is_stored_once_after_a_long_absence(client, relay, server, name):
     room = client(relay.url, encoding="json").room(name)
     async with room.messages() as messages:
         await until("it is live", lambda: messages.state == "live")
         publication = await unanswered(relay, server, room)
         await forgotten(server)
-        mend(relay)
+        restore(relay)
         message = await messages.__anext__()
         assert (message.data, await publication) == ("once", message.id)
     assert server.data(name) == ["once"]
@@ -187,19 +187,19 @@ async def test_after_a_long_absence_it_is_stored_once(client, relay, server, nam
     assert (len(relay.ops("publish")), relay.ops("history")) == (1, [])
 
 
-async def test_after_a_long_absence_it_is_found_in_the_history_where_no_loop_follows_any_more(client, relay, server, name):
+async def test_a_message_is_found_in_the_history_after_a_long_absence_without_a_loop(client, relay, server, name):
     room = client(relay.url, encoding="json").room(name)
     async with room.messages() as messages:
         await until("it is live", lambda: messages.state == "live")
         publication = await unanswered(relay, server, room)
     await forgotten(server)
-    mend(relay)
+    restore(relay)
     await publication
     assert server.data(name) == ["once"]
     assert len(relay.ops("publish")) == 1
 
 
-async def test_a_loop_that_awaits_its_own_message_does_not_wait_for_itself(client, relay, server, name):
+async def test_a_loop_can_await_its_own_message_while_its_buffer_is_full(client, relay, server, name):
     """A message was lost on its way, more than a loop keeps came meanwhile, and the loop's body waits for the message."""
     room = client(relay.url, encoding="json").room(name)
     async with room.messages() as messages:
