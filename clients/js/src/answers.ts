@@ -2,15 +2,15 @@
 import { RoomlogError } from "./errors.js";
 import type { Answer, Ok, Op } from "./protocol.js";
 
-/** Takes the answer to a request, or the reason why there is none. */
+/** Takes the answer to a request, or the error in its place. */
 export type Settle<K extends Op> = (answer: Answer<K> | RoomlogError) => void;
 
 export class Answers {
   #ref = 0;
-  /** Of any request: the `ref` alone ties an answer to the type that was asked for. */
+  /** Of requests of every type: only the `ref` ties an answer to the type of its request. */
   readonly #awaited = new Map<number, Settle<any>>();
 
-  /** Awaits an answer, and returns the `ref` for it. */
+  /** Awaits an answer, and returns the `ref` that it will have. */
   expect<K extends Op>(settle: Settle<K>): number {
     this.#awaited.set(++this.#ref, settle);
     return this.#ref;
@@ -24,7 +24,7 @@ export class Answers {
     return !!settle;
   }
 
-  /** Answers all that is awaited: no answer will come. */
+  /** Fails every awaited answer, since none will come. */
   fail(why: string): void {
     for (const ref of [...this.#awaited.keys()]) this.settle(ref, new RoomlogError("disconnected", why));
   }

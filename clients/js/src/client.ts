@@ -1,4 +1,4 @@
-// The client: one connection, the rooms on it, and the outbox. What applications begin with.
+// The client: one connection, the rooms on it, and the outbox. Applications begin here.
 import { codecOf } from "./codec.js";
 import type { Encoding } from "./codec.js";
 import { Connection } from "./connection.js";
@@ -17,36 +17,36 @@ import { Tokens } from "./token.js";
 import type { TokenSource } from "./token.js";
 import type { TransportKind } from "./transport/transport.js";
 
-/** How a client is made. */
+/** Options of a client. */
 export interface RoomlogOptions {
-  /** A token, or a function that fetches one: asked at the start, before a token ends, and after the server refused one as expired. */
+  /** A token, or a function that fetches one: called at the start, before a token expires, and after the server refused one as expired. */
   token: TokenSource;
-  /** `msgpack` unless it is given. */
+  /** `msgpack` by default. */
   encoding?: Encoding;
-  /** Where positions are kept, so that a reload resumes. In memory unless it is given; see `webPositions`. */
+  /** The store of positions, from which a reload resumes. In memory by default; see `webPositions`. */
   positions?: PositionStore;
-  /** Messages that wait to be confirmed. */
+  /** The messages that are not confirmed yet. */
   outbox?: {
-    /** Where they are kept. In memory unless it is given; see `indexedDbOutbox`. */
+    /** Their store. In memory by default; see `indexedDbOutbox`. */
     store?: OutboxStore;
-    /** How many at most; publishing more fails with `outbox_full`. 1000 unless it is given. */
+    /** Their limit, 1000 by default; publishing more fails with `outbox_full`. */
     limit?: number;
   };
-  /** Which transports may be used, in this order. All of them unless it is given: `websocket`, `sse`, `polling`. */
+  /** The transports that may be used, in this order. All by default: `websocket`, `sse`, `polling`. */
   transports?: TransportKind[];
   /** Times that suit tests, or unusual networks. */
   timing?: Partial<Timing>;
-  /** A WebSocket, where the platform has none. */
+  /** A WebSocket class, where the platform has none. */
   WebSocket?: unknown;
   /** A `fetch` other than the platform's. */
   fetch?: typeof fetch;
 }
 
-/** What a client tells. */
+/** The events of a client. */
 export interface RoomlogEvents {
   /** The connection's state. */
   state: ConnectionState;
-  /** Something failed that no call waits for: a token function, a store, a handler, a refusal. */
+  /** An error that no call waits for: of a token function, a store, a handler, or a refusal. */
   error: RoomlogError;
   /** A message of this client changed its state. */
   publication: Publication;
@@ -56,7 +56,7 @@ const TIMING: Timing = { backoffMin: 500, backoffMax: 20_000, connect: 10_000, p
 
 const platform: { WebSocket: unknown } = { WebSocket: globalThis.WebSocket };
 
-/** Gives clients a WebSocket where the platform has none. */
+/** Sets the WebSocket class of clients where the platform has none. */
 export function setWebSocket(WebSocket: unknown): void {
   platform.WebSocket ??= WebSocket;
 }
@@ -65,7 +65,7 @@ export function setWebSocket(WebSocket: unknown): void {
 export class Roomlog extends Emitter<RoomlogEvents> {
   readonly #connection: Connection;
   readonly #outbox: Outbox;
-  /** The content of messages is the application's: of any type. */
+  /** The application decides on the type of a message's content. */
   readonly #rooms = new Map<string, Room<any>>();
   readonly #context: RoomContext;
   readonly #offs: (() => void)[] = [];
@@ -79,7 +79,9 @@ export class Roomlog extends Emitter<RoomlogEvents> {
     const { socketUrl, httpUrl } = addresses(url);
     const WebSocket = (options.WebSocket ?? platform.WebSocket) as typeof globalThis.WebSocket | undefined;
     const kinds = (options.transports ?? ["websocket", "sse", "polling"]).filter((kind) => kind !== "websocket" || WebSocket);
-    if (kinds.length === 0) throw new RoomlogError("bad_request", "none of the transports in `transports` works on this platform: add `sse` or `polling`, or pass a `WebSocket`");
+    if (kinds.length === 0) {
+      throw new RoomlogError("bad_request", "none of the `transports` works on this platform: add `sse` or `polling`, or pass a `WebSocket`");
+    }
     const doFetch = options.fetch ?? ((...args: Parameters<typeof fetch>) => fetch(...args));
     const environment = { socketUrl, httpUrl, codec: codecOf(encoding), fetch: doFetch, WebSocket };
     this.#connection = new Connection(environment, kinds, new Tokens(token), { ...TIMING, ...options.timing });
@@ -131,8 +133,8 @@ export class Roomlog extends Emitter<RoomlogEvents> {
   }
 
   /**
-   * A room. The same name gives the same object, until it is closed. Options may be left out; giving others once it is followed is
-   * an error.
+   * Returns a room. The same name gives the same object, until it is closed. Options may be left out; passing other options once
+   * the room is followed is an error.
    */
   room<T = Data>(name: string, options?: RoomOptions): Room<T> {
     const known = this.#rooms.get(name);
@@ -159,21 +161,21 @@ export class Roomlog extends Emitter<RoomlogEvents> {
   }
 
   /**
-   * Finds out now whether the connection still is one. Browsers do it by themselves when the page is shown or the device comes online; call it
-   * where the platform tells so in another way, as React Native's `AppState`.
+   * Checks the connection now, and replaces it if it is dead. Browsers do so when the page is shown or the device comes online;
+   * call it where the platform reports that in another way, as React Native's `AppState`.
    */
   wake(): void {
     this.#connection.wake(true);
   }
 
-  /** Ends the client. What waits to be sent stays in its store, if it has one. */
+  /** Ends the client. Unconfirmed messages stay in the store of the outbox, if it has one. */
   close(): void {
     for (const off of this.#offs.splice(0)) off();
     for (const room of [...this.#rooms.values()]) room.close();
     this.#connection.close();
   }
 
-  /** What tells that the network changed, or that somebody looks again. */
+  /** Checks the connection when the network changes or the page is shown. */
   #listen(): void {
     const { addEventListener, document } = globalThis as Partial<typeof globalThis>;
     const add = (target: EventTarget, event: string, run: () => void): void => {
@@ -188,7 +190,7 @@ export class Roomlog extends Emitter<RoomlogEvents> {
   }
 }
 
-/** Both addresses of a server, from either. */
+/** Returns both addresses of a server, from either. */
 function addresses(url: string): { socketUrl: string; httpUrl: string } {
   const match = /^(?:ws|http)(s?):\/\/([^/?#]+)(.*?)(?:\/v1\/ws)?\/?$/.exec(url);
   if (!match) throw new RoomlogError("bad_request", `${url} is not the address of a server: use one such as wss://chat.example/v1/ws`);

@@ -1,5 +1,5 @@
-// One connection to the server, however often it breaks: back-off, liveness, the token, and the choice of a transport. What
-// is above sees when it is up, sends requests, and gets frames.
+// One connection to the server, re-established whenever it breaks: back-off, liveness checks, the token, and the choice of a
+// transport. Its user sees when it is up, sends requests, and gets answers and pushes.
 import { Answers } from "./answers.js";
 import type { Settle } from "./answers.js";
 import { TOKEN_EXPIRED, UNAUTHENTICATED, finalCode, isSuspicious } from "./closes.js";
@@ -13,8 +13,8 @@ import type { Closed, Environment, Transport, TransportEvents, TransportKind } f
 import { WebSocketTransport } from "./transport/websocket.js";
 
 /**
- * `idle`: not asked to connect yet. `connecting`. `open`: connected. `waiting`: for the next attempt. `closed`: for good, by
- * `close()` or because the server said so.
+ * `idle`: not connected yet. `connecting`. `open`: connected. `waiting`: for the next attempt. `closed`: for good, by `close()` or
+ * by the server.
  */
 export type ConnectionState = "idle" | "connecting" | "open" | "waiting" | "closed";
 
@@ -32,18 +32,18 @@ export interface Timing {
 
 export interface ConnectionEvents {
   state: ConnectionState;
-  /** Connected: subscriptions begin anew. */
+  /** The connection is open: subscriptions begin anew. */
   up: void;
-  /** No longer. */
+  /** The connection was lost. */
   down: void;
   push: Push;
   error: RoomlogError;
 }
 
-/** How long a connection must hold for its loss to be the first one again. */
+/** Time that a connection must last for the back-off to begin anew. */
 const STEADY_MS = 5_000;
 
-/** How long a fallback is used before WebSockets are tried again, at the next loss. */
+/** Time after which WebSockets are tried again in place of a fallback, at the next loss. */
 const FALLBACK_MS = 300_000;
 
 const LOST = "the connection to the server was lost";
@@ -54,20 +54,20 @@ export class Connection extends Emitter<ConnectionEvents> {
   user: string | undefined;
   /** The transport in use, or tried last. */
   transportKind: TransportKind;
-  /** Why it is closed. */
+  /** The reason why it is closed. */
   reason = new RoomlogError("closed", "the client is closed: create a new one to connect again");
   #transport: Transport | undefined;
   #kind = 0;
-  /** Times in a row that this kind of transport was found blocked. */
+  /** Attempts in a row that suggest that the network blocks this transport. */
   #blocked = 0;
   #kindSince = 0;
   #attempts = 0;
-  /** Aborted when the present attempt, or the connection that came of it, is given up. */
+  /** Aborted when the present attempt, or its connection, is given up: callbacks of an older one see that. */
   #attempt = new AbortController();
   #dialedAt = 0;
   #openedAt = 0;
   #heardAt = 0;
-  /** Whether the server took a token, and has refused none since. */
+  /** Whether the server has accepted a token and has refused none since. */
   #welcome = false;
   #pingMs = 25_000;
   #retryAfterMs: number | undefined;
@@ -89,17 +89,17 @@ export class Connection extends Emitter<ConnectionEvents> {
     this.transportKind = kinds[0]!;
   }
 
-  /** Connects, unless that is under way already. */
+  /** Connects, unless it has begun to. */
   connect(): void {
     if (this.state === "idle") void this.#dial();
   }
 
-  /** Ends it, for good. */
+  /** Ends the connection for good. */
   close(): void {
     if (this.state !== "closed") this.#finish(this.reason);
   }
 
-  /** The device woke up, or the network changed: finds out at once whether the connection still is one. */
+  /** Checks the connection now, since the device woke up or the network changed. */
   wake(networkChanged: boolean): void {
     if (networkChanged && this.#kind > 0) [this.#kind, this.#blocked] = [0, 0];
     if (this.state === "waiting" || (this.state === "connecting" && Date.now() - this.#dialedAt > this.#timing.probe)) {
@@ -125,7 +125,7 @@ export class Connection extends Emitter<ConnectionEvents> {
     });
   }
 
-  /** Sends a request, and calls back with its answer, in order with the frames around it. Exactly once. */
+  /** Sends a request. Calls back with its answer exactly once, in order with the frames around it. */
   ask<K extends Op>(op: K, fields: Fields<K>, settle: Settle<K>): void {
     if (this.state === "open") this.#put(op, fields, settle);
     else settle(new RoomlogError("disconnected", "there is no connection to the server"));
@@ -133,7 +133,9 @@ export class Connection extends Emitter<ConnectionEvents> {
 
   /** Sends a request, and resolves with its answer. */
   request<K extends Op>(op: K, fields: Fields<K>): Promise<Answer<K>> {
-    return new Promise((resolve, reject) => this.ask(op, fields, (answer) => (answer instanceof RoomlogError ? reject(answer) : resolve(answer))));
+    return new Promise((resolve, reject) => {
+      this.ask(op, fields, (answer) => (answer instanceof RoomlogError ? reject(answer) : resolve(answer)));
+    });
   }
 
   /** Sends a request without awaiting an answer. Does nothing if there is no connection. */
@@ -151,7 +153,7 @@ export class Connection extends Emitter<ConnectionEvents> {
   }
 
   #send<K extends Op>(op: K, fields: Fields<K>, ref?: { ref: number }): void {
-    // That the fields are those of the op is beyond the compiler here; the callers' types say so.
+    // The compiler cannot see here that the fields belong to the op; the signatures of the callers ensure it.
     this.#transport!.send({ op, ...fields, ...ref } as ClientFrame);
   }
 
@@ -169,7 +171,7 @@ export class Connection extends Emitter<ConnectionEvents> {
     }
     if (signal.aborted) return;
     this.#retryAfterMs = undefined;
-    // A transport that was closed, as it is when the attempt is given up, has no more events.
+    // Giving the attempt up closes the transport, which has no events after that.
     const events: TransportEvents = {
       opened: () => this.#introduce(token),
       heard: () => {
@@ -187,7 +189,7 @@ export class Connection extends Emitter<ConnectionEvents> {
     try {
       if (kind === "websocket") this.#transport = new WebSocketTransport(this.#environment, events);
       else {
-        // Most never need it.
+        // Loaded on demand: most pages never need it.
         const { HttpTransport } = await import("./transport/http.js");
         if (!signal.aborted) this.#transport = new HttpTransport(this.#environment, kind, events);
       }
@@ -198,12 +200,12 @@ export class Connection extends Emitter<ConnectionEvents> {
 
   #introduce(token: string): void {
     this.#put("connect", { token }, (answer) => {
-      // The close that follows an error says what to do.
+      // The close that follows an error decides what to do.
       if (answer instanceof RoomlogError) return void (answer.code === "disconnected" || this.emit("error", answer));
       const { user, ping = 25, max_message: limit } = answer;
       this.#timers.clear("connect");
       this.user = user;
-      // Over HTTP it has said nothing yet.
+      // Over HTTP, the server has not seen the token yet.
       this.#welcome = this.transportKind === "websocket";
       this.#pingMs = ping * 1000;
       if (limit) this.#transport!.limit = limit * 16;
@@ -234,10 +236,10 @@ export class Connection extends Emitter<ConnectionEvents> {
     }
   }
 
-  /** The transport ended, or must. */
+  /** Reacts to the end of the transport: closes for good, judges the transport, or connects again. */
   #ended(closed: Closed): void {
     let { code } = closed;
-    // A token that was accepted is refused before its time: the server's keys have changed. Once, since the next may be refused, too.
+    // An accepted token is refused before it has expired if the server's keys have changed. Once: the next may be refused, too.
     if (code === UNAUTHENTICATED && this.#welcome && this.#tokens.renewable) code = TOKEN_EXPIRED;
     const wasOpen = this.state === "open";
     if (wasOpen && Date.now() - this.#openedAt >= STEADY_MS) this.#attempts = 0;
@@ -256,7 +258,7 @@ export class Connection extends Emitter<ConnectionEvents> {
     else this.#again(closed);
   }
 
-  /** Finds out whether the server is away, or only this transport does not get through. */
+  /** Finds out whether the server is unreachable, or the network blocks this transport only. */
   async #judge(closed: Closed): Promise<void> {
     const signal = this.#drop(closed.message ?? LOST);
     if (signal.aborted) return;
@@ -270,11 +272,11 @@ export class Connection extends Emitter<ConnectionEvents> {
     try {
       reachable = (await this.#environment.fetch(`${this.#environment.httpUrl}/healthz`, { cache: "no-store", signal })).ok;
     } catch {
-      // It is away.
+      // It is unreachable.
     }
     if (signal.aborted) return;
     if (!reachable) return away();
-    // A stream that was held back is proof; a socket that broke may have met a restart.
+    // A stream that was held back is proof. A socket that broke may have met a restart.
     if (++this.#blocked < (this.transportKind === "websocket" ? 2 : 1)) return this.#again(closed);
     this.#kind++;
     this.#blocked = 0;
@@ -283,7 +285,7 @@ export class Connection extends Emitter<ConnectionEvents> {
     void this.#dial();
   }
 
-  /** Connects again, later. */
+  /** Connects again after a pause. */
   #again(closed: Closed, error?: RoomlogError): void {
     const signal = this.#drop(closed.message ?? LOST);
     if (signal.aborted) return;
@@ -328,7 +330,7 @@ export class Connection extends Emitter<ConnectionEvents> {
     this.emit("state", state);
   }
 
-  /** Any traffic is a sign of life; where there is none, one is asked for. */
+  /** Asks for a sign of life when there was no traffic for a while. */
   #watch(): void {
     const silent = Date.now() - this.#heardAt;
     if (silent >= this.#pingMs) this.#probe(this.#timing.connect);

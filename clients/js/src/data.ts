@@ -1,18 +1,18 @@
-// What a message may hold. Checked and copied when it is published: what cannot be stored fails at once and by name, and
-// what the application changes afterwards does not change the message.
+// The content of messages. It is checked and copied on publishing: data that cannot be sent is refused at once, with the path to
+// it, and later changes by the application do not change the message.
 import { RoomlogError } from "./errors.js";
 
-/** The content of a message: what JSON has, and with MessagePack binary data. */
+/** The content of a message: any JSON value, and with MessagePack binary data. */
 export type Data = null | boolean | number | string | Uint8Array | Data[] | { [key: string]: Data };
 
-/** The server's bound. */
+/** The server's limit. */
 const MAX_DEPTH = 32;
 
 const refuse = (path: string, why: string): never => {
   throw new RoomlogError("bad_request", `${path} cannot be sent: ${why}`);
 };
 
-/** Copies plain data. `binary` says whether the encoding has binary values. */
+/** Copies plain data. `binary`: whether the encoding has binary values. */
 export function snapshot(value: unknown, binary: boolean, path = "data", depth = 0): Data {
   switch (typeof value) {
     case "boolean":
@@ -50,5 +50,5 @@ export function snapshot(value: unknown, binary: boolean, path = "data", depth =
   return copy;
 }
 
-/** Half a surrogate pair is no UTF-8, and would cost the connection. */
+/** Replaces halves of surrogate pairs: they are not valid UTF-8, and would cost the connection. */
 const wellFormed = (text: string): string => text.replace(/\p{Surrogate}/gu, "\uFFFD");

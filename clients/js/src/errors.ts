@@ -1,6 +1,6 @@
-// The one class of errors, and which of them are worth another try.
+// The class of all errors, and which of them are temporary.
 
-/** What went wrong, as the protocol names it, and a few that only a client knows. */
+/** The codes of the protocol, and those of the client. */
 export type ErrorCode =
   | "bad_frame" | "bad_request" | "unknown_op" | "unauthenticated" | "token_expired" | "token_revoked" | "forbidden"
   | "not_found" | "not_subscribed" | "not_durable" | "too_large" | "rate_limited" | "too_many" | "unavailable" | "internal"
@@ -8,15 +8,15 @@ export type ErrorCode =
   | "disconnected"
   /** The client, or the room, was closed. */
   | "closed"
-  /** As many messages wait as the outbox takes; see `outbox.limit`. */
+  /** Too many messages are unconfirmed; see `outbox.limit`. */
   | "outbox_full"
   /** The message was cancelled before it was sent. */
   | "cancelled"
-  /** A message was missing without a `gap` that says so. The room is resumed by itself; this is a report. */
+  /** Messages were missing without a `gap`. This is a report: the client fetches them. */
   | "hole"
-  /** A handler of the application threw; `cause` is what it threw. */
+  /** A handler of the application threw `cause`. */
   | "handler"
-  /** A store, or the token function, failed; `cause` is why. */
+  /** A store, or the token function, failed with `cause`. */
   | "application"
   | (string & {});
 
@@ -25,7 +25,7 @@ export class RoomlogError extends Error {
   override readonly name = "RoomlogError";
   /** The protocol's code, or one of the client's own. */
   readonly code: ErrorCode;
-  /** After how many milliseconds another try makes sense, where the server said so. */
+  /** The milliseconds after which to try again, where the server named a time. */
   readonly retryAfterMs: number | undefined;
 
   constructor(code: ErrorCode, message: string, options: { retryAfterMs?: number | undefined; cause?: unknown } = {}) {
@@ -35,11 +35,11 @@ export class RoomlogError extends Error {
   }
 }
 
-/** Errors of a request that may go well the next time, with nothing changed. */
+/** Tells whether the same request may succeed later, with nothing changed. */
 export const isTemporary = (error: RoomlogError): boolean =>
   error.code === "unavailable" || error.code === "rate_limited" || error.code === "disconnected";
 
-/** Whatever was thrown, as an error of ours. */
+/** Returns a thrown value as a `RoomlogError`, which it may be already. */
 export const wrap = (cause: unknown, code: ErrorCode, what: string): RoomlogError =>
   cause instanceof RoomlogError
     ? cause

@@ -1,8 +1,8 @@
-// MessagePack, as far as the protocol uses it: plain values and binary data in their shortest form, and no extension types. A
-// general library would take a third of what a page loads.
+// MessagePack for the protocol: plain values and binary data in their shortest form, without extension types. A general library
+// would be a third of a page's bytes.
 import type { Data } from "./data.js";
 
-// Made when they are first needed: not every platform has them.
+// Created when they are first needed: not every platform has them.
 let encoder: TextEncoder | undefined;
 let decoder: TextDecoder | undefined;
 
@@ -11,7 +11,7 @@ export function encode(value: unknown): Uint8Array<ArrayBuffer> {
   let bytes = new Uint8Array(256);
   let end = 0;
 
-  /** Makes room for more bytes, and returns where they begin. */
+  /** Makes room for more bytes, and returns their offset. */
   const extend = (size: number): number => {
     const start = end;
     end += size;
@@ -22,13 +22,13 @@ export function encode(value: unknown): Uint8Array<ArrayBuffer> {
     }
     return start;
   };
-  /** Writes a tag, and an integer of `size` bytes. Negative ones become two's complement, since stores wrap. */
+  /** Writes a tag, and an integer of `size` bytes. Negative integers become two's complement, since stores into bytes wrap. */
   const tagged = (tag: number, size = 0, integer = 0): void => {
     const start = extend(1 + size);
     bytes[start] = tag;
     for (let at = start + size; at > start; integer = Math.floor(integer / 256)) bytes[at--] = integer;
   };
-  /** Writes a length or an unsigned integer: in the tag itself below `fixed`, or else after the tag whose size holds it. */
+  /** Writes a length or an unsigned integer: within the tag if it is below `fixed`, else after the first tag whose size holds it. */
   const sized = (number: number, fixedTag: number, fixed: number, tag: number, size: number): void => {
     if (number < fixed) return tagged(fixedTag + number);
     for (; number >= 256 ** size; size *= 2) tag++;
@@ -80,7 +80,7 @@ export function encode(value: unknown): Uint8Array<ArrayBuffer> {
   return bytes.slice(0, end);
 }
 
-/** Decodes one value. Throws if the bytes are anything else. */
+/** Decodes one value. Throws unless the bytes are exactly that. */
 export function decode(buffer: ArrayBuffer): Data {
   const view = new DataView(buffer);
   let end = 0;

@@ -1,4 +1,4 @@
-// The same for Node.js, which has a WebSocket of its own from version 22 on.
+// The public API on Node.js, whose own WebSocket came with version 22.
 import { WebSocket } from "ws";
 import { setWebSocket } from "./client.js";
 

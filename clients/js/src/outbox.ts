@@ -1,5 +1,5 @@
-// Messages until they are confirmed. Each room has a lane: its messages go one after the other, so that their order holds
-// whatever fails, and each goes again with the same key until there is an answer.
+// The messages that are not confirmed yet. Each room has a lane, whose messages are sent one after another, so that their order
+// holds whatever fails. Each is sent with the same key until there is an answer.
 import type { Connection } from "./connection.js";
 import { snapshot } from "./data.js";
 import type { Data } from "./data.js";
@@ -9,17 +9,17 @@ import { Publication } from "./publication.js";
 import type { OutboxEntry, OutboxStore } from "./stores.js";
 import { uuid } from "./uuid.js";
 
-/** Pause after a refusal that does not name one. */
+/** Pause after a temporary refusal, unless the server names one. */
 const PAUSE_MS = 1000;
 
-/** What the outbox asks of a room that the client has open. */
+/** An open room, as the outbox uses it. */
 export interface Reader {
   /**
-   * `away`: does not follow the room. `behind`: follows it, and has not caught up on this connection. `live`: has seen all
-   * after `seenFrom`.
+   * `away`: the room is not followed. `behind`: it is, and has not caught up on this connection. `live`: every message after
+   * `seenFrom` was seen.
    */
   readonly reading: "away" | "behind" | "live";
-  /** Where the room was read up to. */
+  /** The id up to which the room was read. */
   readonly position: string | undefined;
   readonly seenFrom: string | undefined;
 }
@@ -30,17 +30,17 @@ export interface OutboxHooks {
   failed(error: RoomlogError): void;
 }
 
-/** How a message to publish differs from the default. */
+/** Options of a message to publish. */
 export interface PublishOptions {
   /** `message` if it is missing. */
   type?: string;
-  /** A UUID; made if it is missing. Publishing a key again stores nothing new. */
+  /** A UUID, generated if it is missing. Publishing a key again stores nothing new. */
   key?: string;
 }
 
 export class Outbox {
   readonly #lanes = new Map<string, Lane>();
-  /** The content of messages is the application's: of any type. */
+  /** The application decides on the type of a message's content. */
   readonly #byKey = new Map<string, Publication<any>>();
   readonly #ready: Promise<void>;
   #stored: Promise<void> = Promise.resolve();
@@ -69,7 +69,8 @@ export class Outbox {
     try {
       if (this.#closed) throw this.#closed;
       if (this.#byKey.size >= this.#limit) {
-        throw new RoomlogError("outbox_full", `${this.#limit} messages are waiting to be confirmed, and the outbox takes no more: try again later, or raise outbox.limit`);
+        const advice = "try again later, or raise outbox.limit";
+        throw new RoomlogError("outbox_full", `${this.#limit} messages are waiting to be confirmed, and the outbox takes no more: ${advice}`);
       }
       entry.data = snapshot(data, this.#binary);
     } catch (error) {
@@ -79,13 +80,13 @@ export class Outbox {
     this.#byKey.set(key, publication);
     this.#lane(room).items.push(publication);
     this.#hooks.changed(publication);
-    // What goes out at once is stored right before that.
+    // With a connection, the message is stored right before it is sent.
     if (this.#connection.state !== "open") void this.#keep(entry);
     this.kick(room);
     return publication;
   }
 
-  /** What waits, of a room, in order. */
+  /** Returns the unconfirmed messages of a room, in order. */
   waiting(room: string): Publication<any>[] {
     return [...(this.#lanes.get(room)?.items ?? [])];
   }
@@ -102,13 +103,13 @@ export class Outbox {
     this.#hooks.changed(publication);
   }
 
-  /** A message came through its room. If it is one that waits, that is the confirmation; returns when it is noted. */
+  /** Takes the arrival of a message through its room as its confirmation. Resolves when the store has it; nothing if it is not ours. */
   seen(key: string, id: string): Promise<void> | undefined {
     const publication = this.#byKey.get(key);
     return publication && this.#settle(publication, id);
   }
 
-  /** Something changed for a room, or for all: what waits may go now. */
+  /** Sends the messages that may be sent now, of a room or of all, since something has changed for them. */
   kick(room?: string): void {
     for (const name of room === undefined ? [...this.#lanes.keys()] : [room]) {
       const lane = this.#lanes.get(name);
@@ -118,7 +119,7 @@ export class Outbox {
     }
   }
 
-  /** Nothing is sent any more. What waits is told why, and stays in the store for the next client. */
+  /** Ends sending. Unconfirmed messages fail with `reason`, and stay in the store for the next client. */
   close(reason: RoomlogError): void {
     this.#closed = reason;
     for (const publication of this.#byKey.values()) publication.settle(reason);
@@ -126,7 +127,7 @@ export class Outbox {
     this.#lanes.clear();
   }
 
-  /** Looks again whenever something has changed. One at a time for each lane. */
+  /** Drains a lane until nothing has changed meanwhile. Runs once at a time for each lane. */
   async #run(room: string, lane: Lane): Promise<void> {
     lane.running = true;
     await this.#ready;
@@ -138,7 +139,7 @@ export class Outbox {
     if (lane.items.length === 0) this.#lanes.delete(room);
   }
 
-  /** Sends what may go, in order, until nothing is left or something must be waited for. */
+  /** Sends the messages of a lane in order, until none is left or the next one must wait. */
   async #drain(room: string, lane: Lane): Promise<void> {
     for (;;) {
       const publication = lane.items[0];
@@ -167,8 +168,8 @@ export class Outbox {
   }
 
   /**
-   * Whether a message may be sent now. One that may be stored already, from before a connection was lost, is looked for first: the
-   * server forgets keys after a while. It is in the backlog of a room that is followed, or else in the history since.
+   * Tells whether a message may be sent now. A message that was attempted before the connection was lost may be stored already.
+   * It is looked for first, since the server forgets keys: in the backlog of a followed room, or else in the history.
    */
   async #mayGo(entry: OutboxEntry): Promise<boolean> {
     const reader = this.#hooks.reader(entry.room);
@@ -189,7 +190,7 @@ export class Outbox {
       try {
         page = await this.#connection.request("history", { room, after, limit: 1000 });
       } catch (error) {
-        // Who may write and not read has only the server's memory of keys.
+        // Without permission to read, the server's memory of keys must do.
         if ((error as RoomlogError).code === "forbidden") return;
         throw error;
       }
@@ -228,13 +229,13 @@ export class Outbox {
     return this.#storing(() => (this.#byKey.has(entry.key) ? this.#store?.put({ ...entry }) : undefined));
   }
 
-  /** What is done to the store is done in order. */
+  /** Runs operations on the store one after another. */
   #storing(work: () => void | Promise<void>): Promise<void> {
     if (!this.#store) return Promise.resolve();
     return (this.#stored = this.#stored.then(() => this.#guard(work)));
   }
 
-  /** A store that fails is reported, and does without. */
+  /** Reports a store that fails, and continues without it. */
   async #guard<T>(work: () => T | Promise<T>): Promise<T | undefined> {
     try {
       return await work();
@@ -250,7 +251,7 @@ export class Outbox {
     return lane;
   }
 
-  /** Later than all before, also of clients before this one. */
+  /** Returns a number above all earlier ones, those of earlier clients included. */
   #next(): number {
     return (this.#last = Math.max(this.#last + 1, Date.now() * 1000));
   }
@@ -259,7 +260,7 @@ export class Outbox {
 interface Lane {
   items: Publication<any>[];
   running: boolean;
-  /** Something changed that it has not looked at yet. */
+  /** Whether something has changed since the lane was last drained. */
   again: boolean;
 }
 

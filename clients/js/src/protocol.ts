@@ -1,5 +1,5 @@
-// The wire protocol, version 1, as types: requests with their answers, and pushes. A new frame begins here, as a line of
-// `Requests` or `Pushes`.
+// The wire protocol, version 1, as types: requests with their answers, and pushes. Each new frame is a line of `Requests` or
+// `Pushes`.
 import type { Data } from "./data.js";
 
 /** A message of a room. */
@@ -29,7 +29,7 @@ export interface Gap {
   reason: "trimmed" | "rewound" | (string & {});
 }
 
-/** A message to those present. It is not stored, and delivered at most once. */
+/** A message to the users who are present. It is not stored, and delivered at most once. */
 export interface Signal<T = Data> {
   room: string;
   from: string;

@@ -1,20 +1,20 @@
-// A message on its way: an object to show at once, and a promise of its id.
+// An unconfirmed message: an object to show, and a promise of the message's id.
 import type { Data } from "./data.js";
 import { RoomlogError } from "./errors.js";
 import type { OutboxEntry } from "./stores.js";
 
-/** `sending`: waits, or is under way. `sent`: stored. `failed`: refused, see `error`. `cancelled`: it never left. */
+/** `sending`: waits, or is being sent. `sent`: stored. `failed`: refused, see `error`. `cancelled`: withdrawn before it was sent. */
 export type PublicationState = "sending" | "sent" | "failed" | "cancelled";
 
-/** The outbox, as a message in it uses it. */
+/** The outbox, as its messages use it. */
 interface Owner {
   cancel(publication: Publication<any>): boolean;
   changed(publication: Publication<any>): void;
 }
 
-/** A message on its way, as \`publish\` returns it. Awaiting it gives the message's id, once the server has confirmed that it is stored. */
+/** A published message. Awaiting it gives the message's id, once the server has confirmed that it is stored. */
 export class Publication<T = Data> implements PromiseLike<string> {
-  /** The UUID by which the message is known everywhere: what comes back through the room has the same. */
+  /** The message's UUID. The message that comes back through the room has the same. */
   readonly key: string;
   /** The room's name. */
   readonly room: string;
@@ -38,16 +38,16 @@ export class Publication<T = Data> implements PromiseLike<string> {
     this.#outbox = outbox;
     ({ key: this.key, room: this.room, type: this.type } = entry);
     this.#promise = new Promise((resolve, reject) => ([this.#resolve, this.#reject] = [resolve, reject]));
-    // Whoever does not await it sees the state.
+    // Without an `await`, a failure shows in the state, and is not an unhandled rejection.
     this.#promise.catch(() => {});
   }
 
-  /** The content, as it is sent. */
+  /** The content, as it was when it was published. */
   get data(): T {
     return this.entry.data as T;
   }
 
-  /** How far it is. */
+  /** Whether the message is confirmed. */
   get state(): PublicationState {
     return this.#settled;
   }
@@ -62,7 +62,7 @@ export class Publication<T = Data> implements PromiseLike<string> {
     return this.#failure;
   }
 
-  /** As a promise of the id. */
+  /** Makes the publication a promise of the id. */
   then<A = string, B = never>(
     fulfilled?: ((id: string) => A | PromiseLike<A>) | null,
     rejected?: ((error: RoomlogError) => B | PromiseLike<B>) | null,
@@ -70,7 +70,7 @@ export class Publication<T = Data> implements PromiseLike<string> {
     return this.#promise.then(fulfilled, rejected);
   }
 
-  /** Takes it back, if it has not left yet. Otherwise returns false: it may be stored already. */
+  /** Withdraws the message, if it has not been sent. Otherwise returns false: it may be stored already. */
   cancel(): boolean {
     return this.#outbox.cancel(this);
   }

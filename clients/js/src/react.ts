@@ -14,7 +14,7 @@ export type { RoomSnapshot, ShownMessage } from "./view.js";
 
 const Context = createContext<Roomlog | undefined>(undefined);
 
-/** Gives a client to the hooks below it. */
+/** Provides a client to the hooks below it. */
 export function RoomlogProvider({ client, children }: { client: Roomlog; children?: ReactNode }): ReactNode {
   return createElement(Context.Provider, { value: client }, children);
 }
@@ -33,22 +33,22 @@ export function useConnection(): ConnectionState {
   return useSyncExternalStore(subscribe, () => client.state, () => client.state);
 }
 
-/** What `useRoom` gives. */
+/** The result of `useRoom`. */
 export interface UseRoom<T> extends RoomSnapshot<T> {
-  /** Publishes a message, which is in `messages` at once. */
+  /** Publishes a message. It is in `messages` immediately. */
   publish(data: T, options?: PublishOptions): Publication<T>;
-  /** Loads older messages, 50 unless it is given, and says whether there are more. */
+  /** Loads `limit` older messages, 50 by default. Resolves to whether there are more. */
   loadOlder(limit?: number): Promise<boolean>;
-  /** Tells the others that this user types, or no longer does. Call it with every key: it sends only as often as is needed. */
+  /** Tells the others that this user types, or no longer does. Call it with every key press: it sends only as often as needed. */
   setTyping(typing: boolean): void;
-  /** Takes a message that failed, or waits to be sent, out of `messages`. */
+  /** Removes a message that failed or waits to be sent. */
   dismiss(key: string): void;
 }
 
 /**
- * Follows a room while the component is there.
+ * Follows a room while the component is mounted.
  *
- * @param options - As for `client.room`; `last` is how many messages are there at first, 50 unless it is given.
+ * @param options - As for `client.room`. `last` is the number of messages at first, 50 by default.
  */
 export function useRoom<T = Data>(name: string, options: RoomOptions = {}): UseRoom<T> {
   const client = useRoomlog();

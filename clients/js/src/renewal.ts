@@ -36,7 +36,10 @@ export class Renewal {
       const token = await this.#tokens.renew();
       if (signal.aborted) return;
       await this.#connection.request("auth", { token });
-      if (this.#tokens.renewAt <= previous) failed = new RoomlogError("application", "the token function returned a token that does not expire later than the last one: let it fetch a new token");
+      if (this.#tokens.renewAt <= previous) {
+        const message = "the token function returned a token that does not expire later than the last one: let it fetch a new token";
+        failed = new RoomlogError("application", message);
+      }
     } catch (error) {
       failed = error as RoomlogError;
     }

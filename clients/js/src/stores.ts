@@ -1,21 +1,21 @@
-// Where positions and waiting messages are kept, so that they outlive a reload: in memory, in the browser's storage, or where the
-// application says.
+// The stores of positions and unconfirmed messages: in memory, in the browser's storage, where they outlive a reload, or an
+// application's own.
 import type { Data } from "./data.js";
 
-/** Keeps how far each room was handled. Any method may be asynchronous. */
+/** A store of the position up to which each room was handled. Any method may be asynchronous. */
 export interface PositionStore {
   get(name: string): string | null | undefined | Promise<string | null | undefined>;
   set(name: string, id: string): void | Promise<void>;
   delete(name: string): void | Promise<void>;
 }
 
-/** A message that waits to be confirmed, as it is stored. */
+/** An unconfirmed message, as it is stored. */
 export interface OutboxEntry {
   key: string;
   room: string;
   type: string;
   data: Data;
-  /** The order of messages. */
+  /** Orders the messages. */
   n: number;
   /** Whether it may have reached the server. */
   attempted: boolean;
@@ -23,15 +23,15 @@ export interface OutboxEntry {
   after?: string;
 }
 
-/** Keeps messages until they are confirmed. `put` of a known key replaces. Any method may be asynchronous. */
+/** A store of unconfirmed messages. `put` replaces the entry with the same key. Any method may be asynchronous. */
 export interface OutboxStore {
-  /** All that were left by clients that are gone. Called once. */
+  /** Returns the entries that earlier clients left. Called once. */
   load(): OutboxEntry[] | Promise<OutboxEntry[]>;
   put(entry: OutboxEntry): void | Promise<void>;
   delete(key: string): void | Promise<void>;
 }
 
-/** Positions that last as long as the client. */
+/** Keeps positions in memory, as long as the client lasts. */
 export function memoryPositions(): PositionStore {
   const ids = new Map<string, string>();
   return {
@@ -42,8 +42,8 @@ export function memoryPositions(): PositionStore {
 }
 
 /**
- * Positions in `localStorage`, which all tabs share, or in `sessionStorage`, where each tab has its own. Give each user of a
- * browser another prefix.
+ * Keeps positions in `localStorage`, which all tabs share, or in `sessionStorage`, where each tab has its own. Use another prefix
+ * for each user of a browser.
  */
 export function webPositions(storage: Storage = localStorage, prefix = "roomlog:"): PositionStore {
   return {
@@ -54,8 +54,8 @@ export function webPositions(storage: Storage = localStorage, prefix = "roomlog:
 }
 
 /**
- * Waiting messages in IndexedDB. Tabs share the database and not the messages: what a tab leaves behind when it ends is taken over by
- * the next one that opens, or by the same after a reload. Give each user of a browser a database of another name.
+ * Keeps unconfirmed messages in IndexedDB. Tabs share the database, not the messages: those of a tab that has ended are adopted by
+ * the next tab that opens, or by the same one after a reload. Use another name for each user of a browser.
  */
 export function indexedDbOutbox(name = "roomlog"): OutboxStore {
   const mine = Math.random().toString(36).slice(2);
@@ -77,7 +77,7 @@ export function indexedDbOutbox(name = "roomlog"): OutboxStore {
       transaction.onabort = transaction.onerror = () => reject(transaction.error!);
     });
   };
-  /** Held until the page ends: shows other tabs that this one lives. Where there are no locks, there is one tab. */
+  /** Holds a lock until the page ends, which shows other tabs that this one lives. Without locks, this is taken for the only tab. */
   const live = (): Promise<void> =>
     new Promise((resolve) => {
       if (!globalThis.navigator?.locks) return resolve();
@@ -101,7 +101,7 @@ export function indexedDbOutbox(name = "roomlog"): OutboxStore {
     return orphans;
   };
   return {
-    // One tab after the other: the second sees what the first one took.
+    // One tab after another: the second sees which entries the first has adopted.
     load: async () => {
       await live();
       return globalThis.navigator?.locks ? navigator.locks.request(`${name}:adopt`, adopt) : adopt();

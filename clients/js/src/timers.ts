@@ -1,4 +1,4 @@
-// Timers by name: of each name one runs at most, and all end together.
+// Timers by name. At most one of each name runs, and all can be cleared together.
 
 /** The longest time that a timer takes: 24 days. */
 const LONGEST_MS = 2 ** 31 - 1;

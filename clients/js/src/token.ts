@@ -1,10 +1,10 @@
-// Where tokens come from: a text, or a function that is asked again before the last one ends, once for all who wait.
+// The source of tokens: a text, or a function that is called again before the last token expires.
 import { RoomlogError, wrap } from "./errors.js";
 
-/** A token, or what fetches one from the application's own server. */
+/** A token, or a function that fetches one from the application's own server. */
 export type TokenSource = string | (() => string | Promise<string>);
 
-/** A request that hangs, as they do when a phone changes networks, must not hold everything up for good. */
+/** Time for the function to return. A hanging request, as when a phone changes networks, must not hold the client up for good. */
 const PATIENCE_MS = 30_000;
 
 interface Claims {
@@ -13,7 +13,7 @@ interface Claims {
   exp?: number;
 }
 
-/** What a token says of itself. Nothing is verified: that is the server's part. */
+/** Returns the claims of a token, unverified: verifying is the server's part. */
 export function claimsOf(token: string): Claims {
   try {
     const payload = token.split(".")[1]!.replace(/-/g, "+").replace(/_/g, "/");
@@ -27,7 +27,7 @@ export function claimsOf(token: string): Claims {
 export class Tokens {
   #current: string | undefined;
   #asking: Promise<string> | undefined;
-  /** When a new one shall be asked for, on this machine's clock. */
+  /** When to fetch a new token, on this machine's clock. */
   renewAt = Infinity;
 
   readonly #source: TokenSource;
@@ -36,34 +36,37 @@ export class Tokens {
     this.#source = source;
   }
 
-  /** Whether there is anybody to ask for another one. */
+  /** Whether another token can be fetched. */
   get renewable(): boolean {
     return typeof this.#source === "function";
   }
 
-  /** A token that should hold for a while yet. */
+  /** Returns a token that is valid for a while yet. */
   async get(): Promise<string> {
     if (typeof this.#source === "string") return this.#source;
     if (this.#current !== undefined && Date.now() < this.renewAt) return this.#current;
     return this.renew();
   }
 
-  /** A new token. Who asks while the function is being asked gets the same answer. */
+  /** Fetches a new token. Calls at the same time share one fetch. */
   renew(): Promise<string> {
     this.#asking ??= this.#ask().finally(() => (this.#asking = undefined));
     return this.#asking;
   }
 
-  /** The server refused the token. */
+  /** Discards the token, since the server refused it. Throws if there can be no other. */
   spent(): void {
-    if (!this.renewable) throw new RoomlogError("token_expired", "the token has expired: pass a function as `token`, so that the client can fetch a new one");
+    if (!this.renewable) {
+      throw new RoomlogError("token_expired", "the token has expired: pass a function as `token`, so that the client can fetch a new one");
+    }
     this.#current = undefined;
   }
 
   async #ask(): Promise<string> {
     let token;
     let timer;
-    const late = new Promise<never>((_, reject) => (timer = setTimeout(reject, PATIENCE_MS, `it did not return within ${PATIENCE_MS / 1000} seconds`)));
+    const reason = `it did not return within ${PATIENCE_MS / 1000} seconds`;
+    const late = new Promise<never>((_, reject) => (timer = setTimeout(reject, PATIENCE_MS, reason)));
     try {
       token = await Promise.race([(this.#source as () => string | Promise<string>)(), late]);
     } catch (error) {
@@ -71,7 +74,9 @@ export class Tokens {
     } finally {
       clearTimeout(timer);
     }
-    if (typeof token !== "string" || token === "") throw new RoomlogError("application", "the token function must return a token: a text that is not empty");
+    if (typeof token !== "string" || token === "") {
+      throw new RoomlogError("application", "the token function must return a token: a text that is not empty");
+    }
     this.#current = token;
     this.renewAt = Date.now() + leadOf(token);
     return token;
@@ -79,7 +84,7 @@ export class Tokens {
 }
 
 /**
- * For how many milliseconds a new token is used: two thirds of what is left of its life, or up to a minute before its end. Where this
+ * Returns the milliseconds to use a new token for: two thirds of its remaining life, or until a minute before its end. Where this
  * machine's clock cannot be right, the token counts as new.
  */
 function leadOf(token: string): number {

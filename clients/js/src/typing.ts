@@ -1,26 +1,28 @@
-// Users who type in a room, over its signals: the entry point `@roomlog/client/typing`.
+// The users who type in a room, by its signals: the entry point `@roomlog/client/typing`.
 import { Emitter } from "./emitter.js";
 import type { Off } from "./emitter.js";
 import type { Room } from "./room/room.js";
 import { Timers } from "./timers.js";
 
-/** Pause between the signals of a user who types, and the silence after which a user no longer counts as typing. */
+/** Pause between the signals of a user who types. */
 const SIGNAL_EVERY_MS = 2000;
+
+/** Silence after which a user no longer counts as typing. */
 const TYPING_FOR_MS = 5000;
 
 /** The events of `Typing`. */
 export interface TypingEvents {
-  /** The users who type have changed. */
+  /** The users who type, after a change. */
   change: string[];
 }
 
-/** The users who type in a room. It knows of others while the room is followed. */
+/** The users who type in a room. The others are known while the room is followed. */
 export class Typing extends Emitter<TypingEvents> {
   readonly #room: Room<any>;
   readonly #users = new Set<string>();
   readonly #timers = new Timers<string>();
   readonly #offs: Off[];
-  /** When this user's typing was last signalled; 0 if the others know of none. */
+  /** When this user's typing was last signalled; 0 if it has ended since. */
   #signalledAt = 0;
 
   constructor(room: Room<any>) {
@@ -46,7 +48,7 @@ export class Typing extends Emitter<TypingEvents> {
     return [...this.#users];
   }
 
-  /** Tells the others that this user types, or no longer does. Call it with every key: it sends only as often as needed. */
+  /** Tells the others that this user types, or no longer does. Call it with every key press: it sends only as often as needed. */
   set(typing: boolean): void {
     const now = Date.now();
     if (typing ? now - this.#signalledAt < SIGNAL_EVERY_MS : this.#signalledAt === 0) return;

@@ -1,4 +1,4 @@
-// What a page shows of a room: its messages in order, those on their way, and who types. The state behind `useRoom`, without React.
+// The state of a room as a page shows it: messages in order, unconfirmed ones, and users who type. Behind `useRoom`, without React.
 import type { Roomlog } from "./client.js";
 import type { RoomlogError } from "./errors.js";
 import type { PublishOptions } from "./outbox.js";
@@ -9,22 +9,22 @@ import type { Room } from "./room/room.js";
 import type { RoomOptions, RoomState } from "./room/types.js";
 import { Typing } from "./typing.js";
 
-/** A message as a page shows it: one of the room, or one of this client on its way there. Its `key` stays the same. */
+/** A message as a page shows it: of the room, or unconfirmed. Its `key` stays the same. */
 export interface ShownMessage<T> extends Omit<Message<T>, "id"> {
-  /** Missing while the message is on its way. */
+  /** Missing while the message is unconfirmed. */
   id?: string;
   state: PublicationState;
   /** Why it failed. */
   error?: RoomlogError;
-  /** Takes it back, while it waits to be sent; says whether that was in time. */
+  /** Withdraws the message while it waits to be sent. Returns whether that was in time. */
   cancel?: () => boolean;
 }
 
 /** A room's state at one moment. */
 export interface RoomSnapshot<T> {
-  /** In order; those on their way last. */
+  /** In order, unconfirmed ones last. */
   messages: ShownMessage<T>[];
-  /** The room's state; `live` when all is there. */
+  /** The room's state; `live` when the backlog is there. */
   state: RoomState;
   /** Whether older messages can be loaded. */
   hasOlder: boolean;
@@ -32,11 +32,11 @@ export interface RoomSnapshot<T> {
   gaps: Gap[];
   /** The users who type now. */
   typing: string[];
-  /** The last thing that went wrong. */
+  /** The last error. */
   error: RoomlogError | undefined;
 }
 
-/** Messages that are kept. Beyond, the oldest go; they can be loaded again. */
+/** Limit of messages to keep. Beyond it the oldest are dropped; they can be loaded again. */
 const KEPT = 2000;
 
 export class RoomView<T> {
@@ -70,7 +70,7 @@ export class RoomView<T> {
 
   readonly snapshot = (): RoomSnapshot<T> => this.#shown;
 
-  /** Follows the room until what is returned is called. May be called again afterwards. */
+  /** Follows the room. Returns a function that ends this; the view can be followed again afterwards. */
   readonly follow = (): (() => void) => {
     const { since, last = 50, durable, autoAck } = this.#options;
     const start = since !== undefined ? { since } : { last };
@@ -88,7 +88,7 @@ export class RoomView<T> {
       typing.on("change", () => this.#change()),
     ];
     this.#change();
-    // It may have been live before.
+    // The room may have been live already.
     if (room.state === "live") void this.#fill(last);
     return () => {
       typing.close();
@@ -118,7 +118,7 @@ export class RoomView<T> {
     return (this.#room ??= this.#client.room<T>(this.#name));
   }
 
-  /** After a reload, the room goes on after what was handled before: what is shown above that comes from the history. */
+  /** Loads older messages if few are shown: after a reload, the room continues after those that were handled before. */
   async #fill(last: number): Promise<void> {
     if (this.#confirmed.length >= last || !this.#hasOlder) return;
     await this.loadOlder(last - this.#confirmed.length || 1).catch(() => {});
@@ -154,14 +154,14 @@ export class RoomView<T> {
   #publication(publication: Publication<T>): void {
     this.#change(() => {
       if (publication.state === "failed") this.#failed.set(publication.key, publication);
-      // Confirmed before it came through the room: shown as sent until it does.
+      // Confirmed before it arrived through the room: shown as sent until it does.
       else if (publication.state === "sent" && !this.#confirmed.some(({ key }) => key === publication.key)) {
         this.#failed.set(publication.key, publication);
       } else this.#failed.delete(publication.key);
     });
   }
 
-  /** A backlog is shown in a few steps, not message by message; what is live, at once. */
+  /** Shows a change: immediately while the room is live, else together with others, so that a backlog takes few steps. */
   #change(how?: () => unknown): void {
     how?.();
     if (this.#room?.state === "live") this.#tell();
@@ -198,7 +198,7 @@ export class RoomView<T> {
   }
 }
 
-/** Where it belongs, which is nearly always at the end. */
+/** Inserts a message in order, nearly always at the end. */
 function insert<T>(messages: ShownMessage<T>[], message: ShownMessage<T>): ShownMessage<T>[] {
   let at = messages.length;
   while (at > 0 && compareIds(messages[at - 1]!.id!, message.id!) > 0) at--;

@@ -50,7 +50,7 @@ afterAll(async () => {
   await server?.end();
 });
 
-/** A tab of a browser, and what its user did. */
+/** A tab of a browser, and a record of its user's actions. */
 class Person {
   tab!: Tab;
   readonly written: { key: string; cancelled: boolean; id?: string | undefined }[] = [];
@@ -84,7 +84,7 @@ class Person {
     this.written.push({ key, cancelled });
   }
 
-  /** Remembers which promises were kept, before the page is gone. */
+  /** Records the confirmed ids before the page is closed. */
   async note(): Promise<void> {
     const ids = await this.tab.evaluate((keys) => keys.map((key) => page.confirmed(key)), this.written.map(({ key }) => key));
     this.written.forEach((written, i) => (written.id ??= ids[i]));
@@ -119,7 +119,7 @@ async function script(seed: number): Promise<void> {
           await person.write(`${number++}`, true);
           break;
         case "reload":
-          // Pages are not served to browsers that are offline.
+          // A browser that is offline cannot load the page.
           for (const context of contexts) await context.setOffline(false);
           await person.reload();
           break;
@@ -148,8 +148,8 @@ async function script(seed: number): Promise<void> {
     for (const { tab } of people) await until("nothing waits", () => tab.evaluate(() => page.waiting() === 0));
     const log = await server.history(name);
     const ids = log.map(({ id }) => id);
-    await until("the one who is alone has read the log", async () => (await ann.handled()).at(-1) === ids.at(-1));
-    await until("the tabs have covered the log", async () => {
+    await until("the single tab has read the log", async () => (await ann.handled()).at(-1) === ids.at(-1));
+    await until("both tabs together have read the log", async () => {
       for (const { tab } of tabs) if ((await tab.evaluate(() => page.state())).endsWith("ended")) await tab.evaluate(() => page.resume());
       const seen = new Set((await Promise.all(tabs.map((person) => person.handled()))).flat());
       return ids.every((id) => seen.has(id));
@@ -191,7 +191,7 @@ describe("a page", () => {
     proxy.goOffline();
     await first!.write("left behind", false);
     await second!.write("mine", false);
-    // Written is not yet stored: closing at once may be too early.
+    // A message is stored a moment after it is published: the tab must not be closed before that.
     await until("both are on the disk", () =>
       first!.tab.evaluate(
         () =>
@@ -206,7 +206,7 @@ describe("a page", () => {
     );
     await first!.tab.close();
     await second!.open();
-    expect(await until("it took over", () => second!.tab.evaluate(() => page.waiting()))).toBe(2);
+    expect(await until("it has adopted the messages", () => second!.tab.evaluate(() => page.waiting()))).toBe(2);
     proxy.goOnline();
     await until("nothing waits", () => second!.tab.evaluate(() => page.waiting() === 0));
     expect((await server.history("left")).map(({ data }) => data)).toEqual(["left behind", "mine"]);
@@ -223,7 +223,7 @@ describe("a page", () => {
       await until("it is live", async () => (await person.tab.evaluate(() => page.state())) === "open live");
       expect(await person.tab.evaluate(() => page.transport())).toBe(transport);
       await person.write("hi", false);
-      await until("it came", async () => (await person.handled()).length === 1);
+      await until("the message has arrived", async () => (await person.handled()).length === 1);
       await context.close();
       proxy.close();
     }
@@ -279,7 +279,7 @@ describe("the hooks, under StrictMode", () => {
     await shows("ann: 1", "ann: 2", "ann: 3", "ann: 4", "ann: 5");
     await until("there is nothing older", async () => (await tab.click("#older", { timeout: 100 }).catch(() => {}), tab.isDisabled("#older")));
 
-    // Published while there is no connection: shown at once, and the same element later.
+    // Published without a connection: shown immediately, and the same element once it is sent.
     proxy.goOffline();
     await until("it is offline", async () => (await tab.textContent("#state"))!.includes("catching_up"));
     await tab.click("#publish");
@@ -298,10 +298,10 @@ describe("the hooks, under StrictMode", () => {
     const heard: unknown[] = [];
     room.on("signal", ({ from, type, data }) => heard.push([from, type, data]));
     await tab.click("#type");
-    await until("the other is told", () => heard.length > 0);
+    await until("the other user sees the signal", () => heard.length > 0);
     expect(heard[0]).toEqual(["bob", "typing", true]);
     room.signal("typing", true);
-    await until("it shows who types", async () => (await tab.textContent("#typing")) === "ann");
+    await until("it shows the user who types", async () => (await tab.textContent("#typing")) === "ann");
     await room.publish({ text: "done" });
     await until("and no longer", async () => (await tab.textContent("#typing")) === "");
     expect(errors.filter((text) => !/WebSocket connection to|ERR_/.test(text))).toEqual([]);

@@ -1,4 +1,4 @@
-// Networks that let no WebSockets through, or no streams either: the same, over what they do let through.
+// Networks that block WebSockets, or streams as well: the client works the same over a transport that they allow.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { Roomlog } from "../src/node.js";
 import type { Signal } from "../src/node.js";
@@ -22,7 +22,7 @@ async function connect(hindrances: Hindrances): Promise<{ client: Roomlog; proxy
   return { client, proxy };
 }
 
-/** A client whose network lets everything through. */
+/** A client whose network blocks nothing. */
 function direct(user: string): Roomlog {
   const client = new Roomlog(server.url, { token: () => token(user), timing: FAST });
   open.push(client);
@@ -77,7 +77,7 @@ describe.each([
     const there = direct("ann").room<number>(name, { durable: "phone" });
     const seen: string[] = [];
     there.on("message", ({ id }) => seen.push(id));
-    await until("it is there", () => there.state === "live");
+    await until("the other client is live", () => there.state === "live");
     for (const n of [1, 2, 3]) await there.publish(n);
     await until("all came", () => seen.length === 3);
     there.ack(seen[0]!);
@@ -93,22 +93,22 @@ describe.each([
     await until("the rest came", () => got.length === 2);
     expect(got).toEqual([2, 3]);
     expect(client.transport).toBe(transport);
-    await until("the one before was told", () => there.state === "ended");
+    await until("the previous holder is notified", () => there.state === "ended");
     await until("the server has the position", async () => (await position()) === seen[2]);
     proxy.cut();
     await until("it is connected again", () => live.length === 2);
 
-    // Taken back, by one that does not acknowledge.
+    // Taken back by a client that does not acknowledge.
     there.resume();
-    await until("it is there again", () => there.state === "live");
-    // A poll brings no word of that, but what is acknowledged next does.
+    await until("the other client is live again", () => there.state === "live");
+    // A poll does not report the takeover; the next acknowledgement does.
     const id = await there.publish(4);
-    await until("it is told", () => room.state === "ended");
+    await until("the takeover is reported", () => room.state === "ended");
     expect(ended).toEqual(["replaced"]);
-    await until("it came there", () => seen.length === 4);
+    await until("the message arrived there", () => seen.length === 4);
     expect(await position()).toBe(seen[2]);
     room.resume();
-    await until("the other is told", () => there.state === "ended");
+    await until("the other client is notified", () => there.state === "ended");
     await until("the position has moved", async () => (await position()) === id);
     expect(ended).toEqual(["replaced"]);
   });
@@ -142,7 +142,7 @@ describe.each([
     await until("it comes", () => theirs.length === 1);
     expect(theirs).toEqual([{ room: name, from: "ann", type: "typing", data: true }]);
     there.signal("offer", [1], { to: "ann" });
-    // What was sent before a message has come when that comes.
+    // A signal that was sent before the message has arrived when the message does.
     await there.publish(1);
     await until("the message came", () => got.length === 1);
     expect(mine).toEqual(transport === "sse" ? [{ room: name, from: "bob", type: "offer", data: [1] }] : []);

@@ -1,5 +1,5 @@
-// Two hundred scripts of random faults. After each, every message that was confirmed is in the log once, each reader has handled the
-// whole log once and in order, nothing that was cancelled is there, and the server knows how far a durable subscription came.
+// Two hundred scripts of random faults. After each, every confirmed message is in the log once, no cancelled message is, each reader
+// has handled the whole log once and in order, and the server has the position of the durable subscription.
 //
 // ROOMLOG_SEED=17 runs one script alone.
 import { afterAll, describe, expect, it } from "vitest";
@@ -11,18 +11,18 @@ import { pause, until } from "./harness/until.js";
 
 const SCRIPTS = 200;
 
-/** Scripts that share a server, and its faults. */
+/** Number of scripts that share a server and its faults. */
 const TOGETHER = 10;
 
 const STEPS = 24;
 
-/** A server whose faults come from several scripts: one at a time. */
+/** A server that several scripts disturb, one at a time. */
 class Stage {
   private fault: Promise<void> | undefined;
 
   constructor(readonly server: Server) {}
 
-  /** Does it, unless another fault is under way; either way returns when all is well again. */
+  /** Causes a fault, unless another one lasts still. Resolves when the server works again. */
   disturb(how: (server: Server) => Promise<void>): Promise<void> {
     this.fault ??= how(this.server).finally(() => (this.fault = undefined));
     return this.fault;
@@ -101,7 +101,7 @@ async function script(seed: number, stage: Stage): Promise<void> {
           random.pick(shared).room.resume();
           break;
         default:
-          // Not waited for: the script goes on while it lasts.
+          // Not awaited: the script continues while the fault lasts.
           void stage.disturb(FAULTS[act]);
       }
       await pause(random.below(60));
@@ -111,7 +111,7 @@ async function script(seed: number, stage: Stage): Promise<void> {
       device.slowMs = 0;
     }
     await stage.disturb(async () => {});
-    await until(`nothing waits (${seed})`, () => devices.every(({ waiting }) => waiting === 0));
+    await until(`every message is confirmed (${seed})`, () => devices.every(({ waiting }) => waiting === 0));
     const log = (await stage.server.history(room)).map(({ id, key, data }) => ({ id, key, text: data as string }));
     const ids = log.map(({ id }) => id);
     const newest = ids.at(-1);
@@ -119,11 +119,11 @@ async function script(seed: number, stage: Stage): Promise<void> {
       for (const { room } of shared) if (room.state === "ended") room.resume();
       return newest === undefined || [writer, reader].every(({ handled }) => handled.at(-1) === newest);
     });
-    await until(`the durable subscription has covered the log (${seed})`, () => {
+    await until(`the holders of the durable subscription have read the log together (${seed})`, () => {
       const seen = new Set(shared.flatMap(({ handled }) => handled));
       return ids.every((id) => seen.has(id));
     });
-    await until(`the server knows what was acknowledged (${seed})`, async () => {
+    await until(`the server has the last acknowledgement (${seed})`, async () => {
       for (const { room } of shared) if (room.state === "ended") room.resume();
       return newest === undefined || (await stage.server.position(room, "dora", "phone")) === newest;
     });
@@ -152,7 +152,7 @@ function check(log: { id: string; key: string; text: string }[], readers: Device
       expect(compareIds(handled[i - 1]!, handled[i]!), "a durable reader goes forward only").toBeLessThan(0);
     }
   }
-  for (const { user, problems } of [...readers, ...shared]) expect(problems, `${user} was told of nothing`).toEqual([]);
+  for (const { user, problems } of [...readers, ...shared]) expect(problems, `${user} saw no problem`).toEqual([]);
 }
 
 describe("random faults lose, repeat and reorder nothing", () => {

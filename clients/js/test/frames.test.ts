@@ -1,4 +1,4 @@
-// The golden frames, of which the server's tests have the same: what this client writes and reads, and what the real server takes and gives.
+// The golden frames, which the server is tested with, too: this client's encoding of them, and the frames of the real server.
 import { readFileSync, readdirSync } from "node:fs";
 import { resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -29,7 +29,7 @@ const msgpack = codecOf("msgpack");
 const bytesOf = (hex: string): ArrayBuffer => new Uint8Array(Buffer.from(hex, "hex")).buffer;
 const hexOf = (bytes: string | Uint8Array): string => Buffer.from(bytes as Uint8Array).toString("hex");
 
-/** As a reader of JSON gets it. */
+/** Returns a value as it arrives over JSON. */
 const asJson = (value: unknown): unknown =>
   JSON.parse(JSON.stringify(value, (_, item: unknown) => (item instanceof Uint8Array ? Buffer.from(item).toString("base64") : item)));
 
@@ -67,13 +67,13 @@ describe("golden frames", () => {
   });
 });
 
-/** What makes a frame's form: its fields in order, and the types of their values. Of `data`, any value. */
+/** Returns a frame's form: its fields in order, with the types of their values, except for `data`. */
 const formOf = (frame: object): string =>
   Object.entries(frame)
     .map(([name, value]) => `${name}: ${name === "op" ? value : name === "data" ? "any" : Array.isArray(value) ? "array" : typeof value}`)
     .join(", ");
 
-/** A connection that shows the bytes. */
+/** A connection that records the bytes. */
 class Wire {
   readonly received: { bytes: Buffer; frames: ServerFrame[] }[] = [];
   closed = false;
@@ -100,12 +100,12 @@ class Wire {
     return this.received.flatMap(({ frames }) => frames);
   }
 
-  /** Also frames that no client would send. */
+  /** Sends any frame, even one that no client would send. */
   send(frame: object): void {
     this.socket.send(this.codec.encode(frame));
   }
 
-  /** Sends the golden frame as it stands in its file, but for what only a live server knows. */
+  /** Sends a golden frame byte for byte, unless fields must be changed for a live server. */
   sendGolden(golden: Golden, changed?: Record<string, unknown>): void {
     if (changed) this.send({ ...(json.decode(golden.json) as ClientFrame), ...changed });
     else this.socket.send(this.codec.encoding === "json" ? golden.json : Buffer.from(golden.msgpack, "hex"));
@@ -115,7 +115,7 @@ class Wire {
     return until(`the answer to ${ref}`, () => this.frames.find((frame) => "ref" in frame && frame.ref === ref));
   }
 
-  /** Once this is answered, so is all that was sent before. */
+  /** Waits until everything that was sent before is answered. */
   async settled(ref: number): Promise<void> {
     this.send({ op: "ping", ref });
     await this.answer(ref);
@@ -149,17 +149,17 @@ describe("the real server", () => {
     wire.sendGolden(take("client-auth"), { token: token("ann") });
     expect(await wire.answer(8)).toMatchObject({ op: "ok" });
 
-    // The rest goes as it stands. Refs repeat from file to file, so the answers are counted.
+    // The others are sent byte for byte. Their refs repeat, so the answers are counted.
     let asked = wire.frames.filter((frame) => "ref" in frame).length;
     const sendAndSettle = async (golden: Golden): Promise<void> => {
       wire.sendGolden(golden);
       asked += [json.decode(golden.json) as ClientFrame | ClientFrame[]].flat().filter(({ ref }) => ref !== undefined).length;
       await wire.settled(1000 + asked++);
     };
-    // There is a message, so that there is something to acknowledge.
+    // There must be a message to acknowledge.
     await sendAndSettle(named("client-publish"));
     for (const golden of of("client").filter(({ name }) => !taken.has(name))) {
-      // What is acknowledged or left is subscribed to before.
+      // Acknowledging and leaving need a subscription.
       if (/ack|unsubscribe/.test(golden.name)) await sendAndSettle(named("client-subscribe-durable"));
       await sendAndSettle(golden);
     }
@@ -167,7 +167,7 @@ describe("the real server", () => {
     expect(errors, "all are taken").toEqual([]);
     expect(wire.frames.filter((frame) => "ref" in frame)).toHaveLength(asked);
 
-    // And what makes the server say the rest.
+    // These make the server send the other kinds of frames.
     inHeader.send({ op: "subscribe", room: "chat.general", since: "1999999999999-99", ref: 20 });
     inHeader.send({ op: "ack", room: "chat.general", id: "1-1" });
     inHeader.send({ op: "subscribe", room: "chat.general", since: "0", ref: 21 });
@@ -185,7 +185,7 @@ describe("the real server", () => {
     await newer.settled(4);
     const stranger = await open();
     stranger.send({ op: "connect", token: "nobody's", ref: 1 });
-    await until("the stranger is sent away", () => stranger.closed);
+    await until("the stranger is disconnected", () => stranger.closed);
 
     const forms = new Set(of("server").flatMap(({ json: text }) => framesOf(json.decode(text)).map(formOf)));
     const live = new Set<string>();
@@ -194,7 +194,7 @@ describe("the real server", () => {
         live.add(formOf(frame));
         expect(forms, JSON.stringify(frame)).toContain(formOf(frame));
       }
-      // The shortest form of each value, which is what this client's library writes as well.
+      // The shortest form of each value, as this client writes it, too.
       if (encoding === "msgpack") expect(hexOf(msgpack.encode(frames.length === 1 && bytes[0]! >> 4 === 8 ? frames[0] : frames))).toBe(hexOf(bytes));
     }
     const ops = new Set([...live].map((form) => form.split(",")[0]));

@@ -5,7 +5,7 @@ import { expect, it } from "vitest";
 
 const source = resolve(import.meta.dirname, "../src");
 
-/** The modules of this package that a module imports, at its start or later. */
+/** Returns the modules of this package that a module imports, statically or on demand. */
 function importsOf(file: string): string[] {
   const found = readFileSync(file, "utf8").matchAll(/(?:^(?:import|export) [^"]*|\bimport\()"(\.[^"]+)\.js"/gm);
   return [...found].map(([, path]) => {
@@ -14,7 +14,7 @@ function importsOf(file: string): string[] {
   });
 }
 
-/** A path that leads back to its first module, if there is one. */
+/** Returns a path that leads back to its first module, if there is one. */
 function circleIn(imports: Map<string, string[]>): string[] | undefined {
   const finished = new Set<string>();
   const search = (path: string[]): string[] | undefined => {
@@ -38,7 +38,7 @@ function circleIn(imports: Map<string, string[]>): string[] | undefined {
 it("modules do not import each other in a circle", () => {
   const files = readdirSync(source, { recursive: true, encoding: "utf8" }).filter((file) => /\.tsx?$/.test(file));
   const imports = new Map(files.map((file) => [file.replace(/\.tsx?$/, ""), importsOf(join(source, file))]));
-  // Each kind of import is found: of values and types, exported on, and when it is first needed.
+  // Every kind of import is found: of values and types, re-exports, and imports on demand.
   expect(imports.get("client")).toEqual(expect.arrayContaining(["connection", "room/room", "token"]));
   expect(imports.get("index")).toContain("ids");
   expect(imports.get("connection")).toContain("transport/http");

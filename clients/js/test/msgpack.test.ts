@@ -1,4 +1,4 @@
-// MessagePack beside an independent implementation: the same bytes for every value, and the same values for all bytes.
+// MessagePack, compared with an independent implementation in both directions.
 import { Decoder, Encoder } from "@msgpack/msgpack";
 import { describe, expect, it } from "vitest";
 import { decode, encode } from "../src/msgpack.js";
@@ -8,7 +8,7 @@ const reference = { encoder: new Encoder({ ignoreUndefined: true }), decoder: ne
 
 const bufferOf = (bytes: Iterable<number>): ArrayBuffer => Uint8Array.from(bytes).buffer;
 
-/** Values of each kind, with the sizes at which the form changes. */
+/** Returns a random value, often of a size at which the form changes. */
 function value(random: Random, depth = 0): unknown {
   const near = (size: number): number => Math.max(0, size + random.below(5) - 2);
   const bound = 2 ** random.pick([0, 5, 7, 8, 15, 16, 31, 32, 40, 52] as const);
@@ -19,7 +19,7 @@ function value(random: Random, depth = 0): unknown {
     case "boolean":
       return random.chance(0.5);
     case "integer":
-      // There is no negative zero among the integers.
+      // Negative zero is not an integer.
       return (random.chance(0.5) ? 1 : -1) * near(bound) || 0;
     case "float":
       return random.pick([random.next(), -random.next() * 1e300, 2 ** 53 + 2, Infinity, -Infinity, NaN, 5e-324]);

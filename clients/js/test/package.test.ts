@@ -1,4 +1,4 @@
-// What is published: its size, that it loads as ES module and CommonJS, and its types.
+// The package as it is published: its size, its module formats, and its types.
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, mkdirSync, rmSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -20,7 +20,7 @@ for (const name of ["react", "@types/react", "csstype"]) {
 afterAll(() => rmSync(application, { recursive: true }));
 
 const write = (file: string, text: string): string => (writeFileSync(join(application, file), text), file);
-/** Runs a program there, and gives what it wrote; also in the error if it failed. */
+/** Runs a program there, and returns its output. If it fails, the error contains the output. */
 function run(program: string, ...words: string[]): string {
   const { status, stdout, stderr } = spawnSync(program, words, { cwd: application, encoding: "utf8" });
   if (status !== 0) throw new Error(`${program} ${words.join(" ")}\n${stdout}${stderr}`);
@@ -43,7 +43,7 @@ describe("the package", () => {
       absWorkingDir: application,
     });
     const sizes = new Map(outputFiles.map(({ path, contents }) => [path.slice(application.length + 1), gzipSync(contents, { level: 9 }).length]));
-    // What the page loads at its start, and what only a blocked one loads.
+    // The files that a page loads at its start, apart from those that it loads where WebSockets are blocked.
     const atStart = new Set<string>();
     const visit = (file: string): void => {
       if (atStart.has(file)) return;
@@ -66,7 +66,7 @@ describe("the package", () => {
     write("app.mjs", `import { Roomlog, RoomlogError, memoryPositions } from "@roomlog/client"; import { useRoom } from "@roomlog/client/react"; import { Typing } from "@roomlog/client/typing"; ${use}`);
     write("app.cjs", `const { Roomlog, RoomlogError, memoryPositions } = require("@roomlog/client"); const { useRoom } = require("@roomlog/client/react"); const { Typing } = require("@roomlog/client/typing"); ${use}`);
     for (const file of ["app.mjs", "app.cjs"]) expect(run("node", file)).toBe("closed true function function\n");
-    // As bundlers for browsers see it: nothing of Node.js.
+    // Bundlers for browsers find nothing of Node.js.
     for (const format of ["esm", "cjs"]) {
       const text = readFileSync(join(root, `dist/${format}/index.js`), "utf8");
       const imports = [...text.matchAll(/(?:from |import |require\()"([^".]+)"/g)].map(([, name]) => name);
@@ -100,7 +100,7 @@ describe("the package", () => {
         const state: "sending" | "sent" | "failed" | "cancelled" = publication.state;
         const error: RoomlogError | undefined = publication.error;
         for await (const { data } of room.messages({ since: "0" })) console.log(data.text, state, error?.retryAfterMs);
-        // @ts-expect-error: not what the room holds
+        // @ts-expect-error: not the type of the room's content
         room.publish({ txt: "hi" });
         // @ts-expect-error: no such event
         room.on("massage", () => {});
@@ -125,7 +125,7 @@ describe("the package", () => {
     for (const resolution of ["nodenext", "bundler"]) {
       const options = ["--noEmit", "--strict", "--lib", "es2022,dom", "--module", resolution === "bundler" ? "esnext" : "nodenext"];
       const files = resolution === "bundler" ? ["sample.mts"] : ["sample.mts", "sample.cts"];
-      // Declarations of the package are checked, too.
+      // Without --skipLibCheck, so that the package's declarations are checked, too.
       run("node", tsc, ...options, "--moduleResolution", resolution, "--types", "", ...files);
     }
   });

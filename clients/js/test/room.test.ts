@@ -1,4 +1,4 @@
-// Reading a room: from where, in order, exactly once, and what is said when something is missing.
+// Reading a room: from its start on, in order and exactly once, with a report of missing messages.
 import { encode } from "@msgpack/msgpack";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { Roomlog, RoomlogError, isRoomName } from "../src/node.js";
@@ -152,7 +152,7 @@ describe("a room", () => {
       const body = JSON.stringify(Array.from({ length: 1000 }, (_, i) => ({ room: room.name, data: n + i })));
       await fetch(`${server.url}/v1/messages`, { method: "POST", headers, body });
     }
-    await until("it let go", () => relay.sent.some(({ op }) => op === "unsubscribe"));
+    await until("the room is unsubscribed", () => relay.sent.some(({ op }) => op === "unsubscribe"));
     release();
     await until("all came", () => got.length >= 3000);
     expect(got).toEqual(Array.from({ length: 3000 }, (_, i) => i));
@@ -166,7 +166,7 @@ describe("a room", () => {
     const before = connect("bob", { positions: first.positions });
     const seen = follow(before.room<number>(name));
     await until("it follows", () => before.room(name).position);
-    // Nothing was handled yet: also then the reload must not begin with what is new.
+    // Even if nothing was handled yet, the reload must not begin with new messages only.
     before.close();
     await writer.publish(1);
     const second = connect("bob", { positions: new Life(disk).positions });
@@ -190,7 +190,7 @@ describe("a room", () => {
     await until("it is left", () => room.state === "idle");
     await room.publish(2);
     room.on("message", ({ data }) => got.push(data));
-    await until("what came in between is there", () => got.length === 2);
+    await until("the message of the time between arrived", () => got.length === 2);
     expect(got).toEqual([1, 2]);
     expect(() => client.room(room.name, { last: 3 })).toThrow("other options");
     expect(client.room(room.name)).toBe(room);
@@ -227,7 +227,7 @@ describe("a room", () => {
     const got: unknown[] = [];
     there.on("message", () => {});
     there.on("signal", (signal) => got.push(signal));
-    await until("he is there", () => there.state === "live");
+    await until("the other user is live", () => there.state === "live");
     await ann.history();
     ann.signal("typing", true);
     await until("it came", () => got.length === 1);
@@ -275,7 +275,7 @@ describe("a feature on the pushes of a room", () => {
     await shows();
     his.set(true);
     await shows("bob");
-    // After five seconds of silence.
+    // By five seconds of silence.
     await shows();
     his.set(true);
     await shows("bob");
@@ -358,7 +358,7 @@ describe("a durable subscription", () => {
     const gotOld = follow(old);
     await until("the first one follows", () => old.state === "live");
     const gotNow = follow(now);
-    await until("it is told of the second", () => old.state === "ended" && now.state === "live");
+    await until("it is notified of the second", () => old.state === "ended" && now.state === "live");
     const writer = connect().room<number>(name);
     await writer.publish(1);
     await until("it came", () => gotNow.length === 1);

@@ -1,4 +1,4 @@
-// The acknowledgements of a durable subscription: gathered for a moment, then sent as one.
+// The acknowledgements of a durable subscription: gathered briefly, then sent as one.
 import { compareIds } from "../ids.js";
 import type { Positions } from "./positions.js";
 
@@ -15,7 +15,7 @@ export class Acks {
     this.#send = send;
   }
 
-  /** Notes that everything up to `id` is acknowledged. Resolves when the store has it. */
+  /** Acknowledges everything up to `id`. Resolves when the store has it. */
   async note(id: string): Promise<void> {
     const { acked } = this.#positions;
     if (acked !== undefined && compareIds(id, acked) <= 0) return;

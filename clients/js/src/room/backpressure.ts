@@ -1,11 +1,11 @@
-// The items that wait for slow handlers, within a bound: when it is reached, the room stops delivery, and it reads on from the
-// log when most of them are handled.
+// The bounded queue of items that wait for slow handlers. At its limit the room stops delivery; it continues from the log when
+// most items are handled.
 
-/** Items that may wait. */
+/** Limit of waiting items. */
 const LIMIT = 1000;
 
 export class BoundedQueue<T> {
-  /** Whether the bound was reached, and too many items wait still. */
+  /** Whether the limit was reached, and too many items still wait. */
   isFull = false;
   #items: T[] = [];
   readonly #filled: () => void;

@@ -17,11 +17,11 @@ export interface Recipient {
   readonly acks: Acks;
   readonly queue: BoundedQueue<Item>;
   count(event: "message"): number;
-  /** The content of messages is the application's: of any type. */
+  /** The application decides on the type of a message's content. */
   call(event: "message", message: Message<any>): Promise<unknown>[];
   emit(event: "error", error: RoomlogError): void;
   emit(event: "gap", gap: Gap): void;
-  /** The backlog up to `id` is handled. */
+  /** Reports that the backlog up to `id` is handled. */
   handledBacklog(id: string): void;
 }
 
@@ -33,7 +33,7 @@ export class Delivery {
     this.#room = room;
   }
 
-  /** Handles the items that wait, as long as there is a handler. */
+  /** Handles the waiting items, while there is a handler. */
   async run(): Promise<void> {
     if (this.#running) return;
     this.#running = true;
@@ -56,7 +56,7 @@ export class Delivery {
     const { options, positions } = this.#room;
     switch (item.kind) {
       case "message":
-        // The position must not pass a message of our own that the outbox still has: it would be sent again.
+        // The position must not pass an own message that the outbox still has: it would be sent again.
         await item.noted;
         return this.#message(item.message);
       case "gap": {
@@ -80,7 +80,8 @@ export class Delivery {
     const failures = results.flatMap((result) => (result.status === "rejected" ? [result.reason as unknown] : []));
     if (failures.length === results.length && failures.every((reason) => reason === ABANDONED)) return ABANDONED;
     for (const reason of failures) {
-      if (reason !== ABANDONED) this.#room.emit("error", wrap(reason, "handler", `a handler of the room ${name} failed on the message ${id}`));
+      if (reason === ABANDONED) continue;
+      this.#room.emit("error", wrap(reason, "handler", `a handler of the room ${name} failed on the message ${id}`));
     }
     if (!durable) await positions.save(id);
     else if (autoAck) await acks.note(id);

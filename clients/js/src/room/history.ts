@@ -3,7 +3,7 @@ import type { Connection } from "../connection.js";
 import { RoomlogError } from "../errors.js";
 import type { HistoryPage, HistoryQuery } from "../protocol.js";
 
-/** Reads a page, as soon as there is a connection. A read that was cut off is repeated: reading changes nothing. */
+/** Reads a page as soon as there is a connection. An interrupted read is repeated, since reading changes nothing. */
 export async function readHistory(connection: Connection, room: string, query: HistoryQuery): Promise<HistoryPage> {
   for (;;) {
     await connection.opened();

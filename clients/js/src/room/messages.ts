@@ -16,7 +16,7 @@ export interface Readable<T> extends Pick<Emitter<RoomEvents<T>>, "on"> {
 }
 
 export async function* messagesOf<T>(room: Readable<T>, since: string | undefined): AsyncGenerator<Message<T>, void, undefined> {
-  /** The message that the room has delivered, with its end. There is one at most: the room waits. */
+  /** The delivered message, and the two ways to finish it. There is at most one, since the room waits. */
   let brought: { message: Message<T>; done: () => void; abandon: () => void } | undefined;
   let ended: RoomlogError | true | undefined;
   let wake = (): void => {};

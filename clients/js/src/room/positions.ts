@@ -4,13 +4,13 @@ import type { RoomlogError } from "../errors.js";
 import type { PositionStore } from "../stores.js";
 
 export class Positions {
-  /** All up to here was taken from the server. */
+  /** Everything up to this id was received from the server. */
   received: string | undefined;
-  /** All up to here was handled. */
+  /** Everything up to this id was handled. */
   handled: string | undefined;
-  /** All up to here was acknowledged, of a durable subscription. */
+  /** Everything up to this id was acknowledged, of a durable subscription. */
   acked: string | undefined;
-  /** From here on everything was seen, with no jump. */
+  /** Everything from this id on was received, without a jump. */
   seenFrom: string | undefined;
   #loading: Promise<void> | undefined;
   readonly #store: PositionStore;
@@ -23,12 +23,12 @@ export class Positions {
     this.#failed = failed;
   }
 
-  /** Begins at a position; nothing before it is known. */
+  /** Begins at a position. Nothing before it is known. */
   begin(position: string): void {
     this.received = this.handled = this.seenFrom = position;
   }
 
-  /** Reads the stored position, the first time that it is called. */
+  /** Reads the stored position once. */
   load(): Promise<void> {
     return (this.#loading ??= this.#load());
   }

@@ -1,5 +1,5 @@
-// A room as applications have it: follows the log from the last position that was handled, and publishes to it. The work is done
-// by the parts beside this file.
+// The room as applications use it. It follows the log from the last handled position, and publishes to it. The parts beside this
+// file do the work.
 import type { Data } from "../data.js";
 import { Emitter } from "../emitter.js";
 import type { Off } from "../emitter.js";
@@ -56,17 +56,17 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> {
     deliverSignals(this);
   }
 
-  /** How far it is. */
+  /** Whether the room is followed, and how far. */
   get state(): RoomState {
     return this.#state;
   }
 
-  /** The last id that was taken from the server, or where the room was begun; nothing before that is known. */
+  /** The last id received from the server, or the position where the room began. Undefined before that is known. */
   get position(): string | undefined {
     return this.positions.received;
   }
 
-  /** Messages of this client to this room that are not confirmed yet, in order; also those left from before a reload. */
+  /** This client's unconfirmed messages to the room, in order, including those from before a reload. */
   get pending(): Publication<T>[] {
     return this.context.outbox.waiting(this.name);
   }
@@ -77,22 +77,24 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> {
     if (event === "message") this.#wanted();
     return () => {
       off();
-      // Not at once: an application that changes handlers removes one and adds the next.
+      // Deferred, for applications that replace a handler by removing it and adding the next.
       if (event === "message") queueMicrotask(() => this.#unwanted());
     };
   }
 
   /**
-   * Publishes a message. The publication shows at once and changes its state; awaiting it gives the id, once the message is
-   * stored. Without a connection it waits.
+   * Publishes a message. Returns a publication immediately, to show; awaiting it gives the id, once the message is stored.
+   * Without a connection, the message waits.
    */
   publish(data: T, options?: PublishOptions): Publication<T> {
     return this.context.outbox.publish(this.name, data, options);
   }
 
-  /** Acknowledges a message, and all before it, of a durable subscription. */
+  /** Acknowledges a message of a durable subscription, and all before it. */
   ack(message: Message<T> | string): void {
-    if (!this.options.durable) throw new RoomlogError("not_durable", "only a durable subscription is acknowledged: open the room with the option `durable`");
+    if (!this.options.durable) {
+      throw new RoomlogError("not_durable", "only a durable subscription is acknowledged: open the room with the option `durable`");
+    }
     void this.acks.note(typeof message === "string" ? message : message.id);
   }
 
@@ -101,15 +103,14 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> {
     return readHistory(this.context.connection, this.name, query) as Promise<HistoryPage<T>>;
   }
 
-  /** Sends something to those present that is not stored, such as that a user types. Lost if there is no connection. */
+  /** Sends a signal to the users who are present, such as that this user types. It is not stored, and lost without a connection. */
   signal(type: string, data: unknown = null, options: { to?: string } = {}): void {
-    const { binary, connection } = this.context;
-    sendSignal(connection, binary, this.name, type, data, options);
+    sendSignal(this, type, data, options);
   }
 
   /**
-   * The messages as an asynchronous iterator: first the history after `since`, if it is given, then the messages that the room
-   * brings. A message counts as handled when the next one is asked for.
+   * Returns the messages as an asynchronous iterator: first the history after `since`, if it is given, then new messages. A
+   * message counts as handled when the next one is asked for.
    */
   messages(options: { since?: string } = {}): AsyncGenerator<Message<T>, void, undefined> {
     return messagesOf(this, options.since);
@@ -120,7 +121,7 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> {
     if (this.#state === "ended") this.#begin();
   }
 
-  /** Stops following the room, and forgets this object. With `forget`, a durable position is deleted on the server too. */
+  /** Stops following the room; this object is of no more use. With `forget`, a durable position is deleted on the server, too. */
   close({ forget = false }: { forget?: boolean } = {}): void {
     if (this.#isClosed) return;
     this.acks.flush();
@@ -138,35 +139,35 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> {
 
   /** @internal */
   get reading(): Reader["reading"] {
-    // A full queue waits for handlers, one of which may wait for a message to be confirmed.
+    // A full queue waits for handlers. One of them may be awaiting a publication, which must not wait for the queue in turn.
     if (!this.#isFollowing || this.queue.isFull) return "away";
     return this.#subscription.isCaughtUp ? "live" : "behind";
   }
 
-  /** @internal The connection is up: delivery begins anew, from where this client stands. */
+  /** @internal Begins delivery anew on a new connection. */
   up(): void {
     if (this.#isFollowing && !this.queue.isFull) void this.#subscription.begin();
   }
 
-  /** @internal The connection was lost. */
+  /** @internal Ends delivery with the connection. */
   down(): void {
     this.#subscription.stop();
     if (this.#isFollowing) this.#become("catching_up");
   }
 
-  /** @internal The server pushed something for this room. */
+  /** @internal Takes a push of the server for this room. */
   push(push: Push): void {
     this.#subscription.push(push);
     this.emit("push", push);
   }
 
-  /** @internal Delivery has begun, after `position`. */
+  /** @internal Reports that delivery has begun after `position`. */
   started(position: string): void {
     this.emit("started", position);
     this.#reconsider();
   }
 
-  /** @internal The server ended the subscription, or refused it. */
+  /** @internal Reports that the server ended the subscription, or refused it. */
   ended(unsubscribed: Unsubscribed): void {
     this.#subscription.stop();
     this.#become("ended");
@@ -209,7 +210,7 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> {
     if (connection.state === "open") void this.#subscription.begin();
   }
 
-  /** Stops delivery. Messages that were not handled are delivered again the next time. */
+  /** Stops delivery. Unhandled messages are delivered again the next time. */
   #leave(forget: boolean): void {
     const { durable } = this.options;
     if (this.#isFollowing) this.#unsubscribe(forget && durable ? { forget, durable } : {});
@@ -219,11 +220,11 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> {
     this.#reconsider();
   }
 
-  /** Too many items wait: the server stops delivery until most of them are handled. */
+  /** Stops the server's delivery while too many items wait for the handlers. */
   #pause(): void {
     this.#subscription.stop();
     this.#become("catching_up");
-    // A durable subscription is kept, since letting go would hand it to another connection.
+    // A durable subscription is kept: releasing it would hand it to another connection.
     if (!this.options.durable) this.#unsubscribe({});
     this.#reconsider();
   }
@@ -232,7 +233,7 @@ export class Room<T = Data> extends Emitter<RoomEvents<T>> {
     this.context.connection.tell("unsubscribe", { room: this.name, ...fields });
   }
 
-  /** How the room is read decides which messages the outbox may send. */
+  /** Lets the outbox look again which messages it may send, since that depends on how far the room was read. */
   #reconsider(): void {
     this.context.outbox.kick(this.name);
   }

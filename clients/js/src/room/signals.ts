@@ -1,8 +1,13 @@
-// Signals: sent to those present, and delivered from the pushes of a room. A feature, built as the others on the event `push`.
-import type { Connection } from "../connection.js";
+// Signals: sent to the users who are present, and delivered through the event `push`, as every feature on a room's pushes.
 import { snapshot } from "../data.js";
 import type { Emitter } from "../emitter.js";
-import type { RoomEvents } from "./types.js";
+import type { RoomContext, RoomEvents } from "./types.js";
+
+/** The room, as sending uses it. */
+export interface Sender {
+  readonly name: string;
+  readonly context: RoomContext;
+}
 
 /** Delivers a room's signals as its event `signal`. */
 export function deliverSignals<T>(room: Emitter<RoomEvents<T>>): void {
@@ -14,6 +19,7 @@ export function deliverSignals<T>(room: Emitter<RoomEvents<T>>): void {
 }
 
 /** Sends a signal. It is lost if there is no connection. */
-export function sendSignal(connection: Connection, binary: boolean, room: string, type: string, data: unknown, options: { to?: string }): void {
-  connection.tell("signal", { room, type: snapshot(type, false) as string, data: snapshot(data, binary), ...options });
+export function sendSignal(room: Sender, type: string, data: unknown, options: { to?: string }): void {
+  const { binary, connection } = room.context;
+  connection.tell("signal", { room: room.name, type: snapshot(type, false) as string, data: snapshot(data, binary), ...options });
 }

@@ -1,5 +1,5 @@
-// What the server delivers of a room on the present connection: the subscription is begun where the room stands, its ids prove
-// that nothing is missing, and it is begun again when it was refused for a while or shows a hole.
+// A room's subscription on the present connection. It begins at the room's position, proves by the ids that nothing is missing,
+// and begins again after a temporary refusal or a hole.
 import { RoomlogError, isTemporary } from "../errors.js";
 import { before, compareIds, follows } from "../ids.js";
 import type { Gap, Message, Push, Start } from "../protocol.js";
@@ -7,7 +7,7 @@ import type { Acks } from "./acks.js";
 import type { Positions } from "./positions.js";
 import type { Item, RoomContext, RoomOptions, Unsubscribed } from "./types.js";
 
-/** Pause before a subscription is begun again that was refused, or showed a hole again. */
+/** Pause before the next attempt after a refusal, or after a hole that shows again. */
 const PAUSE_MS = 1000;
 
 /** The room, as its subscription uses it. */
@@ -24,10 +24,10 @@ export interface Subscriber {
 }
 
 export class Subscription {
-  /** Whether the server has delivered the backlog, on this connection. */
+  /** Whether the server has delivered the backlog on this connection. */
   isCaughtUp = false;
   readonly #room: Subscriber;
-  /** Where the server's delivery stands on this connection; nothing while it does not deliver. */
+  /** The last id that the server delivered on this connection. Undefined while it does not deliver. */
   #cursor: string | undefined;
   /** Aborted when delivery stops or begins anew: an answer to an older `subscribe` is ignored. */
   #attempt = new AbortController();
@@ -42,7 +42,7 @@ export class Subscription {
     return this.#cursor !== undefined;
   }
 
-  /** Begins delivery, from where the room stands. */
+  /** Begins delivery after the room's position. */
   async begin(): Promise<void> {
     const signal = this.stop();
     const { context, positions, name: room } = this.#room;
@@ -55,7 +55,7 @@ export class Subscription {
     });
   }
 
-  /** Stops delivery: from now on, whatever comes belongs to an older subscription. Returns the signal of the next one. */
+  /** Stops delivery: later pushes and answers belong to an older subscription. Returns the signal of the next one. */
   stop(): AbortSignal {
     this.#attempt.abort();
     this.#attempt = new AbortController();
@@ -65,7 +65,7 @@ export class Subscription {
     return this.#attempt.signal;
   }
 
-  /** Takes the pushes that make up the room's log. */
+  /** Takes a push, if it belongs to the room's log. */
   push(push: Push): void {
     switch (push.op) {
       case "message": {
@@ -89,7 +89,7 @@ export class Subscription {
 
   #message(message: Message): void {
     const { context, positions } = this.#room;
-    // Even one that is not delivered now proves that it is stored.
+    // Even a message that is not delivered now is proof that it is stored.
     const noted = context.outbox.seen(message.key, message.id);
     if (this.#cursor === undefined || compareIds(message.id, this.#cursor) <= 0) return;
     if (!follows(this.#cursor, message.id)) return this.#heal(this.#cursor, message.id);
@@ -152,6 +152,7 @@ export class Subscription {
     this.stop();
     if (this.#holes++ === 0) void this.begin();
     else this.#later();
-    this.#room.emit("error", new RoomlogError("hole", `the room ${this.#room.name} delivered ${id} right after ${from}, so messages are missing in between; they are fetched again`));
+    const missing = `the room ${this.#room.name} delivered ${id} right after ${from}, so messages are missing in between`;
+    this.#room.emit("error", new RoomlogError("hole", `${missing}; they are fetched again`));
   }
 }

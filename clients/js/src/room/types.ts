@@ -1,4 +1,4 @@
-// What a room is given and what it tells, as types.
+// The options, states and events of a room, and the types that its parts share.
 import type { Connection } from "../connection.js";
 import type { Data } from "../data.js";
 import type { RoomlogError } from "../errors.js";
@@ -9,9 +9,9 @@ import type { PositionStore } from "../stores.js";
 
 /** How a room is followed. */
 export interface RoomOptions {
-  /** Where to start when nothing is known yet: an id (all after it), `"0"` (all there is) or `"$"` (only what is new, the default). */
+  /** The start when no position is known: an id (all messages after it), `"0"` (all) or `"$"` (only new ones, the default). */
   since?: string;
-  /** Or with the newest messages, this many, at most 1000. */
+  /** Instead of `since`: start with this many of the newest messages, at most 1000. */
   last?: number;
   /**
    * The name of a durable subscription: its position is kept on the server, for this user, and moves as messages are
@@ -40,7 +40,7 @@ export interface Unsubscribed {
 export interface RoomEvents<T = Data> {
   /** The next message. Handlers may be asynchronous: the next message waits for them. */
   message: Message<T>;
-  /** Messages are missing here, for good. In order with the messages. */
+  /** Messages are missing for good. In order with the messages. */
   gap: Gap;
   /** The backlog has been handled and the room is live. Fires once after every (re)connect. */
   live: { room: string; id: string };
@@ -52,7 +52,7 @@ export interface RoomEvents<T = Data> {
   /** A message of this client to this room changed its state. */
   publication: Publication<T>;
   error: RoomlogError;
-  /** @internal Every push of the server for this room, once the log has taken its own. Features listen here. */
+  /** @internal Every push of the server for this room, after the log has taken its part. Features listen to it. */
   push: Push;
 }
 
@@ -66,7 +66,7 @@ export interface RoomContext {
   closed(room: string): void;
 }
 
-/** Items for the handlers, in order. `noted` resolves when the outbox has dropped a message of this client that came back. */
+/** An item for the handlers. `noted` resolves when a message of this client is out of the store of the outbox. */
 export type Item =
   | { kind: "message"; message: Message; noted: Promise<void> | undefined }
   | { kind: "gap"; gap: Gap }

@@ -1,13 +1,13 @@
-// Durable subscriptions over HTTP: they are taken by one request, and moved by others.
+// Durable subscriptions over HTTP: one request takes a subscription, others acknowledge.
 import { RoomlogError, isTemporary } from "../errors.js";
 import type { Start, Subscribed } from "../protocol.js";
 import type { Follower, Following } from "./following.js";
 import { pathOf } from "./requests.js";
 
-/** Pause before an acknowledgement is repeated, where the server names none. */
+/** Pause before an acknowledgement is repeated, unless the server names one. */
 const PAUSE_MS = 1000;
 
-/** `holder` proves that this client has the subscription. */
+/** A taken subscription. `holder` proves that this client holds it. */
 type Taken = Pick<Subscribed, "position" | "head"> & { holder: string };
 
 export class DurableSubscriptions {
@@ -19,7 +19,7 @@ export class DurableSubscriptions {
     this.#follower = follower;
   }
 
-  /** Takes a subscription. One request at a time: an older one that came later would take it from the newer. */
+  /** Takes a subscription. One request at a time, lest an older one arrive later and take it from the newer. */
   take({ room, durable, since, last }: Start): Promise<Taken> {
     const { requests } = this.#follower;
     const take = () => requests.read<Taken>(`${pathOf(room)}/subscriptions`, requests.posting({ durable, since, last }));
@@ -28,14 +28,14 @@ export class DurableSubscriptions {
     return taken;
   }
 
-  /** Moves a subscription: one request of a room at a time, each with the newest id. */
+  /** Acknowledges up to `id`. One request of a room at a time, each with the newest id. */
   async acknowledge(following: Following | undefined, id: string): Promise<void> {
     if (!following?.held) return;
     following.acked = id;
     if (following.acking) return;
     following.acking = true;
     const { requests } = this.#follower;
-    // A client that is closed has acknowledged all the same, so the end of the transport does not end the request.
+    // Acknowledgements outlast the transport: a client that is closed right afterwards has acknowledged all the same.
     const init = { keepalive: true, abort: new AbortController().signal };
     try {
       while (following.acked !== undefined) {
@@ -55,7 +55,7 @@ export class DurableSubscriptions {
     }
   }
 
-  /** Tells whether an error means that another client holds the subscription by now. Then the room is no longer followed. */
+  /** Tells whether an error means that another client has taken the subscription. If so, stops following the room. */
   isLost({ room, control }: Following, error: unknown): boolean {
     if (!(error instanceof RoomlogError && error.code === "not_subscribed")) return false;
     if (!control.signal.aborted) this.#follower.emit({ op: "unsubscribed", room, code: "replaced", message: error.message });

@@ -1,8 +1,8 @@
-// What following a room over HTTP takes, be it by a stream or by polling.
+// The types that following a room over HTTP shares, be it by a stream or by polling.
 import type { ServerFrame } from "../protocol.js";
 import type { HttpRequests } from "./requests.js";
 
-/** A room that is followed. */
+/** A followed room. */
 export interface Following {
   room: string;
   /** The id after which delivery continues. */
@@ -10,20 +10,20 @@ export interface Following {
   live: boolean;
   /** Its durable subscription, as the server gave it to this client. */
   held?: { durable: string; holder: string };
-  /** The newest id that is acknowledged and that the server does not have yet. */
+  /** The newest acknowledged id that is not sent yet. */
   acked?: string | undefined;
-  /** Whether a request with an acknowledgement is under way. */
+  /** Whether an acknowledgement is being sent. */
   acking?: boolean;
-  /** Ends it. */
+  /** Aborted when the room is no longer followed. */
   readonly control: AbortController;
 }
 
-/** The transport, as its ways to follow a room use it. */
+/** The transport, as streams and polling use it. */
 export interface Follower {
   readonly requests: HttpRequests;
-  /** Names this client: its own signals do not come back to streams of the same name. */
+  /** Names this client, so that its own signals do not come back to its streams. */
   readonly session: string;
-  /** Whether more rooms are followed than requests may be held open, so that they take turns. */
+  /** Whether there are more followed rooms than requests that may be held open, so that they take turns. */
   readonly isCrowded: boolean;
   emit(...frames: ServerFrame[]): void;
 }

@@ -1,5 +1,5 @@
-// Frames over HTTP, where WebSockets are blocked: each request becomes one of HTTP, and each room that is subscribed to is
-// followed by a stream of Server-Sent Events, or by long polling, which brings no signals.
+// Frames over HTTP, where WebSockets are blocked. Each request frame becomes an HTTP request. Each subscribed room is followed by a
+// stream of Server-Sent Events, or by long polling, which carries no signals.
 import { RoomlogError } from "../errors.js";
 import type { Answer, ClientFrame, Op, ServerFrame } from "../protocol.js";
 import { claimsOf } from "../token.js";
@@ -12,7 +12,7 @@ import { HELD, HttpRequests, pathOf } from "./requests.js";
 import { stream } from "./sse.js";
 import type { Environment, Transport, TransportEvents, TransportKind } from "./transport.js";
 
-/** Of the requests that are held open, at most so many are streams, so that rooms beyond can take turns with the rest. */
+/** Limit of streams among the requests that are held open, so that further rooms can take turns with the rest. */
 const STREAMS = 3;
 
 export class HttpTransport implements Transport, Follower {
@@ -104,7 +104,7 @@ export class HttpTransport implements Transport, Follower {
         return this.#answer(frame, {});
       }
       default:
-        // Every op has a request: the compiler asks for that of a new one here.
+        // The compiler asks here for the HTTP request of a new op.
         return frame satisfies never;
     }
   }

@@ -1,9 +1,9 @@
-// Pages of a room's history, read as a subscription: where it starts, and the frames that it would have brought.
+// Subscriptions over pages of a room's history: where they start, and their frames.
 import { before, compareIds, parseId } from "../ids.js";
 import type { HistoryPage, Message, ServerFrame, Start } from "../protocol.js";
 import type { HttpRequests } from "./requests.js";
 
-/** Returns the position where a subscription starts, as the server would answer it. */
+/** Returns the start of a subscription, as the server would answer it. */
 export async function startOf(requests: HttpRequests, { room, since, last }: Start): Promise<{ position: string; head: string }> {
   if (since === "0") {
     const { messages: [first], head } = await requests.page(room, "limit=1");

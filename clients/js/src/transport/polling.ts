@@ -2,7 +2,7 @@
 import type { Follower, Following } from "./following.js";
 import { framesOfPage } from "./pages.js";
 
-/** Seconds that the server may hold an answer back: below what proxies commonly end a silent request after. */
+/** Seconds that the server may hold an answer back. Proxies commonly end silent requests after a little longer. */
 const HOLD = 25;
 
 /** The same where rooms take turns. */

@@ -1,28 +1,28 @@
-// Requests over HTTP: the token, time limits, turns on few connections, and what a refusal means.
+// Requests over HTTP: the token, time limits, turns on few connections, and the meaning of refusals.
 import { TOKEN_EXPIRED, TOKEN_REVOKED, UNAUTHENTICATED } from "../closes.js";
 import { RoomlogError } from "../errors.js";
 import type { HistoryPage } from "../protocol.js";
 import type { Closed, Environment, TransportEvents } from "./transport.js";
 
-/** Requests that are held open at once. Browsers have six connections to a host; some must be left for what is sent. */
+/** Limit of requests that are held open. Browsers have six connections to a host, and some must be left for sending. */
 export const HELD = 4;
 
-/** Longest time for an answer that is not held back on purpose. */
+/** Time limit for an answer that is not held back on purpose. */
 const ANSWER_WITHIN_MS = 15_000;
 
 export interface Init {
   method?: string;
   headers?: Record<string, string>;
   body?: string | Uint8Array<ArrayBuffer>;
-  /** Milliseconds for the whole answer. */
+  /** Time limit for the whole answer, in milliseconds. */
   within?: number;
   /** Lets the request continue when the page is closed. */
   keepalive?: boolean;
-  /** Ends the request; the end of the transport if it is missing. */
+  /** Ends the request. By default, the end of the transport does. */
   abort?: AbortSignal;
 }
 
-/** An error of the server, as RFC 9457 has it. Proxies send errors of their own, without a code. */
+/** An error of the server, by RFC 9457. Errors of proxies have no code. */
 interface Problem {
   code?: string;
   detail?: string;
@@ -52,7 +52,7 @@ export class HttpRequests {
     this.#over.abort();
   }
 
-  /** Ends the transport; the connection begins anew. */
+  /** Ends the transport, for the connection to begin anew. */
   end(closed: Closed): void {
     if (this.over.aborted) return;
     this.close();
@@ -64,7 +64,7 @@ export class HttpRequests {
     if (!this.over.aborted) this.#events.heard();
   }
 
-  /** Runs a request that is held open, when it is its turn: rooms share few connections. */
+  /** Runs a request that is held open in its turn, since rooms share few connections. */
   async turn<T>(work: () => Promise<T>): Promise<T> {
     while (this.#held >= HELD) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     this.#held++;
@@ -76,7 +76,7 @@ export class HttpRequests {
     }
   }
 
-  /** Returns what `take` makes of an answer. Throws the server's error as it is; a failure of the network ends the transport, too. */
+  /** Makes a request, and returns the result of `take`. Throws the server's errors; any other error ends the transport, too. */
   async fetch<T>(path: string, init: Init, take: (response: Response) => T | Promise<T>): Promise<T> {
     const { within = ANSWER_WITHIN_MS, abort = this.over, headers, ...rest } = init;
     const control = new AbortController();
@@ -103,13 +103,13 @@ export class HttpRequests {
     }
   }
 
-  /** Makes a request whose answer says nothing but that it was done. */
+  /** Makes a request whose answer has no content. */
   async done(path: string, init: Init = {}): Promise<void> {
-    // The body is read so that its connection can be used again.
+    // Reading the body frees the connection for other requests.
     await this.fetch(path, init, (response) => response.arrayBuffer());
   }
 
-  /** Makes a request whose answer holds a `T`, as the server's API promises. */
+  /** Makes a request whose answer is a `T` by the server's API. */
   read<T>(path: string, init: Init = {}): Promise<T> {
     const { codec } = this.#environment;
     const headers = { ...init.headers, accept: codec.contentType };
@@ -120,16 +120,17 @@ export class HttpRequests {
     return this.read(`${pathOf(room)}/messages?${query}`, init);
   }
 
-  /** Returns the request that posts `body`, for `read` or `done`. */
+  /** Returns the options of a request that posts `body`. */
   posting(body: object): Init {
     const { contentType, encode } = this.#environment.codec;
     return { method: "POST", headers: { accept: contentType, "content-type": contentType }, body: encode(body) };
   }
 
-  /** Throws what a refused request means. An answer without a code is not the server's own: the network is at fault. */
+  /** Throws the error of a refused request. Without a code it is not the server's own, and counts as one of the network. */
   async #refused(response: Response): Promise<never> {
     const problem = (await response.json().catch(() => ({}))) as Problem;
-    const { code = response.status === 413 ? "too_large" : undefined, detail: message = `the server answered with the HTTP status ${response.status}` } = problem;
+    const { status } = response;
+    const { code = status === 413 ? "too_large" : undefined, detail: message = `the server answered with the HTTP status ${status}` } = problem;
     if (!code) throw new Error(message);
     const close = { token_expired: TOKEN_EXPIRED, token_revoked: TOKEN_REVOKED, unauthenticated: UNAUTHENTICATED }[code];
     if (close) this.end({ code: close, message });

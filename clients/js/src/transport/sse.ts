@@ -3,10 +3,10 @@ import type { Message, Push, ServerFrame } from "../protocol.js";
 import type { Follower, Following } from "./following.js";
 import { pathOf } from "./requests.js";
 
-/** The server sends a comment at once. What holds that back longer holds messages back, too. */
+/** Time for the comment that the server sends at once. A network that holds it back longer holds messages back, too. */
 const FIRST_WITHIN_MS = 5_000;
 
-/** And a comment every 15 s. */
+/** Longest silence: the server sends a comment every 15 s. */
 const SILENCE_MS = 25_000;
 
 export async function stream(follower: Follower, following: Following): Promise<void> {

@@ -1,5 +1,5 @@
-// What a connection asks of a transport: frames in, frames out. A WebSocket carries them as they are; over HTTP
-// each is turned into a request, so that all above this line is the same whatever the network lets through.
+// The transport of a connection: frames in, frames out. A WebSocket carries them as they are; over HTTP each becomes a request, so
+// that the rest of the client is the same whatever the network allows.
 import type { Codec } from "../codec.js";
 import type { ClientFrame, ServerFrame } from "../protocol.js";
 
@@ -7,31 +7,31 @@ export type TransportKind = "websocket" | "sse" | "polling";
 
 /** Why a transport ended. */
 export interface Closed {
-  /** The WebSocket close code, or over HTTP the one that the same cause has there. */
+  /** The WebSocket close code, or over HTTP the one of the same cause. */
   code?: number;
   message?: string;
-  /** The network carries requests, but not this transport. */
+  /** Whether the network carries requests, but not this transport. */
   blocked?: boolean;
 }
 
 export interface TransportEvents {
   /** Frames may be sent now. */
   opened(): void;
-  /** Something came from the server: it lives. */
+  /** The server gave a sign of life. */
   heard(): void;
   frames(frames: ServerFrame[]): void;
-  /** Once, and the last of all events. Not after `close`. */
+  /** Once, as the last of all events. After `close`, there are no events. */
   closed(closed: Closed): void;
 }
 
 export interface Transport {
-  /** Largest message in bytes; beyond it, `send` throws `too_large`. */
+  /** Limit of a request in bytes; above it, `send` throws `too_large`. */
   limit: number;
   send(frame: ClientFrame): void;
   close(): void;
 }
 
-/** What transports are made with. */
+/** The environment of transports. */
 export interface Environment {
   /** Address of the WebSocket. */
   socketUrl: string;

@@ -35,7 +35,7 @@ export class WebSocketTransport implements Transport {
       this.#over = true;
       events.closed({ code, message: reason });
     };
-    // `close` follows, and says all there is to say.
+    // `close` follows, with the reason.
     this.#socket.onerror = () => {};
   }
 
@@ -45,7 +45,7 @@ export class WebSocketTransport implements Transport {
     if (size > this.limit) {
       throw new RoomlogError("too_large", `the request has ${size} bytes, and the server accepts at most ${this.limit}`);
     }
-    // A socket that is closing says so by its event; what is sent now is lost with it.
+    // The event of a closing socket follows; a request that is sent now is lost with it.
     if (this.#socket.readyState === 1) this.#socket.send(bytes);
   }
 

@@ -1,4 +1,4 @@
-// A browser: the machine's own.
+// The browser that is installed on this machine.
 import { existsSync } from "node:fs";
 import { chromium } from "playwright-core";
 import type { Browser } from "playwright-core";

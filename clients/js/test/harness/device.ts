@@ -1,5 +1,5 @@
-// A device in a fault script: a client that may be offline, cut off, slow, or reloaded with its stores kept, and a record of what
-// its user did and saw.
+// A device in a fault script: a client that can be offline, cut off, slow, or reloaded with its stores, and a record of its user's
+// actions.
 import { Roomlog } from "../../src/node.js";
 import type { Message, Publication, Room, RoomOptions, RoomlogOptions } from "../../src/node.js";
 import { Proxy } from "./proxy.js";
@@ -12,14 +12,14 @@ export const FAST = { backoffMin: 20, backoffMax: 200, connect: 3000, probe: 300
 export interface Written {
   key: string;
   text: string;
-  /** Cancelled before it left, as the client said. */
+  /** Whether the client reported it as cancelled before it was sent. */
   cancelled: boolean;
-  /** The id that the promise gave. */
+  /** The id of the confirmation. */
   id: string | undefined;
 }
 
 export class Device {
-  /** Ids in the order in which handlers finished, over all lives. */
+  /** Ids in the order in which they were handled, over all lives. */
   readonly handled: string[] = [];
   /** In the order of publishing, over all lives. */
   readonly written: Written[] = [];
@@ -51,7 +51,7 @@ export class Device {
     return device;
   }
 
-  /** Like closing the page without a word, and opening it again. */
+  /** Closes the page abruptly, and opens it again. */
   reload(): void {
     this.life.dead = true;
     this.proxy.cut();
@@ -74,7 +74,7 @@ export class Device {
     );
   }
 
-  /** Cancels what was published last, if it has not left. */
+  /** Cancels the last published message, if it has not been sent. */
   cancelLast(): void {
     const written = this.written.at(-1);
     const publication = written && this.publications.get(written.key);
@@ -105,7 +105,7 @@ export class Device {
     this.room.on("gap", (gap) => this.problems.push(`gap after ${gap.after}`));
     this.room.on("message", async (message: Message<string>) => {
       if (this.slowMs > 0) await pause(this.slowMs);
-      // What a page that is gone would have done, it did not do.
+      // A closed page does no more work.
       if (life.dead) return new Promise<void>(() => {});
       this.handled.push(message.id);
     });

@@ -1,4 +1,4 @@
-// The page that runs in the browser: a client with its stores, and a record of what it handled, in `localStorage` as an
+// The page that runs in the browser: a client with its stores, and a record of the handled messages in `localStorage`, where an
 // application's own state would be.
 import { StrictMode, createElement } from "react";
 import { createRoot } from "react-dom/client";
@@ -11,7 +11,7 @@ interface Start {
   token: string;
   room: string;
   durable?: string;
-  /** Under which name this page's record is kept. */
+  /** The name of this page's record. */
   record: string;
   options?: Partial<RoomlogOptions>;
 }

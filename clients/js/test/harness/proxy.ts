@@ -1,11 +1,11 @@
-// The network between a client and the server, which can be cut, go away, and refuse what some networks refuse.
+// The network between a client and the server. It can be cut, be offline, and block what some networks block.
 import { connect, createServer } from "node:net";
 import type { AddressInfo, Server, Socket } from "node:net";
 
 export interface Hindrances {
-  /** WebSockets are answered 403. */
+  /** Answers WebSockets with 403. */
   refuseUpgrades?: boolean;
-  /** Event streams are held back until they end. */
+  /** Holds event streams back until they end. */
   holdStreams?: boolean;
 }
 
@@ -13,7 +13,7 @@ export class Proxy {
   private readonly pairs = new Set<[Socket, Socket]>();
   private online = true;
   private cutting = false;
-  /** Requests that came through, by their first line. */
+  /** The first lines of the forwarded requests. */
   readonly requests: string[] = [];
 
   private constructor(
@@ -34,12 +34,12 @@ export class Proxy {
     return (this.server.address() as AddressInfo).port;
   }
 
-  /** Where the client connects to. */
+  /** The address for clients. */
   get url(): string {
     return `ws://127.0.0.1:${this.port}/v1/ws`;
   }
 
-  /** Ends all connections; with `midFrame`, in the middle of what the server sends next. */
+  /** Ends all connections; with `midFrame`, in the middle of the next bytes from the server. */
   cut(midFrame = false): void {
     if (midFrame) this.cutting = true;
     else for (const [client, upstream] of this.pairs) destroy(client, upstream);

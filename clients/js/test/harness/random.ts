@@ -1,9 +1,9 @@
-// Numbers that look random, and are the same for the same seed.
+// Pseudo-random numbers from a seed.
 
 export class Random {
   constructor(private state: number) {}
 
-  /** From 0 to below 1: mulberry32. */
+  /** Returns a number from 0 to below 1, by mulberry32. */
   next(): number {
     this.state = (this.state + 0x6d2b79f5) | 0;
     let t = Math.imul(this.state ^ (this.state >>> 15), 1 | this.state);
@@ -23,7 +23,7 @@ export class Random {
     return items[this.below(items.length)]!;
   }
 
-  /** One of the names, each as likely as its weight. */
+  /** Returns one of the names, each with a probability by its weight. */
   weighted<K extends string>(weights: Record<K, number>): K {
     const entries = Object.entries(weights) as [K, number][];
     let at = this.next() * entries.reduce((sum, [, weight]) => sum + weight, 0);

@@ -1,4 +1,4 @@
-// Stands between a client and the real server at the level of frames, to lose what no network loses by itself.
+// A relay of frames between a client and the real server, which loses frames as no network does.
 import type { AddressInfo } from "node:net";
 import { WebSocket, WebSocketServer } from "ws";
 import type { ClientFrame, ServerFrame } from "../../src/protocol.js";

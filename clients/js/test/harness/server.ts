@@ -1,4 +1,4 @@
-// A real server on a Redis of its own. Either can be killed, started again on the same data, or stopped in its tracks.
+// A real server on a Redis of its own. Both can be killed and started again on the same data, and Redis can be made to hang.
 import { spawn } from "node:child_process";
 import type { ChildProcess, SpawnOptions } from "node:child_process";
 import { createHmac } from "node:crypto";
@@ -11,7 +11,7 @@ import { until } from "./until.js";
 
 const SECRET = "a secret for tests, of at least 32 bytes";
 
-/** The program under test: built by the checkout, or where `ROOMLOG_BIN` says. */
+/** Returns the path of the program under test: `ROOMLOG_BIN`, or the one that the checkout has built. */
 export function program(): string {
   const repository = resolve(import.meta.dirname, "../../../..");
   const target = resolve(repository, process.env["CARGO_TARGET_DIR"] ?? "target");
@@ -21,13 +21,13 @@ export function program(): string {
 }
 
 export interface TokenOptions {
-  /** Seconds; an hour if it is missing. */
+  /** Seconds; an hour by default. */
   ttl?: number;
   rooms?: Record<string, string[]>;
   jti?: string;
 }
 
-/** A token for a user, as an application's own server would sign it. */
+/** Signs a token for a user, as an application's own server would. */
 export function token(user: string, { ttl = 3600, rooms = { "*": ["read", "write"] }, jti }: TokenOptions = {}): string {
   const part = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString("base64url");
   const now = Math.floor(Date.now() / 1000);
@@ -35,7 +35,7 @@ export function token(user: string, { ttl = 3600, rooms = { "*": ["read", "write
   return `${body}.${createHmac("sha256", SECRET).update(body).digest("base64url")}`;
 }
 
-/** What must not outlive the tests. */
+/** The processes that must not outlive the tests. */
 const children = new Set<ChildProcess>();
 process.once("exit", () => children.forEach((child) => child.kill("SIGKILL")));
 
@@ -60,7 +60,7 @@ export class Server {
 
   /**
    * @param settings - such as `{ RETENTION__DEDUPLICATION_WINDOW: "1s" }`
-   * @param flags - more of them for `serve`
+   * @param flags - further arguments of `serve`
    */
   static async start(settings: Record<string, string> = {}, ...flags: string[]): Promise<Server> {
     const server = new Server(await freePort(), mkdtempSync(join(tmpdir(), "roomlog-js-")), settings, flags);
@@ -69,12 +69,12 @@ export class Server {
     return server;
   }
 
-  /** One that gives tokens to anybody, of a secret that is another one after each start. */
+  /** Starts a server that issues tokens to anybody, with another secret after each start. */
   static startForDevelopment(settings: Record<string, string> = {}): Promise<Server> {
     return Server.start({ AUTH__HS256_SECRET: "", ...settings }, "--dev");
   }
 
-  /** A token of such a server. */
+  /** Fetches a token of such a server. */
   async devToken(user: string): Promise<string> {
     const response = await fetch(`${this.url}/dev/token?user=${user}`);
     return ((await response.json()) as { token: string }).token;
@@ -84,7 +84,7 @@ export class Server {
     return `http://127.0.0.1:${this.port}`;
   }
 
-  /** Everything that the server wrote, for a test that fails. */
+  /** The server's output, for a test that fails. */
   get log(): string {
     return this.words;
   }
@@ -108,7 +108,7 @@ export class Server {
     });
   }
 
-  /** SIGKILL. Returns when the port is free. */
+  /** Kills the server. Resolves when the port is free. */
   killNode(): Promise<void> {
     return end(this.node, "SIGKILL");
   }
@@ -130,7 +130,7 @@ export class Server {
     return end(this.redis, "SIGKILL");
   }
 
-  /** A Redis that hangs: connections stay open, and nothing is answered. */
+  /** Makes Redis hang: connections stay open, and nothing is answered. */
   stopRedis(): void {
     this.redis!.kill("SIGSTOP");
   }
@@ -145,7 +145,7 @@ export class Server {
     rmSync(this.dir, { recursive: true, force: true });
   }
 
-  /** Where a durable subscription stands; nothing if that cannot be known now. */
+  /** Returns the position of a durable subscription, or undefined if the server cannot be asked now. */
   async position(room: string, user: string, name: string): Promise<string | undefined> {
     const headers = { authorization: `Bearer ${token("checker")}` };
     const response = await fetch(`${this.url}/v1/rooms/${room}/subscriptions`, { headers }).catch(() => undefined);
@@ -153,13 +153,13 @@ export class Server {
     return all.find((one) => one.user === user && one.name === name)?.position;
   }
 
-  /** The whole of a room's log, read past all that is tested. */
+  /** Reads the whole log of a room, without the client under test. */
   async history(room: string): Promise<{ id: string; key: string; data: unknown }[]> {
     const all: { id: string; key: string; data: unknown }[] = [];
     const headers = { authorization: `Bearer ${token("checker")}` };
     for (let more = true; more; ) {
       const url = `${this.url}/v1/rooms/${room}/messages?after=${all.at(-1)?.id ?? "0"}&limit=1000`;
-      // The node, or its Redis, may be about to come back.
+      // The node, or its Redis, may be restarting.
       const response = await until("the history can be read", async () => {
         const response = await fetch(url, { headers }).catch(() => undefined);
         if (!response || response.status === 503) return undefined;
@@ -173,7 +173,7 @@ export class Server {
   }
 }
 
-/** Whether a Redis answers there that has loaded its data. */
+/** Tells whether Redis answers at a socket, and has loaded its data. */
 function answers(socket: string): Promise<boolean> {
   return new Promise((resolve) => {
     const connection = connect(socket, () => connection.write("PING\r\n"));

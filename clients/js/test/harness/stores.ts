@@ -1,4 +1,4 @@
-// Stores that outlive a client, as the disk of a device does, and that a client which is gone no longer reaches.
+// Stores that outlive a client, as the disk of a device does. A closed client no longer changes them.
 import type { OutboxEntry, OutboxStore, PositionStore } from "../../src/index.js";
 
 export class Disk {
@@ -6,7 +6,7 @@ export class Disk {
   readonly entries = new Map<string, OutboxEntry>();
 }
 
-/** The stores of one life of a client. After `die`, what it still does is lost. */
+/** The stores of one life of a client. Its writes are lost once it is `dead`. */
 export class Life {
   dead = false;
   readonly positions: PositionStore;

@@ -1,12 +1,12 @@
-// Waiting for a condition, which is all the waiting that tests do.
+// Waiting for conditions: tests wait for nothing else.
 
-/** Waits until something holds, and fails with its name if that takes far too long. */
+/** Waits until a condition holds. Fails with its name if that takes far too long. */
 export async function until<T>(what: string, holds: () => T | Promise<T>, within = 30_000): Promise<Exclude<T, false | null | undefined>> {
   const deadline = Date.now() + within;
   for (;;) {
     const value = await holds();
     if (value) return value as Exclude<T, false | null | undefined>;
-    if (Date.now() > deadline) throw new Error(`in vain: ${what}`);
+    if (Date.now() > deadline) throw new Error(`timed out waiting until ${what}`);
     await pause(5);
   }
 }

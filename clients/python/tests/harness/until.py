@@ -21,5 +21,5 @@ async def until(what: str, holds: Callable[[], T | Awaitable[T]], within: float 
         if value:
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"in vain: {what}")
+            raise AssertionError(f"timed out waiting until {what}")
         await asyncio.sleep(0.005)
