@@ -1,4 +1,4 @@
-"""Fixtures: servers, networks and clients, which end with their test."""
+"""Fixtures: servers, networks and clients, closed after their test."""
 
 import contextlib
 import itertools
@@ -18,7 +18,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    """For all tests that do not harm it. It forgets keys after a second or two."""
+    """The server of all tests that leave it running. It forgets keys after a second or two."""
     server = Server(RETENTION__DEDUPLICATION_WINDOW="1s")
     try:
         yield server.start()
@@ -28,7 +28,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def name() -> str:
-    """A room that nobody else uses."""
+    """The name of a room that no other test uses."""
     return f"test.{next(_numbers)}"
 
 
@@ -40,7 +40,7 @@ async def stack() -> AsyncIterator[contextlib.AsyncExitStack]:
 
 @pytest_asyncio.fixture
 async def client(server: Server, stack: contextlib.AsyncExitStack) -> Callable[..., Roomlog]:
-    """Makes clients, of the server unless told otherwise."""
+    """Makes clients, of the common server by default."""
 
     def make(url: str | None = None, **options: Any) -> Roomlog:
         made = Roomlog(url or server.url, **{"token": lambda: token("ann"), "timing": FAST, **options})

@@ -12,7 +12,7 @@ from roomlog import Roomlog, RoomlogError, Timing
 
 @pytest.fixture
 def own():
-    """A server that the test may harm."""
+    """A server of its own for a test that kills or stops it."""
     server = Server()
     try:
         yield server.start()
@@ -21,7 +21,7 @@ def own():
 
 
 def observe(client, monkeypatch, attribute):
-    """What an attribute of the connection becomes, in order."""
+    """Records the values that an attribute of the connection takes."""
     seen = []
     connection = client._connection
     original = type(connection)
@@ -104,13 +104,13 @@ async def test_reconnects_to_a_restarting_server_at_the_time_it_asked_for(own, s
     await one.connect()
     await asyncio.to_thread(own.terminate)
     await asyncio.to_thread(own.start)
-    await until("it has come back", lambda: relay.connections > 1)
+    await until("it has reconnected", lambda: relay.connections > 1)
     assert time.monotonic() - asked[0] >= 0.79
     await one.connect()
 
 
 async def test_detects_a_dead_connection_by_its_silence(client, server, stack):
-    """A network that takes everything and says nothing."""
+    """The network keeps the connection open, and forwards nothing."""
     upstream: list[asyncio.StreamWriter] = []
     held: list[asyncio.StreamWriter] = []
     silent = False
@@ -140,7 +140,7 @@ async def test_detects_a_dead_connection_by_its_silence(client, server, stack):
 
 
 async def test_publishes_are_stored_once_and_in_order_over_kills_of_the_server(own, stack, name):
-    """Killed and started again while messages are published and read: each is stored once, in order, and read once."""
+    """The server is killed and started again while messages are published and read."""
     writer = await stack.enter_async_context(Roomlog(own.url, token=token("ann"), timing=FAST))
     reader = await stack.enter_async_context(Roomlog(own.url, token=token("bob"), timing=FAST))
     count, got = 300, []

@@ -1,5 +1,5 @@
-"""Scripts of random faults, from seeds: connections cut anywhere in a frame, networks that go away, servers that are killed. After each,
-every message that was confirmed is in the log once and in order, and each reader has handled the whole log once and in order.
+"""Scripts of random faults, from seeds: connections cut within a frame, networks that are offline, servers that are killed. After each,
+every confirmed message is in the log once and in order, and each reader has handled the whole log once and in order.
 
 ROOMLOG_SEED=17 runs one script alone.
 """
@@ -17,7 +17,7 @@ from roomlog import Gap, Roomlog, RoomlogError
 
 SCRIPTS = 40
 
-# Scripts that run at a time, against the same server and its faults.
+# Number of scripts that share a server and its faults.
 TOGETHER = 10
 
 STEPS = 40
@@ -26,7 +26,7 @@ SEEDS = [int(os.environ["ROOMLOG_SEED"])] if "ROOMLOG_SEED" in os.environ else r
 
 
 class Stage:
-    """A server that several scripts kill: one at a time."""
+    """A server that several scripts kill, one at a time."""
 
     def __init__(self, server):
         self.server = server
@@ -41,7 +41,7 @@ class Stage:
             await self._fault
 
     async def history(self, room):
-        """The whole log, whenever the server is there for long enough to say it."""
+        """Reads the whole log, as soon as the server runs for long enough."""
         while True:
             await self.calm()
             try:
@@ -55,7 +55,7 @@ class Stage:
 
 
 class Device:
-    """A client behind a network of its own, and what its user wrote and handled."""
+    """A client behind a network of its own, with a record of its user's messages."""
 
     def __init__(self, user, room, encoding, proxy, **options):
         self.proxy, self.options = proxy, options
@@ -76,7 +76,7 @@ class Device:
                     await asyncio.sleep(self.slow)
                     self.handled.append(message.id)
             except RoomlogError as error:
-                # Taken over by the other one of the same name: it wants it back, in a while.
+                # The other device took the subscription over. This one takes it back after a while.
                 assert error.code == "replaced", error
                 await asyncio.sleep(random.uniform(0, 0.2))
 
@@ -121,7 +121,7 @@ async def script(seed, stage):
                 case "slow":
                     device.slow = 0 if device.slow else chance.uniform(0, 0.02)
                 case "kill":
-                    # Not waited for: the script goes on while it lasts.
+                    # Not awaited: the script continues while the fault lasts.
                     stage.kill()
             await asyncio.sleep(chance.uniform(0, 0.06))
         for device in devices:
@@ -133,7 +133,10 @@ async def script(seed, stage):
         log = await stage.history(room)
         ids = [message["id"] for message in log]
         await until("all have read the whole log", lambda: all(not ids or writer.handled[-1:] == ids[-1:] for writer in writers))
-        await until("the durable subscription has covered the log", lambda: {id for one in durable for id in one.handled} >= set(ids))
+        await until(
+            "the holders of the durable subscription have read the log together",
+            lambda: {id for one in durable for id in one.handled} >= set(ids),
+        )
         for writer in writers:
             assert writer.handled == ids, "each message once and in order"
             own = [message for message in log if message["key"] in {publication.key for publication in writer.written}]

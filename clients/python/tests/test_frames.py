@@ -1,4 +1,4 @@
-"""The golden frames, of which the server's tests have the same: what this client writes and reads."""
+"""The golden frames, which the server is tested with, too: this client's encoding and decoding of them."""
 
 import base64
 import dataclasses
@@ -23,7 +23,7 @@ def of(direction):
 
 
 def as_json(value):
-    """As a reader of JSON gets it."""
+    """Returns a value as it arrives over JSON."""
     return json.loads(json.dumps(value, default=lambda raw: base64.b64encode(raw).decode()))
 
 
@@ -45,7 +45,7 @@ def test_server_frames_are_decoded_without_loss(golden):
     for frame in from_msgpack:
         readers = {"message": message_of, "signal": signal_of, "gap": lambda gap: gap_of(gap["room"], gap)}
         if frame["op"] in readers:
-            # Nothing of it is lost.
+            # No field is lost.
             read = dataclasses.asdict(readers[frame["op"]](frame))
             assert {key.rstrip("_"): value for key, value in read.items()} == {k: v for k, v in frame.items() if k != "op"}
 

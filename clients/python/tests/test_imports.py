@@ -9,7 +9,7 @@ PACKAGE = Path(roomlog.__file__).parent
 
 
 def imports_of(path: Path) -> set[str]:
-    """The modules of this package that a module imports, also those that it imports for its types alone."""
+    """Returns the modules of this package that a module imports, for its types included."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level == 1:
@@ -18,7 +18,7 @@ def imports_of(path: Path) -> set[str]:
 
 
 def circle_in(imports: dict[str, set[str]]) -> list[str] | None:
-    """A path that leads back to its first module, if there is one."""
+    """Returns a path that leads back to its first module, if there is one."""
     finished: set[str] = set()
 
     def search(path: list[str]) -> list[str] | None:

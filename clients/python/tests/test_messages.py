@@ -1,4 +1,4 @@
-"""Loops over a room's messages: where they begin, how they go on, and how they end."""
+"""Loops over a room's messages: their start, their continuation, and their end."""
 
 import asyncio
 import gc
@@ -19,7 +19,7 @@ async def take(messages, count):
 
 
 def position(server, room):
-    """That of the room's only durable subscription."""
+    """Returns the position of the room's only durable subscription."""
     [subscription] = server.request("GET", f"/v1/rooms/{room}/subscriptions")
     return subscription["position"]
 
@@ -47,7 +47,7 @@ async def test_continues_after_the_last_handled_message(client, server, name):
     messages = room.messages(since="0")
     assert messages.position is None
     assert data(await take(messages, 2)) == [0, 1]
-    # The second one is not handled before the third is asked for.
+    # The second message is not handled before the loop asks for the third.
     assert messages.position == ids[0]
     await messages.aclose()
     assert data(await take(room.messages(since=messages.position), 3)) == [1, 2, 3]
@@ -76,7 +76,7 @@ async def test_a_slow_loop_gets_every_message_and_buffers_at_most_a_thousand(cli
     room = one.room(name)
     async with room.messages(since="0", **options) as messages:
         subscription = messages._subscription
-        await until("it was let go", lambda: subscription.reading == "away")
+        await until("the room is unsubscribed", lambda: subscription.reading == "away")
         assert len(subscription._queue) == 1000
         got = []
         async for message in messages:
@@ -155,7 +155,7 @@ async def test_an_acknowledgement_survives_a_lost_connection(client, proxy, serv
         got = await take(messages, 3)
         proxy.go_offline()
         room.ack(got[-1])
-        await until("it could not be sent", lambda: not messages._subscription._ack_timer)
+        await until("the acknowledgement could not be sent", lambda: not messages._subscription._ack_timer)
         proxy.go_online()
         await until("the server has it", lambda: position(server, name) == ids[-1])
 

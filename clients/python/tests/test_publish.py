@@ -1,4 +1,4 @@
-"""Publishing: at once, in order, exactly once, whatever happens in between."""
+"""Publishing: without waiting, in order and exactly once, whatever fails in between."""
 
 import asyncio
 import datetime
@@ -29,7 +29,7 @@ async def test_the_same_key_is_stored_once(client, server, name):
     id = await first
     assert await room.publish("one", key=key) == id
     assert await client(encoding="json").room(name).publish("one", key=key) == id
-    # A key is a room's own.
+    # A key belongs to a room.
     other = client().room(f"{name}.other")
     assert await asyncio.gather(*(to.publish(2, key="5e0c4d8e-8f43-4d5e-9d0b-0d5b5cf6a001") for to in (room, other)))
     assert (server.data(name), server.data(other.name)) == (["one", 2], [2])
@@ -69,7 +69,7 @@ async def test_keeps_the_order_when_one_of_several_messages_is_refused_temporari
     refused = []
 
     def unconfirmed(frame):
-        """As if Redis had not confirmed the first."""
+        """Refuses the first message, as if Redis had not confirmed it."""
         if frame["op"] != "ok" or "id" not in frame or refused:
             return frame
         refused.append(frame)
@@ -110,7 +110,7 @@ async def test_refuses_data_that_cannot_be_sent_and_names_the_part(client, serve
     with pytest.raises(RoomlogError) as raised:
         await room.publish("x", key="no UUID")
     assert raised.value.code == "bad_request"
-    # Nothing of it broke the connection or blocked the room.
+    # None of this broke the connection or blocked the room.
     await room.publish("fine")
     assert server.data(name) == ["fine"]
 
@@ -146,7 +146,7 @@ async def test_closing_fails_the_messages_that_wait(client, proxy, name):
 
 
 async def unanswered(relay, server, room):
-    """A message that was stored, while nothing that says so came back. Then the client is cut off."""
+    """Publishes a message that is stored, loses every frame that would confirm it, and cuts the client off."""
 
     def swallow(frame):
         return None if frame["op"] == "message" or (frame["op"] == "ok" and "id" in frame) else frame
@@ -160,11 +160,11 @@ async def unanswered(relay, server, room):
 
 
 async def forgotten(server):
-    """Longer than the server remembers keys: a key that it had before is stored again."""
+    """Waits until the server has forgotten the keys that it knows now."""
     room, key = "forgotten", "19e792c1-94b0-47cc-81f5-f2ece617fb95"
     body = {"data": 1, "key": key}
     first = server.request("POST", f"/v1/rooms/{room}/messages", body)["id"]
-    await until("the windows are over", lambda: server.request("POST", f"/v1/rooms/{room}/messages", body)["id"] != first)
+    await until("a known key is stored again", lambda: server.request("POST", f"/v1/rooms/{room}/messages", body)["id"] != first)
 
 
 def restore(relay):
@@ -183,7 +183,7 @@ async def test_a_message_is_stored_once_after_a_long_absence(client, relay, serv
         message = await messages.__anext__()
         assert (message.data, await publication) == ("once", message.id)
     assert server.data(name) == ["once"]
-    # The backlog said so.
+    # The backlog confirmed it.
     assert (len(relay.ops("publish")), relay.ops("history")) == (1, [])
 
 
@@ -200,7 +200,7 @@ async def test_a_message_is_found_in_the_history_after_a_long_absence_without_a_
 
 
 async def test_a_loop_can_await_its_own_message_while_its_buffer_is_full(client, relay, server, name):
-    """A message was lost on its way, more than a loop keeps came meanwhile, and the loop's body waits for the message."""
+    """A publish was lost, more messages than fit arrived since, and the loop's body awaits the publication."""
     room = client(relay.url, encoding="json").room(name)
     async with room.messages() as messages:
         await until("it is live", lambda: messages.state == "live")

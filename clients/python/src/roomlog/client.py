@@ -55,7 +55,7 @@ class Roomlog:
 
     async def connect(self) -> None:
         """Connects now, instead of when it is first needed, and waits until that is done. Raises `RoomlogError` if the server refuses
-        this user; a server that is away is tried again and again, which `asyncio.wait_for` bounds."""
+        this user. If the server is unreachable, the client keeps trying; bound that with `asyncio.wait_for`."""
         await self._connection.opened()
 
     async def close(self) -> None:

@@ -1,5 +1,5 @@
-"""One connection to the server, however often it breaks: back-off, liveness and the token. What is above sees when it is up, sends
-requests, and gets frames."""
+"""One connection to the server, re-established whenever it breaks: back-off, liveness checks and the token. Its user sees when it is up,
+sends requests, and gets answers and frames."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ ConnectionState = Literal["idle", "connecting", "open", "waiting", "closed"]
 
 Answer = Callable[[Frame | RoomlogError], None]
 
-# Close codes from which on a client must not connect again, and what they mean.
+# Close codes after which a client must not connect again, and their error codes.
 FINAL = range(4500, 5000)
 FINAL_CODES = {4501: "unauthenticated", 4502: "token_revoked", 4503: "rate_limited"}
 
 TOKEN_EXPIRED = 4001
 
-# How long a connection must hold for its loss to be the first one again.
+# Time that a connection must last for the back-off to begin anew.
 STEADY_S = 5.0
 
-# Time to say goodbye, for a server that does not answer.
+# Time for the closing handshake, in case the server does not answer.
 CLOSE_S = 2.0
 
-# Frames that may wait for the socket before signals, which nobody is promised, are dropped.
+# Limit of frames that wait for the socket. Beyond it signals are dropped, since their delivery is not promised.
 WAITING = 1000
 
 
@@ -53,11 +53,11 @@ class Timing:
     connect: float = 10.0
     """Longest time to connect."""
     ping: float = 20.0
-    """A connection is asked for a sign of life so often, and has as long to give one."""
+    """Interval of pings, and the time for an answer to each."""
 
 
 class Above(Protocol):
-    """What is told of a connection. All of it at once, in order with the frames."""
+    """The user of a connection. It is called synchronously, in order with the frames."""
 
     def up(self) -> None: ...
     def down(self) -> None: ...
@@ -66,7 +66,7 @@ class Above(Protocol):
 
 
 class Connection:
-    """Connects from the first `start` on until `close`, or until the server says that this user may not."""
+    """Stays connected from the first `start` until `close`, or until the server refuses this user."""
 
     def __init__(self, url: str, codec: Codec, tokens: Tokens, timing: Timing, above: Above) -> None:
         self.state: ConnectionState = "idle"
@@ -74,10 +74,10 @@ class Connection:
         self.user: str | None = None
         self._url, self._codec, self._tokens, self._timing, self._above = url, codec, tokens, timing, above
         self._task: asyncio.Task[None] | None = None
-        #: Why there will be no other connection.
+        #: The reason why it is closed for good.
         self.failure: RoomlogError | None = None
         self._closing = False
-        #: Set while it is open or closed: whoever waits for either looks then.
+        #: Set while it is open or closed.
         self._settled = asyncio.Event()
         self._outgoing: asyncio.Queue[Payload | None] = asyncio.Queue()
         self._answers: dict[int, Answer] = {}
@@ -88,7 +88,7 @@ class Connection:
         self._retry_after_ms: int | None = None
 
     def start(self) -> None:
-        """Connects, unless that is under way already."""
+        """Connects, unless it has begun to."""
         if self.state == "idle":
             self.state = "connecting"
             self._task = asyncio.create_task(self._run(), name="roomlog connection")
@@ -102,27 +102,27 @@ class Connection:
             await self._settled.wait()
 
     async def close(self) -> None:
-        """Ends it, for good, after what was sent before."""
+        """Ends the connection for good, after the frames that were sent before."""
         self._closing = True
         if self._task:
             if self.state == "open":
                 self._outgoing.put_nowait(None)
                 await asyncio.wait({self._task}, timeout=CLOSE_S)
             while not self._task.done():
-                # Again, should one be lost: `asyncio` has such places, where what is waited for comes at the same time.
+                # Repeated, since `asyncio` can lose a cancellation that coincides with the awaited result.
                 self._task.cancel()
                 await asyncio.wait({self._task}, timeout=2 * CLOSE_S)
         self._finish(RoomlogError("closed", "the client is closed: create a new one to connect again"))
 
     def ask(self, frame: Frame, answer: Answer) -> None:
-        """Sends a frame, and calls back with its answer, in order with the frames around it. Exactly once."""
+        """Sends a request. Calls back with its answer exactly once, in order with the frames around it."""
         if self.state == "open":
             self._put(frame, answer)
         else:
             answer(RoomlogError("disconnected", "there is no connection to the server"))
 
     async def request(self, frame: Frame) -> Frame:
-        """Sends a frame, and waits for its answer."""
+        """Sends a request, and returns its answer."""
         answered: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
 
         def answer(ok: Frame | RoomlogError) -> None:
@@ -137,7 +137,7 @@ class Connection:
         return await answered
 
     async def read(self, frame: Frame) -> Frame:
-        """Sends a frame as soon as there is a connection, again until there is an answer: for requests that change nothing."""
+        """Sends a request as soon as there is a connection, and repeats it until it is answered: for requests that change nothing."""
         while True:
             await self.opened()
             try:
@@ -147,16 +147,16 @@ class Connection:
                     raise
 
     def snapshot(self, data: Any) -> Any:
-        """Copies data that can be sent in this connection's encoding. Raises `bad_request` for anything else."""
+        """Copies data for this connection's encoding. Raises `bad_request` for data that cannot be sent in it."""
         return snapshot(data, self._codec.encoding == "msgpack")
 
     def tell(self, frame: Frame) -> None:
-        """Sends a frame if there is a connection, and nobody waits for an answer."""
+        """Sends a request without awaiting an answer. Does nothing if there is no connection."""
         if self.state == "open":
             self._outgoing.put_nowait(self._encode(frame))
 
     def tell_if_free(self, frame: Frame) -> None:
-        """As `tell`, or not at all if much waits for the socket already."""
+        """As `tell`, but drops the request if many frames wait for the socket."""
         if self._outgoing.qsize() < WAITING:
             self.tell(frame)
 
@@ -180,7 +180,7 @@ class Connection:
         self._outgoing.put_nowait(payload)
 
     async def _run(self) -> None:
-        """Connects again and again."""
+        """Connects again and again, until the connection is closed for good."""
         try:
             while True:
                 self.state = "connecting"
@@ -197,7 +197,7 @@ class Connection:
             logger.error("the connection to %s has ended: %s", self._url, error)
             self._finish(error)
         except Exception:
-            # A fault of this client. Those who wait must not wait for ever.
+            # A bug of this client. Callers must not wait for ever.
             logger.exception("the connection to %s has failed", self._url)
             self._finish(RoomlogError("internal", "the connection has failed by an error of this client: see the log of `roomlog`"))
 
@@ -209,7 +209,7 @@ class Connection:
         return random.uniform(0, widest)
 
     async def _attempt(self) -> str:
-        """One connection, from the token to its end. Returns why it ended; raises if there shall be no other."""
+        """Makes one connection, and returns the reason of its end. Raises if there must be no other."""
         try:
             token = await self._tokens.get()
         except RoomlogError as error:
@@ -224,7 +224,7 @@ class Connection:
                 ping_interval=self._timing.ping,
                 ping_timeout=self._timing.ping,
                 compression=None,
-                # The server bounds what it sends.
+                # The server has limits of its own.
                 max_size=None,
             ) as socket:
                 return await self._converse(socket, token)
@@ -238,7 +238,7 @@ class Connection:
     async def _converse(self, socket: ClientConnection, token: str) -> str:
         self._outgoing = asyncio.Queue()
         self._limit = None
-        # From the first answer on, pings find a connection that is dead.
+        # Until the first answer. From then on, pings detect a dead connection.
         impatience = asyncio.get_running_loop().call_later(self._timing.connect, socket.transport.abort)
         helpers: list[asyncio.Task[None] | asyncio.TimerHandle] = [
             impatience,
@@ -247,7 +247,7 @@ class Connection:
 
         def introduced(ok: Frame | RoomlogError) -> None:
             if isinstance(ok, RoomlogError):
-                # The close that follows says what to do.
+                # The close that follows decides what to do.
                 if ok.code != "disconnected":
                     logger.warning("the server refused the connection: %s", ok)
                 return
@@ -301,7 +301,7 @@ class Connection:
             self._above.frame(frame)
 
     def _ended(self, closed: ConnectionClosed) -> str:
-        """Why it ended, as the server says. Raises if there shall be no other connection."""
+        """Returns the server's reason for a close. Raises if there must be no other connection."""
         if closed.rcvd is None:
             return "the connection to the server was lost"
         code, reason = closed.rcvd.code, closed.rcvd.reason or f"the server closed the connection with code {closed.rcvd.code}"
@@ -312,7 +312,7 @@ class Connection:
         return reason
 
     async def _renew(self) -> None:
-        """Renews the token of this connection. What fails is tried again after a growing pause, while the old one holds."""
+        """Renews the token of this connection in time. Repeats a failed renewal after a growing pause."""
         pause = 0.0
         while self._tokens.renew_at < float("inf"):
             had = self._tokens.renew_at
@@ -328,7 +328,7 @@ class Connection:
                 pause = min(max(1.0, pause * 2), 30.0)
 
     def _drop(self, why: str) -> None:
-        """There is no connection. Who waits for an answer is told that it will not come."""
+        """Ends a connection or an attempt. Requests without an answer fail with `disconnected`."""
         was_open = self.state == "open"
         if was_open and time.monotonic() - self._opened_at >= STEADY_S:
             self._attempts = 0

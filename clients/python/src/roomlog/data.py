@@ -1,5 +1,5 @@
-"""What a message may hold. Checked and copied when it is published: what cannot be stored fails at once and by name, and what the
-application changes afterwards does not change the message."""
+"""The content of messages. It is checked and copied on publishing: data that cannot be sent is refused at once, with the path to it, and
+later changes by the application do not change the message."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, NoReturn
 
 from .errors import RoomlogError
 
-# The server's bounds.
+# The server's limits.
 MAX_DEPTH = 32
 MIN_INTEGER, MAX_INTEGER = -(2**63), 2**64 - 1
 
 
 def snapshot(value: Any, binary: bool, path: str = "data", depth: int = 0) -> Any:
-    """Copies plain data. `binary` says whether the encoding has binary values."""
+    """Copies plain data. `binary`: whether the encoding has binary values."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -47,7 +47,7 @@ def snapshot(value: Any, binary: bool, path: str = "data", depth: int = 0) -> An
 
 
 def _text(value: str, path: str) -> str:
-    # Half a surrogate pair is no UTF-8, and would cost the connection.
+    # Half a surrogate pair is not valid UTF-8, and would cost the connection.
     try:
         value.encode()
     except UnicodeEncodeError:

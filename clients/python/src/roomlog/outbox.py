@@ -1,5 +1,5 @@
-"""Messages until they are confirmed. Each room has a lane: its messages go one after the other, so that their order holds whatever
-fails, and each goes again with the same key until there is an answer."""
+"""The messages that are not confirmed yet. Each room has a lane, whose messages are sent one after another, so that their order holds
+whatever fails. Each is sent with the same key until there is an answer."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ from .errors import RoomlogError
 from .protocol import is_after
 from .publication import Publication
 
-# Pause after a refusal that does not name one.
+# Pause after a temporary refusal, unless the server names one.
 PAUSE_MS = 1000
 
 Reading = Literal["away", "behind", "live"]
 
 
 class Reader(Protocol):
-    """What the outbox asks of a loop over a room's messages."""
+    """A loop over a room's messages, as the outbox uses it."""
 
     @property
     def reading(self) -> Reading:
-        """`away`: does not follow the room now. `behind`: has not caught up on this connection. `live`: has seen all after
-        `seen_from`."""
+        """`away`: the room is not followed. `behind`: it is, and has not caught up on this connection. `live`: every message after
+        `seen_from` was received."""
 
     @property
     def received(self) -> str | None:
-        """All up to here was taken from the server."""
+        """Everything up to this id was received from the server."""
 
     @property
     def seen_from(self) -> str | None:
-        """From here on everything was seen, with no jump."""
+        """Everything from this id on was received, without a jump."""
 
 
 class Lane:
-    """What waits of one room, in order."""
+    """The unconfirmed messages of one room, in order."""
 
     def __init__(self) -> None:
         self.items: deque[Publication] = deque()
         self.task: asyncio.Task[None] | None = None
-        #: Something changed that it has not looked at yet.
+        #: Whether something has changed since the lane was last drained.
         self.again = False
 
 
 class Outbox:
-    """All that waits to be confirmed."""
+    """The unconfirmed messages of all rooms."""
 
     def __init__(self, limit: int, connection: Connection, reader: Callable[[str], Reader | None]) -> None:
         self._limit, self._connection, self._reader = limit, connection, reader
@@ -77,18 +77,18 @@ class Outbox:
         return publication
 
     def waiting(self, room: str) -> list[Publication]:
-        """What waits, of a room, in order."""
+        """Returns the unconfirmed messages of a room, in order."""
         lane = self._lanes.get(room)
         return list(lane.items) if lane else []
 
     def seen(self, room: str, key: str, id: str) -> None:
-        """A message came through its room. If it is one that waits, that is the confirmation."""
+        """Takes the arrival of a message through its room as its confirmation, if it is one of this outbox."""
         publication = self._by_key.get((room, key))
         if publication:
             self._settle(publication, id)
 
     def kick(self, room: str | None = None) -> None:
-        """Something changed for a room, or for all: what waits may go now."""
+        """Sends the messages that may be sent now, of a room or of all, since something has changed for them."""
         for name in list(self._lanes) if room is None else [room]:
             lane = self._lanes.get(name)
             if not lane:
@@ -117,7 +117,7 @@ class Outbox:
             del self._lanes[room]
 
     async def _drain(self, room: str, lane: Lane) -> None:
-        """Sends what may go, in order, until nothing is left or something must be waited for."""
+        """Sends the messages of a lane in order, until none is left or the next one must wait."""
         while lane.items and self._connection.state == "open":
             publication = lane.items[0]
             try:
@@ -147,8 +147,8 @@ class Outbox:
                     await asyncio.sleep(pause / 1000 * random.uniform(1, 1.25))
 
     async def _may_go(self, publication: Publication) -> bool:
-        """Whether a message may be sent now. One that may be stored already, from before a connection was lost, is looked for
-        first, since the server forgets keys after a while: in the backlog of a room that is followed, or else in the history since."""
+        """Tells whether a message may be sent now. A message that was attempted before the connection was lost may be stored already.
+        It is looked for first, since the server forgets keys: in the backlog of a followed room, or else in the history."""
         reader = self._reader(publication.room)
         reading = reader.reading if reader else "away"
         if not publication._attempted:
@@ -169,7 +169,7 @@ class Outbox:
             try:
                 page = await self._connection.request({"op": "history", "room": room, "after": after, "limit": 1000})
             except RoomlogError as error:
-                # Who may write and not read has only the server's memory of keys.
+                # Without permission to read, the server's memory of keys must do.
                 if error.code == "forbidden":
                     return
                 raise

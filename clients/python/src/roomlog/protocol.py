@@ -1,4 +1,4 @@
-"""The wire protocol, version 1: what comes over it as types, message ids, and both encodings."""
+"""The wire protocol, version 1: messages and the like as types, message ids, and both encodings."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ class Message:
     key: str
     """The UUID that its sender gave it."""
     from_: str
-    """The user who published it. (`from` is a word of Python's own.)"""
+    """The user who published it. (`from` is a keyword of Python.)"""
     type: str
     """Its type, `message` unless the sender chose another."""
     data: Any
-    """Its content: what JSON has, and `bytes` with MessagePack."""
+    """Its content: any JSON value, and `bytes` with MessagePack."""
 
 
 @dataclass(frozen=True)
 class Gap:
-    """Messages that are not to be had any more. It has no `data`, so that a loop that takes it for a message fails."""
+    """Messages that are no longer available. It has no `data`, so that a loop that treats it as a message fails."""
 
     room: str
     after: str
     """The last id before them."""
     next: str
-    """Where it goes on; if that message is not there yet, the smallest id that it can have."""
+    """The id at which delivery continues. If that message does not exist yet, the smallest id that it can have."""
     reason: str
-    """`trimmed`: retention took them, or they were deleted. `rewound`: the server lost writes that it had confirmed."""
+    """`trimmed`: retention removed them, or they were deleted. `rewound`: the server lost writes that it had confirmed."""
 
 
 @dataclass(frozen=True)
 class Signal:
-    """What somebody present tells the others, which is not stored: at most once."""
+    """A message to the users who are present. It is not stored, and delivered at most once."""
 
     room: str
     from_: str
@@ -65,7 +65,7 @@ class HistoryPage:
     messages: list[Message]
     """In ascending order."""
     more: bool
-    """Whether there are more in the direction that was asked for."""
+    """Whether there are more in the requested direction."""
     head: str
     """The newest id of the room."""
     gap: Gap | None
@@ -91,7 +91,7 @@ def page_of(room: str, ok: Frame) -> HistoryPage:
 
 
 def parse_id(id: str) -> tuple[int, int]:
-    """An id's two numbers, which compare as ids do."""
+    """Returns an id's two numbers, which compare as ids do."""
     ms, _, seq = id.partition("-")
     return int(ms), int(seq)
 
@@ -101,13 +101,13 @@ def is_after(id: str, position: str) -> bool:
 
 
 def before(id: str) -> str:
-    """The position right before a message."""
+    """Returns the position right before a message."""
     ms, seq = parse_id(id)
     return f"{ms}-{seq - 1}"
 
 
 def follows(position: str, id: str) -> bool:
-    """Whether `id` comes right after `position`, with nothing between."""
+    """Tells whether `id` comes right after `position`, with nothing between them."""
     return is_after(id, position) and parse_id(id)[1] == parse_id(position)[1] + 1
 
 
@@ -144,7 +144,7 @@ def codec_of(encoding: Encoding) -> Codec:
 
 
 def frames_of(decoded: Any) -> list[Frame]:
-    """The frames of one WebSocket message."""
+    """Returns the frames of one WebSocket message."""
     frames = decoded if isinstance(decoded, list) else [decoded]
     for frame in frames:
         if not isinstance(frame, dict) or not isinstance(frame.get("op"), str):

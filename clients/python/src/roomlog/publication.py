@@ -1,4 +1,4 @@
-"""A message on its way: an object at once, and its id when it is awaited."""
+"""An unconfirmed message: an object to show, and the message's id when it is awaited."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ PublicationState = Literal["sending", "sent", "failed", "cancelled"]
 
 
 class Publication:
-    """What `publish` returns. Awaiting it gives the message's id, once the server has confirmed that it is stored.
+    """A published message. Awaiting it gives the message's id, once the server has confirmed that it is stored.
 
-    Giving up waiting, as `asyncio.wait_for` does, does not take the message back: `cancel()` does.
+    A time-out of the wait, as by `asyncio.wait_for`, does not withdraw the message: `cancel()` does.
     """
 
     key: str
-    """The UUID by which the message is known everywhere: what comes back through the room has the same."""
+    """The message's UUID. The message that comes back through the room has the same."""
     room: str
     type: str
     data: Any
-    """The content, as it is sent."""
+    """The content, as it was when it was published."""
 
     def __init__(self, room: str, data: Any, type: str, key: str, cancel: Callable[[Publication], bool]) -> None:
         self.room, self.data, self.type, self.key = room, data, type, key
         self._cancel = cancel
         self._confirmed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        #: Whether it may have reached the server, and the position of the room before that, where it is known.
+        #: Whether it may have reached the server, and the room's position before that, if it is known.
         self._attempted = False
         self._after: str | None = None
 
     @property
     def state(self) -> PublicationState:
-        """`sending`: waits, or is under way. `sent`: stored. `failed`: refused, see `error`. `cancelled`: it never left."""
+        """`sending`: waits, or is being sent. `sent`: stored. `failed`: refused, see `error`. `cancelled`: withdrawn before it was sent."""
         if not self._confirmed.done():
             return "sending"
         if self.error is None:
@@ -54,7 +54,7 @@ class Publication:
         return error
 
     def cancel(self) -> bool:
-        """Takes it back, if it has not left yet. Otherwise returns False: it may be stored already."""
+        """Withdraws the message, if it has not been sent. Otherwise returns False: it may be stored already."""
         return self._cancel(self)
 
     def __await__(self) -> Generator[Any, None, str]:
@@ -67,6 +67,6 @@ class Publication:
         if isinstance(outcome, RoomlogError):
             self._confirmed.set_exception(outcome)
             if outcome.code == "cancelled":
-                self._confirmed.exception()  # Whoever cancelled it knows.
+                self._confirmed.exception()  # Retrieved, so that asyncio does not report it as unhandled.
         else:
             self._confirmed.set_result(outcome)

@@ -18,7 +18,7 @@ SIGNALS = 100
 
 
 class Room:
-    """A room. Made by `client.room(name)`; costs nothing, and may be made again and again."""
+    """A room, from `client.room(name)`. It is cheap: the same room can be made repeatedly."""
 
     name: str
     """The room's name."""
@@ -31,28 +31,28 @@ class Room:
 
     @property
     def pending(self) -> list[Publication]:
-        """Messages of this client to this room that are not confirmed yet, in order."""
+        """This client's unconfirmed messages to the room, in order."""
         return self._outbox.waiting(self.name)
 
     def publish(self, data: Any, *, type: str = "message", key: str | None = None) -> Publication:
-        """Publishes a message. Awaiting what is returned gives the id, once the message is stored.
+        """Publishes a message. Awaiting the publication gives the id, once the message is stored.
 
-        Without a connection it waits, and is sent in the order of publishing; it is stored once, whatever fails. `key` is a UUID, made if
-        it is missing; publishing a key again stores nothing new. Raises `RoomlogError` with the code `bad_request` for data that
-        cannot be stored, and `outbox_full` if as many messages wait as `outbox_limit` says.
+        Without a connection the message waits. Messages are sent in the order of publishing, and stored once, whatever fails. `key`
+        is a UUID, generated if it is missing; publishing a key again stores nothing new. Raises `RoomlogError` with the code
+        `bad_request` for data that cannot be sent, and `outbox_full` if `outbox_limit` messages are unconfirmed.
         """
         return self._outbox.publish(self.name, data, type, key)
 
     def messages(
         self, *, since: str | None = None, last: int | None = None, durable: str | None = None, auto_ack: bool = False
     ) -> Messages:
-        """The room's messages, for `async for`. Without options, those that are new.
+        """Returns the room's messages, for `async for`. Without options, only new ones.
 
-        since: begins after this id; "0" with all there is.
-        last: begins with the newest so many, at most 1000.
+        since: starts after this id; "0" starts with the oldest message that the room keeps.
+        last: starts with this many of the newest messages, at most 1000.
         durable: the name of a subscription whose position is kept on the server, for this user, and moves as messages are
-            acknowledged. `since` and `last` say where it begins the first time. `since` moves an existing one, too. One
-            connection at a time holds it, the newest; in the one before, the loop ends with the code `replaced`.
+            acknowledged. It starts at `since` or `last` the first time; `since` also moves an existing one. One connection at a
+            time holds it, the newest; in the previous one, the loop ends with the code `replaced`.
         auto_ack: acknowledges each message of a durable subscription when the loop asks for the next one. Otherwise call `ack`.
         """
         if since is not None and last is not None:
@@ -62,7 +62,7 @@ class Room:
         return Messages(self._rooms, self.name, Options(since, last, durable, auto_ack))
 
     def ack(self, message: Message | str) -> None:
-        """Acknowledges a message (or its id), and all before it, of the durable subscription that this client has to this room."""
+        """Acknowledges a message (or its id), and all before it, of this client's durable subscription to the room."""
         subscription = self._rooms.subscription(self.name)
         if not subscription:
             raise RoomlogError("not_subscribed", f"no loop of this client follows the room {self.name}, so there is nothing to acknowledge")
@@ -77,14 +77,14 @@ class Room:
         return page_of(self.name, await self._connection.read({k: v for k, v in frame.items() if v is not None}))
 
     def signal(self, type: str, data: Any = None, *, to: str | None = None) -> None:
-        """Tells those present, or the user `to`, something that is not stored, such as that somebody types. Lost if there
-        is no connection."""
+        """Sends a signal to the users who are present, or to the user `to`, such as that this user types. It is not stored, and lost
+        without a connection."""
         frame = {"op": "signal", "room": self.name, "type": type, "data": self._connection.snapshot(data)}
         self._connection.tell_if_free({**frame, "to": to} if to is not None else frame)
 
     async def signals(self) -> AsyncIterator[Signal]:
-        """The signals of this room, for `async for`, while a loop over its messages follows it. Of those that the application is
-        too slow for, the newest 100 are kept."""
+        """Yields the signals of this room, while a loop over its messages follows it. If the application is slow, the newest 100 are
+        kept."""
         queue: asyncio.Queue[Signal | None] = asyncio.Queue(SIGNALS)
 
         def put(signal: Signal | None) -> None:
@@ -101,13 +101,14 @@ class Room:
 
 
 class Messages:
-    """A loop over a room's messages. Each is given once and in order, over lost connections and servers that restart.
+    """A loop over a room's messages. It yields each once and in order, across lost connections and server restarts.
 
-    A message counts as handled when the next one is asked for. Where messages are gone for good, a `Gap` comes in their place, which
-    has no `data`: check for it. One loop of a client follows a room at a time, the newest; the one before ends with `replaced`.
+    A message counts as handled when the loop asks for the next one. Where messages are gone for good, the loop gets a `Gap` in their
+    place, which has no `data`: check for it. One loop of a client follows a room at a time, the newest; the previous one ends with
+    `replaced`.
 
-    The room is followed from the first step on, and as long as this object lives. With `async with`, it is from the beginning of
-    the block, which waits until the server has begun, to its end.
+    The client follows the room from the loop's first step on, as long as this object lives. With `async with`, it follows the room
+    from the beginning of the block, which waits until the server has begun delivery, to its end.
     """
 
     def __init__(self, rooms: Rooms, room: str, options: Options) -> None:
@@ -117,12 +118,12 @@ class Messages:
 
     @property
     def position(self) -> str | None:
-        """The id up to which all is handled, or where the loop began: what to give as `since` to go on there. None before it began."""
+        """The id of the last handled message, or the start of the loop: pass it as `since` to continue there. None before the start."""
         return self._subscription.handled
 
     @property
     def state(self) -> SubscriptionState:
-        """`catching_up`: connecting, or reading what came before. `live`: all there was has been given. `ended`."""
+        """`catching_up`: connecting, or reading the backlog. `live`: the loop has got the backlog. `ended`."""
         return self._subscription.state
 
     def __aiter__(self) -> Messages:
@@ -146,7 +147,7 @@ class Messages:
         await self.aclose()
 
     async def aclose(self, *, forget: bool = False) -> None:
-        """Ends the loop. With `forget`, a durable position is deleted on the server too."""
+        """Ends the loop. With `forget`, a durable position is deleted on the server, too."""
         if self._loop:
             self._rooms.unfollow(self._subscription, forget)
 
@@ -156,7 +157,7 @@ class Messages:
             self._rooms.follow(self._subscription)
 
     def __del__(self) -> None:
-        # A loop that was left by `break`. The collector may run in any thread.
+        # The loop was left by `break`. The garbage collector may run in any thread.
         if self._loop and not self._loop.is_closed():
             if asyncio._get_running_loop() is self._loop:
                 self._rooms.unfollow(self._subscription)

@@ -1,5 +1,4 @@
-"""The rooms that a client follows: hands each frame to the loop and the listeners of its room, and begins loops anew with each
-connection."""
+"""The rooms of a client: hands each frame to the loop and the listeners of its room, and begins delivery anew on each connection."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ class Rooms:
         return self._subscriptions.get(room)
 
     def subscribe(self, room: str, options: Options) -> Subscription:
-        """Makes a subscription, to be followed."""
+        """Returns a new subscription, to be followed."""
         return Subscription(room, options, self.connection, self.outbox)
 
     def follow(self, subscription: Subscription) -> None:
@@ -81,7 +80,7 @@ class Rooms:
     def frame(self, frame: Frame) -> None:
         room = frame["room"]
         if frame["op"] == "message":
-            # Even one that no loop takes proves that it is stored.
+            # Even a message that no loop takes is proof that it is stored.
             self.outbox.seen(room, frame["key"], frame["id"])
         if frame["op"] == "signal":
             self._deliver(room, signal_of(frame))

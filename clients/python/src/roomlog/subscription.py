@@ -1,5 +1,5 @@
-"""One subscription: follows a room's log from the last position, keeps what waits for the loop over it, once and in order, and proves by
-the ids that nothing is missing. Does no waiting of its own but in `next`."""
+"""A subscription: follows a room's log from the last position, queues its messages for the loop, once and in order, and proves by the
+ids that nothing is missing. Waits nowhere but in `next` and `started`."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ Item = Message | Gap
 
 SubscriptionState = Literal["catching_up", "live", "ended"]
 
-# Items that may wait for a slow loop. Beyond, the room is let go, and read on from the log when the loop has come through most of them.
+# Limit of items that wait for a slow loop. At the limit the room is unsubscribed; it continues from the log when most are handled.
 WAITING = 1000
 
-# How long acknowledgements are gathered.
+# Longest time that an acknowledgement waits for others.
 ACK_EVERY_S = 0.05
 
-# Pause before a room is subscribed to again that was refused, or showed a hole again.
+# Pause before the next attempt after a refusal, or after a hole that shows again.
 PAUSE_S = 1.0
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a room is followed."""
+    """Options of a loop."""
 
     since: str | None
     last: int | None
@@ -41,38 +41,38 @@ class Options:
 
 
 class Subscription:
-    """What is behind a loop over a room's messages."""
+    """The subscription behind a loop over a room's messages."""
 
     def __init__(self, room: str, options: Options, connection: Connection, outbox: Outbox) -> None:
         self.room, self.options = room, options
-        #: All up to here was taken from the server.
+        #: Everything up to this id was received from the server.
         self.received: str | None = None
-        #: All up to here was handled.
+        #: Everything up to this id was handled.
         self.handled: str | None = None
-        #: From here on everything was seen, with no jump.
+        #: Everything from this id on was received, without a jump.
         self.seen_from: str | None = None
         self._connection, self._outbox = connection, outbox
-        #: Where the server's delivery stands on this connection; nothing while it does not deliver.
+        #: The last id that the server delivered on this connection. None while it does not deliver.
         self._cursor: str | None = None
-        #: All up to here was acknowledged, of a durable subscription.
+        #: Everything up to this id was acknowledged, of a durable subscription.
         self._acked: str | None = None
-        #: Whether the server has delivered all that there was, on this connection.
+        #: Whether the server has delivered the backlog on this connection.
         self._caught_up = False
-        #: Counts subscribe frames, so that the answer to an older one is known.
+        #: Counts subscribe frames, so that the answer to an older one is ignored.
         self._subscribed = 0
-        #: This connection has a subscription at the server, whether or not what it brings is taken.
+        #: Whether the server has a subscription of this connection, even if its frames are ignored now.
         self._held = False
-        #: A subscribe frame is not answered yet: what comes is of the subscription before it.
+        #: Whether a subscribe frame is not answered yet: frames belong to the previous subscription until then.
         self._asking = False
         self._queue: deque[Item] = deque()
-        #: What the loop has, and has not finished.
+        #: The item that the loop is handling.
         self._given: Item | None = None
         self._paused = False
         self._holes = 0
         self._end: RoomlogError | None = None
-        #: This client has ended it.
+        #: Whether this client has ended it.
         self.left = False
-        #: Something changed for who waits in `next` or `started`.
+        #: Set when something has changed for `next` or `started`.
         self._changed = asyncio.Event()
         self._ack_timer: asyncio.TimerHandle | None = None
         self._retry_timer: asyncio.TimerHandle | None = None
@@ -85,7 +85,7 @@ class Subscription:
 
     @property
     def reading(self) -> Reading:
-        # While it is paused it waits for the loop, which may wait for a message to be confirmed.
+        # While paused, it waits for the loop, which may be awaiting a publication in turn.
         if self._end or self._paused:
             return "away"
         return "live" if self._caught_up else "behind"
@@ -96,7 +96,7 @@ class Subscription:
             await self._change()
 
     async def next(self) -> Item:
-        """The next item. The one before is handled then."""
+        """Returns the next item. The previous one counts as handled then."""
         self._finish()
         while not self._queue:
             await self._change()
@@ -108,7 +108,7 @@ class Subscription:
         return self._given
 
     def ack(self, id: str) -> None:
-        """All up to here is handled, which the server is told soon."""
+        """Acknowledges everything up to `id`, gathered with other acknowledgements."""
         if self._acked is not None and not is_after(id, self._acked):
             return
         self._acked = id
@@ -116,7 +116,7 @@ class Subscription:
             self._ack_timer = asyncio.get_running_loop().call_later(ACK_EVERY_S, self.flush)
 
     def flush(self) -> None:
-        """Sends what is acknowledged and was not sent yet."""
+        """Sends the newest acknowledgement now."""
         if self._ack_timer:
             self._ack_timer.cancel()
             self._ack_timer = None
@@ -124,7 +124,7 @@ class Subscription:
             self._connection.tell({"op": "ack", "room": self.room, "id": self._acked})
 
     def leave(self, forget: bool = False) -> None:
-        """Stops delivery, for good."""
+        """Stops delivery for good."""
         if self._end:
             return
         self.flush()
@@ -133,7 +133,7 @@ class Subscription:
         self.end(RoomlogError("closed", f"the loop over the room {self.room} was closed"))
 
     def end(self, error: RoomlogError) -> None:
-        """There will be no more. The loop is told after what it can still have."""
+        """Ends the subscription. The loop raises `error` after the items that it still gets."""
         if self._end:
             return
         self._held = False
@@ -142,13 +142,13 @@ class Subscription:
             self._ack_timer.cancel()
         self._end = error
         if self.left or self.options.durable is not None:
-            # A durable one begins after what was acknowledged the next time, or with who has taken over.
+            # These items come again: after the acknowledged position the next time, or to the new holder.
             self._queue.clear()
         self._changed.set()
         self._outbox.kick(self.room)
 
     def up(self) -> None:
-        """Delivery begins anew, from where this client stands."""
+        """Begins delivery anew after the last received message."""
         if self._end or self._paused:
             return
         self._silence()
@@ -167,12 +167,12 @@ class Subscription:
         self._connection.ask(self._frame(), answer)
 
     def down(self) -> None:
-        """The connection was lost."""
+        """Ends delivery with the connection."""
         self._held = False
         self._silence()
 
     def frame(self, frame: Frame) -> None:
-        """What the server says of this room."""
+        """Takes a frame of the server for this room."""
         op = frame["op"]
         if op == "unsubscribed":
             if not self._asking:
@@ -208,7 +208,7 @@ class Subscription:
         if self.received is None and options.since is not None:
             frame["since"] = options.since
         elif self.received is not None and options.durable is None:
-            # With `durable` it would replace the position, which another device may have moved on.
+            # With `durable`, `since` would replace the position, which another device may have moved on.
             frame["since"] = self.received
         elif options.last is not None:
             frame["last"] = options.last
@@ -221,7 +221,7 @@ class Subscription:
             self.received = self.handled = self.seen_from = position
         elif self.options.durable is not None:
             if is_after(position, self.received):
-                # Somebody else has handled what lies between, and all before.
+                # Another device has handled the messages up to there.
                 self.received = self.handled = self.seen_from = position
                 self._queue.clear()
             if self._acked is not None and is_after(self._acked, position):
@@ -239,7 +239,7 @@ class Subscription:
             self.end(error)
 
     def _heal(self, id: str) -> None:
-        """A message is missing and nothing said so: it is asked for again from the last that was there."""
+        """Fetches messages that are missing without a gap frame, from the last received one on."""
         logger.warning(
             "the room %s delivered %s right after %s, so messages are missing in between; they are fetched again",
             self.room,
@@ -259,13 +259,13 @@ class Subscription:
         if len(self._queue) >= WAITING:
             self._paused = True
             self._silence()
-            # A durable subscription is kept, since letting go would hand it to another connection.
+            # A durable subscription is kept: releasing it would hand it to another connection.
             if self.options.durable is None:
                 self._connection.tell({"op": "unsubscribe", "room": self.room})
             self._outbox.kick(self.room)
 
     def _finish(self) -> None:
-        """What was given is handled."""
+        """Marks the item that the loop has got as handled."""
         given, self._given = self._given, None
         if isinstance(given, Gap):
             self._handle(before(given.next), rewound=given.reason == "rewound")
@@ -279,7 +279,7 @@ class Subscription:
             self.handled = id
 
     def _silence(self) -> None:
-        """From now on, what comes is of an older subscription."""
+        """Ignores frames and answers from now on: they belong to an older subscription."""
         self._subscribed += 1
         self._asking = False
         self._cursor = None

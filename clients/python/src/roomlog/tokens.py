@@ -1,4 +1,4 @@
-"""Where tokens come from: a text, or a function that is asked again before the last one ends, once for all who wait."""
+"""The source of tokens: a text, or a function that is called again before the last token expires."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ TokenSource = str | Callable[[], str | Awaitable[str]]
 
 
 class Tokens:
-    """Gives tokens that hold for a while yet."""
+    """Provides tokens that are valid for a while yet."""
 
     renew_at: float
-    """When a new one shall be asked for, in Unix seconds on this machine's clock."""
+    """When to fetch a new token, in Unix seconds by this machine's clock."""
 
     def __init__(self, source: TokenSource) -> None:
         self._source = source
@@ -29,13 +29,13 @@ class Tokens:
         self.renew_at = math.inf
 
     async def get(self) -> str:
-        """A token that should hold for a while yet."""
+        """Returns a token that is valid for a while yet."""
         if self._current is not None and time.time() < self.renew_at:
             return self._current
         return await self.renew()
 
     async def renew(self) -> str:
-        """A new token."""
+        """Fetches a new token."""
         assert not isinstance(self._source, str), "a text is never renewed"
         try:
             if inspect.iscoroutinefunction(self._source):
@@ -53,14 +53,14 @@ class Tokens:
         return token
 
     def spent(self) -> None:
-        """The server refused the token as expired."""
+        """Discards the token, since the server refused it as expired. Raises if there can be no other."""
         if isinstance(self._source, str):
             raise RoomlogError("token_expired", "the token has expired: pass a function as `token`, so that the client can fetch a new one")
         self._current = None
 
 
 def claims_of(token: str) -> dict[str, Any]:
-    """What a token says of itself. Nothing is verified: that is the server's part."""
+    """Returns the claims of a token, unverified: verifying is the server's part."""
     try:
         payload = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
@@ -70,8 +70,8 @@ def claims_of(token: str) -> dict[str, Any]:
 
 
 def lead_of(token: str) -> float:
-    """For how many seconds a new token is used: two thirds of what is left of its life, or up to a minute before its end. Where
-    this machine's clock cannot be right, the token counts as new."""
+    """Returns the seconds to use a new token for: two thirds of its remaining life, or until a minute before its end. Where this
+    machine's clock cannot be right, the token counts as new."""
     claims = claims_of(token)
     issued, expires = claims.get("iat", 0), claims.get("exp")
     if expires is None:

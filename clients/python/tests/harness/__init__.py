@@ -1,4 +1,4 @@
-"""What the tests stand on: a real server, networks that break, and waiting for conditions."""
+"""The harness of the tests: a real server, networks that break, and waiting for conditions."""
 
 from .proxy import Proxy
 from .relay import Relay

@@ -1,18 +1,18 @@
-"""The network between a client and the server: it can be cut, also in the middle of a frame, and go away."""
+"""The network between a client and the server. It can be cut, even in the middle of a frame, and be offline."""
 
 import asyncio
 import contextlib
 
 
 class Proxy:
-    """Forwards bytes to the server until it is told to do otherwise."""
+    """Forwards bytes between clients and the server."""
 
     def __init__(self, port: int) -> None:
         self._target = port
         self._listener: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        #: Bytes of either direction that may pass before all is cut.
+        #: Bytes of either direction that may still pass before all connections are cut.
         self._budget: int | None = None
         self.online = True
         self.connections = 0
@@ -23,18 +23,18 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Where the client connects to."""
+        """The address for clients."""
         assert self._listener
         return f"ws://127.0.0.1:{self._listener.sockets[0].getsockname()[1]}/v1/ws"
 
     def cut(self) -> None:
-        """Ends all connections without a word."""
+        """Ends all connections abruptly."""
         self._budget = None
         for writer in self._writers:
             writer.transport.abort()
 
     def cut_after(self, count: int) -> None:
-        """Ends all connections when so many bytes more have passed, wherever in a frame that is."""
+        """Ends all connections after `count` more bytes, wherever in a frame that is."""
         self._budget = count
 
     def go_offline(self) -> None:
@@ -72,7 +72,7 @@ class Proxy:
                 sink.write(chunk)
                 await sink.drain()
                 if self._budget is not None and self._budget <= 0:
-                    # What passed still arrives: the end is sent behind it.
+                    # The bytes before still arrive: the end is sent behind them.
                     self._budget = None
                     for writer in self._writers:
                         writer.close()

@@ -1,4 +1,4 @@
-"""Stands between a client and the real server at the level of frames, to lose what no network loses by itself."""
+"""A relay of frames between a client and the real server, which loses frames as no network does."""
 
 import asyncio
 import contextlib
@@ -22,11 +22,11 @@ class Relay:
     def __init__(self, url: str) -> None:
         self._target = f"{url.replace('http', 'ws')}/v1/ws"
         self._server: Server | None = None
-        #: What the server says, and may be changed or, with None, lost.
+        #: Changes a frame of the server, or loses it with None.
         self.from_server: Callable[[Frame], Frame | None] = lambda frame: frame
-        #: Nothing gets through, and nobody is told.
+        #: Whether nothing gets through, while the connections stay open.
         self.silent = False
-        #: All that clients sent.
+        #: Every frame that clients sent.
         self.sent: list[Frame] = []
         self.connections = 0
 
@@ -55,7 +55,7 @@ class Relay:
 
     async def _accept(self, client: ServerConnection) -> None:
         self.connections += 1
-        # Who does not read on does not see the other side close, either.
+        # A pump that no longer reads would not see the other side close, either.
         async with connect(self._target, subprotocols=[JSON], ping_interval=None, close_timeout=0.1) as upstream:
             pumps = [asyncio.create_task(self._up(client, upstream)), asyncio.create_task(self._down(client, upstream))]
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)

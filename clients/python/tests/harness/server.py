@@ -1,4 +1,4 @@
-"""A real server, with the real Redis that it runs by itself. Can be killed, and started again on the same data."""
+"""A real server, with the real Redis that it starts itself. It can be killed, and started again on the same data."""
 
 import base64
 import hashlib
@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).resolve().parents[4]
 
 
 def program() -> Path:
-    """The program under test: built by the checkout, or where `ROOMLOG_BIN` says."""
+    """Returns the path of the program under test: `ROOMLOG_BIN`, or the one that the checkout has built."""
     target = REPOSITORY / os.environ.get("CARGO_TARGET_DIR", "target")
     path = Path(os.environ.get("ROOMLOG_BIN") or target / "debug/roomlog")
     if not path.exists():
@@ -30,7 +30,7 @@ def program() -> Path:
 
 
 def token(user: str, ttl: float = 3600, rooms: dict[str, list[str]] | None = None, **claims: Any) -> str:
-    """A token for a user, as an application's own server would sign it."""
+    """Signs a token for a user, as an application's own server would."""
 
     def part(value: object) -> str:
         return _base64url(json.dumps(value).encode())
@@ -46,7 +46,7 @@ def _base64url(raw: bytes) -> str:
 
 
 class Server:
-    """Begins with `start`, and is to be ended. All of it blocks: in a loop, call it in a thread."""
+    """A server, from `start` to `end`. Its methods block: in an event loop, call them in a thread."""
 
     def __init__(self, **settings: str) -> None:
         """Settings are such as `RETENTION__DEDUPLICATION_WINDOW="1s"`."""
@@ -79,13 +79,13 @@ class Server:
         return self
 
     def kill(self) -> None:
-        """SIGKILL. Returns when the port is free."""
+        """Kills the server. Returns when the port is free."""
         if self._process:
             self._process.kill()
             self._process.wait()
 
     def terminate(self) -> None:
-        """SIGTERM, upon which it says goodbye."""
+        """Terminates the server, which sends a goodbye."""
         assert self._process
         self._process.terminate()
         self._process.wait()
@@ -96,7 +96,7 @@ class Server:
         shutil.rmtree(self._dir)
 
     def request(self, method: str, path: str, body: object = None, rooms: dict[str, list[str]] | None = None) -> Any:
-        """Asks over HTTP, past all that is tested."""
+        """Makes an HTTP request, without the client under test."""
         headers = {"authorization": f"Bearer {token('checker', rooms=rooms)}", "content-type": "application/json"}
         data = None if body is None else json.dumps(body).encode()
         asked = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)
@@ -105,7 +105,7 @@ class Server:
         return json.loads(text) if text else None
 
     def history(self, room: str) -> list[dict[str, Any]]:
-        """The whole of a room's log."""
+        """Reads the whole log of a room."""
         log: list[dict[str, Any]] = []
         while True:
             after = log[-1]["id"] if log else "0"

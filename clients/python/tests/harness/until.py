@@ -1,4 +1,4 @@
-"""Waiting for a condition, which is all the waiting that tests do."""
+"""Waiting for conditions: tests wait for nothing else."""
 
 import asyncio
 import inspect
@@ -12,7 +12,7 @@ WITHIN_S = 15.0
 
 
 async def until(what: str, holds: Callable[[], T | Awaitable[T]], within: float = WITHIN_S) -> T:
-    """Waits until something holds, and fails with its name if that takes far too long."""
+    """Waits until a condition holds. Fails with its name if that takes far too long."""
     deadline = time.monotonic() + within
     while True:
         value = holds()
