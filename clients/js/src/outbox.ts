@@ -191,7 +191,7 @@ export class Outbox {
         page = await this.#connection.request("history", { room, after, limit: 1000 });
       } catch (error) {
         // Without permission to read, the server's memory of keys must do.
-        if ((error as RoomlogError).code === "forbidden") return;
+        if (error instanceof RoomlogError && error.code === "forbidden") return;
         throw error;
       }
       for (const message of page.messages) if (message.key === key) return void this.seen(key, message.id);

@@ -44,7 +44,7 @@ export class DurableSubscriptions {
         try {
           await requests.done(`${pathOf(room)}/acks`, { ...requests.posting({ ...held, id: acked }), ...init });
         } catch (error) {
-          if (this.isLost(following, error)) return;
+          if (this.endIfLost(following, error)) return;
           if (!(error instanceof RoomlogError && isTemporary(error)) || requests.over.aborted) throw error;
           following.acked ??= acked;
           await new Promise((resolve) => setTimeout(resolve, error.retryAfterMs ?? PAUSE_MS));
@@ -55,8 +55,8 @@ export class DurableSubscriptions {
     }
   }
 
-  /** Tells whether an error means that another client has taken the subscription. If so, stops following the room. */
-  isLost({ room, control }: Following, error: unknown): boolean {
+  /** Stops following a room if an error means that another client has taken the subscription. Returns whether it does. */
+  endIfLost({ room, control }: Following, error: unknown): boolean {
     if (!(error instanceof RoomlogError && error.code === "not_subscribed")) return false;
     if (!control.signal.aborted) this.#follower.emit({ op: "unsubscribed", room, code: "replaced", message: error.message });
     control.abort();

@@ -131,7 +131,7 @@ export class HttpTransport implements Transport, Follower {
       await (streaming ? stream(this, following) : poll(this, following));
     } catch (error) {
       // Too late for an answer to the frame: following begins anew with the connection.
-      if (!control.signal.aborted && !this.#durable.isLost(following, error)) this.requests.end({ message: String(error) });
+      if (!control.signal.aborted && !this.#durable.endIfLost(following, error)) this.requests.end({ message: String(error) });
     } finally {
       if (streaming) this.#streams--;
     }
