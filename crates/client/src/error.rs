@@ -28,7 +28,10 @@ pub enum Error {
     /// The server refused the request. A code that this version does not know is read as `internal`.
     #[error(transparent)]
     Refused(#[from] Failure),
-    /// The server ended the subscription or the connection for good.
+    /// The function that fetches tokens failed.
+    #[error("there is no new token: {0}")]
+    Token(String),
+    /// The server ended the subscription or the connection for good, or this client did (`closed`).
     #[error("the server ended it ({code}): {message}")]
     Ended {
         /// The protocol's code, such as `replaced` or `token_revoked`.
@@ -42,7 +45,7 @@ impl Error {
     /// Returns whether the same operation may succeed a little later.
     pub fn is_temporary(&self) -> bool {
         match self {
-            Self::Unreachable { .. } => true,
+            Self::Unreachable { .. } | Self::Token(_) => true,
             Self::Refused(failure) => failure.code.is_temporary(),
             Self::Unusable(_) | Self::Foreign { .. } | Self::Ended { .. } => false,
         }
@@ -54,6 +57,11 @@ impl Error {
             Self::Refused(failure) => failure.retry_after_ms,
             _ => None,
         }
+    }
+
+    /// The error of what was still going on when this client closed its connection.
+    pub(super) fn closed() -> Self {
+        Self::Ended { code: "closed".into(), message: "this client has closed the connection".into() }
     }
 
     pub(super) fn unreachable(url: &impl ToString, error: &(dyn std::error::Error + 'static)) -> Self {

@@ -1,269 +1,78 @@
-//! A client of a Roomlog server: publishing, history and rooms over REST, and following a room over
-//! WebSocket.
+//! A client of a Roomlog server: publishing exactly once and following rooms over one WebSocket that connects
+//! again by itself, and publishing, history and rooms over REST.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! use roomlog_client::{Client, Event, NewMessage, TailOptions};
-//! use roomlog_protocol::request::Start;
+//! use std::time::Duration;
+//!
+//! use roomlog_client::{Client, ConnectOptions, Event, Start, TailOptions};
+//! use serde_json::json;
 //!
 //! let client = Client::new("http://127.0.0.1:8080", Some("the token"))?;
-//! let room: roomlog_protocol::RoomName = "chat.general".parse()?;
-//! client.publish(&NewMessage::new(room.clone(), serde_json::json!({ "text": "hello" }))).await?;
+//! let connection = client.connect(ConnectOptions::default());
+//! let room = connection.room("chat.general".parse()?);
 //!
-//! let mut tail = client.tail(TailOptions { start: Some(Start::Last(10)), ..TailOptions::new(room) }).await?;
+//! // Queued at once, and sent until the server confirms or refuses it.
+//! let published = room.publish(json!({ "text": "hello" })).await?;
+//! println!("stored as {}", published.id);
+//!
+//! let mut tail = room.tail(Some(Start::Last(10))).await?;
+//! while let Event::Subscribed { .. } | Event::Message(_) = tail.next().await? {}
+//!
+//! let mut tail = connection.tail(TailOptions::new("news".parse()?)).await?;
 //! loop {
 //!     match tail.next().await? {
+//!         Event::Message(message) if message.data == json!("stop") => break,
 //!         Event::Message(message) => println!("{}: {}", message.from, message.data),
 //!         Event::Gap(gap) => println!("messages after {} are lost; the next is {}", gap.after, gap.next),
 //!         Event::Subscribed { .. } | Event::Live(_) | Event::Lost { .. } => {}
 //!     }
 //! }
+//!
+//! for message in connection.close(Duration::from_secs(5)).await {
+//!     println!("not confirmed: {}", message.key);
+//! }
+//! # Ok(())
 //! # }
 //! ```
+//!
+//! # Publishing exactly once
+//! A message gets a key, a UUID, and waits in a bounded outbox in memory until the server has confirmed that it
+//! is stored, or refused it for good. It is sent again with the same key after every lost connection, and
+//! after refusals that are temporary, no sooner than the server asks. The server stores a key once.
+//!
+//! The messages of a room go one after the other, so they are stored in the order in which they were queued.
+//! Rooms do not wait for each other.
+//!
+//! The server remembers a key for an hour, unless it is configured otherwise. A message that may have been
+//! stored before a longer outage is looked for in the room's history before it is sent again. That needs a
+//! token that may read the room, and a point to begin at: a message that this connection has published to the
+//! room before, or a [`Tail`] that follows it.
 
 #![warn(missing_docs)]
 
+mod backoff;
+mod client;
+mod connection;
+mod driver;
 mod error;
+mod follower;
+mod frames;
+mod line;
+mod outbox;
+mod publication;
 mod reader;
 mod socket;
 mod tail;
+mod token;
 mod types;
 
-use std::time::Duration;
-
-use reqwest::{Method, RequestBuilder, Response, Url, redirect};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-
+pub use self::client::Client;
+pub use self::connection::{ConnectOptions, Connection, RoomHandle, State};
 pub use self::error::Error;
+pub use self::publication::{Publication, PublishError};
 pub use self::tail::{Event, Tail, TailOptions};
 pub use self::types::{Message, NewMessage, Page, Published, Room, RoomList};
 pub use roomlog_protocol::frame::{Gap, GapReason};
-
-use roomlog_protocol::request::Range;
-use roomlog_protocol::{Failure, Pattern, RoomName};
-
-/// Time limit for establishing a connection.
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-
-/// Time limit for an answer. The server gives up on Redis long before.
-const ANSWER_WITHIN: Duration = Duration::from_secs(15);
-
-/// A server, and the token to use there. Cheap to clone. Proxy settings of the environment are ignored, since
-/// most proxies would pass neither half of the protocol.
-#[derive(Debug, Clone)]
-pub struct Client {
-    http: reqwest::Client,
-    base: Url,
-    token: Option<String>,
-}
-
-impl Client {
-    /// Creates a client of the server at `url`, such as `https://rooms.example.com`. Sends nothing yet.
-    ///
-    /// # Errors
-    /// [`Error::Unusable`] for an invalid address or token.
-    pub fn new(url: &str, token: Option<&str>) -> Result<Self, Error> {
-        // Fails if the process has a provider already, which serves as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_WITHIN)
-            .timeout(ANSWER_WITHIN)
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .build()
-            .map_err(|error| Error::Unusable(format!("TLS cannot be used: {error}")))?;
-        let token = token.map(str::trim).filter(|token| !token.is_empty());
-        if token.is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
-            return Err(Error::Unusable(
-                "the token holds characters that no token has; was it copied as a whole?".into(),
-            ));
-        }
-        Ok(Self { http, base: base(url)?, token: token.map(str::to_owned) })
-    }
-
-    /// Stores a message, or finds that its key was stored before.
-    ///
-    /// # Errors
-    /// The server's refusal, or no answer. After a temporary error, publish the same message again.
-    pub async fn publish(&self, message: &NewMessage) -> Result<Published, Error> {
-        let NewMessage { room, key, .. } = message;
-        let request = self.request(Method::POST, &format!("v1/rooms/{room}/messages"))?;
-        self.answer(request.header("idempotency-key", key.to_string()).json(message)).await
-    }
-
-    /// Stores messages, of any rooms, in their order, and returns the result of each. At most 1000 messages,
-    /// and together at most 16 times the limit of one message.
-    ///
-    /// # Errors
-    /// If the request as a whole was refused, or not answered.
-    pub async fn publish_all(
-        &self,
-        messages: &[NewMessage],
-    ) -> Result<Vec<Result<Published, Failure>>, Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Item {
-            Published(Published),
-            Failed { error: ItemError },
-        }
-        #[derive(Deserialize)]
-        struct ItemError {
-            code: String,
-            message: String,
-        }
-        let items: Vec<Item> = self.answer(self.request(Method::POST, "v1/messages")?.json(messages)).await?;
-        if items.len() != messages.len() {
-            return Err(Error::foreign(&self.base, "a batch was answered with another number of items"));
-        }
-        let outcome = |item| match item {
-            Item::Published(published) => Ok(published),
-            Item::Failed { error } => Err(error::failure(&error.code, error.message, None)),
-        };
-        Ok(items.into_iter().map(outcome).collect())
-    }
-
-    /// Reads a page of a room's history, of at most `limit` (1 to 1000) messages.
-    ///
-    /// # Errors
-    /// The server's refusal, or no answer.
-    pub async fn history(&self, room: &RoomName, range: Range, limit: usize) -> Result<Page, Error> {
-        let request = self.request(Method::GET, &format!("v1/rooms/{room}/messages"))?;
-        let request = request.query(&[("limit", limit)]);
-        let request = match range {
-            Range::After(id) => request.query(&[("after", id.to_string())]),
-            Range::Oldest => request,
-            Range::FromTime(ms) => request.query(&[("from_time", ms)]),
-            Range::Before(id) => request.query(&[("before", id.to_string())]),
-            Range::Newest => request.query(&[("order", "desc")]),
-        };
-        let mut page: Page = self.answer(request).await?;
-        if range == Range::Newest {
-            page.messages.reverse();
-        }
-        Ok(page)
-    }
-
-    /// Describes a room.
-    ///
-    /// # Errors
-    /// `not_found`, any other refusal, or no answer.
-    pub async fn room(&self, room: &RoomName) -> Result<Room, Error> {
-        self.answer(self.request(Method::GET, &format!("v1/rooms/{room}"))?).await
-    }
-
-    /// Lists rooms, from the beginning or from the end of the previous page.
-    ///
-    /// # Errors
-    /// The server's refusal, or no answer.
-    pub async fn rooms(&self, pattern: Option<&Pattern>, cursor: Option<&str>) -> Result<RoomList, Error> {
-        let pattern = pattern.map(|pattern| ("match", pattern.as_str()));
-        let query: Vec<_> = pattern.into_iter().chain(cursor.map(|cursor| ("cursor", cursor))).collect();
-        self.answer(self.request(Method::GET, "v1/rooms")?.query(&query)).await
-    }
-
-    /// Follows a room. Returns once the server has confirmed the subscription.
-    ///
-    /// # Errors
-    /// The server's refusal, or no answer. Nothing is retried up to this point.
-    pub async fn tail(&self, options: TailOptions) -> Result<Tail, Error> {
-        Tail::open(self.clone(), options).await
-    }
-
-    fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, Error> {
-        let request = self.http.request(method, self.address(path)?);
-        Ok(match &self.token {
-            Some(token) => request.bearer_auth(token),
-            None => request,
-        })
-    }
-
-    fn address(&self, path: &str) -> Result<Url, Error> {
-        self.base.join(path).map_err(|error| Error::Unusable(format!("{}{path}: {error}", self.base)))
-    }
-
-    async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Error> {
-        let broken = |error: reqwest::Error| match error.is_timeout() {
-            true => Error::silent(&self.base),
-            false => Error::unreachable(&self.base, &error),
-        };
-        let response = request.send().await.map_err(broken)?;
-        if !response.status().is_success() {
-            return Err(self.refusal(response).await);
-        }
-        let body = response.bytes().await.map_err(broken)?;
-        serde_json::from_slice(&body).map_err(|error| Error::foreign(&self.base, error.to_string()))
-    }
-
-    async fn refusal(&self, response: Response) -> Error {
-        let status = response.status();
-        let body = response.bytes().await.unwrap_or_default();
-        problem(&body)
-            .map_or_else(|| Error::foreign(&self.base, format!("HTTP status {status}")), Error::from)
-    }
-}
-
-/// Parses `application/problem+json`.
-fn problem(body: &[u8]) -> Option<Failure> {
-    #[derive(Deserialize)]
-    struct Problem {
-        code: String,
-        detail: String,
-        retry_after_ms: Option<u64>,
-    }
-    let Problem { code, detail, retry_after_ms } = serde_json::from_slice(body).ok()?;
-    Some(error::failure(&code, detail, retry_after_ms))
-}
-
-/// Parses the base address for paths, which must end with a slash.
-fn base(url: &str) -> Result<Url, Error> {
-    let unusable = |why: &str| {
-        Error::Unusable(format!("{url:?} is no address of a server ({why}); write it as http://HOST:PORT"))
-    };
-    let mut base: Url = url.parse().map_err(|_| unusable("it is not a URL"))?;
-    if !matches!(base.scheme(), "http" | "https") {
-        return Err(unusable("it must begin with http:// or https://"));
-    }
-    if !base.path().ends_with('/') {
-        base.set_path(&format!("{}/", base.path()));
-    }
-    base.set_query(None);
-    base.set_fragment(None);
-    Ok(base)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_may_have_a_path_and_must_be_of_the_web() {
-        for (url, address) in [
-            ("http://127.0.0.1:8080", "http://127.0.0.1:8080/v1/rooms"),
-            ("http://127.0.0.1:8080/", "http://127.0.0.1:8080/v1/rooms"),
-            ("https://example.com/rooms", "https://example.com/rooms/v1/rooms"),
-        ] {
-            let client = Client::new(url, None).unwrap();
-            assert_eq!(client.address("v1/rooms").unwrap().as_str(), address);
-        }
-        for url in ["", "127.0.0.1:8080", "localhost", "localhost:8080", "ftp://localhost", "http://"] {
-            let error = Client::new(url, None).unwrap_err().to_string();
-            assert!(error.contains("http://HOST:PORT"), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_token_that_was_cut_or_glued_is_refused() {
-        assert!(Client::new("http://h", Some(" eyJ.a.b\n")).is_ok());
-        assert!(Client::new("http://h", Some("eyJ a b")).is_err());
-    }
-
-    #[test]
-    fn problems_are_read_and_other_pages_are_not() {
-        let body = br#"{"type":"about:blank","title":"x","status":429,"detail":"slow","code":"rate_limited","retry_after_ms":7}"#;
-        let failure = problem(body).unwrap();
-        assert_eq!((failure.to_string(), failure.retry_after_ms), ("rate_limited: slow".into(), Some(7)));
-        assert_eq!(problem(b"<html>Bad gateway"), None);
-    }
-}
+pub use roomlog_protocol::request::{Range, Start};
+pub use roomlog_protocol::{ErrorCode, Failure, MessageId, Pattern, RoomName, SubscriptionName};
