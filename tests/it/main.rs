@@ -14,6 +14,7 @@ mod acl;
 mod alerts;
 mod chaos;
 mod cli;
+mod client;
 mod clocks;
 mod cluster;
 mod conformance;
