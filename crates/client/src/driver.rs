@@ -33,7 +33,7 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(10);
 /// Longest time to sleep where nothing is due.
 const FOREVER: Duration = Duration::from_secs(86_400);
 
-/// What a handle asks of its connection.
+/// A command of a handle to its connection.
 #[derive(Debug)]
 pub(super) enum Command {
     /// Publish this message.
@@ -66,9 +66,9 @@ pub(super) struct Driver {
     wake: Arc<Notify>,
     state: watch::Sender<State>,
     backoff: Backoff,
-    /// Whether the first attempt may be repeated.
+    /// Set if the first attempt may be repeated.
     is_patient: bool,
-    /// Whether the server has accepted a token, and refused none since.
+    /// Set once the server has accepted a token, until it refuses one.
     is_welcome: bool,
     outbox: Outbox<Ticket>,
     followers: HashMap<RoomName, Follower>,

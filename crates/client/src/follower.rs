@@ -67,7 +67,7 @@ pub(super) struct Follower {
     events: mpsc::Sender<Event>,
     end: Option<oneshot::Sender<Error>>,
     first: Option<oneshot::Sender<Result<(), Error>>>,
-    /// Whether a temporary failure before the first confirmation is retried.
+    /// Set if a temporary failure before the first confirmation is retried.
     is_patient: bool,
     acknowledged: watch::Receiver<Option<MessageId>>,
     sent: Option<MessageId>,

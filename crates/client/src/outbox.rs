@@ -94,7 +94,7 @@ struct Item<T> {
     was_sent: bool,
 }
 
-/// What a lane with waiting messages does.
+/// The state of a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Nothing waits.

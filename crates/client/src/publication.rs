@@ -16,7 +16,8 @@ use super::types::Published;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
     /// The server refused the message, and will refuse it again: `forbidden`, `too_large`, `bad_request` and
-    /// others. Messages after it are not held up.
+    /// others. Messages after it are not held up. It is not stored, unless an earlier attempt stored it before
+    /// the token lost the permission.
     #[error(transparent)]
     Refused(Failure),
     /// Too many messages wait already. It was not queued. Publish it again once others are confirmed.
@@ -84,18 +85,18 @@ impl Future for Publication {
     }
 }
 
-/// What goes with a queued message: its place in the outbox, and the way to report its outcome.
+/// The part of a queued message that is not sent: its place in the outbox, and the way to report its outcome.
 #[derive(Debug)]
 pub(super) struct Ticket {
     outcome: oneshot::Sender<Result<Published, PublishError>>,
-    _places: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+    places: (OwnedSemaphorePermit, OwnedSemaphorePermit),
 }
 
 impl Ticket {
     pub fn settle(self, outcome: Result<Published, PublishError>) {
-        let Self { outcome: sender, _places } = self;
+        let Self { outcome: sender, places } = self;
         // First, so that one who sees the outcome finds the place free.
-        drop(_places);
+        drop(places);
         let _ = sender.send(outcome); // Nobody may wait for it.
     }
 }
@@ -124,7 +125,7 @@ impl Budget {
         };
         let places = places().ok_or_else(|| self.full())?;
         let (sender, receiver) = oneshot::channel();
-        Ok((Ticket { outcome: sender, _places: places }, Publication::queued(key, receiver)))
+        Ok((Ticket { outcome: sender, places }, Publication::queued(key, receiver)))
     }
 
     pub fn full(&self) -> PublishError {

@@ -44,11 +44,11 @@ pub(super) struct Lost {
     pub error: Error,
     /// Time that the server asks to wait before connecting again.
     pub retry_after: Option<Duration>,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: Remedy,
 }
 
-/// What helps against the loss of a connection.
+/// The remedy for the loss of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Remedy {
     /// Connecting again.

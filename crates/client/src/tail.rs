@@ -95,13 +95,9 @@ impl Tail {
     /// taken over. The tail has then ended.
     pub async fn next(&mut self) -> Result<Event, Error> {
         let Some(event) = self.ends.events.recv().await else {
-            return Err(match (&mut self.ends.end).await {
-                Ok(error) => {
-                    self.ends.end = ended(error.clone());
-                    error
-                }
-                Err(_) => Error::closed(),
-            });
+            let error = (&mut self.ends.end).await.unwrap_or_else(|_| Error::closed());
+            self.ends.end = ended(error.clone());
+            return Err(error);
         };
         if self.ends.events.len() == RESUME {
             self.connection.wake.notify_one();

@@ -35,7 +35,8 @@ pub struct Published {
     pub id: MessageId,
     /// Its key.
     pub key: Uuid,
-    /// Set if the key was stored before, so that nothing new was stored.
+    /// Set if the key was stored before, so that nothing new was stored: by somebody else, or by an earlier
+    /// attempt whose confirmation was lost.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub duplicate: bool,
 }

@@ -31,7 +31,7 @@ fn unknown(_: &RoomName) -> Option<MessageId> {
     None
 }
 
-/// What the outbox asked for, owned.
+/// A request of the outbox, owned.
 #[derive(Debug, Clone, PartialEq)]
 enum Asked {
     Publish(RoomName, Uuid),
