@@ -1,4 +1,4 @@
-//! The Rust client: publishing exactly once through its outbox, and following rooms over the same connection.
+//! The Rust client: publishing exactly once through its outbox, and the life of its connection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,13 +7,14 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use roomlog_client::{
     Client, ConnectOptions, Connection, Error, ErrorCode, Event, MessageId, NewMessage, PublishError,
-    RoomName, Start, State, Tail, TailOptions,
+    RoomName, Start, State,
 };
 use serde_json::{Value, json};
 
 use crate::harness::{
     DEADLINE, Dice, Redis, Rest, Server, admin, eventually, everything, free_port, soon, token, token_for,
 };
+use crate::tails::read;
 
 /// Options with short pauses.
 fn brisk() -> ConnectOptions {
@@ -28,11 +29,11 @@ fn connect_to(url: &str, token: &str) -> Connection {
     Client::new(url, Some(token)).unwrap().connect(brisk())
 }
 
-fn connect(server: &Server) -> Connection {
+pub fn connect(server: &Server) -> Connection {
     connect_to(&server.url(), &everything("ann"))
 }
 
-fn room(name: &str) -> RoomName {
+pub fn room(name: &str) -> RoomName {
     name.parse().unwrap()
 }
 
@@ -54,21 +55,8 @@ async fn stored(server: &Server, room: &str) -> (Vec<Value>, Vec<MessageId>) {
     }
 }
 
-fn numbers(count: usize) -> Vec<Value> {
+pub fn numbers(count: usize) -> Vec<Value> {
     (0..count).map(|number| json!(number)).collect()
-}
-
-/// Returns the data of the next messages of a tail, which must come without a gap.
-async fn read(tail: &mut Tail, count: usize) -> Vec<Value> {
-    let mut data = Vec::new();
-    while data.len() < count {
-        match soon("an event", tail.next()).await.unwrap() {
-            Event::Message(message) => data.push(message.data),
-            Event::Gap(gap) => panic!("{gap:?}"),
-            Event::Subscribed { .. } | Event::Live(_) | Event::Lost { .. } => {}
-        }
-    }
-    data
 }
 
 #[tokio::test]
@@ -349,52 +337,34 @@ async fn closing_sends_what_waits_or_returns_it() {
     eventually("nothing is left open", async || rest.connections("websocket").await == 0).await;
 }
 
+/// A message is stored, its confirmation is lost with the server, and its key is forgotten before another server
+/// is there.
 #[tokio::test]
-async fn a_slow_reader_holds_nothing_up_and_misses_nothing() {
-    const MESSAGES: usize = 4000;
+async fn a_message_is_stored_once_after_its_key_is_forgotten() {
     let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let window = [("ROOMLOG_RETENTION__DEDUPLICATION_WINDOW", "1s")];
+    let mut server = Server::with(&redis.url(), &window).await;
+    let address = server.address.to_string();
     let connection = connect(&server);
-    let mut slow = connection.room(room("busy")).tail(None).await.unwrap();
-    let rest = Rest::new(&server, &everything("bob"));
-    for start in (0..MESSAGES).step_by(1000) {
-        let batch: Vec<_> =
-            (start..start + 1000).map(|number| json!({ "room": "busy", "data": number })).collect();
-        rest.post("/v1/messages", &json!(batch)).await.with(200);
-        soon("it is confirmed", connection.room(room("other")).publish(1)).await.unwrap();
-    }
-    assert_eq!(read(&mut slow, MESSAGES).await, numbers(MESSAGES));
-    connection.room(room("busy")).publish(json!(MESSAGES)).await.unwrap();
-    assert_eq!(read(&mut slow, 1).await, [json!(MESSAGES)]);
-}
-
-#[tokio::test]
-async fn a_durable_position_is_stored_when_its_reader_leaves() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
-    let connection = connect(&server);
-    let own = connection.room(room("room"));
-    let options = TailOptions { durable: Some("phone".parse().unwrap()), ..TailOptions::new(room("room")) };
-    let mut tail = connection.tail(options.clone()).await.unwrap();
-    join_all((0..5).map(|number| own.publish(json!(number)))).await;
-    for _ in 0..3 {
-        let message = loop {
-            if let Event::Message(message) = soon("a message", tail.next()).await.unwrap() {
-                break message;
-            }
-        };
-        tail.ack(message.id);
-    }
-    soon("it is stored", tail.close()).await.unwrap();
-    let mut tail = connection.tail(options.clone()).await.unwrap();
-    assert_eq!(read(&mut tail, 2).await, [json!(3), json!(4)]);
-    // One connection follows a room once.
-    let _newer = connection.tail(options).await.unwrap();
-    let error = loop {
-        match soon("the end", tail.next()).await {
-            Ok(_) => {}
-            Err(error) => break error,
-        }
-    };
-    assert!(matches!(&error, Error::Ended { code, .. } if code == "replaced"), "{error}");
+    connection.room(room("room")).publish(0).await.unwrap();
+    redis.pause();
+    let publication = connection.room(room("room")).publish(1);
+    let rest = Rest::new(&server, &admin());
+    eventually("it was sent to Redis, and not confirmed", async || {
+        rest.metric("roomlog_publishes_total{class=\"other\",outcome=\"unavailable\"}").await >= 1.0
+    })
+    .await;
+    server.kill();
+    drop(server);
+    redis.resume();
+    eventually("it is stored", async || redis.ask(&["XLEN", "rl:{room}:log"]).number() == 2).await;
+    eventually("its key is forgotten", async || {
+        redis.ask(&["EVAL", "return #redis.call('KEYS', 'rl:{room}:keys:*')", "0"]).number() == 0
+    })
+    .await;
+    let server = Server::at(&address, &redis.url()).await;
+    let published = soon("it is confirmed", publication).await.unwrap();
+    assert!(published.duplicate);
+    let (data, ids) = stored(&server, "room").await;
+    assert_eq!((data, ids[1]), (numbers(2), published.id));
 }

@@ -55,6 +55,7 @@ mod signal;
 mod soak;
 mod sse;
 mod subscribe;
+mod tails;
 mod tidy;
 mod tls;
 mod tokens;
