@@ -178,6 +178,10 @@ pub(super) fn ack(reference: Option<u64>, room: &RoomName, id: MessageId) -> Str
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use roomlog_protocol::decode::Frames;
+    use roomlog_protocol::request::{Draft, Range, Request};
+    use roomlog_protocol::{Data, Encoding};
+
     use super::super::types::NewMessage;
     use super::*;
 
@@ -198,21 +202,77 @@ mod tests {
         assert!(parse("hello").is_err());
     }
 
+    /// The golden frames with which the server and all clients are tested.
     #[test]
-    fn publishes_are_as_the_protocol_has_them_and_bounded() {
+    fn golden_frames_of_the_server_are_read() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/protocol");
+        let mut count = 0;
+        for file in std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()) {
+            let name = file.file_stem().unwrap().to_str().unwrap();
+            let Some(form) = name.strip_prefix("server-") else { continue };
+            let golden: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+            for frame in parse(golden["json"].as_str().unwrap()).unwrap() {
+                let is_expected = match form.split('-').next().unwrap() {
+                    "ok" => matches!(frame, Frame::Ok(_)),
+                    "error" => matches!(frame, Frame::Error(_)),
+                    "message" | "messages" => matches!(frame, Frame::Message(_)),
+                    "gap" => matches!(frame, Frame::Gap { .. }),
+                    "live" => matches!(frame, Frame::Live { .. }),
+                    "unsubscribed" => matches!(frame, Frame::Unsubscribed { .. }),
+                    "goodbye" => matches!(frame, Frame::Goodbye(_)),
+                    _ => matches!(frame, Frame::Other),
+                };
+                assert!(is_expected, "{name}: {frame:?}");
+                count += 1;
+            }
+        }
+        assert!(count > 20, "the golden frames are missing");
+    }
+
+    fn read_by_the_server(text: String) -> (Option<u64>, Request) {
+        let mut frames = Frames::of(Encoding::Json, text.into_bytes().into()).unwrap();
+        let frame = frames.next().unwrap().unwrap();
+        assert!(frames.next().is_none());
+        (frame.reference, frame.request.unwrap())
+    }
+
+    #[test]
+    fn the_server_reads_what_is_sent() {
         let room: RoomName = "a".parse().unwrap();
-        let mut message = NewMessage::new(room.clone(), json!({ "z": 1, "a": [2.5] }));
-        let entry = Entry::of(&message);
+        let id = MessageId::new(5, 1);
+        let reads = |text, reference, request| assert_eq!(read_by_the_server(text), (reference, request));
+        reads(connect(1, Some("t")), Some(1), Request::Connect { token: Some("t".into()) });
+        reads(connect(1, None), Some(1), Request::Connect { token: None });
+        reads(auth(2, "t"), Some(2), Request::Auth { token: "t".into() });
+        let request = Request::History { room: room.clone(), range: Range::After(id), limit: 1000 };
+        reads(history(3, &room, id), Some(3), request);
+        let request = Request::Unsubscribe { room: room.clone(), forget: false };
+        reads(unsubscribe(&room), None, request);
+        reads(ack(None, &room, id), None, Request::Ack { room: room.clone(), id });
+        reads(ack(Some(4), &room, id), Some(4), Request::Ack { room: room.clone(), id });
+        let starts = [Start::After(id), Start::Oldest, Start::New, Start::Last(7)].map(Some);
+        for start in starts.into_iter().chain([None]) {
+            for durable in [None, Some("phone".parse().unwrap())] {
+                let text = subscribe(5, &room, start, durable.as_ref());
+                reads(text, Some(5), Request::Subscribe { room: room.clone(), start, durable });
+            }
+        }
+        let mut message = NewMessage::new(room.clone(), json!({ "z": 1.5, "a": [null, "\u{1F600}"] }));
+        for kind in ["message", "note"] {
+            let text = publish(6, &room, &Entry::of(&message), 1000).unwrap();
+            let data = Data::from_json(&message.data.to_string()).unwrap();
+            let draft = Draft { key: message.key, new_key: false, kind: kind.into(), data };
+            reads(text, Some(6), Request::Publish { room: room.clone(), message: draft });
+            message.kind = Some("note".into());
+        }
+    }
+
+    #[test]
+    fn publishes_are_bounded() {
+        let room: RoomName = "a".parse().unwrap();
+        let entry = Entry::of(&NewMessage::new(room.clone(), json!([2.5])));
         let text = publish(7, &room, &entry, 1000).unwrap();
-        let key = message.key;
-        assert_eq!(
-            text,
-            format!(r#"{{"op":"publish","ref":7,"room":"a","key":"{key}","data":{{"z":1,"a":[2.5]}}}}"#)
-        );
         assert_eq!(publish(7, &room, &entry, text.len()).unwrap(), text);
         assert_eq!(publish(7, &room, &entry, text.len() - 1).unwrap_err().code, ErrorCode::TooLarge);
-        message.kind = Some("note".into());
-        let text = publish(8, &room, &Entry::of(&message), 1000).unwrap();
-        assert!(text.contains(r#""type":"note""#), "{text}");
     }
 }
