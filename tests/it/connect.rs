@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
 
 use crate::harness::{Client, Redis, Server, Upgrade, everything, now, sign, token_for};
 
@@ -44,10 +44,17 @@ async fn the_token_may_come_with_the_upgrade() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
     let headers = vec![("Authorization", format!("Bearer {}", everything("ann")))];
-    let mut client = Client::open(&server, Upgrade { headers, ..Upgrade::default() }).await.unwrap();
+    let upgrade = Upgrade { headers, ..Upgrade::default() };
+    let mut client = Client::open(&server, upgrade.clone()).await.unwrap();
     let answer = client.ok(json!({ "op": "connect" })).await;
     assert_eq!(answer["user"], "ann");
     client.publish("room", json!(1)).await;
+
+    // It replaces the token of a `connect`, and not the `connect`.
+    let mut client = Client::open(&server, upgrade).await.unwrap();
+    assert_eq!(client.error(json!({ "op": "ping" })).await, "unauthenticated");
+    client.until("goodbye").await;
+    assert_eq!(client.closed().await, 4501);
 }
 
 #[tokio::test]
@@ -65,12 +72,14 @@ async fn connect_must_come_first_and_only_once() {
     let server = Server::on(&redis.url()).await;
     for first in [
         json!({ "op": "publish", "room": "room", "data": 1 }),
+        // Its other fields are not looked at.
+        json!({ "op": "publish", "room": 5 }),
         json!({ "op": "ping" }),
         json!({ "op": "nonsense" }),
         json!({ "op": "connect" }),
     ] {
         let mut client = Client::open(&server, Upgrade::default()).await.unwrap();
-        let _some_code = client.error(first).await;
+        assert_eq!(client.error(first).await, "unauthenticated");
         client.until("goodbye").await;
         assert_eq!(client.closed().await, 4501);
     }
@@ -90,6 +99,16 @@ async fn a_frame_in_the_same_message_as_connect_waits_for_it() {
     client.send(json!([{ "op": "connect", "ref": 1, "token": everything("ann") }, publish])).await;
     assert_eq!(client.answer(1).await["op"], "ok");
     assert_eq!(client.answer(2).await["op"], "ok");
+}
+
+#[tokio::test]
+async fn a_ping_is_answered_by_a_pong() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    client.send(json!([{ "op": "ping", "ref": 7 }, { "op": "ping" }])).await;
+    assert_eq!(client.next().await, json!({ "op": "pong", "ref": 7 }));
+    assert_eq!(client.next().await, json!({ "op": "pong" }));
 }
 
 #[tokio::test]
@@ -125,6 +144,23 @@ async fn an_expired_token_closes_with_a_code_that_asks_for_a_new_one() {
     assert_eq!(refused(&server, &token).await, (expired(), expired(), 4001));
     // Clocks may differ by some seconds.
     Client::connect(&server, &token_for("ann", json!({}), Duration::from_secs(1))).await;
+}
+
+#[tokio::test]
+async fn a_user_is_1_to_256_bytes_of_text_without_control_characters() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    let signal = |to: &str| json!({ "op": "signal", "room": "room", "type": "t", "data": 1, "to": to });
+    let longest = "ä".repeat(128);
+    client.ok(signal(&longest)).await;
+    Client::connect(&server, &everything(&longest)).await.settled().await;
+    for user in ["", &format!("{longest}x"), "a\nb", "a\u{7f}"] {
+        assert_eq!(client.error(signal(user)).await, "bad_request", "{user:?}");
+        assert_eq!(refused(&server, &everything(user)).await.0, "unauthenticated", "{user:?}");
+    }
+    // Its name is not valid in a room's name, so this user has no inbox.
+    assert_eq!(client.error(json!({ "op": "subscribe", "room": "@änn" })).await, "bad_request");
 }
 
 #[tokio::test]
@@ -170,8 +206,9 @@ async fn pages_of_foreign_origins_are_refused() {
     assert!(Client::open(&open_to_all, Upgrade { headers, ..Upgrade::default() }).await.is_ok());
 }
 
-/// Reads from the bare connection, answering nothing, until this WebSocket close code.
-async fn closed_with(client: &mut Client, code: u16) {
+/// Reads from the bare connection, answering nothing, until this WebSocket close code. A goodbye with this
+/// name must come before it.
+async fn closed_with(client: &mut Client, code: u16, name: &str) {
     let [high, low] = code.to_be_bytes();
     let close = [0x88, 2, high, low];
     let mut seen = Vec::new();
@@ -179,7 +216,8 @@ async fn closed_with(client: &mut Client, code: u16) {
         let read = client.stream().read_buf(&mut seen).await.unwrap();
         assert!(read > 0, "the connection ended without {code}: {}", String::from_utf8_lossy(&seen));
     }
-    assert!(String::from_utf8_lossy(&seen).contains("goodbye"), "no goodbye");
+    let seen = String::from_utf8_lossy(&seen);
+    assert!(seen.contains(&format!(r#"{{"op":"goodbye","code":"{name}""#)), "no goodbye in {seen}");
 }
 
 /// All cases in parallel, since each takes its time.
@@ -191,15 +229,30 @@ async fn silent_connections_are_closed() {
         let mut client = Client::open(&server, Upgrade::default()).await.unwrap();
         let started = Instant::now();
         let goodbye = client.expect("goodbye").await;
-        assert_eq!(client.closed().await, 4003, "{goodbye}");
+        assert_eq!((&goodbye["code"], client.closed().await), (&json!("no_connect"), 4003));
         assert!(started.elapsed().as_secs() >= 9, "{:?}", started.elapsed());
     };
+    let mut talks = Client::connect(&server, &everything("bob")).await;
     let no_pong = async {
         let mut client = Client::connect(&server, &everything("ann")).await;
         let started = Instant::now();
-        let closed = closed_with(&mut client, 4002);
-        timeout(Duration::from_secs(60), closed).await.expect("closed for want of a pong");
+        let closed = closed_with(&mut client, 4002, "no_pong");
+        let closed = timeout(Duration::from_secs(60), closed);
+        // Another client answers no ping either, but sends messages.
+        let mut ticks = interval(Duration::from_secs(5));
+        let talking = async {
+            loop {
+                ticks.tick().await;
+                let ping = [&[0x81, 0x8d, 0, 0, 0, 0][..], br#"{"op":"ping"}"#].concat();
+                talks.stream().write_all(&ping).await.unwrap();
+            }
+        };
+        tokio::select! {
+            closed = closed => closed.expect("closed for want of a pong"),
+            () = talking => {}
+        }
         assert!(started.elapsed().as_secs() >= 30, "{:?}", started.elapsed());
+        talks.settled().await;
     };
     let no_request = async {
         let mut stream = TcpStream::connect(server.address).await.unwrap();

@@ -51,6 +51,21 @@ async fn undecodable_payloads_close_the_connection() {
 }
 
 #[tokio::test]
+async fn a_goodbye_names_the_violation_and_a_close_by_the_client_gets_none() {
+    let (_redis, server) = start().await;
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    let reserved_opcode = [0x83, 0x80, 0, 0, 0, 0];
+    client.stream().write_all(&reserved_opcode).await.unwrap();
+    assert_eq!(client.expect("goodbye").await["code"], "protocol_error");
+    assert_eq!(client.closed().await, 1002);
+
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    let close_1000 = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
+    client.stream().write_all(&close_1000).await.unwrap();
+    assert_eq!((client.next_or_closed().await, client.closed().await), (None, 1000));
+}
+
+#[tokio::test]
 async fn invalid_utf8_closes_the_connection() {
     let (_redis, server) = start().await;
     let mut client = Client::connect(&server, &everything("ann")).await;
@@ -63,12 +78,18 @@ async fn invalid_utf8_closes_the_connection() {
 #[tokio::test]
 async fn messages_of_the_wrong_kind_close_only_their_connection() {
     let (_redis, server) = start().await;
-    let mut client = Client::connect(&server, &everything("ann")).await;
-    client.send_message(bytes(b"\x81\xa2op\xa4ping")).await;
-    assert_ne!(client.closed().await, 1000);
-    let mut client = Client::connect_msgpack(&server, &everything("ann")).await;
-    client.send_message(text("\u{81}x")).await;
-    assert_ne!(client.closed().await, 1000);
+    let mut json = Client::connect(&server, &everything("ann")).await;
+    json.send_message(bytes(b"\x81\xa2op\xa4ping")).await;
+    let mut packed = Client::connect_msgpack(&server, &everything("ann")).await;
+    packed.send_message(text("\u{81}x")).await;
+    // One of the frame's own keys is a number.
+    let mut numbered = Client::connect_msgpack(&server, &everything("ann")).await;
+    numbered.send_message(bytes(b"\x82\xa2op\xa4ping\x01\x02")).await;
+    for mut client in [json, packed, numbered] {
+        assert_eq!(client.expect("error").await["code"], "bad_frame");
+        assert_eq!(client.expect("goodbye").await["code"], "bad_frame");
+        assert_eq!(client.closed().await, 1007);
+    }
     Client::connect(&server, &everything("ann")).await.settled().await;
 }
 
@@ -103,6 +124,7 @@ async fn huge_messages_close_the_connection() {
     let mut client = Client::connect(&server, &everything("ann")).await;
     let header = [&[0x81, 0xff][..], &(16 * 65536 + 1u64).to_be_bytes(), &[0; 4]].concat();
     client.stream().write_all(&header).await.unwrap();
+    assert_eq!(client.expect("goodbye").await["code"], "too_large");
     assert_eq!(client.closed().await, 1009);
     client.stream().write_all(&[b' '; 10_000]).await.ok();
     drop(client);
@@ -131,6 +153,42 @@ async fn a_value_that_is_not_a_frame_is_answered_and_the_connection_stays_open()
     let great = json!({ "op": "ping", "ref": u64::MAX });
     client.send(great).await;
     assert_eq!(client.next().await["ref"], json!(u64::MAX));
+}
+
+#[tokio::test]
+async fn null_is_the_same_as_a_missing_field() {
+    let (_redis, server) = start().await;
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    for frame in [
+        json!({ "op": "publish", "room": "room", "data": null, "type": null, "key": null }),
+        json!({ "op": "signal", "room": "room", "type": "t", "data": null, "to": null }),
+        json!({ "op": "history", "room": "room", "after": null, "before": null, "limit": null }),
+        json!({ "op": "subscribe", "room": "room", "since": null, "last": 1, "durable": null }),
+    ] {
+        client.ok(frame).await;
+    }
+    let message = client.expect("message").await;
+    assert_eq!((&message["type"], &message["data"]), (&json!("message"), &Value::Null));
+    client.expect("live").await;
+    client.ok(json!({ "op": "unsubscribe", "room": "room", "forget": null })).await;
+    client.send(json!({ "op": "ping", "ref": null })).await;
+    assert_eq!(client.expect("error").await["code"], "bad_frame");
+}
+
+#[tokio::test]
+async fn a_message_holds_at_most_4096_frames() {
+    let (redis, server) = start().await;
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    let publish = |n| json!({ "op": "publish", "ref": n, "room": "room", "data": n });
+    client.send((0..4097).map(publish).collect()).await;
+    let error = client.expect("error").await;
+    assert_eq!((&error["code"], error.get("ref")), (&json!("bad_frame"), None));
+    assert_eq!(client.settled().await, Vec::<Value>::new());
+    assert_eq!(redis.ask(&["EXISTS", "rl:{room}:log"]).number(), 0, "none takes effect");
+    client.send((0..4096).map(publish).collect()).await;
+    for reference in 0..4096 {
+        assert_eq!(client.answer(reference).await["op"], "ok");
+    }
 }
 
 #[tokio::test]
@@ -184,9 +242,9 @@ async fn nesting_has_a_bound() {
         let (open, close) = ("[".repeat(depth), "]".repeat(depth));
         format!("{{\"op\":\"publish\",\"ref\":{reference},\"room\":\"room\",\"data\":{open}{close}}}")
     };
-    client.send_message(text(&frame(901, 30))).await;
+    client.send_message(text(&frame(901, 32))).await;
     assert_eq!(client.answer(901).await["op"], "ok");
-    client.send_message(text(&frame(902, 100))).await;
+    client.send_message(text(&frame(902, 33))).await;
     assert_eq!(client.answer(902).await["code"], "bad_request");
 
     // Deeper than any decoder goes: refused in any way, and the server survives.

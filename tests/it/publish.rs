@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::{
-    Client, Redis, Server, binary, eventually, everything, id_of, ids, seq, seqs, to_msgpack, token,
+    Client, Redis, Rest, Server, binary, eventually, everything, id_of, ids, seq, seqs, to_msgpack, token,
 };
 
 const KEY: &str = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
@@ -91,6 +91,23 @@ async fn concurrent_publishes_with_the_same_key_are_stored_once() {
 }
 
 #[tokio::test]
+async fn over_http_the_key_is_in_the_header_or_the_body() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let (rest, path) = (Rest::new(&server, &everything("ann")), "/v1/rooms/room/messages");
+    let body = json!({ "data": 1, "key": KEY });
+    let first = rest.post(path, &body).await.with(201);
+    assert_eq!(first["key"], KEY);
+    for key in [KEY, &format!("\"{KEY}\"")] {
+        let again = rest.post_with_key(path, key, &json!({ "data": 2 })).await.with(200);
+        assert_eq!((&again["id"], &again["duplicate"]), (&first["id"], &json!(true)), "{key}");
+    }
+    let header = "9b2e0b9d-6a52-4f0e-9d3a-6d3c1f0c7a11";
+    let second = rest.post_with_key(path, header, &body).await.with(201);
+    assert_eq!(second["key"], header, "the header takes precedence");
+}
+
+#[tokio::test]
 async fn messages_of_one_connection_keep_their_order() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
@@ -105,6 +122,24 @@ async fn messages_of_one_connection_keep_their_order() {
     let data: Vec<u64> = messages.iter().map(|message| message["data"].as_u64().unwrap()).collect();
     assert_eq!(data, (0..300).collect::<Vec<_>>());
     assert_eq!(writer.settled().await, Vec::<Value>::new(), "without a ref, only failures are answered");
+}
+
+#[tokio::test]
+async fn publishes_to_one_room_are_answered_in_order() {
+    const ROOMS: usize = 3;
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    for n in 0..300 {
+        let room = format!("room{}", n % ROOMS);
+        client.send(json!({ "op": "publish", "ref": n, "room": room, "data": n })).await;
+    }
+    let mut answered = [const { Vec::new() }; ROOMS];
+    for _ in 0..300 {
+        let reference = client.expect("ok").await["ref"].as_u64().unwrap();
+        answered[reference as usize % ROOMS].push(reference);
+    }
+    assert!(answered.iter().all(|refs| refs.len() == 100 && refs.is_sorted()), "{answered:?}");
 }
 
 #[tokio::test]
@@ -165,6 +200,21 @@ async fn missing_fields_of_a_publish_are_named() {
 }
 
 #[tokio::test]
+async fn a_type_is_1_to_64_bytes_of_text_without_control_characters() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    let longest = "ä".repeat(32);
+    for op in ["publish", "signal"] {
+        let frame = |name: &str| json!({ "op": op, "room": "room", "type": name, "data": 1 });
+        client.ok(frame(&longest)).await;
+        for name in ["", &format!("{longest}x"), "a\nb", "a\u{7f}"] {
+            assert_eq!(client.error(frame(name)).await, "bad_request", "{op} {name:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn publishing_needs_permission() {
     let redis = Redis::start().await;
     let server = Server::on(&redis.url()).await;
@@ -188,7 +238,12 @@ async fn the_rate_limit_is_reported_and_ignoring_it_closes_the_connection() {
         (0..3000).map(|n| json!({ "op": "publish", "ref": n, "room": "room", "data": n })).collect();
     client.send(flood).await;
     assert_eq!(client.closed().await, 4503);
-    let frames = client.until("goodbye").await;
+    let mut frames = Vec::new();
+    while let Some(frame) = client.next_or_closed().await {
+        frames.push(frame);
+    }
+    let goodbye = frames.pop().unwrap();
+    assert_eq!((&goodbye["op"], &goodbye["code"]), (&json!("goodbye"), &json!("rate_limited")));
     let limited: Vec<_> = frames.iter().filter(|frame| frame["op"] == "error").collect();
     assert!(!limited.is_empty());
     for frame in limited {
@@ -271,4 +326,20 @@ async fn messagepack_without_a_json_equivalent_is_refused() {
         assert_eq!(answer["code"], "bad_request", "{what}: {answer}");
     }
     client.publish("room", json!(1)).await;
+}
+
+#[tokio::test]
+async fn keys_keep_their_order_and_large_integers_become_floating_point_numbers() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let (rest, path) = (Rest::new(&server, &everything("ann")), "/v1/rooms/room/messages");
+    let data = r#"{"z":18446744073709551615,"a":-9223372036854775808,"m":18446744073709551616,"b":-9223372036854775809}"#;
+    let post = rest.request(reqwest::Method::POST, path).header("Content-Type", "application/json");
+    crate::harness::answer(post.body(format!("{{\"data\":{data}}}"))).await.with(201);
+    let page = rest.request(reqwest::Method::GET, path).send().await.unwrap().text().await.unwrap();
+    let exact = r#""data":{"z":18446744073709551615,"a":-9223372036854775808,"m":"#;
+    assert!(page.contains(exact), "{page}");
+    let page: Value = serde_json::from_str(&page).unwrap();
+    let data = &page["messages"][0]["data"];
+    assert_eq!((&data["m"], &data["b"]), (&json!(2f64.powi(64)), &json!(-(2f64.powi(63)))));
 }

@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Client, Redis, Rest, Server, Upgrade, admin, everything, now, sign, soon, token, token_for, token_with_id,
+    Client, Redis, Rest, SECRET, Server, Upgrade, admin, everything, now, sign, soon, token, token_for,
+    token_with_id,
 };
+use crate::keys::accepts;
 
 #[tokio::test]
 async fn a_connection_ends_with_its_token_unless_it_is_renewed() {
@@ -58,9 +61,10 @@ async fn renewal_applies_the_permissions_of_the_new_token() {
     client.join("kept").await;
     client.join("lost").await;
     client.join("@ann").await;
-    client.ok(json!({ "op": "auth", "token": token("ann", json!({ "kept": ["read"] })) })).await;
+    client.ask(json!({ "op": "auth", "token": token("ann", json!({ "kept": ["read"] })) })).await;
     let ended = client.expect("unsubscribed").await;
     assert_eq!((&ended["room"], &ended["code"]), (&json!("lost"), &json!("forbidden")));
+    assert!(client.expect("ok").await["expires"].as_u64().is_some_and(|expires| expires > now()));
     assert_eq!(client.error(json!({ "op": "publish", "room": "kept", "data": 1 })).await, "forbidden");
     assert_eq!(client.error(json!({ "op": "subscribe", "room": "lost" })).await, "forbidden");
     for room in ["lost", "@ann", "kept"] {
@@ -69,6 +73,38 @@ async fn renewal_applies_the_permissions_of_the_new_token() {
     let rooms: Vec<Value> =
         client.messages(2).await.into_iter().map(|message| message["room"].clone()).collect();
     assert_eq!(rooms, ["@ann", "kept"]);
+}
+
+#[tokio::test]
+async fn tokens_have_a_size_and_claims_that_are_checked_or_ignored() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let with = |extra: Value| {
+        let mut claims = json!({ "sub": "ann", "exp": now() + 60, "rooms": { "*": ["read"] } });
+        claims.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        sign(&claims)
+    };
+    let [long, too_long] = [5900, 6100].map(|bytes| with(json!({ "more": "x".repeat(bytes) })));
+    assert!((8000..=8192).contains(&long.len()) && (8193..8400).contains(&too_long.len()));
+    for (token, is_valid) in [
+        (long, true),
+        (too_long, false),
+        (with(json!({ "nbf": now() - 10 })), true),
+        (with(json!({ "nbf": now() + 30 })), false),
+        (with(json!({ "aud": "chat" })), false),
+        (with(json!({ "rooms": { "*": ["read", "dance"] } })), true),
+    ] {
+        assert_eq!(accepts(&server, &token).await, is_valid, "{token}");
+    }
+    // {"alg":"HS256"} and {"alg":"HS256","crit":["exp"]}
+    for (header, is_valid) in
+        [("eyJhbGciOiJIUzI1NiJ9", true), ("eyJhbGciOiJIUzI1NiIsImNyaXQiOlsiZXhwIl19", false)]
+    {
+        let signed = format!("{header}.{}", with(json!({})).split('.').nth(1).unwrap());
+        let key = EncodingKey::from_secret(SECRET.as_bytes());
+        let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key, Algorithm::HS256).unwrap();
+        assert_eq!(accepts(&server, &format!("{signed}.{signature}")).await, is_valid, "{header}");
+    }
 }
 
 /// Waits for the connections to be closed, and checks the time that took.
@@ -125,6 +161,7 @@ async fn all_older_tokens_of_a_user_can_be_revoked() {
     soon("the connections close", closed_as_revoked(&mut ended, started)).await;
     other.settled().await;
     refused(&one, &older).await;
+    refused(&one, &sign(&json!({ "sub": "ann", "exp": now() + 60 }))).await;
 
     let newer = sign(&json!({ "sub": "ann", "iat": now() + 2, "exp": now() + 60 }));
     Client::connect(&one, &newer).await.settled().await;
