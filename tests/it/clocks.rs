@@ -30,6 +30,22 @@ async fn keys_are_remembered_after_the_clock_of_redis_stepped_back() {
     }
 }
 
+#[tokio::test]
+async fn a_key_is_remembered_for_one_to_two_windows() {
+    let clock = Clock::new();
+    let redis = Redis::on_clock(&clock, &["--appendonly", "no"]).await;
+    let server = Server::on(&redis.url()).await;
+    let mut client = Client::connect(&server, &everything("ann")).await;
+    let publish =
+        json!({ "op": "publish", "room": "room", "data": 1, "key": "8c1f0c50-5f0c-4f5c-8d6e-0a1b2c3d4e5f" });
+    let first = client.ok(publish.clone()).await;
+    clock.shift(HOUR as i64 - 60_000);
+    assert_eq!(client.ok(publish.clone()).await["id"], first["id"]);
+    clock.shift(2 * HOUR as i64 + 60_000);
+    let new = client.ok(publish).await;
+    assert_eq!((new.get("duplicate"), new["id"] == first["id"]), (None, false), "{new}");
+}
+
 /// If the clock is behind the log, ids continue from the newest one, whatever the time is. Ids that Redis
 /// lost are not given to other messages: readers that have read up to them are notified.
 #[tokio::test]

@@ -50,6 +50,8 @@ async fn the_position_moves_only_by_acknowledging() {
         client.ok(json!({ "op": "ack", "room": "room", "id": id })).await;
         assert_eq!(position(&redis, "bob/phone"), ids[3]);
     }
+    let beyond = json!({ "op": "ack", "room": "room", "id": ids[9].replace("-10", "-11") });
+    assert_eq!(client.error(beyond).await, "bad_request");
     client.close().await;
 
     let mut client = Client::connect(&server, &everything("bob")).await;
