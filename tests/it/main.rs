@@ -37,6 +37,7 @@ mod malformed;
 mod many;
 mod observability;
 mod page;
+mod problems;
 mod proxy;
 mod publish;
 mod rates;

@@ -157,7 +157,7 @@ async fn deleting_a_room_notifies_its_subscribers() {
     let other = Server::on(&redis.url()).await;
     let mut near = Client::connect(&server, &everything("ann")).await;
     let mut far = Client::connect(&other, &everything("bob")).await;
-    near.publish("room", json!(1)).await;
+    let old = near.publish("room", json!(1)).await;
     near.join("room").await;
     far.subscribe("room", json!({ "durable": "phone" })).await;
     far.until("live").await;
@@ -175,6 +175,8 @@ async fn deleting_a_room_notifies_its_subscribers() {
     Rest::new(&server, &admin()).get("/v1/rooms/room").await.problem(404, "not_found");
     Rest::new(&server, &admin()).delete("/v1/rooms/room").await.problem(404, "not_found");
     assert_eq!(seq(&near.publish("room", json!("anew")).await), 1);
+    far.subscribe("room", json!({ "since": old })).await;
+    assert_eq!(far.expect("gap").await["reason"], "rewound");
 }
 
 #[tokio::test]
@@ -224,9 +226,12 @@ pub async fn listed(rest: &Rest, pattern: &str) -> BTreeSet<String> {
         for room in page["rooms"].as_array().unwrap() {
             found.insert(room.as_str().unwrap().to_owned());
         }
-        match page["cursor"].as_str() {
-            Some(next) if !next.is_empty() => cursor = format!("&cursor={next}"),
-            _ => return found,
+        match &page["cursor"] {
+            Value::String(next) => cursor = format!("&cursor={next}"),
+            end => {
+                assert_eq!(*end, Value::Null);
+                return found;
+            }
         }
     }
 }

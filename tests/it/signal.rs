@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Redis, Rest, Server, everything, token};
+use crate::harness::{Client, Redis, Rest, Server, eventually, everything, ids, token};
 
 #[tokio::test]
 async fn a_signal_reaches_all_other_present_users_on_all_nodes() {
@@ -174,4 +174,19 @@ async fn over_http_invalid_signals_and_excessive_rates_are_refused() {
     assert!(refused.body["retry_after_ms"].is_u64(), "{refused:?}");
     refused.problem(429, "rate_limited");
     bob.post(SIGNALS, &signal).await.with(204);
+}
+
+#[tokio::test]
+async fn long_polling_carries_no_signals() {
+    let redis = Redis::start().await;
+    let server = Server::on(&redis.url()).await;
+    let mut ann = Client::connect(&server, &everything("ann")).await;
+    let bob = Rest::new(&server, &everything("bob"));
+    let send = async {
+        eventually("the poll waits", async || bob.connections("poll").await == 1).await;
+        ann.ok(json!({ "op": "signal", "room": "room", "type": "t", "data": 1 })).await;
+        ann.publish("room", json!(2)).await
+    };
+    let (page, id) = tokio::join!(bob.get("/v1/rooms/room/messages?wait=60"), send);
+    assert_eq!(ids(page.with(200)["messages"].as_array().unwrap()), [id]);
 }

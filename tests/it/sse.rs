@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Event, Redis, Rest, Server, everything, id_of, token};
+use crate::harness::{Client, Event, Redis, Rest, Server, admin, everything, id_of, soon, token};
 
 const PATH: &str = "/v1/rooms/room/events";
 
@@ -78,7 +78,7 @@ async fn a_gap_is_an_event() {
     redis.ask(&["XTRIM", "rl:{room}:log", "MAXLEN", "=", "2"]);
     let mut events = rest.events(PATH, &[("Last-Event-ID", &all[0])]).await.unwrap();
     let gap = events.next().await;
-    assert_eq!(gap.name.as_deref(), Some("gap"));
+    assert_eq!((gap.name.as_deref(), &gap.id), (Some("gap"), &None));
     let expected = [("after", json!(all[0])), ("next", json!(all[4])), ("reason", json!("trimmed"))];
     for (name, value) in expected {
         assert_eq!(gap.data[name], value, "{}", gap.data);
@@ -113,4 +113,30 @@ async fn comments_keep_a_silent_stream_alive() {
     }
     let id = client.publish("room", Value::Null).await;
     assert_eq!(events.next().await.id, Some(id));
+}
+
+#[tokio::test]
+async fn comments_mark_the_start_of_a_stream_and_the_end_of_its_backlog() {
+    let (_redis, _server, _client, _ids, rest) = room_with(2).await;
+    let request = rest.request(reqwest::Method::GET, &format!("{PATH}?since=0"));
+    let mut stream = soon("the stream", request.send()).await.unwrap();
+    let mut text = String::new();
+    while !text.ends_with(": live\n\n") {
+        let chunk = soon("more of it", stream.chunk()).await.unwrap().expect("the stream goes on");
+        text.push_str(std::str::from_utf8(&chunk).unwrap());
+    }
+    assert!(text.starts_with(": \n\n"), "{text:?}");
+    assert_eq!((text.matches("\nid: ").count(), text.matches(": live").count()), (2, 1), "{text:?}");
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_room_is_deleted() {
+    let (_redis, server, _client, _ids, rest) = room_with(1).await;
+    let mut events = rest.events(&format!("{PATH}?since=0"), &[]).await.unwrap();
+    events.take(1).await;
+    Rest::new(&server, &admin()).delete("/v1/rooms/room").await.with(204);
+    let event = events.next().await;
+    assert_eq!((event.name.as_deref(), &event.id), (Some("unsubscribed"), &None));
+    assert_eq!(event.data["code"], "deleted");
+    events.ended().await;
 }

@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use super::{durable, group, position, room_with};
-use crate::harness::{Answer, Client, Event, Rest, Server, admin, eventually, everything, seqs, token};
+use crate::harness::{
+    Answer, Client, Event, Redis, Rest, Server, admin, eventually, everything, seqs, token,
+};
 
 const TAKE: &str = "/v1/rooms/room/subscriptions";
 const ACKS: &str = "/v1/rooms/room/acks";
@@ -211,4 +213,23 @@ async fn acknowledgements_are_written_when_the_server_shuts_down() {
     assert!(status.success(), "{status}");
     last.with(204);
     assert_eq!(position(&redis, "bob/phone"), ids[2]);
+}
+
+#[tokio::test]
+async fn a_holder_stays_in_use_while_its_stream_is_open() {
+    let redis = Redis::start().await;
+    let env = [("ROOMLOG_RETENTION__INTERVAL", "200ms"), ("ROOMLOG_RETENTION__SUBSCRIPTION_TTL", "3s")];
+    let server = Server::with(&redis.url(), &env).await;
+    let (bob, manager) = (Rest::new(&server, &everything("bob")), Rest::new(&server, &admin()));
+    bob.post("/v1/rooms/room/messages", &json!({ "data": 1 })).await.with(201);
+    let read = take(&bob, durable()).await;
+    let _events = bob.events(&events_of(&read), &[]).await.unwrap();
+    // Taken after the other one, so it would expire after it.
+    take(&bob, json!({ "durable": "left" })).await;
+    let names = async || {
+        let listed = manager.get(TAKE).await.with(200);
+        listed.as_array().unwrap().iter().map(|one| one["name"].clone()).collect::<Vec<_>>()
+    };
+    eventually("the one without a stream expires", async || names().await.len() < 2).await;
+    assert_eq!(names().await, [json!("phone")]);
 }
