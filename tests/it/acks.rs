@@ -56,6 +56,7 @@ async fn acknowledge_frozen(redis: &Redis, client: &mut Client, rooms: &[(String
     sleep(STALL / 4).await;
 }
 
+/// Rules: sub-10, code-9.
 #[tokio::test]
 async fn an_ack_of_a_replaced_holder_is_not_answered_ok() {
     let (redis, _server, rooms, mut client) = subscribed().await;
@@ -72,6 +73,7 @@ async fn an_ack_of_a_replaced_holder_is_not_answered_ok() {
     assert_eq!(client.error(ack).await, "not_subscribed");
 }
 
+/// Rules: sub-9.
 #[tokio::test]
 async fn unsubscribing_does_not_overtake_an_ack_that_is_being_written() {
     let (redis, _server, rooms, mut client) = subscribed().await;
@@ -95,6 +97,7 @@ async fn unsubscribing_does_not_overtake_an_ack_that_is_being_written() {
     }
 }
 
+/// Rules: sub-9.
 #[tokio::test]
 async fn waiting_acks_are_written_when_the_connection_breaks() {
     let (redis, _server, rooms, mut client) = subscribed().await;
@@ -108,6 +111,7 @@ async fn waiting_acks_are_written_when_the_connection_breaks() {
     }
 }
 
+/// Rules: sub-9, close-1012.
 #[tokio::test]
 async fn waiting_acks_are_written_when_the_server_shuts_down() {
     let (redis, mut server, rooms, mut client) = subscribed().await;
@@ -124,6 +128,7 @@ async fn waiting_acks_are_written_when_the_server_shuts_down() {
     }
 }
 
+/// Rules: sub-9.
 #[tokio::test]
 async fn acks_are_written_even_if_redis_was_unreachable_when_the_connection_ended() {
     let (mut redis, server, rooms, mut client) = subscribed_on(Redis::durable().await).await;
@@ -141,6 +146,7 @@ async fn acks_are_written_even_if_redis_was_unreachable_when_the_connection_ende
     }
 }
 
+/// Rules: sub-9.
 #[tokio::test]
 async fn unsubscribing_reports_that_the_last_ack_may_not_be_stored() {
     let (redis, _server, rooms, mut client) = subscribed().await;
@@ -154,6 +160,7 @@ async fn unsubscribing_reports_that_the_last_ack_may_not_be_stored() {
     redis.resume();
 }
 
+/// Rules: op-3, ws-4.
 #[tokio::test]
 async fn an_ack_before_deleting_the_subscription_is_answered_first() {
     let (redis, _server, rooms, mut client) = subscribed().await;
@@ -201,6 +208,7 @@ async fn acks_that_wait_for_an_answer_are_bounded_while_redis_is_silent() {
     assert_eq!(position(&redis, "room"), id);
 }
 
+/// Rules: http-6, code-9.
 #[tokio::test]
 async fn over_http_a_holder_learns_that_it_was_replaced() {
     let redis = Redis::start().await;

@@ -12,6 +12,7 @@ const HOUR: u64 = 3_600_000;
 
 /// Keys are remembered in windows of Redis's clock. A key that was used right after the edge of a window is
 /// still known when the clock has stepped back before it, as in a failover, and once it is forward again.
+/// Rules: pub-3.
 #[tokio::test]
 async fn keys_are_remembered_after_the_clock_of_redis_stepped_back() {
     let clock = Clock::new();
@@ -30,6 +31,7 @@ async fn keys_are_remembered_after_the_clock_of_redis_stepped_back() {
     }
 }
 
+/// Rules: word-4, pub-3.
 #[tokio::test]
 async fn a_key_is_remembered_for_one_to_two_windows() {
     let clock = Clock::new();
@@ -48,6 +50,7 @@ async fn a_key_is_remembered_for_one_to_two_windows() {
 
 /// If the clock is behind the log, ids continue from the newest one, whatever the time is. Ids that Redis
 /// lost are not given to other messages: readers that have read up to them are notified.
+/// Rules: sub-2.
 #[tokio::test]
 async fn lost_ids_are_not_reused_after_a_clock_stepped_back() {
     let clock = Clock::new();
@@ -78,6 +81,7 @@ async fn lost_ids_are_not_reused_after_a_clock_stepped_back() {
 }
 
 /// Only the expiry of tokens depends on the time of day. Every other limit of a connection is elapsed time.
+/// Rules: token-3.
 #[tokio::test]
 async fn a_step_of_a_nodes_clock_affects_only_tokens() {
     let (clock, redis) = (Clock::new(), Redis::start().await);

@@ -18,6 +18,7 @@ async fn refused(server: &Server, token: &str) -> (String, String, u16) {
     (error, goodbye["code"].as_str().unwrap().to_owned(), client.closed().await)
 }
 
+/// Rules: op-1, ws-1.
 #[tokio::test]
 async fn the_answer_says_what_a_client_needs_to_know() {
     let redis = Redis::start().await;
@@ -39,6 +40,7 @@ async fn the_answer_says_what_a_client_needs_to_know() {
     assert_ne!(answer["session"], second["session"]);
 }
 
+/// Rules: op-1, conn-1.
 #[tokio::test]
 async fn the_token_may_come_with_the_upgrade() {
     let redis = Redis::start().await;
@@ -57,6 +59,7 @@ async fn the_token_may_come_with_the_upgrade() {
     assert_eq!(client.closed().await, 4501);
 }
 
+/// Rules: ws-3.
 #[tokio::test]
 async fn a_connect_without_a_ref_is_not_answered() {
     let redis = Redis::start().await;
@@ -66,6 +69,7 @@ async fn a_connect_without_a_ref_is_not_answered() {
     assert_eq!(client.settled().await, Vec::<Value>::new());
 }
 
+/// Rules: op-1, conn-2, conn-5, close-4501.
 #[tokio::test]
 async fn connect_must_come_first_and_only_once() {
     let redis = Redis::start().await;
@@ -90,6 +94,7 @@ async fn connect_must_come_first_and_only_once() {
     assert_eq!(redis.ask(&["XLEN", "rl:{room}:log"]).number(), 1);
 }
 
+/// Rules: ws-2, ws-4, conn-2.
 #[tokio::test]
 async fn a_frame_in_the_same_message_as_connect_waits_for_it() {
     let redis = Redis::start().await;
@@ -101,6 +106,7 @@ async fn a_frame_in_the_same_message_as_connect_waits_for_it() {
     assert_eq!(client.answer(2).await["op"], "ok");
 }
 
+/// Rules: op-9, conn-4.
 #[tokio::test]
 async fn a_ping_is_answered_by_a_pong() {
     let redis = Redis::start().await;
@@ -111,6 +117,7 @@ async fn a_ping_is_answered_by_a_pong() {
     assert_eq!(client.next().await, json!({ "op": "pong" }));
 }
 
+/// Rules: token-3, token-4, conn-5, conn-8, code-4, close-4501.
 #[tokio::test]
 async fn tokens_that_do_not_verify_are_refused() {
     let redis = Redis::start().await;
@@ -135,6 +142,7 @@ async fn tokens_that_do_not_verify_are_refused() {
     }
 }
 
+/// Rules: token-3, conn-5, close-4001.
 #[tokio::test]
 async fn an_expired_token_closes_with_a_code_that_asks_for_a_new_one() {
     let redis = Redis::start().await;
@@ -146,6 +154,7 @@ async fn an_expired_token_closes_with_a_code_that_asks_for_a_new_one() {
     Client::connect(&server, &token_for("ann", json!({}), Duration::from_secs(1))).await;
 }
 
+/// Rules: frame-5.
 #[tokio::test]
 async fn a_user_is_1_to_256_bytes_of_text_without_control_characters() {
     let redis = Redis::start().await;
@@ -163,6 +172,7 @@ async fn a_user_is_1_to_256_bytes_of_text_without_control_characters() {
     assert_eq!(client.error(json!({ "op": "subscribe", "room": "@änn" })).await, "bad_request");
 }
 
+/// Rules: ws-1.
 #[tokio::test]
 async fn the_subprotocol_selects_the_encoding() {
     let redis = Redis::start().await;
@@ -184,6 +194,7 @@ async fn the_subprotocol_selects_the_encoding() {
     }
 }
 
+/// Rules: rest-8.
 #[tokio::test]
 async fn pages_of_foreign_origins_are_refused() {
     let redis = Redis::start().await;
@@ -221,6 +232,7 @@ async fn closed_with(client: &mut Client, code: u16, name: &str) {
 }
 
 /// All cases in parallel, since each takes its time.
+/// Rules: op-1, err-2, err-3, conn-7, close-4002, close-4003.
 #[tokio::test]
 async fn silent_connections_are_closed() {
     let redis = Redis::start().await;

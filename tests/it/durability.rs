@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::harness::{Client, Redis, Rest, Sentinel, Server, eventually, everything, id_of, ids, seq, seqs};
 
+/// Rules: op-4, pub-4.
 #[tokio::test]
 async fn with_durability_replica_a_message_is_confirmed_once_a_replica_has_it() {
     let primary = Redis::on_port(&["--appendonly", "no"]).await;

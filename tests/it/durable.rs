@@ -34,6 +34,7 @@ fn durable() -> Value {
     json!({ "durable": "phone" })
 }
 
+/// Rules: word-5, op-5, op-12, sub-11.
 #[tokio::test]
 async fn the_position_moves_only_by_acknowledging() {
     let (redis, server, ids) = room_with(10).await;
@@ -60,6 +61,7 @@ async fn the_position_moves_only_by_acknowledging() {
     assert_eq!(seqs(&client.until("live").await), (5..=10).collect::<Vec<_>>());
 }
 
+/// Rules: word-5, op-12.
 #[tokio::test]
 async fn missed_messages_are_delivered_on_any_node() {
     let (redis, server, _ids) = room_with(2).await;
@@ -81,6 +83,7 @@ async fn missed_messages_are_delivered_on_any_node() {
     assert_eq!(group(&redis, "bob/phone").unwrap().field("lag").number(), 0);
 }
 
+/// Rules: word-5, op-12, sub-8.
 #[tokio::test]
 async fn the_first_use_sets_the_start_and_since_replaces_it_later() {
     let (redis, server, ids) = room_with(6).await;
@@ -108,6 +111,7 @@ async fn the_first_use_sets_the_start_and_since_replaces_it_later() {
     assert_eq!(cia.until("live").await, Vec::<Value>::new());
 }
 
+/// Rules: op-13, out-6, sub-10, code-9.
 #[tokio::test]
 async fn the_newest_connection_takes_over() {
     let (redis, server, ids) = room_with(3).await;
@@ -131,6 +135,7 @@ async fn the_newest_connection_takes_over() {
     assert_eq!(position(&redis, "bob/phone"), ids[0]);
 }
 
+/// Rules: op-13.
 #[tokio::test]
 async fn a_concurrent_takeover_notifies_the_loser() {
     let (_redis, server, _) = room_with(1).await;
@@ -149,6 +154,7 @@ async fn a_concurrent_takeover_notifies_the_loser() {
     }
 }
 
+/// Rules: op-5, ws-3, code-10.
 #[tokio::test]
 async fn only_a_durable_subscription_can_be_acknowledged() {
     let (_redis, server, ids) = room_with(1).await;
@@ -166,6 +172,7 @@ async fn only_a_durable_subscription_can_be_acknowledged() {
     assert_eq!(client.expect("error").await["code"], "not_durable");
 }
 
+/// Rules: op-3.
 #[tokio::test]
 async fn deleting_the_subscription_deletes_the_position() {
     let (redis, server, ids) = room_with(4).await;
@@ -205,6 +212,7 @@ async fn a_late_notification_does_not_end_a_newer_subscription() {
     assert_eq!(id_of(&client.expect("message").await), id);
 }
 
+/// Rules: api-10.
 #[tokio::test]
 async fn the_listing_shows_position_lag_and_who_is_connected() {
     let (redis, server, ids) = room_with(5).await;
@@ -232,6 +240,7 @@ async fn the_listing_shows_position_lag_and_who_is_connected() {
     .await;
 }
 
+/// Rules: sub-11.
 #[tokio::test]
 async fn acknowledgements_are_written_together() {
     let (redis, server, ids) = room_with(1000).await;
@@ -251,6 +260,7 @@ async fn acknowledgements_are_written_together() {
     assert!(writes as f64 <= 4.0 * seconds + 2.0, "{writes} writes in {seconds} s");
 }
 
+/// Rules: sub-9.
 #[tokio::test]
 async fn acknowledgements_are_written_when_the_connection_ends() {
     let (redis, server, ids) = room_with(5).await;
@@ -264,6 +274,7 @@ async fn acknowledgements_are_written_when_the_connection_ends() {
     eventually("the position is written", async || position(&redis, "bob/phone") == ids[2]).await;
 }
 
+/// Rules: sub-9, close-1012.
 #[tokio::test]
 async fn acknowledgements_are_written_when_the_server_shuts_down() {
     let (redis, mut server, all) = room_with(5).await;
@@ -283,6 +294,7 @@ async fn acknowledgements_are_written_when_the_server_shuts_down() {
     assert!(goodbye["retry_after_ms"].is_u64(), "{goodbye}");
 }
 
+/// Rules: out-4.
 #[tokio::test]
 async fn a_position_overtaken_by_retention_is_a_gap() {
     let (redis, server, ids) = room_with(8).await;

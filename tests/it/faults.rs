@@ -72,12 +72,14 @@ async fn redis_goes_away(mut redis: Redis, leave: impl Fn(&mut Redis), come_back
     }
 }
 
+/// Rules: pub-4.
 #[tokio::test]
 async fn redis_is_killed_and_comes_back_after_ten_seconds() {
     let redis = Redis::durable().await;
     redis_goes_away(redis, Redis::stop, Redis::start_again).await;
 }
 
+/// Rules: pub-4.
 #[tokio::test]
 async fn redis_is_frozen_for_ten_seconds() {
     let redis = Redis::start().await;
@@ -112,6 +114,7 @@ async fn notifications_arrive_again_after_redis_was_frozen() {
     }
 }
 
+/// Rules: err-1, code-14.
 #[tokio::test]
 async fn requests_fail_without_redis_and_work_again_with_it() {
     let mut redis = Redis::durable().await;
@@ -263,6 +266,7 @@ async fn fill(writer: &mut Client, member: &mut Client) -> Vec<String> {
     all
 }
 
+/// Rules: out-8, sub-4.
 #[tokio::test]
 async fn a_stalled_reader_costs_little_and_misses_nothing() {
     let redis = Redis::start().await;
@@ -293,6 +297,7 @@ async fn a_stalled_reader_costs_little_and_misses_nothing() {
     assert_eq!(crate::harness::ids(&seen), [ids, vec![id]].concat());
 }
 
+/// Rules: out-4, sub-4.
 #[tokio::test]
 async fn a_slow_reader_gets_a_gap_for_trimmed_messages() {
     let redis = Redis::start().await;

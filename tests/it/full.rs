@@ -44,6 +44,7 @@ async fn fill(rest: &Rest) {
     }
 }
 
+/// Rules: code-14.
 #[tokio::test]
 async fn a_full_redis_can_be_emptied_and_recovers_automatically() {
     let redis = Redis::on_port(&["--appendonly", "no", "--maxmemory", "20mb"]).await;

@@ -14,6 +14,7 @@ fn range(from: u64, to: u64) -> Vec<u64> {
     (from..=to).collect()
 }
 
+/// Rules: op-6, hist-1.
 #[tokio::test]
 async fn pages_over_websocket() {
     let (_redis, server, mut client, ids) = room_with(250).await;
@@ -44,6 +45,7 @@ async fn pages_over_websocket() {
     }
 }
 
+/// Rules: op-6, api-4.
 #[tokio::test]
 async fn a_page_has_complete_messages() {
     let (_redis, server, mut client, _ids) = room_with(0).await;
@@ -58,6 +60,7 @@ async fn a_page_has_complete_messages() {
     assert_eq!(*message, expected);
 }
 
+/// Rules: api-7, hist-1, hist-3.
 #[tokio::test]
 async fn pages_over_http() {
     let (_redis, server, _client, ids) = room_with(250).await;
@@ -97,6 +100,7 @@ async fn pages_over_http() {
     other.get("/v1/rooms/room/messages").await.problem(403, "forbidden");
 }
 
+/// Rules: hist-1, hist-2.
 #[tokio::test]
 async fn a_page_can_start_at_a_time() {
     let (redis, server, mut client, _ids) = room_with(0).await;
@@ -136,6 +140,7 @@ async fn a_page_can_start_at_a_time() {
     assert_eq!(crate::harness::seq(&id), 5);
 }
 
+/// Rules: hist-6.
 #[tokio::test]
 async fn a_page_reports_missing_messages() {
     let (redis, server, mut client, ids) = room_with(10).await;
@@ -155,6 +160,7 @@ async fn a_page_reports_missing_messages() {
     assert_eq!((shown(&page).0, page.get("gap")), (vec![10], None));
 }
 
+/// Rules: hist-5.
 #[tokio::test]
 async fn large_messages_make_short_pages_without_leaving_any_out() {
     let (_redis, server, mut client, _ids) = room_with(0).await;
@@ -194,6 +200,7 @@ async fn large_messages_make_short_pages_without_leaving_any_out() {
     assert_eq!(seqs(&reader.until("live").await), range(1, 40));
 }
 
+/// Rules: op-6.
 #[tokio::test]
 async fn an_unknown_room_has_an_empty_history() {
     let (_redis, server, mut client, _ids) = room_with(0).await;
@@ -210,6 +217,7 @@ async fn an_unknown_room_has_an_empty_history() {
     }
 }
 
+/// Rules: api-7.
 #[tokio::test]
 async fn long_polling_waits_for_a_message() {
     let (redis, server, mut client, ids) = room_with(2).await;
@@ -239,6 +247,7 @@ async fn long_polling_waits_for_a_message() {
     }
 }
 
+/// Rules: api-7.
 #[tokio::test]
 async fn long_polling_ends_empty_when_nothing_comes() {
     let (_redis, server, _client, ids) = room_with(1).await;
@@ -249,6 +258,7 @@ async fn long_polling_ends_empty_when_nothing_comes() {
     assert!(started.elapsed() >= Duration::from_millis(900), "{:?}", started.elapsed());
 }
 
+/// Rules: hist-3.
 #[tokio::test]
 async fn long_polling_ends_when_the_room_is_deleted() {
     let (redis, server, _client, ids) = room_with(2).await;

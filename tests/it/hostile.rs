@@ -92,6 +92,7 @@ fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     [&header, &[0; 4][..], payload].concat()
 }
 
+/// Rules: frame-1.
 #[tokio::test]
 async fn a_message_with_very_many_frames_takes_little_memory() {
     let (_redis, server, rest) = start().await;
@@ -118,6 +119,7 @@ async fn a_message_with_very_many_frames_takes_little_memory() {
     json.settled().await;
 }
 
+/// Rules: conn-2.
 #[tokio::test]
 async fn before_connect_only_one_small_message_is_accepted() {
     let (_redis, server, _rest) = start().await;
@@ -181,6 +183,7 @@ async fn ping_without_reading(stream: &mut TcpStream, bytes: usize) {
     }
 }
 
+/// Rules: conn-3.
 #[tokio::test]
 async fn only_one_pong_waits_for_a_client_that_does_not_read() {
     let (_redis, server, rest) = start().await;
@@ -200,6 +203,7 @@ async fn only_one_pong_waits_for_a_client_that_does_not_read() {
     assert_eq!(known.pongs.last().map(Vec::as_slice), Some(&b"newest"[..]));
 }
 
+/// Rules: conn-3.
 #[tokio::test]
 async fn pings_are_answered_while_a_request_waits() {
     let (redis, server, _rest) = start().await;
@@ -277,6 +281,7 @@ async fn counted(rest: &Rest) -> usize {
     rest.connections("websocket").await + rest.connections("sse").await
 }
 
+/// Rules: token-3, sse-5.
 #[tokio::test]
 async fn clients_that_do_not_read_end_with_their_token() {
     let (_redis, server, rest) = start().await;

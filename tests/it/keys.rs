@@ -37,6 +37,7 @@ pub(crate) async fn accepts(server: &Server, token: &str) -> bool {
     Rest::new(server, token).get("/v1/rooms/room/messages").await.status == 200
 }
 
+/// Rules: token-4.
 #[tokio::test]
 async fn each_kind_of_key_verifies_its_own_algorithm_only() {
     let redis = Redis::start().await;
@@ -67,6 +68,7 @@ async fn each_kind_of_key_verifies_its_own_algorithm_only() {
     }
 }
 
+/// Rules: conn-8.
 #[tokio::test]
 async fn issuer_and_audience_are_checked_if_configured() {
     let redis = Redis::start().await;
@@ -162,6 +164,7 @@ async fn refused(server: &Server, token: &str) -> (Value, u16, Value) {
     (answer["code"].clone(), client.closed().await, goodbye)
 }
 
+/// Rules: conn-6, close-4005, code-14.
 #[tokio::test]
 async fn a_failed_key_lookup_is_temporary_for_clients() {
     let redis = Redis::start().await;

@@ -56,6 +56,7 @@ async fn large_messages_are_not_read_to_be_counted() {
     assert!(megabytes < 30, "{megabytes} MB");
 }
 
+/// Rules: op-11.
 #[tokio::test]
 async fn the_newest_messages_are_found_with_any_times_and_holes() {
     let redis = Redis::start().await;
@@ -99,6 +100,7 @@ async fn the_newest_messages_are_found_with_any_times_and_holes() {
     }
 }
 
+/// Rules: op-11.
 #[tokio::test]
 async fn the_newest_messages_are_delivered_if_some_were_deleted() {
     let redis = Redis::start().await;

@@ -55,6 +55,7 @@ async fn connections_without_a_token_have_a_small_share_and_make_way() {
 }
 
 /// A WebSocket that does not send `connect` counts as unauthenticated too. It is told why it is closed.
+/// Rules: close-4004.
 #[tokio::test]
 async fn a_websocket_without_a_token_makes_way() {
     let redis = Redis::start().await;
@@ -140,6 +141,7 @@ async fn incomplete_requests_time_out() {
     }
 }
 
+/// Rules: hist-4, code-13.
 #[tokio::test]
 async fn a_long_poll_counts_as_a_connection_and_can_be_ended() {
     let redis = Redis::start().await;

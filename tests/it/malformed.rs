@@ -27,6 +27,7 @@ fn bytes(bytes: &[u8]) -> Message {
     Message::Binary(bytes.to_vec().into())
 }
 
+/// Rules: err-4, close-1007.
 #[tokio::test]
 async fn undecodable_payloads_close_the_connection() {
     let (_redis, server) = start().await;
@@ -50,6 +51,7 @@ async fn undecodable_payloads_close_the_connection() {
     bystander.expect("message").await;
 }
 
+/// Rules: close-1000, close-1002.
 #[tokio::test]
 async fn a_goodbye_names_the_violation_and_a_close_by_the_client_gets_none() {
     let (_redis, server) = start().await;
@@ -65,6 +67,7 @@ async fn a_goodbye_names_the_violation_and_a_close_by_the_client_gets_none() {
     assert_eq!((client.next_or_closed().await, client.closed().await), (None, 1000));
 }
 
+/// Rules: close-1007.
 #[tokio::test]
 async fn invalid_utf8_closes_the_connection() {
     let (_redis, server) = start().await;
@@ -75,6 +78,7 @@ async fn invalid_utf8_closes_the_connection() {
     assert_eq!(client.closed().await, 1007);
 }
 
+/// Rules: err-4, frame-8, frame-9, close-1007.
 #[tokio::test]
 async fn messages_of_the_wrong_kind_close_only_their_connection() {
     let (_redis, server) = start().await;
@@ -108,6 +112,7 @@ async fn fragments_of_a_message_may_have_a_ping_between_them() {
     assert_eq!(client.pongs, [b"are you there".to_vec()]);
 }
 
+/// Rules: op-1, close-1009.
 #[tokio::test]
 async fn huge_messages_close_the_connection() {
     let (_redis, server) = start().await;
@@ -132,6 +137,7 @@ async fn huge_messages_close_the_connection() {
     eventually("only the first is left", async || rest.connections("websocket").await == 1).await;
 }
 
+/// Rules: frame-7, code-1.
 #[tokio::test]
 async fn a_value_that_is_not_a_frame_is_answered_and_the_connection_stays_open() {
     let (_redis, server) = start().await;
@@ -155,6 +161,7 @@ async fn a_value_that_is_not_a_frame_is_answered_and_the_connection_stays_open()
     assert_eq!(client.next().await["ref"], json!(u64::MAX));
 }
 
+/// Rules: frame-6.
 #[tokio::test]
 async fn null_is_the_same_as_a_missing_field() {
     let (_redis, server) = start().await;
@@ -175,6 +182,7 @@ async fn null_is_the_same_as_a_missing_field() {
     assert_eq!(client.expect("error").await["code"], "bad_frame");
 }
 
+/// Rules: frame-1.
 #[tokio::test]
 async fn a_message_holds_at_most_4096_frames() {
     let (redis, server) = start().await;
@@ -191,6 +199,7 @@ async fn a_message_holds_at_most_4096_frames() {
     }
 }
 
+/// Rules: ws-5, code-3.
 #[tokio::test]
 async fn unknown_ops_are_errors_and_unknown_fields_are_ignored() {
     let (_redis, server) = start().await;
@@ -209,6 +218,7 @@ async fn unknown_ops_are_errors_and_unknown_fields_are_ignored() {
     }
 }
 
+/// Rules: ws-2, ws-3.
 #[tokio::test]
 async fn a_bad_frame_in_an_array_does_not_affect_the_others() {
     let (_redis, server) = start().await;
@@ -234,6 +244,7 @@ async fn a_bad_frame_in_an_array_does_not_affect_the_others() {
     assert_eq!(client.expect("error").await["code"], "bad_frame");
 }
 
+/// Rules: frame-4.
 #[tokio::test]
 async fn nesting_has_a_bound() {
     let (_redis, server) = start().await;
@@ -263,6 +274,7 @@ async fn nesting_has_a_bound() {
     client.publish("room", json!(1)).await;
 }
 
+/// Rules: err-4.
 #[tokio::test]
 async fn garbage_instead_of_http_or_websocket_does_no_harm() {
     let (_redis, server) = start().await;
@@ -328,6 +340,7 @@ enum Sent {
     Raw(Vec<u8>),
 }
 
+/// Rules: err-4.
 #[test]
 fn no_input_crashes_the_server() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

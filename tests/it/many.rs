@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Client, Redis, Rest, Server, admin, eventually, everything, now, seq, token};
 
+/// Rules: code-13.
 #[tokio::test]
 async fn durable_subscriptions_of_a_user_in_a_room_are_limited() {
     let redis = Redis::start().await;
@@ -41,6 +42,7 @@ fn keys_of(redis: &Redis, room: &str) -> BTreeSet<String> {
     keys.list().iter().map(|key| key.text().rsplit_once("}:").unwrap().1.to_owned()).collect()
 }
 
+/// Rules: word-1.
 #[tokio::test]
 async fn a_room_without_messages_stores_only_positions() {
     let redis = Redis::start().await;
@@ -104,6 +106,7 @@ fn subscribe_many(redis: &Redis, room: &str) {
     }
 }
 
+/// Rules: api-10.
 #[tokio::test]
 async fn no_operation_reads_all_durable_subscriptions_of_a_room() {
     let redis = Redis::start().await;

@@ -7,6 +7,7 @@ use crate::harness::{Client, Redis, Rest, Server, answer, everything, id_of, seq
 
 const PATH: &str = "/v1/rooms/room/messages";
 
+/// Rules: rest-7.
 #[tokio::test]
 async fn errors_are_json_and_have_headers_for_clients() {
     let redis = Redis::start().await;
@@ -28,6 +29,7 @@ async fn errors_are_json_and_have_headers_for_clients() {
     assert_eq!(seconds, body["retry_after_ms"].as_u64().unwrap().div_ceil(1000), "{body}");
 }
 
+/// Rules: rest-8, code-7.
 #[tokio::test]
 async fn foreign_pages_are_refused_over_http_too() {
     let redis = Redis::start().await;
@@ -41,6 +43,7 @@ async fn foreign_pages_are_refused_over_http_too() {
     }
 }
 
+/// Rules: rest-1, code-11.
 #[tokio::test]
 async fn batches_and_bodies_have_a_limit() {
     let redis = Redis::start().await;
@@ -61,6 +64,7 @@ async fn batches_and_bodies_have_a_limit() {
     post(16_001).await.problem(413, "too_large");
 }
 
+/// Rules: rest-2.
 #[tokio::test]
 async fn describing_a_room_needs_read_or_manage() {
     let redis = Redis::start().await;

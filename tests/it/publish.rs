@@ -9,6 +9,7 @@ use crate::harness::{
 
 const KEY: &str = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
 
+/// Rules: word-2.
 #[tokio::test]
 async fn ids_count_each_rooms_messages_without_a_hole() {
     let redis = Redis::start().await;
@@ -27,6 +28,7 @@ async fn ids_count_each_rooms_messages_without_a_hole() {
     }
 }
 
+/// Rules: word-3, word-4, op-4, out-2.
 #[tokio::test]
 async fn a_message_reaches_subscribers_unchanged() {
     let redis = Redis::start().await;
@@ -48,6 +50,7 @@ async fn a_message_reaches_subscribers_unchanged() {
     assert!(uuid::Uuid::try_parse(message["key"].as_str().unwrap()).is_ok(), "the server makes a key");
 }
 
+/// Rules: word-4, op-4, pub-3, pub-5.
 #[tokio::test]
 async fn a_key_stores_a_message_once() {
     let redis = Redis::start().await;
@@ -73,6 +76,7 @@ async fn a_key_stores_a_message_once() {
     assert_eq!(seq(&next), 2, "a duplicate takes no number");
 }
 
+/// Rules: word-4.
 #[tokio::test]
 async fn concurrent_publishes_with_the_same_key_are_stored_once() {
     let redis = Redis::start().await;
@@ -90,6 +94,7 @@ async fn concurrent_publishes_with_the_same_key_are_stored_once() {
     assert_eq!(duplicates, 19);
 }
 
+/// Rules: pub-6.
 #[tokio::test]
 async fn over_http_the_key_is_in_the_header_or_the_body() {
     let redis = Redis::start().await;
@@ -107,6 +112,7 @@ async fn over_http_the_key_is_in_the_header_or_the_body() {
     assert_eq!(second["key"], header, "the header takes precedence");
 }
 
+/// Rules: ws-3, ws-4.
 #[tokio::test]
 async fn messages_of_one_connection_keep_their_order() {
     let redis = Redis::start().await;
@@ -124,6 +130,7 @@ async fn messages_of_one_connection_keep_their_order() {
     assert_eq!(writer.settled().await, Vec::<Value>::new(), "without a ref, only failures are answered");
 }
 
+/// Rules: pub-2.
 #[tokio::test]
 async fn publishes_to_one_room_are_answered_in_order() {
     const ROOMS: usize = 3;
@@ -142,6 +149,7 @@ async fn publishes_to_one_room_are_answered_in_order() {
     assert!(answered.iter().all(|refs| refs.len() == 100 && refs.is_sorted()), "{answered:?}");
 }
 
+/// Rules: word-2.
 #[tokio::test]
 async fn many_publishers_on_two_nodes_share_one_count() {
     let redis = Redis::start().await;
@@ -163,6 +171,7 @@ async fn many_publishers_on_two_nodes_share_one_count() {
     assert_eq!(ids(&messages), confirmed);
 }
 
+/// Rules: pub-8, code-11.
 #[tokio::test]
 async fn the_stored_size_of_data_is_limited() {
     let redis = Redis::start().await;
@@ -177,6 +186,7 @@ async fn the_stored_size_of_data_is_limited() {
     client.publish("room", json!(1)).await;
 }
 
+/// Rules: word-1, word-4, out-1, code-2.
 #[tokio::test]
 async fn missing_fields_of_a_publish_are_named() {
     let redis = Redis::start().await;
@@ -199,6 +209,7 @@ async fn missing_fields_of_a_publish_are_named() {
     assert_eq!(redis.ask(&["EXISTS", "rl:{room}:log"]).number(), 0);
 }
 
+/// Rules: frame-3.
 #[tokio::test]
 async fn a_type_is_1_to_64_bytes_of_text_without_control_characters() {
     let redis = Redis::start().await;
@@ -214,6 +225,7 @@ async fn a_type_is_1_to_64_bytes_of_text_without_control_characters() {
     }
 }
 
+/// Rules: word-1, token-1, code-7.
 #[tokio::test]
 async fn publishing_needs_permission() {
     let redis = Redis::start().await;
@@ -229,6 +241,7 @@ async fn publishing_needs_permission() {
     }
 }
 
+/// Rules: pub-7, close-4503, code-12.
 #[tokio::test]
 async fn the_rate_limit_is_reported_and_ignoring_it_closes_the_connection() {
     let redis = Redis::start().await;
@@ -256,6 +269,7 @@ async fn the_rate_limit_is_reported_and_ignoring_it_closes_the_connection() {
     assert!((1..=100).contains(&stored().await));
 }
 
+/// Rules: ws-1, word-3.
 #[tokio::test]
 async fn messagepack_carries_the_same_values() {
     let redis = Redis::start().await;
@@ -287,6 +301,7 @@ async fn messagepack_carries_the_same_values() {
     }
 }
 
+/// Rules: word-3.
 #[tokio::test]
 async fn binary_stays_binary_and_is_base64_in_json() {
     let redis = Redis::start().await;
@@ -303,6 +318,7 @@ async fn binary_stays_binary_and_is_base64_in_json() {
     assert_eq!(page["messages"][0]["data"]["bytes"], "AQL/");
 }
 
+/// Rules: word-3.
 #[tokio::test]
 async fn messagepack_without_a_json_equivalent_is_refused() {
     let redis = Redis::start().await;
@@ -328,6 +344,7 @@ async fn messagepack_without_a_json_equivalent_is_refused() {
     client.publish("room", json!(1)).await;
 }
 
+/// Rules: frame-4.
 #[tokio::test]
 async fn keys_keep_their_order_and_large_integers_become_floating_point_numbers() {
     let redis = Redis::start().await;

@@ -17,6 +17,7 @@ fn is_limited(answer: &Answer) -> bool {
     limited
 }
 
+/// Rules: pub-7, http-12, code-12.
 #[tokio::test]
 async fn all_transports_share_the_rate_of_a_user() {
     let redis = Redis::start().await;
@@ -62,6 +63,7 @@ async fn take(rest: &Rest, room: usize, name: &str) -> Answer {
     rest.post(&path, &json!({ "durable": name })).await
 }
 
+/// Rules: sub-7.
 #[tokio::test]
 async fn new_durable_subscriptions_share_one_rate_over_all_transports() {
     let redis = Redis::start().await;
@@ -96,6 +98,7 @@ async fn new_durable_subscriptions_share_one_rate_over_all_transports() {
     take(&Rest::new(&server, &everything("bob")), 0, "n").await.with(200);
 }
 
+/// Rules: sub-6.
 #[tokio::test]
 async fn the_answer_says_that_a_durable_subscription_is_new() {
     let redis = Redis::start().await;

@@ -18,6 +18,7 @@ async fn start() -> (Redis, Server) {
     (redis, server)
 }
 
+/// Rules: api-5.
 #[tokio::test]
 async fn a_message_is_published_once_for_its_key() {
     let (_redis, server) = start().await;
@@ -42,6 +43,7 @@ async fn a_message_is_published_once_for_its_key() {
     assert_eq!((&messages[1]["from"], &messages[1]["type"]), (&json!("ann"), &json!("message")));
 }
 
+/// Rules: api-2, api-3, code-2, code-4, code-7, code-11.
 #[tokio::test]
 async fn bad_requests_get_a_problem_with_a_code() {
     let redis = Redis::start().await;
@@ -75,6 +77,7 @@ async fn bad_requests_get_a_problem_with_a_code() {
     assert_eq!(redis.ask(&["EXISTS", "rl:{room}:log"]).number(), 0, "nothing was stored");
 }
 
+/// Rules: api-6.
 #[tokio::test]
 async fn a_batch_publishes_to_many_rooms_in_order() {
     let (redis, server) = start().await;
@@ -110,6 +113,7 @@ async fn a_batch_publishes_to_many_rooms_in_order() {
     assert_eq!(rest.post("/v1/messages", &json!([])).await.with(200), json!([]));
 }
 
+/// Rules: api-9, rest-2, code-8.
 #[tokio::test]
 async fn a_room_can_be_described() {
     let (redis, server) = start().await;
@@ -137,6 +141,7 @@ async fn a_room_can_be_described() {
     stranger.get("/v1/rooms/room").await.problem(403, "forbidden");
 }
 
+/// Rules: api-11, rest-4.
 #[tokio::test]
 async fn a_message_can_be_deleted() {
     let (redis, server) = start().await;
@@ -151,6 +156,7 @@ async fn a_message_can_be_deleted() {
     rest.delete("/v1/rooms/other/messages/1-1").await.problem(403, "forbidden");
 }
 
+/// Rules: api-11, out-6, sub-5, rest-4, code-8.
 #[tokio::test]
 async fn deleting_a_room_notifies_its_subscribers() {
     let (redis, server) = start().await;
@@ -179,6 +185,7 @@ async fn deleting_a_room_notifies_its_subscribers() {
     assert_eq!(far.expect("gap").await["reason"], "rewound");
 }
 
+/// Rules: api-11, out-6, rest-4.
 #[tokio::test]
 async fn deleting_a_durable_subscription_notifies_its_holder() {
     let (redis, server) = start().await;
@@ -198,6 +205,7 @@ async fn deleting_a_durable_subscription_notifies_its_holder() {
     rest.delete(path).await.problem(404, "not_found");
 }
 
+/// Rules: frame-5.
 #[tokio::test]
 async fn users_may_have_odd_names() {
     let (redis, server) = start().await;
@@ -236,6 +244,7 @@ pub async fn listed(rest: &Rest, pattern: &str) -> BTreeSet<String> {
     }
 }
 
+/// Rules: api-12, rest-3.
 #[tokio::test]
 async fn rooms_are_listed_by_pattern_and_in_pages() {
     let (_redis, server) = start().await;
@@ -262,6 +271,7 @@ async fn rooms_are_listed_by_pattern_and_in_pages() {
     }
 }
 
+/// Rules: api-1.
 #[tokio::test]
 async fn messagepack_is_used_on_request() {
     let (_redis, server) = start().await;
@@ -292,6 +302,7 @@ async fn messagepack_is_used_on_request() {
     }
 }
 
+/// Rules: api-14, rest-6.
 #[tokio::test]
 async fn health_is_that_of_the_process_and_readiness_includes_redis() {
     let mut redis = Redis::durable().await;
@@ -308,6 +319,7 @@ async fn health_is_that_of_the_process_and_readiness_includes_redis() {
     eventually("it is ready again", async || rest.get("/readyz").await.status == 200).await;
 }
 
+/// Rules: api-15, rest-6.
 #[tokio::test]
 async fn metrics_are_in_the_prometheus_text_format() {
     let redis = Redis::start().await;
@@ -330,6 +342,7 @@ async fn metrics_are_in_the_prometheus_text_format() {
     assert_eq!(Rest::anonymous(&apart).get("/metrics").await.status, 404);
 }
 
+/// Rules: api-16, rest-6.
 #[tokio::test]
 async fn the_openapi_document_lists_the_routes() {
     let (_redis, server) = start().await;
@@ -360,6 +373,7 @@ async fn the_openapi_document_lists_the_routes() {
     }
 }
 
+/// Rules: frame-2.
 #[tokio::test]
 async fn impossible_ids_are_refused_and_the_page_before_the_first_is_empty() {
     let redis = Redis::start().await;
@@ -385,6 +399,7 @@ async fn impossible_ids_are_refused_and_the_page_before_the_first_is_empty() {
     assert_eq!(page["messages"], json!([]));
 }
 
+/// Rules: rest-8.
 #[tokio::test]
 async fn cross_origin_pages_may_read_retry_after_and_request_ids() {
     let redis = Redis::start().await;

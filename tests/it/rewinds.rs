@@ -19,6 +19,7 @@ async fn backlog(client: &mut Client, start: Value) -> Vec<Value> {
 
 /// The first batch after the loss is longer than the loss: its last messages have the `seq` that the reader
 /// expects.
+/// Rules: out-4.
 #[tokio::test]
 async fn a_loss_hidden_by_the_next_batch_is_reported() {
     let mut redis = Redis::on_port(&["--appendonly", "no"]).await;
@@ -48,6 +49,7 @@ async fn a_loss_hidden_by_the_next_batch_is_reported() {
 
 /// Two primaries accept messages at the same time. Then the first one gets the data of the second, as when it
 /// comes back as a replica and takes over again. Its connections notice nothing.
+/// Rules: out-4.
 #[tokio::test]
 async fn diverged_histories_are_detected_without_a_broken_connection() {
     let old = Redis::on_port(&["--appendonly", "no"]).await;
@@ -96,6 +98,7 @@ async fn diverged_histories_are_detected_without_a_broken_connection() {
 }
 
 /// Positions of many histories, one after the other.
+/// Rules: out-4.
 #[tokio::test]
 async fn every_position_of_a_lost_history_is_recognised() {
     let mut redis = Redis::on_port(&["--appendonly", "no"]).await;

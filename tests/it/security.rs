@@ -120,6 +120,7 @@ async fn garbage_in_redis_affects_only_its_rooms() {
     assert!(!server.log().iter().any(|line| line.contains("panicked")), "{:?}", server.log());
 }
 
+/// Rules: token-1, code-7.
 #[tokio::test]
 async fn a_token_for_one_room_grants_no_other() {
     let redis = Redis::start().await;

@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 
 use crate::harness::{Client, Redis, Rest, Server, Upgrade, eventually, everything, ids, seqs};
 
+/// Rules: out-7, close-1012.
 #[tokio::test]
 async fn a_shutdown_asks_clients_to_reconnect_and_loses_nothing() {
     let redis = Redis::start().await;
@@ -81,6 +82,7 @@ async fn a_second_signal_ends_the_process_immediately() {
     redis.resume();
 }
 
+/// Rules: hist-4.
 #[tokio::test]
 async fn endless_requests_do_not_delay_a_shutdown() {
     let redis = Redis::start().await;
@@ -103,6 +105,7 @@ async fn endless_requests_do_not_delay_a_shutdown() {
     assert_eq!(poll.await.unwrap().with(200)["messages"], json!([]));
 }
 
+/// Rules: close-4004.
 #[tokio::test]
 async fn a_full_node_refuses_connections() {
     let redis = Redis::start().await;

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Client, Redis, Rest, Server, eventually, everything, ids, token};
 
+/// Rules: op-7, out-5.
 #[tokio::test]
 async fn a_signal_reaches_all_other_present_users_on_all_nodes() {
     let redis = Redis::start().await;
@@ -29,6 +30,7 @@ async fn a_signal_reaches_all_other_present_users_on_all_nodes() {
     assert_eq!(page["messages"].as_array().unwrap().len(), 1);
 }
 
+/// Rules: op-7.
 #[tokio::test]
 async fn a_signal_can_be_sent_to_one_user() {
     let redis = Redis::start().await;
@@ -49,6 +51,7 @@ async fn a_signal_can_be_sent_to_one_user() {
     cia.expect("message").await;
 }
 
+/// Rules: op-7.
 #[tokio::test]
 async fn users_who_left_get_no_signal() {
     let redis = Redis::start().await;
@@ -65,6 +68,7 @@ async fn users_who_left_get_no_signal() {
     assert_eq!(bob.until("live").await, Vec::<Value>::new(), "nor later");
 }
 
+/// Rules: token-1, code-2.
 #[tokio::test]
 async fn invalid_signals_are_refused() {
     let redis = Redis::start().await;
@@ -83,6 +87,7 @@ async fn invalid_signals_are_refused() {
     }
 }
 
+/// Rules: pub-8.
 #[tokio::test]
 async fn large_signals_are_refused() {
     let redis = Redis::start().await;
@@ -103,6 +108,7 @@ async fn large_signals_are_refused() {
 
 const SIGNALS: &str = "/v1/rooms/room/signals";
 
+/// Rules: http-3, http-4, http-10, http-11, sse-4, sub-12.
 #[tokio::test]
 async fn over_http_signals_are_posted_and_arrive_as_events() {
     let redis = Redis::start().await;
@@ -147,6 +153,7 @@ async fn over_http_signals_are_posted_and_arrive_as_events() {
     }
 }
 
+/// Rules: http-3, http-11, http-12, pub-8.
 #[tokio::test]
 async fn over_http_invalid_signals_and_excessive_rates_are_refused() {
     let redis = Redis::start().await;
@@ -176,6 +183,7 @@ async fn over_http_invalid_signals_and_excessive_rates_are_refused() {
     bob.post(SIGNALS, &signal).await.with(204);
 }
 
+/// Rules: http-10.
 #[tokio::test]
 async fn long_polling_carries_no_signals() {
     let redis = Redis::start().await;

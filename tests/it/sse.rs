@@ -21,6 +21,7 @@ fn ids(events: &[Event]) -> Vec<String> {
     events.iter().map(|event| event.id.clone().unwrap()).collect()
 }
 
+/// Rules: api-8.
 #[tokio::test]
 async fn an_event_is_a_message() {
     let (_redis, _server, mut client, _ids, rest) = room_with(0).await;
@@ -38,6 +39,7 @@ async fn an_event_is_a_message() {
     assert_eq!(data, expected);
 }
 
+/// Rules: api-8, sse-2.
 #[tokio::test]
 async fn a_stream_starts_at_the_requested_position() {
     let (_redis, _server, mut client, mut all, rest) = room_with(10).await;
@@ -63,6 +65,7 @@ async fn a_stream_starts_at_the_requested_position() {
     }
 }
 
+/// Rules: api-8.
 #[tokio::test]
 async fn a_stream_continues_live_with_messages_from_other_nodes() {
     let (redis, _server, _client, _ids, rest) = room_with(0).await;
@@ -72,6 +75,7 @@ async fn a_stream_continues_live_with_messages_from_other_nodes() {
     assert_eq!(ids(&events.take(300).await), all);
 }
 
+/// Rules: api-8, sse-4.
 #[tokio::test]
 async fn a_gap_is_an_event() {
     let (redis, _server, _client, all, rest) = room_with(6).await;
@@ -102,6 +106,7 @@ async fn invalid_stream_requests_get_a_problem() {
     assert!(rest.events(PATH, &[("Last-Event-ID", "x")]).await.is_err());
 }
 
+/// Rules: api-8.
 #[tokio::test]
 async fn comments_keep_a_silent_stream_alive() {
     let (_redis, _server, mut client, _ids, rest) = room_with(0).await;
@@ -115,6 +120,7 @@ async fn comments_keep_a_silent_stream_alive() {
     assert_eq!(events.next().await.id, Some(id));
 }
 
+/// Rules: sse-1.
 #[tokio::test]
 async fn comments_mark_the_start_of_a_stream_and_the_end_of_its_backlog() {
     let (_redis, _server, _client, _ids, rest) = room_with(2).await;
@@ -129,6 +135,7 @@ async fn comments_mark_the_start_of_a_stream_and_the_end_of_its_backlog() {
     assert_eq!((text.matches("\nid: ").count(), text.matches(": live").count()), (2, 1), "{text:?}");
 }
 
+/// Rules: sse-3, sse-4.
 #[tokio::test]
 async fn a_stream_ends_when_its_room_is_deleted() {
     let (_redis, server, _client, _ids, rest) = room_with(1).await;

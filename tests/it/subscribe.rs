@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Client, NO_CHECKS, Redis, Server, everything, id_of, ids, room_with, seq, seqs, token};
 
+/// Rules: op-2, op-10, op-11.
 #[tokio::test]
 async fn delivery_starts_at_the_requested_position() {
     let (_redis, server, _writer, ids) = room_with(10).await;
@@ -29,6 +30,7 @@ async fn delivery_starts_at_the_requested_position() {
     }
 }
 
+/// Rules: op-2, out-3.
 #[tokio::test]
 async fn a_room_without_messages_can_be_subscribed_to() {
     let (_redis, server, mut writer, _ids) = room_with(0).await;
@@ -45,6 +47,7 @@ async fn a_room_without_messages_can_be_subscribed_to() {
     assert_eq!(id_of(&client.next().await), id);
 }
 
+/// Rules: op-2, out-2, out-3, sub-4.
 #[tokio::test]
 async fn a_long_backlog_is_delivered_in_order_and_in_batches() {
     let (_redis, server, mut writer, mut expected) = room_with(3000).await;
@@ -66,6 +69,7 @@ async fn a_long_backlog_is_delivered_in_order_and_in_batches() {
     }
 }
 
+/// Rules: op-2.
 #[tokio::test]
 async fn nothing_is_missed_between_backlog_and_live() {
     let (_redis, server, mut writer, _ids) = room_with(500).await;
@@ -87,6 +91,7 @@ async fn nothing_is_missed_between_backlog_and_live() {
     }
 }
 
+/// Rules: op-2.
 #[tokio::test]
 async fn new_subscribers_do_not_miss_the_first_message_of_a_room() {
     let (redis, server, mut writer, _ids) = room_with(0).await;
@@ -129,6 +134,7 @@ async fn a_message_reaches_other_nodes() {
     }
 }
 
+/// Rules: op-3.
 #[tokio::test]
 async fn unsubscribing_ends_delivery() {
     let (_redis, _server, mut client, _ids) = room_with(1).await;
@@ -146,6 +152,7 @@ async fn unsubscribing_ends_delivery() {
     assert_eq!(seqs(&client.until("live").await), [1, 2]);
 }
 
+/// Rules: sub-2.
 #[tokio::test]
 async fn an_id_that_was_never_assigned_does_not_stall_delivery() {
     let (_redis, server, mut writer, ids) = room_with(3).await;
@@ -162,6 +169,7 @@ async fn an_id_that_was_never_assigned_does_not_stall_delivery() {
     assert_eq!(seq(&ids[2]), 3);
 }
 
+/// Rules: sub-1.
 #[tokio::test]
 async fn subscribing_again_starts_over() {
     let (_redis, _server, mut client, _ids) = room_with(5).await;
@@ -173,6 +181,7 @@ async fn subscribing_again_starts_over() {
     assert_eq!(seqs(&client.settled().await), [6], "one subscription a room");
 }
 
+/// Rules: op-2, op-11, op-12, token-1.
 #[tokio::test]
 async fn impossible_subscriptions_are_refused() {
     let (_redis, server, mut client, ids) = room_with(1).await;
@@ -197,6 +206,7 @@ async fn impossible_subscriptions_are_refused() {
     assert_eq!(writer.error(json!({ "op": "subscribe", "room": "room" })).await, "forbidden");
 }
 
+/// Rules: word-1, token-2.
 #[tokio::test]
 async fn only_its_user_reads_an_inbox() {
     let redis = Redis::start().await;
@@ -212,6 +222,7 @@ async fn only_its_user_reads_an_inbox() {
     assert_eq!(ann.error(json!({ "op": "publish", "room": "@bob", "data": 1 })).await, "forbidden");
 }
 
+/// Rules: code-13.
 #[tokio::test]
 async fn too_many_subscriptions_are_refused() {
     let redis = Redis::start().await;
@@ -224,6 +235,7 @@ async fn too_many_subscriptions_are_refused() {
     client.join("c").await;
 }
 
+/// Rules: out-4, sub-3.
 #[tokio::test]
 async fn trimmed_messages_are_a_gap() {
     let (redis, server, mut writer, ids) = room_with(10).await;
@@ -251,6 +263,7 @@ async fn trimmed_messages_are_a_gap() {
     assert_eq!(seqs(&client.messages(1).await), [11]);
 }
 
+/// Rules: out-4, sub-3.
 #[tokio::test]
 async fn a_message_deleted_from_the_middle_is_a_gap() {
     let (redis, server, _writer, ids) = room_with(6).await;
@@ -264,6 +277,7 @@ async fn a_message_deleted_from_the_middle_is_a_gap() {
 }
 
 /// Redis comes back in an older state, as after a failover to a replica that was behind.
+/// Rules: out-4, sub-2, sub-3.
 #[tokio::test]
 async fn lost_writes_are_always_a_gap() {
     let (redis, server, mut writer, _ids) = room_with(3).await;
@@ -294,6 +308,7 @@ async fn lost_writes_are_always_a_gap() {
     assert_eq!(ids(&resumed.until("live").await), new);
 }
 
+/// Rules: out-4.
 #[tokio::test]
 async fn a_redis_that_lost_everything_is_a_gap() {
     let (redis, _server, mut client, ids) = room_with(3).await;
@@ -307,6 +322,7 @@ async fn a_redis_that_lost_everything_is_a_gap() {
     assert_eq!(seqs(&client.messages(1).await), [1]);
 }
 
+/// Rules: sub-1.
 #[tokio::test]
 async fn a_failed_subscribe_leaves_the_previous_subscription_unchanged() {
     let mut redis = Redis::durable().await;
@@ -344,6 +360,7 @@ async fn a_failed_subscribe_leaves_the_previous_subscription_unchanged() {
     }
 }
 
+/// Rules: sub-1.
 #[tokio::test]
 async fn taking_a_durable_subscription_again_is_no_takeover() {
     let (redis, server, _writer, ids) = room_with(3).await;

@@ -11,6 +11,7 @@ use crate::harness::{
 };
 use crate::keys::accepts;
 
+/// Rules: op-8, token-3, sse-5, close-4001, code-5.
 #[tokio::test]
 async fn a_connection_ends_with_its_token_unless_it_is_renewed() {
     let redis = Redis::start().await;
@@ -39,6 +40,7 @@ async fn a_connection_ends_with_its_token_unless_it_is_renewed() {
     rest.get("/v1/rooms/room/messages").await.problem(401, "token_expired");
 }
 
+/// Rules: op-8, conn-9.
 #[tokio::test]
 async fn renewal_keeps_the_user() {
     let redis = Redis::start().await;
@@ -52,6 +54,7 @@ async fn renewal_keeps_the_user() {
     client.publish("room", json!(1)).await;
 }
 
+/// Rules: op-8, conn-9, out-6.
 #[tokio::test]
 async fn renewal_applies_the_permissions_of_the_new_token() {
     let redis = Redis::start().await;
@@ -75,6 +78,7 @@ async fn renewal_applies_the_permissions_of_the_new_token() {
     assert_eq!(rooms, ["@ann", "kept"]);
 }
 
+/// Rules: conn-8.
 #[tokio::test]
 async fn tokens_have_a_size_and_claims_that_are_checked_or_ignored() {
     let redis = Redis::start().await;
@@ -123,6 +127,7 @@ async fn refused(server: &Server, token: &str) {
     assert_eq!(client.closed().await, 4502);
 }
 
+/// Rules: api-13, conn-5, close-4502, code-6.
 #[tokio::test]
 async fn a_revoked_token_ends_its_connections_on_all_nodes() {
     let redis = Redis::start().await;
@@ -149,6 +154,7 @@ async fn a_revoked_token_ends_its_connections_on_all_nodes() {
     refused(&three, &bad).await;
 }
 
+/// Rules: api-13, rest-5.
 #[tokio::test]
 async fn all_older_tokens_of_a_user_can_be_revoked() {
     let redis = Redis::start().await;
@@ -173,6 +179,7 @@ async fn all_older_tokens_of_a_user_can_be_revoked() {
     Client::connect(&one, &everything("bob")).await;
 }
 
+/// Rules: api-13, rest-5.
 #[tokio::test]
 async fn revoking_needs_manage_on_all_rooms() {
     let redis = Redis::start().await;
@@ -191,6 +198,7 @@ async fn revoking_needs_manage_on_all_rooms() {
     }
 }
 
+/// Rules: rest-5.
 #[tokio::test]
 async fn revoking_a_user_covers_issuers_whose_clock_is_ahead() {
     let redis = Redis::start().await;
@@ -223,6 +231,7 @@ async fn revocations_are_reread_after_redis_lost_them() {
     assert_eq!(client.closed().await, 4502);
 }
 
+/// Rules: rest-5.
 #[tokio::test]
 async fn a_revocation_expires_with_its_token() {
     let redis = Redis::start().await;

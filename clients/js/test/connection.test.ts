@@ -65,6 +65,7 @@ describe("a connection", () => {
     expect(new Set(pauses.map(Math.round)).size).toBeGreaterThan(3);
   });
 
+  // Rules: close-1012.
   it("reconnects to a restarting server at the time that the server asked for", async () => {
     const relay = await relayed();
     let asked: number | undefined;
@@ -169,6 +170,7 @@ describe("a token", () => {
     expect(errors[0]).toMatchObject({ name: "RoomlogError", code: "application", message: "the token function failed: the token server is down" });
   });
 
+  // Rules: close-4001.
   it("that the server refuses as expired is replaced", async () => {
     let asked = 0;
     const { client, errors } = connect(server.url, { token: () => token("ann", asked++ === 0 ? { ttl: -60 } : {}) });
@@ -177,6 +179,7 @@ describe("a token", () => {
     expect(errors.map(({ code }) => code)).toEqual(["token_expired"]);
   });
 
+  // Rules: code-4, close-4501.
   it.each([["websocket"], ["sse"], ["polling"]] as const)("that is refused closes the client for good (%s)", async (transport) => {
     const proxy = await Proxy.to(server.port);
     open.push(proxy);
@@ -211,6 +214,7 @@ describe("a token", () => {
     expect(errors.at(-1)).toMatchObject({ code: "token_expired" });
   });
 
+  // Rules: close-4502.
   it("that is revoked closes the client for good", async () => {
     const { client, errors } = connect(server.url, { token: token("eve", { jti: "leaked" }) });
     await until("it is open", () => client.state === "open");

@@ -72,6 +72,7 @@ describe.each([
     expect([...got.values()]).toEqual(rooms.map(() => [1, 2]));
   });
 
+  // Rules: sub-12, http-6.
   it("moves a durable subscription by acknowledging, and reports a takeover", async () => {
     const name = `durable.${transport}`;
     const there = direct("ann").room<number>(name, { durable: "phone" });
@@ -126,6 +127,7 @@ describe.each([
     await until("the server has it", async () => (await server.position(room.name, "ann", "phone")) === ids[1]);
   });
 
+  // Rules: sub-12, http-10.
   it(transport === "sse" ? "carries signals in both directions" : "sends signals, and receives none", async () => {
     const name = `signals.${transport}`;
     const there = direct("bob").room<number>(name);

@@ -58,6 +58,8 @@ def test_errors_are_temporary_as_in_the_table_of_codes(error):
     assert RoomlogError(error["code"], "as in the table").is_temporary == error["temporary"]
 
 
+# Rules: close-1000, close-1002, close-1007, close-1009, close-1012.
+# Rules: close-4001, close-4002, close-4003, close-4004, close-4005, close-4501, close-4502, close-4503.
 @pytest.mark.parametrize("close", CODES["closes"], ids=[str(close["number"]) for close in CODES["closes"]])
 def test_closes_are_final_as_in_the_table_of_codes(close):
     assert (close["number"] in FINAL) == close["final"]

@@ -132,6 +132,7 @@ fn data(msgpack: bool) -> u8 {
     if msgpack { BINARY } else { TEXT }
 }
 
+/// Rules: close-1007.
 #[tokio::test]
 async fn section_1_framing() {
     let mut cases = Vec::new();
@@ -157,6 +158,7 @@ async fn section_1_framing() {
     check(cases, &[]).await;
 }
 
+/// Rules: conn-3.
 #[tokio::test]
 async fn section_2_pings_and_pongs() {
     let binary = b"\x00\xff\xfe\xfd\xfc\xfb\x00\xff";
@@ -201,6 +203,7 @@ async fn section_2_pings_and_pongs() {
     }
 }
 
+/// Rules: err-2, close-1002.
 #[tokio::test]
 async fn section_3_reserved_bits() {
     let reserved = |bits: u8, opcode, payload: &[u8]| frame(FIN | bits << 4 | opcode, payload);
@@ -221,6 +224,7 @@ async fn section_3_reserved_bits() {
     .await;
 }
 
+/// Rules: err-2, close-1002.
 #[tokio::test]
 async fn section_4_opcodes() {
     let failed = |name: &str| Case::new(name, End::Failed(PROTOCOL));
@@ -239,6 +243,7 @@ async fn section_4_opcodes() {
     check(cases, &[]).await;
 }
 
+/// Rules: close-1002.
 #[tokio::test]
 async fn section_5_fragmentation() {
     let failed = |name: &str| Case::new(name, End::Failed(PROTOCOL));
@@ -291,6 +296,7 @@ async fn section_5_fragmentation() {
     check(cases, &[]).await;
 }
 
+/// Rules: err-2, close-1002.
 #[tokio::test]
 async fn section_7_close() {
     let closed = |name: &str| Case::new(name, End::Closed(&[1000]));
@@ -339,6 +345,7 @@ async fn section_7_close() {
     check(cases, &[]).await;
 }
 
+/// Rules: close-1009.
 #[tokio::test]
 async fn section_9_limits_and_10() {
     const KB: usize = 1024;

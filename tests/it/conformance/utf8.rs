@@ -3,6 +3,7 @@
 use super::{Case, DATA, End, GREEK, check};
 use crate::harness::wire::{FIN, TEXT, fragments, frame, ping_text, shown};
 
+/// Rules: close-1007.
 #[tokio::test]
 async fn section_6_utf8() {
     let failed = |name: &str| Case::new(name, End::Failed(DATA));

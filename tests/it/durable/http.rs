@@ -29,6 +29,7 @@ fn says_replaced(event: &Event) -> bool {
         == (Some("unsubscribed"), &json!("replaced"), &None)
 }
 
+/// Rules: http-2, http-5, http-7, sub-12.
 #[tokio::test]
 async fn the_position_moves_by_acknowledging_and_never_back() {
     let (redis, server, ids) = room_with(5).await;
@@ -52,6 +53,7 @@ async fn the_position_moves_by_acknowledging_and_never_back() {
     assert_eq!(seqs(&client.until("live").await), [5]);
 }
 
+/// Rules: http-1, http-5.
 #[tokio::test]
 async fn the_first_use_sets_the_start() {
     let (_redis, server, ids) = room_with(4).await;
@@ -73,6 +75,7 @@ async fn the_first_use_sets_the_start() {
     assert_eq!(listed[2]["position"], json!(ids[2]));
 }
 
+/// Rules: http-5, http-6, http-8.
 #[tokio::test]
 async fn the_newest_holder_takes_over_with_or_without_a_connection() {
     let (redis, server, ids) = room_with(3).await;
@@ -116,6 +119,7 @@ async fn the_newest_holder_takes_over_with_or_without_a_connection() {
     socket.ok(json!({ "op": "ack", "room": "room", "id": ids[2] })).await;
 }
 
+/// Rules: http-6, http-9.
 #[tokio::test]
 async fn a_holder_without_a_connection_is_not_listed_as_connected() {
     let (_redis, server, ids) = room_with(2).await;
@@ -130,6 +134,7 @@ async fn a_holder_without_a_connection_is_not_listed_as_connected() {
     assert_eq!(manager.get(TAKE).await.with(200), json!([]));
 }
 
+/// Rules: http-1, http-2.
 #[tokio::test]
 async fn invalid_and_forbidden_requests_are_refused() {
     let (redis, server, ids) = room_with(2).await;
@@ -175,6 +180,7 @@ async fn invalid_and_forbidden_requests_are_refused() {
     Rest::anonymous(&server).post(TAKE, &durable()).await.problem(401, "unauthenticated");
 }
 
+/// Rules: http-7.
 #[tokio::test]
 async fn acknowledgements_of_many_subscriptions_are_written_together() {
     let (redis, server, ids) = room_with(2).await;
@@ -195,6 +201,7 @@ async fn acknowledgements_of_many_subscriptions_are_written_together() {
     assert_eq!(position(&redis, "user7/phone"), ids[1]);
 }
 
+/// Rules: http-2.
 #[tokio::test]
 async fn acknowledgements_are_written_when_the_server_shuts_down() {
     let (redis, mut server, ids) = room_with(3).await;
@@ -215,6 +222,7 @@ async fn acknowledgements_are_written_when_the_server_shuts_down() {
     assert_eq!(position(&redis, "bob/phone"), ids[2]);
 }
 
+/// Rules: http-8, http-9.
 #[tokio::test]
 async fn a_holder_stays_in_use_while_its_stream_is_open() {
     let redis = Redis::start().await;
