@@ -30,13 +30,18 @@ const WALLED_IN: [(&str, &[&str]); 3] =
 
 /// Returns the Rust files below a folder of the repository.
 fn files(folder: &str) -> Vec<PathBuf> {
+    ending_in(&["rs"], folder)
+}
+
+/// Returns the files below a folder of the repository whose names end in one of these.
+fn ending_in(extensions: &[&str], folder: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![path(folder)];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
             if entry.is_dir() {
                 folders.push(entry);
-            } else if entry.extension().is_some_and(|extension| extension == "rs") {
+            } else if entry.extension().is_some_and(|it| extensions.iter().any(|one| it == *one)) {
                 found.push(entry);
             }
         }
@@ -111,6 +116,7 @@ fn rows() -> BTreeSet<String> {
     cells.flat_map(|cell| cell.split(['`', ',', ' '])).map(str::to_owned).collect()
 }
 
+/// Rules: err-1.
 #[test]
 fn every_operation_and_code_is_on_the_protocol_page() {
     let rows = rows();
@@ -128,4 +134,45 @@ fn every_operation_and_code_is_on_the_protocol_page() {
     // `pong` is in the row of `ping`.
     let missing: Vec<_> = known.iter().filter(|name| !rows.contains(*name) && *name != "pong").collect();
     assert!(missing.is_empty(), "no row in docs/protocol.md: {missing:?}");
+}
+
+/// Returns the ids of rules in a text that marks them in bold and brackets.
+fn marked(text: &str) -> Vec<&str> {
+    text.split("**[").skip(1).filter_map(|rest| Some(rest.split_once("]**")?.0)).collect()
+}
+
+/// Returns the ids of rules that the comments of a test file name: `Rules: sub-4, sub-5.`
+fn named(text: &str) -> impl Iterator<Item = &str> {
+    let comments = text.lines().map(|line| line.trim_start_matches(['/', '#', ' ']));
+    comments
+        .filter_map(|comment| comment.strip_prefix("Rules: "))
+        .flat_map(|ids| ids.trim_end_matches('.').split(", "))
+}
+
+#[test]
+fn every_rule_of_the_protocol_is_named_by_a_test() {
+    let (page, testing) = (repository("docs/protocol.md"), repository("docs/testing.md"));
+    let mut without_test = BTreeSet::new();
+    for id in marked(&page) {
+        assert!(without_test.insert(id.to_owned()), "two rules have the id {id}");
+    }
+    let rules = without_test.clone();
+    let (_, details) = page.split_once("\n## Details\n").unwrap();
+    let bare = details.lines().find(|line| line.starts_with("- ") && !line.starts_with("- **["));
+    assert_eq!(bare, None, "a rule without an id");
+    for folder in ["tests/it", "clients/js/test", "clients/python/tests"] {
+        for file in ending_in(&["rs", "ts", "py"], folder) {
+            for id in named(&fs::read_to_string(&file).unwrap()) {
+                assert!(rules.contains(id), "{} names {id}, which is not a rule", short(&file));
+                without_test.remove(id);
+            }
+        }
+    }
+    let (_, section) = testing.split_once("\n## Rules without a test\n").unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let listed: BTreeSet<String> = marked(section).into_iter().map(str::to_owned).collect();
+    let missing: Vec<_> = without_test.difference(&listed).collect();
+    assert!(missing.is_empty(), "no test names {missing:?}, and docs/testing.md does not say why");
+    let wrong: Vec<_> = listed.difference(&without_test).collect();
+    assert!(wrong.is_empty(), "docs/testing.md lists {wrong:?}, which are tested, or are not rules");
 }
