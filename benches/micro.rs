@@ -11,8 +11,8 @@ use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use futures_util::future::BoxFuture;
 use roomlog::auth::{Grants, Permission, RoomGrants};
-use roomlog::hub::outbox::{Outbox, Part, Sink, Writes};
-use roomlog::hub::ring::RingLimits;
+use roomlog::hub::recent::RecentLimits;
+use roomlog::hub::send_queue::{Part, SendQueue, Sink, WriteBatch};
 use roomlog::hub::tail::Tail;
 use roomlog::log::{Entry, Epoch, Head, Page, Run};
 use roomlog::telemetry::Timed;
@@ -43,7 +43,7 @@ fn entry(seq: u64) -> Arc<Entry> {
 
 /// Returns a tail at the start of its room, with a ring of the default size.
 fn tail() -> Tail {
-    let limits = RingLimits {
+    let limits = RecentLimits {
         messages: 256,
         bytes: 256 * 1024,
         budget: 64 * 1024 * 1024,
@@ -64,7 +64,7 @@ fn ingest_heard(bencher: Bencher<'_, '_>) {
             let after = if after == 0 { MessageId::ZERO } else { message(after).id };
             Run { epoch: Epoch(1), after, entries: vec![entry(seq.get())] }
         })
-        .bench_local_refs(|run| tail.borrow_mut().hear(run));
+        .bench_local_refs(|run| tail.borrow_mut().receive(run));
 }
 
 /// Measures a page that was read because of a hole.
@@ -122,13 +122,13 @@ impl Sink for Nowhere {
 /// tasks would take a part.)
 #[divan::bench(args = [1, 10, 100])]
 fn fan_out(bencher: Bencher<'_, '_>, members: usize) {
-    let outboxes: Vec<Arc<Outbox>> =
-        (0..members).map(|_| Arc::new(Outbox::to(Nowhere, 256 * 1024, 1))).collect();
+    let queues: Vec<Arc<SendQueue>> =
+        (0..members).map(|_| Arc::new(SendQueue::to(Nowhere, 256 * 1024, 1))).collect();
     bencher.counter(ItemsCount::new(members)).with_inputs(|| entry(1)).bench_refs(|entry| {
-        let mut writes = Writes::default();
-        for outbox in &outboxes {
+        let mut writes = WriteBatch::default();
+        for queue in &queues {
             let bytes = entry.encoded(Encoding::Json).message().clone();
-            assert!(writes.offer(outbox, Part { bytes, timed: None }));
+            assert!(writes.offer(queue, Part { bytes, timed: None }));
         }
     });
 }

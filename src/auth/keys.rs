@@ -12,7 +12,7 @@ use tracing::{Instrument, info, warn};
 
 use crate::config::{Algorithm, AuthConfig, SecretUrl};
 use crate::telemetry::{Metrics, Success};
-use crate::tls;
+use crate::util::tls;
 
 use super::jwk::{Key, Source, read_set};
 use super::lookups::{Lookups, Step};
@@ -152,8 +152,7 @@ impl KeySet {
 
 impl Remote {
     async fn connect(url: SecretUrl, config: &AuthConfig, metrics: Arc<Metrics>) -> Result<Self, AuthError> {
-        // The process may already have a provider, which works as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        tls::install_provider();
         let https = url.expose().starts_with("https:");
         let client = reqwest::Client::builder().timeout(FETCH_TIMEOUT).https_only(https).build();
         let client = client.map_err(|error| unreachable(&url, &error))?;

@@ -11,10 +11,10 @@ use super::remote::run;
 use super::{ConfigArgs, Failed, RedisArgs};
 use crate::config::Config;
 use crate::log::Durability;
-use crate::node::StartError;
 use crate::redis::durability::{Finding, ServerFacts, Severity, findings, in_force};
 use crate::redis::embedded::{Embedded, EmbeddedOptions, Found};
-use crate::redis::{acl, inspect};
+use crate::redis::{Unusable, acl, inspect};
+use crate::util::tls;
 
 /// Time limit for Redis's answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -90,7 +90,7 @@ async fn ready(config: &Config) -> Result<(), Failed> {
             Ipv6Addr::LOCALHOST.into()
         });
     }
-    let _there_is_one_already = rustls::crypto::ring::default_provider().install_default();
+    tls::install_provider();
     let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy();
     // The certificate is for the name that clients use. No secret is sent to this address, and only its
     // answer is used.
@@ -108,7 +108,7 @@ async fn ready(config: &Config) -> Result<(), Failed> {
 async fn examine(config: &Config) -> Result<Vec<Report>, Failed> {
     let durability = config.durability();
     if let Some(url) = &config.redis.url {
-        let refused = |error| StartError::Redis(url.to_string(), error);
+        let refused = |error| Unusable(url.to_string(), error);
         let nodes = inspect(url.expose(), PATIENCE).await.map_err(refused)?;
         let report = |(node, facts): (Option<String>, ServerFacts)| Report {
             redis: node.map_or(url.to_string(), |node| format!("{url}, {node}")),

@@ -8,7 +8,7 @@ use super::remote::{Remote, advise, run};
 use crate::protocol::continuity::{follows, reason};
 use crate::protocol::request::Range;
 use crate::protocol::{MessageId, RoomName};
-use crate::time::{now_ms, parse_ms};
+use crate::util::time::{now_ms, parse_ms};
 use roomlog_client::{Client, Gap, Message, Page};
 
 /// Maximum number of messages on one page.

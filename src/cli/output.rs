@@ -178,7 +178,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     text.chars()
         .fold(String::with_capacity(text.len() + 8), |mut out, c| {
             if harmful(c) {
-                let _always_fits = write!(out, "{}", c.escape_default());
+                let _ = write!(out, "{}", c.escape_default()); // Writing to a string cannot fail.
             } else {
                 out.push(c);
             }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{ConfigArgs, Failed, RedisArgs, files};
 use crate::auth::{Permission, RoomGrants, mint};
 use crate::config::Config;
-use crate::http::{self, listener};
+use crate::http::{self, App, listener};
 use crate::net::admission::{Admission, Places};
 use crate::net::certificates::Certificates;
 use crate::node::Node;
@@ -57,7 +57,7 @@ struct NoKeys;
 impl Serve {
     pub fn run(self) -> Result<(), Failed> {
         let config = self.load()?;
-        let _written_at_the_end = logs::start(&config.log);
+        let _guard = logs::start(&config.log);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(serve(config, self.dev))
     }
@@ -107,30 +107,35 @@ async fn serve(mut config: Config, dev: bool) -> Result<(), Failed> {
         None => None,
     };
     let node = tokio::select! {
-        node = Node::start(config) => node?,
+        node = Node::start(&config) => node?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
     let address = listener.local_addr()?;
     let stop = CancellationToken::new();
-    let grace = node.config.server.shutdown_grace;
-    let draining = node.draining.clone();
-    let admission = Admission::new(places, node.metrics.sockets.clone(), node.metrics.clone());
-    let router = http::router(node.clone(), dev);
+    let (grace, metrics) = (config.server.shutdown_grace, node.shared.metrics.clone());
+    let app = App {
+        shared: node.shared.clone(),
+        health: node.health.clone(),
+        allowed_origins: config.server.allowed_origins.as_slice().into(),
+        metrics_apart: metrics_listener.is_some(),
+        dev_tokens: dev.then(|| Arc::new(config.auth.clone())),
+    };
+    let admission = Admission::new(places, metrics.sockets.clone(), metrics.clone());
     if let Some(certificates) = &certificates {
         tokio::spawn(certificates.clone().watch(stop.clone()));
     }
+    let (router, draining) = (http::router(app.clone()), node.shared.draining.clone());
     let serving = tokio::spawn(listener::serve(listener, router, admission, certificates, draining, grace));
     if let Some(listener) = metrics_listener {
         tracing::info!("metrics on http://{}/metrics", listener.local_addr()?);
-        let few = Admission::new(Places::FEW, Gauge::noop(), node.metrics.clone());
-        let router = http::metrics_router(node.clone());
-        tokio::spawn(listener::serve(listener, router, few, None, stop.clone(), grace));
+        let few = Admission::new(Places::FEW, Gauge::noop(), metrics);
+        tokio::spawn(listener::serve(listener, http::metrics_router(app), few, None, stop.clone(), grace));
     }
     let url = format!("{scheme}://{address}");
     tracing::info!("listening on {url}");
     if dev {
-        welcome(&node.config, &url)?;
+        welcome(&config, &url)?;
     }
     tokio::select! {
         _ = terminate.recv() => {}
@@ -140,7 +145,7 @@ async fn serve(mut config: Config, dev: bool) -> Result<(), Failed> {
     let ended = async {
         node.shut_down().await;
         stop.cancel();
-        let _ended_or_broken = serving.await;
+        let _ = serving.await;
     };
     tokio::select! {
         () = ended => tracing::info!("ended"),

@@ -13,10 +13,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
+use super::App;
 use super::problem::Problem;
 use crate::auth::Claims;
+use crate::log::DurableId;
 use crate::net::admission::Place;
-use crate::node::Node;
 use crate::protocol::{Encoding, ErrorCode, Failure, RoomName};
 
 const MSGPACK: &str = "application/msgpack";
@@ -41,14 +42,14 @@ impl std::ops::Deref for Bearer {
     }
 }
 
-impl FromRequestParts<Arc<Node>> for Bearer {
+impl FromRequestParts<App> for Bearer {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, node: &Arc<Node>) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let token = bearer(&parts.headers).ok_or_else(|| {
             Failure::new(ErrorCode::Unauthenticated, "the header `Authorization: Bearer <token>` is missing")
         })?;
-        let claims = node.authenticate(token).await?;
+        let claims = app.shared.services.access.authenticate(token).await?;
         if let Some(place) = parts.extensions.get::<Arc<Place>>() {
             place.known();
         }
@@ -76,15 +77,15 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
-pub struct Subscription(pub crate::redis::Group);
+pub struct DurablePath(pub DurableId);
 
-impl<S: Send + Sync> FromRequestParts<S> for Subscription {
+impl<S: Send + Sync> FromRequestParts<S> for DurablePath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let user = path(parts, state, "user").await?.parse()?;
         let name = path(parts, state, "name").await?.parse()?;
-        Ok(Self(crate::redis::Group::new(&user, &name)))
+        Ok(Self(DurableId::new(&user, &name)))
     }
 }
 
@@ -130,16 +131,16 @@ impl Body {
     }
 }
 
-impl FromRequest<Arc<Node>> for Body {
+impl FromRequest<App> for Body {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, node: &Arc<Node>) -> Result<Self, Problem> {
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         let encoding = if names_msgpack(request.headers(), header::CONTENT_TYPE) {
             Encoding::MessagePack
         } else {
             Encoding::Json
         };
-        let limit = node.config.limits.max_payload();
+        let limit = app.shared.limits.max_payload();
         Ok(Self(encoding, read(request.into_body(), limit).await?))
     }
 }

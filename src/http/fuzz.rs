@@ -57,7 +57,7 @@ pub fn upgrade(input: &[u8]) {
             headers.append(name, value);
         }
     }
-    let _token = bearer(&headers);
+    let _ = bearer(&headers);
     if let Ok((_encoding, key)) = handshake(&headers) {
         assert!(HeaderValue::from_str(&derive_accept_key(key.as_bytes())).is_ok());
     }

@@ -9,4 +9,42 @@ pub mod problem;
 mod router;
 mod routes;
 
+use std::sync::Arc;
+
+use axum::extract::FromRef;
 pub use router::{metrics_router, router};
+
+use crate::background::health::Health;
+use crate::config::AuthConfig;
+use crate::service::Services;
+use crate::session::Shared;
+
+/// The parts of a node that the routes use.
+#[derive(Clone)]
+pub struct App {
+    pub shared: Arc<Shared>,
+    pub health: Arc<Health>,
+    pub allowed_origins: Arc<[String]>,
+    /// True if metrics have their own listener.
+    pub metrics_apart: bool,
+    /// The keys for tokens, if anyone who can reach this server gets one: in development.
+    pub dev_tokens: Option<Arc<AuthConfig>>,
+}
+
+impl FromRef<App> for Arc<Services> {
+    fn from_ref(app: &App) -> Self {
+        app.shared.services.clone()
+    }
+}
+
+impl FromRef<App> for Arc<Shared> {
+    fn from_ref(app: &App) -> Self {
+        app.shared.clone()
+    }
+}
+
+impl FromRef<App> for Arc<Health> {
+    fn from_ref(app: &App) -> Self {
+        app.health.clone()
+    }
+}

@@ -1,7 +1,5 @@
 //! The routes of the HTTP interface. The OpenAPI document is generated from them.
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::http::StatusCode;
 use utoipa::OpenApi;
@@ -9,10 +7,10 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::App;
 use super::middleware::{origin, request_id};
 use super::problem::Problem;
 use super::routes::{events, messages, operations, page, rooms, signals, subscriptions, websocket};
-use crate::node::Node;
 use crate::protocol::{ErrorCode, Failure};
 
 #[derive(OpenApi)]
@@ -45,7 +43,7 @@ impl utoipa::Modify for Bearer {
 }
 
 /// Returns every route except `/metrics`, with their documentation.
-fn routes() -> OpenApiRouter<Arc<Node>> {
+fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(websocket::upgrade))
         .routes(routes!(events::stream))
@@ -65,7 +63,7 @@ fn routes() -> OpenApiRouter<Arc<Node>> {
 }
 
 /// Returns the routes with `/metrics`, which is documented even if it has its own listener.
-fn routes_and_metrics() -> OpenApiRouter<Arc<Node>> {
+fn routes_and_metrics() -> OpenApiRouter<App> {
     routes().routes(routes!(operations::metrics))
 }
 
@@ -73,26 +71,25 @@ pub(super) fn document() -> utoipa::openapi::OpenApi {
     routes_and_metrics().into_openapi()
 }
 
-/// Returns the main listener's interface. With `dev`, anyone who can reach it gets a token.
-pub fn router(node: Arc<Node>, dev: bool) -> Router {
-    let apart = node.config.server.metrics_listen.is_some();
-    let (router, _) = if apart { routes() } else { routes_and_metrics() }.split_for_parts();
+/// Returns the main listener's interface.
+pub fn router(app: App) -> Router {
+    let (router, _) = if app.metrics_apart { routes() } else { routes_and_metrics() }.split_for_parts();
     router
-        .merge(page::routes(dev))
+        .merge(page::routes(app.dev_tokens.is_some()))
         .fallback(async || Problem(Failure::new(ErrorCode::NotFound, "there is nothing here")))
         .method_not_allowed_fallback(async || {
             let failure = Failure::bad_request("this address does not take this method");
             Problem(failure).with_status(StatusCode::METHOD_NOT_ALLOWED)
         })
-        .layer(axum::middleware::from_fn_with_state(node.clone(), origin::check))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), origin::check))
         .layer(axum::middleware::from_fn(request_id::name))
-        .with_state(node)
+        .with_state(app)
 }
 
 /// Returns the interface of a listener for metrics alone.
-pub fn metrics_router(node: Arc<Node>) -> Router {
+pub fn metrics_router(app: App) -> Router {
     let (router, _) = OpenApiRouter::new().routes(routes!(operations::metrics)).split_for_parts();
-    router.with_state(node)
+    router.with_state(app)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Hub;
-use super::outbox::Writes;
+use super::send_queue::WriteBatch;
 use crate::log::{Appended, Entry, Run, Unavailable};
 use crate::protocol::frame::Message;
 use crate::protocol::request::Draft;
@@ -48,7 +48,7 @@ const SHARE_BYTES: usize = 2 * 1024 * 1024;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Receives the outcome of a message, and the batch in which to queue the sender's answer. Must not block.
-pub type Confirm = Box<dyn FnOnce(Result<Appended, Unavailable>, &mut Writes) + Send>;
+pub type Confirm = Box<dyn FnOnce(Result<Appended, Unavailable>, &mut WriteBatch) + Send>;
 
 struct Waiting {
     from: UserId,
@@ -131,7 +131,7 @@ impl Appender {
         let bytes = draft.data.as_bytes().len() + draft.kind.len() + 128;
         let Ok(space) = self.space(room, bytes) else {
             let class = self.metrics.class(room);
-            self.confirm(class, submitted, confirm, Err(Unavailable), &mut Writes::default());
+            self.confirm(class, submitted, confirm, Err(Unavailable), &mut WriteBatch::default());
             return;
         };
         self.waiting.fetch_add(1, Ordering::Relaxed);
@@ -170,8 +170,8 @@ impl Appender {
         draft: Draft,
     ) -> impl Future<Output = Result<Appended, Unavailable>> + use<> {
         let (confirm, confirmed) = oneshot::channel();
-        let confirm = Box::new(move |outcome, _: &mut Writes| {
-            let _nobody_waits_any_more = confirm.send(outcome);
+        let confirm = Box::new(move |outcome, _: &mut WriteBatch| {
+            let _ = confirm.send(outcome); // The receiver may be gone.
         });
         self.submit(room, from, draft, confirm);
         async move { confirmed.await.unwrap_or(Err(Unavailable)) }
@@ -195,7 +195,7 @@ impl Appender {
     }
 
     async fn pipeline(self: Arc<Self>, number: usize, shard: usize) {
-        go_behind().await;
+        yield_to_ready().await;
         loop {
             let its = self.store.shards().map().numbered(shard).cloned();
             let Some(sending) = self.gather(number, shard, its.as_ref()) else { break };
@@ -224,8 +224,8 @@ impl Appender {
             && let Some(room) = ready.rooms.pop_front()
         {
             let Some(queue) = rooms.get_mut(&room) else { continue };
-            let heard = its.is_some_and(|its| self.hub.hears(&room, its));
-            let mut batch = Batch { heard, room, messages: Vec::new() };
+            let subscribed = its.is_some_and(|its| self.hub.is_subscribed(&room, its));
+            let mut batch = Batch { subscribed, room, messages: Vec::new() };
             let mut waiting = Vec::new();
             let mut bytes = 0;
             while waiting.len() < BATCH_MESSAGES
@@ -257,7 +257,7 @@ impl Appender {
             // The shard no longer exists.
             None => vec![Err(Failure::Again); batches.len()],
         };
-        let (mut writes, mut again) = (Writes::default(), Vec::new());
+        let (mut writes, mut again) = (WriteBatch::default(), Vec::new());
         for ((batch, waiting), outcome) in batches.into_iter().zip(waiting).zip(outcomes) {
             let room = batch.room.clone();
             let class = self.metrics.class(&room);
@@ -284,14 +284,14 @@ impl Appender {
                     }
                 }
             }
-            self.go_on(number, room);
+            self.next_append(number, room);
         }
         self.measure();
         if !again.is_empty() {
             let appender = self.clone();
             tasks::spawn(async move {
                 tokio::time::sleep(PAUSE).await;
-                again.into_iter().for_each(|room| appender.go_on(number, room));
+                again.into_iter().for_each(|room| appender.next_append(number, room));
             });
         }
     }
@@ -343,7 +343,7 @@ impl Appender {
 
     /// Continues after an append to the room has ended: the next one may start, on the shard that now has the
     /// room.
-    fn go_on(self: &Arc<Self>, number: usize, room: RoomName) {
+    fn next_append(self: &Arc<Self>, number: usize, room: RoomName) {
         let shard = self.store.shard_of(&room).map_or(0, |shard| shard.number);
         let mut lane = self.lanes[number].lock();
         if lane.rooms.get(&room).is_some_and(|queue| !queue.is_empty()) {
@@ -360,7 +360,7 @@ impl Appender {
         submitted: Instant,
         confirm: Confirm,
         outcome: Result<Appended, Unavailable>,
-        writes: &mut Writes,
+        writes: &mut WriteBatch,
     ) {
         let label = match &outcome {
             Ok(Appended { duplicate: false, .. }) => Outcome::Stored,
@@ -374,7 +374,7 @@ impl Appender {
 
 /// Yields to the tasks that are ready, so that those about to publish join this batch. Tokio's `yield_now`
 /// would also poll the OS for events, which costs a system call.
-async fn go_behind() {
+async fn yield_to_ready() {
     let mut behind = false;
     std::future::poll_fn(|context| {
         if std::mem::replace(&mut behind, true) {

@@ -2,18 +2,18 @@
 //!
 //! ```text
 //!           own appends ──┐
-//!  bell (live copies) ────┼──▶ room: tail ──▶ live subscriptions ──▶ outboxes
+//!  pub/sub (live copies) ─┼──▶ room: tail ──▶ live subscriptions ──▶ send queues
 //!  position checks, reads ┘        │ ring
 //!                                  ▼
-//!                  reader (pages) ──▶ subscriptions that catch up ──▶ outboxes
+//!                  reader (pages) ──▶ subscriptions that catch up ──▶ send queues
 //! ```
 
 pub mod appender;
-pub mod outbox;
 mod reader;
 #[doc(hidden)]
-pub mod ring;
+pub mod recent;
 mod room;
+pub mod send_queue;
 mod subscription;
 #[doc(hidden)]
 pub mod tail;
@@ -27,16 +27,16 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use self::outbox::Writes;
-use self::ring::RingLimits;
+use self::recent::RecentLimits;
 use self::room::Work;
-pub use self::room::{Hold, Room};
-pub use self::subscription::{Form, Holding, Subscription};
+pub use self::room::{Room, RoomGuard};
+use self::send_queue::WriteBatch;
+pub use self::subscription::{Form, Subscription};
 use crate::log::{Cut, Page, Position, Run, Unavailable};
 use crate::protocol::frame::Ended;
 use crate::protocol::request::Start;
 use crate::protocol::{MessageId, RoomName};
-use crate::redis::{Bell, BellEvent, Ring, Shard, Store};
+use crate::redis::{Notification, PubSub, PubSubEvent, Shard, Store};
 use crate::tasks;
 use crate::telemetry::{CatchUpReason, Hole, Metrics};
 
@@ -57,21 +57,21 @@ pub struct HubOptions {
 /// The active rooms of a node.
 pub struct Hub {
     store: Arc<Store>,
-    /// Set right after construction, since the hub and the bell need each other.
-    bell: OnceLock<Arc<Bell>>,
+    /// Set right after construction, since the hub and pub/sub need each other.
+    pubsub: OnceLock<Arc<PubSub>>,
     rooms: RwLock<HashMap<RoomName, Arc<Room>>>,
     /// Deleted rooms, which are still subscribed to their channels.
-    let_go: Mutex<Vec<Arc<Room>>>,
-    limits: RingLimits,
+    closed_rooms: Mutex<Vec<Arc<Room>>>,
+    limits: RecentLimits,
     options: HubOptions,
     check_now: Notify,
     metrics: Arc<Metrics>,
 }
 
 impl Hub {
-    /// Creates a hub that follows no rooms yet. Call [`Hub::listen`] next.
+    /// Creates a hub that follows no rooms yet. Call [`Hub::connect`] next.
     pub fn new(store: Arc<Store>, options: HubOptions, metrics: Arc<Metrics>) -> Arc<Self> {
-        let limits = RingLimits {
+        let limits = RecentLimits {
             messages: options.ring_messages,
             bytes: options.ring_bytes,
             budget: options.ring_budget,
@@ -79,9 +79,9 @@ impl Hub {
         };
         Arc::new(Self {
             store,
-            bell: OnceLock::new(),
+            pubsub: OnceLock::new(),
             rooms: RwLock::default(),
-            let_go: Mutex::default(),
+            closed_rooms: Mutex::default(),
             limits,
             options,
             check_now: Notify::new(),
@@ -89,17 +89,15 @@ impl Hub {
         })
     }
 
-    /// Connects the hub to pub/sub, and starts the position checks. They run until `stop`.
-    pub fn listen(self: &Arc<Self>, bell: Arc<Bell>, stop: CancellationToken) {
-        if self.bell.set(bell).is_ok() {
-            tasks::spawn(self.clone().check_positions(stop));
-        }
+    /// Connects the hub to pub/sub, once.
+    pub fn connect(&self, pubsub: Arc<PubSub>) {
+        let _ = self.pubsub.set(pubsub); // The first one stays.
     }
 
     /// Handles a pub/sub event. Does not block.
-    pub fn hear(self: &Arc<Self>, event: BellEvent) {
+    pub fn on_event(self: &Arc<Self>, event: PubSubEvent) {
         match event {
-            BellEvent::Interrupted => {
+            PubSubEvent::Interrupted => {
                 for room in self.rooms.read().values() {
                     room.step(|tail| {
                         tail.interrupt();
@@ -108,17 +106,15 @@ impl Hub {
                 }
                 self.check_now.notify_one();
             }
-            BellEvent::Ring(name, ring) => {
+            PubSubEvent::Notification(name, notification) => {
                 let Some(room) = self.active(&name) else { return };
-                match ring {
-                    Ring::Messages(run) => drop(self.heard(&room, &run)),
-                    Ring::Signal(signal) => room.signal(&signal),
-                    Ring::Taken { group, holder } => room.lost(&Holding { group, holder }, Ended::Replaced),
-                    Ring::Forgotten { group, holder } => {
-                        room.lost(&Holding { group, holder }, Ended::Deleted)
-                    }
-                    Ring::Cut(cut) => self.evict(&name, cut),
-                    Ring::Deleted(head) => self.deleted(&name, head),
+                match notification {
+                    Notification::Messages(run) => drop(self.received(&room, &run)),
+                    Notification::Signal(signal) => room.signal(&signal),
+                    Notification::LeaseTaken(lease) => room.end_lease(&lease, Ended::Replaced),
+                    Notification::LeaseDeleted(lease) => room.end_lease(&lease, Ended::Deleted),
+                    Notification::Cut(cut) => self.evict(&name, cut),
+                    Notification::RoomDeleted(head) => self.deleted(&name, head),
                 }
             }
         }
@@ -142,30 +138,30 @@ impl Hub {
             let is_gone = rooms.get(name).is_some_and(|room| !room.is_newer_than(head));
             if is_gone { rooms.remove(name) } else { None }
         };
-        // Members are notified without holding the lock of the room map.
+        // Members are notified without lease the lock of the room map.
         if let Some(room) = gone {
             room.deleted();
-            self.let_go.lock().push(room);
+            self.closed_rooms.lock().push(room);
         }
     }
 
     /// Delivers the node's own append to local readers, which need not wait for the notification. The
     /// returned writes go out when the caller has no more to add.
-    pub fn appended(self: &Arc<Self>, room: &RoomName, run: impl FnOnce() -> Run) -> Writes {
-        self.active(room).map(|room| self.heard(&room, &run())).unwrap_or_default()
+    pub fn appended(self: &Arc<Self>, room: &RoomName, run: impl FnOnce() -> Run) -> WriteBatch {
+        self.active(room).map(|room| self.received(&room, &run())).unwrap_or_default()
     }
 
     /// Returns whether this node is subscribed to a room's channel on this shard, as far as it knows. It may
     /// be wrong for a moment, while its connection breaks or a room is being closed. Other nodes then learn
     /// of a message only from their position check.
-    pub fn hears(&self, room: &RoomName, shard: &Arc<Shard>) -> bool {
-        self.active(room).is_some_and(|room| room.listening.get().is_some_and(|place| place.is_at(shard)))
+    pub fn is_subscribed(&self, room: &RoomName, shard: &Arc<Shard>) -> bool {
+        self.active(room).is_some_and(|room| room.channel.get().is_some_and(|place| place.is_at(shard)))
     }
 
-    fn heard(self: &Arc<Self>, room: &Arc<Room>, run: &Run) -> Writes {
-        let mut work = room.step(|tail| tail.hear(run));
+    fn received(self: &Arc<Self>, room: &Arc<Room>, run: &Run) -> WriteBatch {
+        let mut work = room.step(|tail| tail.receive(run));
         if work.read.is_some() {
-            self.metrics.hole(Hole::Bell);
+            self.metrics.hole(Hole::PubSub);
         }
         let writes = std::mem::take(&mut work.writes);
         self.work(room, work);
@@ -177,11 +173,11 @@ impl Hub {
         self.rooms.read().get(room).cloned()
     }
 
-    /// Activates a room for as long as the hold lives.
+    /// Activates a room for as long as the guard lives.
     ///
     /// # Errors
     /// If the subscription to its channel fails, or its head cannot be read.
-    pub async fn hold(self: &Arc<Self>, name: &RoomName) -> Result<Hold, Unavailable> {
+    pub async fn activate(self: &Arc<Self>, name: &RoomName) -> Result<RoomGuard, Unavailable> {
         loop {
             let room = self.rooms.read().get(name).cloned();
             let room = room.unwrap_or_else(|| {
@@ -189,7 +185,7 @@ impl Hub {
                 let make = || Arc::new(Room::new(name.clone(), self.limits.clone(), self.metrics.clone()));
                 rooms.entry(name.clone()).or_insert_with(make).clone()
             });
-            let Some(hold) = room.hold() else {
+            let Some(guard) = room.guard() else {
                 // The room is being closed. The map may contain it for a moment longer.
                 tokio::task::yield_now().await;
                 continue;
@@ -198,23 +194,23 @@ impl Hub {
                 // Opened in a separate task, so that a caller that is dropped, as when a client disconnects,
                 // does not leave it half open.
                 let (hub, room) = (self.clone(), room.clone());
-                let Some(held) = room.hold() else { continue };
+                let Some(opening_guard) = room.guard() else { continue };
                 let (opening, opened) = oneshot::channel();
                 tasks::spawn(async move {
-                    let _held = held;
+                    let _guard = opening_guard;
                     let outcome = room.opened.get_or_try_init(|| hub.open(&room)).await;
-                    let _nobody_waits_any_more = opening.send(outcome.map(drop));
+                    let _ = opening.send(outcome.map(drop)); // The receiver may be gone.
                 });
                 opened.await.map_err(|_| Unavailable)??;
             }
-            return Ok(hold);
+            return Ok(guard);
         }
     }
 
     /// Subscribes before reading the head, so that no message in between is missed.
     async fn open(self: &Arc<Self>, room: &Arc<Room>) -> Result<(), Unavailable> {
-        let bell = self.bell.get().ok_or(Unavailable)?;
-        room.listening.get_or_try_init(|| bell.listen(&room.name)).await?;
+        let pubsub = self.pubsub.get().ok_or(Unavailable)?;
+        room.channel.get_or_try_init(|| pubsub.subscribe(&room.name)).await?;
         let head = self.store.head(&room.name).await?;
         let work = room.step(|tail| tail.open(head));
         self.work(room, work);
@@ -238,44 +234,25 @@ impl Hub {
         }
     }
 
-    /// Adds a subscription to its room, so that a takeover ends it. Call [`Hub::begin`] next.
-    ///
-    /// # Errors
-    /// If the room has just been deleted.
-    pub fn enter(&self, hold: &Hold, subscription: &Arc<Subscription>) -> Result<(), Unavailable> {
-        if hold.enter(subscription) { Ok(()) } else { Err(Unavailable) }
-    }
-
-    /// Starts delivery after a position. The subscription is live at once if the tail is there, and catches
+    /// Starts delivery to a member after a position. The subscription is live at once if the tail is there, and catches
     /// up otherwise.
-    pub fn begin(self: &Arc<Self>, hold: &Hold, subscription: &Arc<Subscription>, position: MessageId) {
-        let room = Arc::clone(hold);
+    pub fn begin(self: &Arc<Self>, guard: &RoomGuard, subscription: &Arc<Subscription>, position: MessageId) {
+        let room = Arc::clone(guard);
         room.begin(subscription);
         self.read_on(room, subscription.clone(), position.into(), CatchUpReason::Subscribed);
     }
 
-    /// Lets a subscription end silently while another is about to replace it.
-    pub fn hush(&self, hold: &Hold, subscription: &Subscription) {
-        hold.hush(subscription);
-    }
-
-    /// Reverts [`Hub::hush`] when the subscription was not replaced. Its client is notified if it ends, or if
-    /// it has ended meanwhile, for example with the whole room.
-    pub fn tell_again(&self, hold: &Hold, subscription: &Subscription) {
-        hold.begin(subscription);
-    }
-
     /// Ends a subscription at its client's request.
-    pub fn unsubscribe(&self, subscription: &Subscription) {
+    pub fn leave(&self, subscription: &Subscription) {
         if let Some(room) = self.active(&subscription.room) {
             room.leave(subscription);
         }
     }
 
     /// Ends a subscription for a reason, and notifies its client.
-    pub fn dismiss(&self, subscription: &Subscription, code: Ended) {
+    pub fn end(&self, subscription: &Subscription, code: Ended) {
         if let Some(room) = self.active(&subscription.room) {
-            room.dismiss(subscription, code);
+            room.end(subscription, code);
         }
     }
 
@@ -329,8 +306,8 @@ impl Hub {
     }
 
     /// Compares all positions with the heads, periodically and whenever notifications may have been lost.
-    /// Also closes idle rooms.
-    async fn check_positions(self: Arc<Self>, stop: CancellationToken) {
+    /// Also closes idle rooms. Runs until `stop`.
+    pub async fn check_positions(self: Arc<Self>, stop: CancellationToken) {
         loop {
             tokio::select! {
                 // Check `stop` first. The order of the others does not matter.
@@ -339,7 +316,7 @@ impl Hub {
                 () = self.check_now.notified() => {}
                 () = tokio::time::sleep(self.options.check_interval) => {}
             }
-            self.let_go_of_idle_rooms();
+            self.close_idle_rooms();
             let rooms: Vec<Arc<Room>> = self.rooms.read().values().cloned().collect();
             for rooms in rooms.chunks(512) {
                 let names: Vec<RoomName> = rooms.iter().map(|room| room.name.clone()).collect();
@@ -361,11 +338,11 @@ impl Hub {
         }
     }
 
-    fn let_go_of_idle_rooms(&self) {
+    fn close_idle_rooms(&self) {
         let linger = self.options.linger;
         let idle: Vec<Arc<Room>> =
             self.rooms.read().values().filter(|room| room.close_if_idle(linger)).cloned().collect();
-        let mut gone = std::mem::take(&mut *self.let_go.lock());
+        let mut gone = std::mem::take(&mut *self.closed_rooms.lock());
         {
             let mut rooms = self.rooms.write();
             for room in idle {
@@ -377,12 +354,12 @@ impl Hub {
         }
         let opened = gone.iter().filter(|room| room.opened.initialized()).count();
         self.metrics.rooms.decrement(opened as f64);
-        let listening = gone.into_iter().filter(|room| room.listening.initialized());
-        let names: Vec<RoomName> = listening.map(|room| room.name.clone()).collect();
-        if let Some(bell) = self.bell.get()
+        let subscribed = gone.into_iter().filter(|room| room.channel.initialized());
+        let names: Vec<RoomName> = subscribed.map(|room| room.name.clone()).collect();
+        if let Some(pubsub) = self.pubsub.get()
             && !names.is_empty()
         {
-            bell.unlisten(&names);
+            pubsub.unsubscribe(&names);
         }
     }
 }

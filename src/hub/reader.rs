@@ -7,8 +7,8 @@ use std::time::Duration;
 use tracing::Instrument;
 
 use super::Hub;
-use super::outbox::Turn;
 use super::room::{Join, Room};
+use super::send_queue::Turn;
 use super::subscription::Subscription;
 use crate::log::{Event, Page, Position, Unavailable, follow};
 use crate::tasks;
@@ -49,11 +49,11 @@ impl Hub {
         announce: bool,
     ) {
         loop {
-            let Some(turn) = subscription.outbox.turn().await else { return };
+            let Some(turn) = subscription.queue.turn().await else { return };
             let page = match room.join(subscription, position, announce) {
                 Join::Live | Join::Ended => return,
                 Join::Elsewhere(Some(page)) => {
-                    position = self.tell(turn, room, subscription, &page, Path::Ring);
+                    position = self.deliver(turn, room, subscription, &page, Path::Recent);
                     continue;
                 }
                 Join::Elsewhere(None) => {
@@ -63,7 +63,7 @@ impl Hub {
             };
             match page {
                 Ok(page) => {
-                    let reached = self.tell(turn, room, subscription, &page, Path::Redis);
+                    let reached = self.deliver(turn, room, subscription, &page, Path::Redis);
                     if page.fork.is_some() || reached.id == position.id {
                         self.let_tail_follow(room, &page).await;
                     }
@@ -75,7 +75,7 @@ impl Hub {
     }
 
     /// Delivers a page to a subscription, and returns the position after it.
-    fn tell(
+    fn deliver(
         &self,
         turn: Turn<'_>,
         room: &Room,

@@ -1,7 +1,7 @@
 //! A room that is active on this node: its tail, and delivery to its local subscribers. Subscribing and
 //! leaving are in `members`.
 //!
-//! Lock order: a lane of the appender, the hub's map, a room's state, an outbox. No lock is held across an
+//! Lock order: a lane of the appender, the hub's map, a room's state, an send queue. No lock is held across an
 //! await. Pending writes are declared before the lock is taken, so that they are written after it is
 //! released.
 
@@ -20,8 +20,8 @@ use tokio::time::Instant;
 
 use self::members::Holders;
 pub(super) use self::members::Join;
-use super::outbox::{Part, Writes};
-use super::ring::RingLimits;
+use super::recent::RecentLimits;
+use super::send_queue::{Part, WriteBatch};
 use super::subscription::{Subscription, Told};
 use super::tail::{Asked, Step, Tail};
 use crate::log::{Event, Page, PageSize, Position, Unavailable};
@@ -44,7 +44,7 @@ struct State {
     members: Slab<Member>,
     holders: Holders,
     /// Number of users without a subscription, such as requests that wait for a message.
-    holds: usize,
+    guards: usize,
     idle_since: Instant,
     /// Set once the hub has closed it. Callers that still have it must ask the hub for another.
     closed: bool,
@@ -60,7 +60,7 @@ pub struct Room {
     /// The class under which its metrics are counted.
     pub class: Class,
     /// Set once the node is subscribed to its channel.
-    pub(super) listening: OnceCell<Arc<Place>>,
+    pub(super) channel: OnceCell<Arc<Place>>,
     /// Set once its position is known.
     pub(super) opened: OnceCell<()>,
     state: Mutex<State>,
@@ -86,23 +86,23 @@ pub(super) struct Work {
     pub read: Option<Position>,
     /// Subscriptions that need a reader.
     pub left_behind: Vec<LeftBehind>,
-    pub writes: Writes,
+    pub writes: WriteBatch,
 }
 
 impl Room {
-    pub(super) fn new(name: RoomName, limits: RingLimits, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(name: RoomName, limits: RecentLimits, metrics: Arc<Metrics>) -> Self {
         let state = State {
             tail: Tail::new(limits),
             members: Slab::new(),
             holders: Holders::default(),
-            holds: 0,
+            guards: 0,
             idle_since: Instant::now(),
             closed: false,
         };
         Self {
             class: metrics.class(&name),
             name,
-            listening: OnceCell::new(),
+            channel: OnceCell::new(),
             opened: OnceCell::new(),
             state: Mutex::new(state),
             page_size: PageSize::default(),
@@ -164,7 +164,7 @@ impl Room {
         let mut position = before.unwrap_or_default();
         let epoch = state.tail.position().unwrap_or_default().epoch;
         for event in &events {
-            self.tell(&mut state.members, event, position, &mut work);
+            self.deliver(&mut state.members, event, position, &mut work);
             position.id = match event {
                 Event::Message(entry) => entry.id(),
                 Event::Gap(gap) => gap.next.predecessor(),
@@ -181,7 +181,7 @@ impl Room {
 
     /// Delivers one event to live members. A member without room for it falls back to catching up from
     /// `position`, which is before the event.
-    fn tell(&self, members: &mut Slab<Member>, event: &Event, position: Position, work: &mut Work) {
+    fn deliver(&self, members: &mut Slab<Member>, event: &Event, position: Position, work: &mut Work) {
         // Only one delivery of each message is timed: timing all of them would cost too much.
         let mut timed = match event {
             Event::Message(entry) => {
@@ -199,11 +199,11 @@ impl Room {
                     subscription.form.gap(&self.name, *gap)
                 }
             };
-            if work.writes.offer(&subscription.outbox, Part { bytes, timed }) {
+            if work.writes.offer(&subscription.queue, Part { bytes, timed }) {
                 timed = None;
                 delivered += 1;
             } else {
-                self.metrics.full(Queue::Outbox);
+                self.metrics.full(Queue::SendQueue);
                 if planted!(SlowReaderSkips) {
                     continue;
                 }
@@ -233,8 +233,8 @@ impl Room {
 
     /// Delivers a signal to the members that it is addressed to.
     pub(super) fn signal(&self, signal: &Signal) {
-        let mut writes = Writes::default();
-        let mut told = Told::new(&self.name, signal);
+        let mut writes = WriteBatch::default();
+        let mut encoded = Told::new(&self.name, signal);
         let state = self.state.lock();
         for (_, member) in &state.members {
             let subscription = &member.subscription;
@@ -242,8 +242,8 @@ impl Room {
             if subscription.is_of(signal.session) || !meant || !subscription.has_begun() {
                 continue;
             }
-            if let Some(bytes) = told.to(subscription.form)
-                && writes.offer(&subscription.outbox, Part { bytes, timed: None })
+            if let Some(bytes) = encoded.to(subscription.form)
+                && writes.offer(&subscription.queue, Part { bytes, timed: None })
             {
                 self.metrics.signals.increment(1);
             }
@@ -251,19 +251,19 @@ impl Room {
     }
 
     /// Keeps the room active without a subscription. Returns `None` if the hub has closed it.
-    pub(super) fn hold(self: &Arc<Self>) -> Option<Hold> {
+    pub(super) fn guard(self: &Arc<Self>) -> Option<RoomGuard> {
         let mut state = self.state.lock();
         if state.closed {
             return None;
         }
-        state.holds += 1;
-        Some(Hold(self.clone()))
+        state.guards += 1;
+        Some(RoomGuard(self.clone()))
     }
 
     /// Closes the room if it has been unused for `linger`. Returns whether it is closed.
     pub(super) fn close_if_idle(&self, linger: Duration) -> bool {
         let mut state = self.state.lock();
-        let idle = state.members.is_empty() && state.holds == 0 && state.idle_since.elapsed() >= linger;
+        let idle = state.members.is_empty() && state.guards == 0 && state.idle_since.elapsed() >= linger;
         state.closed |= idle;
         state.closed
     }
@@ -290,9 +290,9 @@ impl Room {
 }
 
 /// A guard that keeps a room active.
-pub struct Hold(Arc<Room>);
+pub struct RoomGuard(Arc<Room>);
 
-impl std::ops::Deref for Hold {
+impl std::ops::Deref for RoomGuard {
     type Target = Arc<Room>;
 
     fn deref(&self) -> &Arc<Room> {
@@ -300,10 +300,10 @@ impl std::ops::Deref for Hold {
     }
 }
 
-impl Drop for Hold {
+impl Drop for RoomGuard {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
-        state.holds -= 1;
+        state.guards -= 1;
         state.idle_since = Instant::now();
     }
 }

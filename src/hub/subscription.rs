@@ -1,4 +1,4 @@
-//! One client's subscription to one room: its identity, its outbox, and the form of its frames.
+//! One client's subscription to one room: its identity, its send queue, and the form of its frames.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -6,12 +6,12 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::outbox::Outbox;
-use crate::log::{Entry, Event};
+use super::send_queue::SendQueue;
+use crate::log::{Entry, Event, Lease};
 use crate::protocol::encode;
 use crate::protocol::frame::{Ended, Frame, Gap};
 use crate::protocol::{Encoding, MessageId, RoomName, UserId};
-use crate::redis::{Group, Signal};
+use crate::redis::Signal;
 
 /// The form in which a client receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,14 +121,6 @@ impl<'a> Told<'a> {
     }
 }
 
-/// A hold on a durable subscription, from a subscribe until the subscription is released, lost or deleted.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Holding {
-    pub group: Group,
-    /// The holder: `<node>/<session>/<number of the subscribe>`, or a UUID for a client without a connection.
-    pub holder: String,
-}
-
 /// A subscription. The room has it while it lasts, and a reader while it catches up.
 #[derive(Debug)]
 pub struct Subscription {
@@ -136,13 +128,13 @@ pub struct Subscription {
     pub session: Uuid,
     pub user: UserId,
     pub form: Form,
-    pub outbox: Arc<Outbox>,
-    /// Its hold, if it is durable.
-    pub durable: Option<Holding>,
+    pub queue: Arc<SendQueue>,
+    /// Its lease, if it is durable.
+    pub lease: Option<Lease>,
     /// True while its client is notified of events of the room.
     begun: AtomicBool,
     /// The reason it ended before it began. The client is notified when it begins.
-    untold: OnceLock<Ended>,
+    ended_before: OnceLock<Ended>,
     ended: AtomicBool,
     pub(super) place: AtomicUsize,
 }
@@ -154,18 +146,18 @@ impl Subscription {
         session: Uuid,
         user: UserId,
         form: Form,
-        outbox: Arc<Outbox>,
-        durable: Option<Holding>,
+        queue: Arc<SendQueue>,
+        lease: Option<Lease>,
     ) -> Self {
         Self {
             room,
             session,
             user,
             form,
-            outbox,
-            durable,
+            queue,
+            lease,
             begun: AtomicBool::new(false),
-            untold: OnceLock::new(),
+            ended_before: OnceLock::new(),
             ended: AtomicBool::new(false),
             place: AtomicUsize::new(usize::MAX),
         }
@@ -186,24 +178,24 @@ impl Subscription {
 
     /// Returns whether both are the same durable subscription, regardless of the holder.
     pub fn is_same_durable(&self, other: &Self) -> bool {
-        let groups = self.durable.as_ref().zip(other.durable.as_ref());
-        groups.is_some_and(|(one, other)| one.group == other.group)
+        let leases = self.lease.as_ref().zip(other.lease.as_ref());
+        leases.is_some_and(|(one, other)| one.durable == other.durable)
     }
 
     /// Suspends notice of its end until it begins again.
-    pub(super) fn hush(&self) {
+    pub(super) fn mute(&self) {
         self.begun.store(false, Ordering::Release);
     }
 
     /// Begins it. Returns the reason to report at once if it has already ended.
     pub(super) fn begin(&self) -> Option<Ended> {
         self.begun.store(true, Ordering::Release);
-        self.untold.get().copied()
+        self.ended_before.get().copied()
     }
 
     /// Stores the reason it ended, to be reported when it begins.
-    pub(super) fn tell_later(&self, code: Ended) {
-        let _the_first_reason_stands = self.untold.set(code);
+    pub(super) fn end_later(&self, code: Ended) {
+        let _ = self.ended_before.set(code); // The first reason stands.
     }
 
     /// Returns whether it has ended, for any reason.

@@ -1,7 +1,7 @@
 //! The tail of a room: the position this node has reached in its log, and the next step for each input. Pure:
 //! it decides what to deliver and what to read, and `room` does both.
 //!
-//! All sources feed it: answers to the node's own appends and notifications ([`Tail::hear`]), comparisons
+//! All sources feed it: answers to the node's own appends and notifications ([`Tail::receive`]), comparisons
 //! with the head ([`Tail::check`]), and reads ([`Tail::take`]). Each may be lost, late, repeated or
 //! reordered, and may come from a primary that was replaced.
 //!
@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use super::ring::{Ring, RingLimits};
+use super::recent::{RecentLimits, RecentMessages};
 use crate::log::{Cut, Entry, Event, Head, Page, Position, Run, follow};
 use crate::protocol::MessageId;
 use crate::tasks::planted;
@@ -32,7 +32,7 @@ pub struct Step {
 pub struct Tail {
     /// The newest delivered position. Unknown before [`Tail::open`].
     position: Option<Position>,
-    ring: Ring,
+    ring: RecentMessages,
     /// The last cut that the ring reflects.
     cut: u64,
     /// Messages before this id are no longer in the log, including those that arrive late.
@@ -59,10 +59,10 @@ pub struct Asked {
 
 impl Tail {
     /// Creates a tail without a position yet. Messages that arrive before [`Tail::open`] are not lost.
-    pub fn new(limits: RingLimits) -> Self {
+    pub fn new(limits: RecentLimits) -> Self {
         Self {
             position: None,
-            ring: Ring::new(MessageId::ZERO, limits),
+            ring: RecentMessages::new(MessageId::ZERO, limits),
             cut: 0,
             taken_out: MessageId::ZERO,
             suspect: false,
@@ -88,7 +88,7 @@ impl Tail {
     }
 
     /// Returns the recent messages, unless the log may lack some of them.
-    pub fn recent(&self) -> Option<&Ring> {
+    pub fn recent(&self) -> Option<&RecentMessages> {
         (!self.suspect).then_some(&self.ring)
     }
 
@@ -98,7 +98,7 @@ impl Tail {
     }
 
     /// Takes messages from an unreliable source.
-    pub fn hear(&mut self, run: &Run) -> Step {
+    pub fn receive(&mut self, run: &Run) -> Step {
         let mut events = Vec::new();
         match self.position.and_then(|position| self.news(position, run)) {
             Some([]) => {}

@@ -3,11 +3,11 @@
 
 use uuid::Uuid;
 
-use super::outbox::Outbox;
+use super::send_queue::SendQueue;
 use super::*;
 use crate::config::Config;
+use crate::log::{DurableId, Lease};
 use crate::protocol::Encoding;
-use crate::redis::Group;
 
 /// A hub without a connection to Redis.
 fn hub() -> Arc<Hub> {
@@ -28,19 +28,18 @@ fn who_fails_to_retake_a_subscription_is_told_that_its_room_was_deleted() {
     let (hub, name): (_, RoomName) = (hub(), "room".parse().unwrap());
     let room = Arc::new(Room::new(name.clone(), hub.limits.clone(), hub.metrics.clone()));
     hub.rooms.write().insert(name.clone(), room.clone());
-    let hold = room.hold().unwrap();
-    let outbox = Arc::new(Outbox::taken(1000, || ()));
+    let guard = room.guard().unwrap();
+    let queue = Arc::new(SendQueue::taken(1000, || ()));
     let (user, form) = ("ann".parse().unwrap(), Form::Frames(Encoding::Json));
-    let group = Group::new(&user, &"phone".parse().unwrap());
-    let holding = Holding { group, holder: "node/session/0".to_owned() };
-    let subscription =
-        Subscription::new(name.clone(), Uuid::nil(), user, form, outbox.clone(), Some(holding));
+    let durable = DurableId::new(&user, &"phone".parse().unwrap());
+    let lease = Lease { durable, holder: "node/session/0".to_owned() };
+    let subscription = Subscription::new(name.clone(), Uuid::nil(), user, form, queue.clone(), Some(lease));
     let subscription = Arc::new(subscription);
-    hub.enter(&hold, &subscription).unwrap();
-    hold.begin(&subscription);
-    hub.hush(&hold, &subscription);
+    guard.enter(&subscription).unwrap();
+    guard.begin(&subscription);
+    guard.mute(&subscription);
     hub.deleted(&name, MessageId::ZERO);
-    assert_eq!((subscription.has_ended(), outbox.bytes()), (true, 0));
-    hub.tell_again(&hold, &subscription);
-    assert!(outbox.bytes() > 0);
+    assert_eq!((subscription.has_ended(), queue.bytes()), (true, 0));
+    guard.unmute(&subscription);
+    assert!(queue.bytes() > 0);
 }

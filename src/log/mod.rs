@@ -2,6 +2,7 @@
 //! is in Redis, behind [`crate::redis`].
 
 mod durability;
+mod durable;
 pub mod entry;
 pub mod follow;
 mod pages;
@@ -10,11 +11,12 @@ pub mod retention;
 use std::sync::Arc;
 
 pub use durability::{Durability, UnknownDurability};
+pub use durable::{AttachAt, Attached, DurableId, Lease, NotAttached};
 pub use entry::Entry;
 pub use follow::{Event, follow};
 pub use pages::PageSize;
 
-use crate::protocol::MessageId;
+use crate::protocol::{Failure, MessageId};
 
 /// The name of one history of Redis. Logs written under the same name never contradict each other. The name
 /// changes when Redis comes back without its newest writes, or another server takes over.
@@ -112,3 +114,9 @@ pub struct Appended {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("Redis cannot be reached, or refused the operation")]
 pub struct Unavailable;
+
+impl From<Unavailable> for Failure {
+    fn from(_: Unavailable) -> Self {
+        Self::unavailable()
+    }
+}

@@ -78,7 +78,7 @@ impl Admission {
         loop {
             let mut freed = std::pin::pin!(self.freed.notified());
             freed.as_mut().enable();
-            let _looked_at_again_anyway = tokio::time::timeout(wait, freed).await;
+            let _ = tokio::time::timeout(wait, freed).await;
             match self.make_room(Instant::now()) {
                 Ok(()) => return,
                 Err(longer) => wait = longer,

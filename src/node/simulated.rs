@@ -1,39 +1,45 @@
-//! A simulated node: everything but the periodic tasks of `tasks`.
+//! A simulated node: everything but the tasks that poll.
 
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Node, Parts, hub_options};
+use super::{Core, hub_options};
 use crate::auth::Verifier;
-use crate::canary::Echo;
 use crate::config::Config;
 use crate::hub::Hub;
-use crate::redis::{Bell, Store};
+use crate::redis::{PubSub, Store};
+use crate::session::Shared;
 use crate::telemetry::Metrics;
 
-impl Node {
-    /// Starts a node at this place of the simulated network.
-    pub(crate) fn simulated(
+/// A node at a place of the simulated network.
+pub(crate) struct Simulated {
+    pub shared: Arc<Shared>,
+    pub store: Arc<Store>,
+    pub hub: Arc<Hub>,
+}
+
+impl Simulated {
+    /// Starts it.
+    pub(crate) fn start(
         place: usize,
-        config: Config,
+        config: &Config,
         verifier: Arc<Verifier>,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
-        let id = format!("node{place}");
-        let (draining, stop) = (CancellationToken::new(), CancellationToken::new());
-        let store = Store::simulated(place, &config, metrics.clone(), stop.clone());
-        let hub = Hub::new(store.clone(), hub_options(&config), metrics.clone());
+        let stop = CancellationToken::new();
+        let store = Store::simulated(place, config, metrics.clone(), stop.clone());
+        let hub = Hub::new(store.clone(), hub_options(config), metrics.clone());
         // A node that is dropped leaves nothing behind.
-        let listening = Arc::downgrade(&hub);
-        let ear = Arc::new(move |event| {
-            if let Some(hub) = listening.upgrade() {
-                hub.hear(event);
+        let receiving = Arc::downgrade(&hub);
+        let on_event = Arc::new(move |event| {
+            if let Some(hub) = receiving.upgrade() {
+                hub.on_event(event);
             }
         });
-        let bell = Bell::simulated(place, &store, ear, stop.clone());
-        let (embedded, echo) = (None, Arc::new(Echo::default()));
-        let parts = Parts { id, config, verifier, metrics, embedded, store, hub, bell, echo, draining, stop };
-        Arc::new(parts.assemble())
+        let pubsub = PubSub::simulated(place, &store, on_event, stop.clone());
+        let redis = (store.clone(), hub.clone(), pubsub);
+        let core = Core::assemble(format!("node{place}"), config, verifier, redis, metrics, stop);
+        Arc::new(Self { shared: core.shared, store, hub })
     }
 }

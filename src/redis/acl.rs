@@ -1,8 +1,8 @@
 //! The rights that a Redis user needs to run Roomlog: one list of commands, from which `roomlog doctor --acl`
 //! builds an ACL rule.
 
-use super::ears::DUMMY;
 use super::keys::Keys;
+use super::pubsub::DUMMY;
 
 /// Every command that a node, its client library or one of its functions runs. Redis checks the calling
 /// user's rights inside functions too. `|` separates a subcommand.

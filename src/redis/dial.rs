@@ -16,7 +16,7 @@ use fred::types::{Builder, ConnectHandle, RespVersion};
 use socket2::TcpKeepalive;
 use tokio::time::timeout;
 
-use super::refusal::ConnectError;
+use super::errors::ConnectError;
 
 /// Time limit for opening a connection.
 const OPENING: Duration = Duration::from_secs(5);

@@ -9,7 +9,7 @@ mod child;
 mod error;
 mod home;
 mod leftover;
-mod log;
+mod output;
 mod program;
 mod resp;
 #[cfg(test)]
@@ -31,7 +31,7 @@ pub use self::error::EmbeddedError;
 use self::home::Home;
 use self::program::Program;
 use self::resp::Reply;
-use crate::memory;
+use crate::util::memory;
 use roomlog_children::Spawner;
 
 /// Time that a Redis gets to end before the next, harder step.

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::dial::Dial;
 use super::durability::ServerFacts;
-use super::refusal::ConnectError;
+use super::errors::ConnectError;
 use super::shards::{ShardOptions, Shards};
 use super::store::Store;
 use crate::log::Unavailable;
@@ -43,7 +43,7 @@ pub async fn inspect(
     patience: Duration,
 ) -> Result<Vec<(Option<String>, ServerFacts)>, ConnectError> {
     let stop = CancellationToken::new();
-    let _ends_the_links = stop.clone().drop_guard();
+    let _guard = stop.clone().drop_guard();
     let shards =
         Shards::connect(Dial::new(url, patience)?, ShardOptions { clients: 1, wait: None }, stop).await?;
     let mut all = Vec::new();

@@ -33,7 +33,7 @@ impl Keys {
     }
 
     /// The sharded pub/sub channel for live copies of appended messages, signals and notices.
-    pub fn bell(&self, room: &RoomName) -> String {
+    pub fn pubsub(&self, room: &RoomName) -> String {
         self.of(room, "bell")
     }
 
@@ -108,14 +108,14 @@ mod tests {
     fn a_room_is_found_in_its_keys() {
         let keys = Keys::new("my:{x}*:");
         let room: RoomName = "chat:a@b".parse().unwrap();
-        assert_eq!(keys.room_of_bell(&keys.bell(&room)), Some(room.clone()));
+        assert_eq!(keys.room_of_bell(&keys.pubsub(&room)), Some(room.clone()));
         assert_eq!(keys.room_of(&keys.head(&room)), Some(room.clone()));
         assert_eq!(keys.room_of(&keys.subs(&room)), Some(room.clone()));
         assert_eq!(keys.room_of(&keys.log(&room)), None);
         assert_eq!(keys.room_of_bell(&keys.head(&room)), None);
         assert_eq!(keys.room_of_bell("rl:{a}:bell"), None);
         let probes = RoomName::canary("node");
-        assert_eq!(keys.room_of_bell(&keys.bell(&probes)), Some(probes.clone()));
+        assert_eq!(keys.room_of_bell(&keys.pubsub(&probes)), Some(probes.clone()));
         assert_eq!(keys.room_of(&keys.head(&probes)), None);
         assert_eq!(keys.every_room(), "my:{x}\\*:{*}:[hs][eu][ab][ds]");
     }

@@ -11,8 +11,8 @@ use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::ears::Bell;
 use super::link::Link;
+use super::pubsub::PubSub;
 use super::redirect::Redirect;
 use super::shards::Shard;
 use crate::log::Unavailable;
@@ -24,21 +24,21 @@ const AT_ONCE: usize = 256;
 /// The place where a channel is subscribed: the line, and which of its successive connections.
 #[derive(Default)]
 pub struct Place {
-    heard: RwLock<Option<(Arc<Line>, u64)>>,
+    subscribed: RwLock<Option<(Arc<Line>, u64)>>,
 }
 
 impl Place {
     /// Returns true if, as far as is known, the channel is subscribed on this shard: notifications sent there
     /// reach this node.
     pub fn is_at(&self, shard: &Arc<Shard>) -> bool {
-        self.heard.read().as_ref().is_some_and(|(line, made)| {
+        self.subscribed.read().as_ref().is_some_and(|(line, made)| {
             Arc::ptr_eq(&line.shard, shard) && line.made() == *made && line.link.usable()
         })
     }
 
     /// Returns true if the channel is subscribed on this line's current connection.
     pub(super) fn is_on(&self, line: &Arc<Line>) -> bool {
-        self.heard
+        self.subscribed
             .read()
             .as_ref()
             .is_some_and(|(known, made)| Arc::ptr_eq(known, line) && line.made() == *made)
@@ -48,13 +48,13 @@ impl Place {
 /// A request to a line.
 pub(super) enum Ask {
     /// Subscribe to a channel.
-    Listen(Listen),
+    Subscribe(Subscribe),
     /// Unsubscribe from the channel of a slot, unless somebody wants it again.
-    Leave(u16, String),
+    Unsubscribe(u16, String),
 }
 
 /// A request to subscribe to a channel.
-pub(super) struct Listen {
+pub(super) struct Subscribe {
     pub slot: u16,
     pub channel: String,
     /// Updated when the channel is subscribed.
@@ -86,7 +86,7 @@ impl Drop for Repairing {
 impl Line {
     /// Starts serving requests, until `stop`.
     pub(super) fn start(
-        bell: &Arc<Bell>,
+        pubsub: &Arc<PubSub>,
         shard: Arc<Shard>,
         link: Arc<Link>,
         stop: CancellationToken,
@@ -94,7 +94,7 @@ impl Line {
         let (asks, waiting) = mpsc::channel(AT_ONCE);
         let (made, repairing) = (AtomicU64::new(0), AtomicBool::new(false));
         let line = Arc::new(Self { shard, link, asks, made, repairing, stop });
-        tasks::spawn(line.clone().work(bell.clone(), waiting));
+        tasks::spawn(line.clone().work(pubsub.clone(), waiting));
         line
     }
 
@@ -132,7 +132,7 @@ impl Line {
         (!self.repairing.swap(true, Ordering::Relaxed)).then(|| Repairing(self.clone()))
     }
 
-    async fn work(self: Arc<Self>, bell: Arc<Bell>, mut waiting: mpsc::Receiver<Ask>) {
+    async fn work(self: Arc<Self>, pubsub: Arc<PubSub>, mut waiting: mpsc::Receiver<Ask>) {
         let mut asks = Vec::new();
         loop {
             tokio::select! {
@@ -141,50 +141,50 @@ impl Line {
                 () = self.stop.cancelled() => return,
                 _ = waiting.recv_many(&mut asks, AT_ONCE) => {}
             }
-            let (mut listen, mut leave) = (Vec::new(), Vec::new());
+            let (mut subscribes, mut unsubscribes) = (Vec::new(), Vec::new());
             for ask in asks.drain(..) {
                 match ask {
-                    Ask::Listen(wish) => {
-                        self.leave(&bell, &mut leave).await;
-                        listen.push(wish);
+                    Ask::Subscribe(wish) => {
+                        self.unsubscribe(&pubsub, &mut unsubscribes).await;
+                        subscribes.push(wish);
                     }
-                    Ask::Leave(slot, channel) => {
-                        self.listen(&bell, &mut listen).await;
-                        leave.push((slot, channel));
+                    Ask::Unsubscribe(slot, channel) => {
+                        self.settle(&pubsub, &mut subscribes).await;
+                        unsubscribes.push((slot, channel));
                     }
                 }
             }
-            self.listen(&bell, &mut listen).await;
-            self.leave(&bell, &mut leave).await;
+            self.settle(&pubsub, &mut subscribes).await;
+            self.unsubscribe(&pubsub, &mut unsubscribes).await;
         }
     }
 
-    async fn listen(self: &Arc<Self>, bell: &Arc<Bell>, wishes: &mut Vec<Listen>) {
+    async fn settle(self: &Arc<Self>, pubsub: &Arc<PubSub>, wishes: &mut Vec<Subscribe>) {
         if wishes.is_empty() {
             return;
         }
         let made = self.made();
-        let heard = if self.link.usable() {
+        let subscribed = if self.link.usable() {
             let channels = wishes.iter().map(|wish| (wish.slot, wish.channel.as_str()));
-            Box::pin(self.subscribe(bell, channels.collect())).await
+            Box::pin(self.subscribe(pubsub, channels.collect())).await
         } else {
             vec![false; wishes.len()]
         };
-        for (wish, heard) in wishes.drain(..).zip(heard) {
-            if heard {
-                *wish.place.heard.write() = Some((self.clone(), made));
+        for (wish, subscribed) in wishes.drain(..).zip(subscribed) {
+            if subscribed {
+                *wish.place.subscribed.write() = Some((self.clone(), made));
             }
             if let Some(done) = wish.done {
-                let _nobody_waits_any_more = done.send(heard);
-            } else if !heard {
-                bell.look_after();
+                let _ = done.send(subscribed); // The receiver may be gone.
+            } else if !subscribed {
+                pubsub.look_after();
             }
         }
     }
 
     /// Subscribes to channels with one command each: every command has one reply, which keeps the pipeline in
     /// step. Returns the success of each.
-    async fn subscribe(&self, bell: &Bell, channels: Vec<(u16, &str)>) -> Vec<bool> {
+    async fn subscribe(&self, pubsub: &PubSub, channels: Vec<(u16, &str)>) -> Vec<bool> {
         #[cfg(test)]
         if let Some(end) = self.link.end() {
             let replies = end.tune("SSUBSCRIBE", channels.iter().map(|(_, channel)| *channel)).await;
@@ -198,33 +198,33 @@ impl Line {
             }
         }
         let replies = pipeline.try_all::<Value>().await;
-        let mut heard = vec![false; channels.len()];
+        let mut subscribed = vec![false; channels.len()];
         let mut said = false;
         for (index, reply) in replies.into_iter().enumerate().take(channels.len()) {
             let Err(error) = reply else {
-                heard[index] = true;
+                subscribed[index] = true;
                 continue;
             };
             match Redirect::read(error.details(), &self.shard.server) {
-                Some(Redirect::Moved(slot, server)) => bell.shards().moved(slot, &server),
+                Some(Redirect::Moved(slot, server)) => pubsub.shards().moved(slot, &server),
                 _ if said => {}
                 _ => {
                     said = true;
-                    tracing::warn!(%error, "a bell cannot be heard");
+                    tracing::warn!(%error, "a channel cannot be subscribed to");
                 }
             }
         }
-        heard
+        subscribed
     }
 
-    async fn leave(&self, bell: &Bell, channels: &mut Vec<(u16, String)>) {
+    async fn unsubscribe(&self, pubsub: &PubSub, channels: &mut Vec<(u16, String)>) {
         let mut slots: HashMap<u16, Vec<String>> = HashMap::new();
         for (slot, channel) in channels.drain(..) {
             // A listener that wants it again has its request queued behind this one, or will. A server
             // refuses channels of slots that it does not have, and the client takes that refusal for the
             // reply to the next command.
-            let here = bell.shards().of_slot(slot).is_ok_and(|shard| Arc::ptr_eq(&shard, &self.shard));
-            if here && !bell.wants(slot, &channel) {
+            let here = pubsub.shards().of_slot(slot).is_ok_and(|shard| Arc::ptr_eq(&shard, &self.shard));
+            if here && !pubsub.wants(slot, &channel) {
                 slots.entry(slot).or_default().push(channel);
             }
         }
@@ -238,7 +238,7 @@ impl Line {
                 continue;
             }
             if let Err(error) = self.link.client().sunsubscribe(channels).await {
-                tracing::debug!(%error, "a bell could not be left");
+                tracing::debug!(%error, "a channel could not be unsubscribed from");
             }
         }
     }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::dial::{Open, open};
-use super::refusal::ConnectError;
+use super::errors::ConnectError;
 
 /// Interval of the watchdog's PINGs.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -176,15 +176,15 @@ impl Link {
                         connection = self.rebuild().await.or(connection);
                     } else if misses == MISSES_UNTIL_DOWN && client.is_connected() {
                         tracing::warn!("Redis does not answer; reconnecting");
-                        let _the_rebuild_comes_if_this_fails =
-                            timeout(WATCH_INTERVAL, client.force_reconnection()).await;
+                        // If this fails, the connection is rebuilt later.
+                        let _ = timeout(WATCH_INTERVAL, client.force_reconnection()).await;
                     }
                 }
             }
         }
         self.forwarding.lock().clear();
         if connection.is_some() {
-            let _best_effort = timeout(WATCH_INTERVAL, self.client().quit()).await;
+            let _ = timeout(WATCH_INTERVAL, self.client().quit()).await; // Best effort: the link is dropped anyway.
         }
     }
 
@@ -259,7 +259,7 @@ enum Pong {
 async fn task_ended(connection: &mut Option<Open>) {
     match connection {
         Some(open) => {
-            let _why = (&mut open.task).await;
+            let _ = (&mut open.task).await; // The reason was logged by the task.
         }
         None => std::future::pending().await,
     }

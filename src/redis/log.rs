@@ -31,7 +31,7 @@ pub struct Batch {
     pub room: RoomName,
     /// True if this node is subscribed to the room's channel. Redis skips the live copy if no other node is:
     /// the reply is enough for this one.
-    pub heard: bool,
+    pub subscribed: bool,
     pub messages: Vec<(UserId, Draft)>,
 }
 
@@ -86,7 +86,7 @@ impl Store {
         let room = &batch.room;
         let window = if room.is_canary() { PROBES_KNOWN_FOR } else { self.options.deduplication_window };
         let window = Value::from(window.as_millis() as i64);
-        let ears = Value::from(i64::from(batch.heard));
+        let subscribed = Value::from(i64::from(batch.subscribed));
         let messages = batch.messages.iter().flat_map(|(from, draft)| {
             [
                 Value::Bytes(Bytes::copy_from_slice(draft.key.as_bytes())),
@@ -100,7 +100,7 @@ impl Store {
             RedisCall::Append,
             "append",
             self.keys.log(room),
-            [window, ears].into_iter().chain(messages),
+            [window, subscribed].into_iter().chain(messages),
         )
     }
 

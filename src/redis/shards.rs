@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::dial::{Dial, one};
+use super::errors::ConnectError;
 use super::link::{Link, LinkEvent, Listener};
 use super::map::{Map, is_described, map_of};
-use super::refusal::ConnectError;
 use super::topology::{SLOTS, Source, Topology};
 use crate::log::Unavailable;
 use crate::tasks;
@@ -61,7 +61,7 @@ pub struct Shard {
     commands: Vec<Arc<Link>>,
     appends: Vec<Arc<Link>>,
     used: Mutex<Instant>,
-    _ends_the_links: DropGuard,
+    _guard: DropGuard,
 }
 
 impl Shard {
@@ -219,8 +219,9 @@ impl Shards {
     }
 
     fn set(&self, map: Map) {
-        // The old map is dropped outside the lock, with shards that are gone.
-        let _old = std::mem::replace(&mut *self.map.write(), Arc::new(map));
+        let old = std::mem::replace(&mut *self.map.write(), Arc::new(map));
+        // Outside the lock, since it drops the shards that are gone.
+        drop(old);
         self.changes.send_modify(|count| *count += 1);
     }
 
@@ -380,6 +381,6 @@ fn shard(
         commands,
         appends,
         used: Mutex::new(Instant::now()),
-        _ends_the_links: stop.drop_guard(),
+        _guard: stop.drop_guard(),
     })
 }

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::dial::Dial;
 use super::link::{Link, LinkEvent, Listener};
 use super::store::Command;
-use crate::simulation::network::{self, Heard, Kind, Pipeline, Replies};
+use crate::simulation::network::{self, Kind, Pipeline, Received, Replies};
 
 /// Time after which a command counts as lost.
 pub const COMMAND_TIMEOUT: Duration = Duration::from_millis(400);
@@ -93,16 +93,16 @@ impl Link {
     /// Returns a link of a simulated node.
     pub(super) fn simulated(node: usize, kind: Kind, listener: Option<Listener>) -> Arc<Self> {
         if let Some(listener) = listener {
-            let event = |heard| match heard {
-                Heard::Reconnected => LinkEvent::Reconnected,
-                Heard::Message(channel, payload) => LinkEvent::Message(Message {
+            let event = |received| match received {
+                Received::Reconnected => LinkEvent::Reconnected,
+                Received::Message(channel, payload) => LinkEvent::Message(Message {
                     channel: String::from_utf8_lossy(&channel).into_owned().into(),
                     value: Value::Bytes(bytes::Bytes::copy_from_slice(&payload)),
                     kind: MessageKind::SMessage,
                     server: server(),
                 }),
             };
-            network::listen(node, Arc::new(move |heard| listener(event(heard))));
+            network::listen(node, Arc::new(move |received| listener(event(received))));
         }
         let Unused { builder, client, .. } = unused();
         Self::ending_at(End { node, kind }, builder, client)

@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::dial::Dial;
 use super::due::Notes;
+use super::errors::ConnectError;
 use super::functions::Functions;
 use super::keys::Keys;
-use super::refusal::ConnectError;
 use super::reserve::Reserve;
 use super::shards::{Shard, ShardOptions, Shards};
 use super::wire::Wire;

@@ -16,8 +16,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::dial::{Dial, one, open};
+use super::errors::ConnectError;
 use super::link::Link;
-use super::refusal::ConnectError;
 
 /// Number of slots of a cluster.
 pub const SLOTS: u16 = 16_384;

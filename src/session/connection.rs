@@ -16,15 +16,14 @@ use tracing::Instrument;
 use super::backlog::Backlog;
 use super::inbox::Received;
 use super::socket::{self, Reader};
-use crate::hub::outbox::Outbox;
+use super::{Session, Shared, Unauthenticated};
+use crate::connections::{CUT_AFTER, Connection, ConnectionGuard, Registry};
+use crate::hub::send_queue::SendQueue;
 use crate::net::admission::Place;
 use crate::net::stream::Socket;
-use crate::node::Node;
 use crate::protocol::decode::{Frames, Incoming, Undecodable};
 use crate::protocol::frame::Frame;
 use crate::protocol::{CloseCode, Encoding, ErrorCode, Failure, encode, wire};
-use crate::session::Session;
-use crate::session::registry::{CUT_AFTER, Connection, Entered, Registry};
 use crate::telemetry::{Transport, logs};
 
 /// Time to answer requests in progress before a client is notified of a restart. Longer than a publish waits
@@ -34,59 +33,61 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(4);
 /// Serves one client until its connection and its session have ended. Not an `async fn`, which would keep its
 /// arguments in memory, next to the values made from them, for the life of the connection.
 pub(crate) fn serve(
-    node: Arc<Node>,
+    shared: Arc<Shared>,
     socket: Socket,
     place: Arc<Place>,
     early: Bytes,
     encoding: Encoding,
     token: Option<String>,
 ) -> impl Future<Output = ()> {
-    let (reader, writer) = socket::split(socket, early, node.metrics.clone());
-    let limits = &node.config.limits;
+    let (reader, writer) = socket::split(socket, early, shared.metrics.clone());
+    let limits = &shared.limits;
     // One more than the limit of publishes, so that the frame being handled can be answered too.
-    let outbox = Arc::new(Outbox::to(writer, limits.outbox, limits.publishes_in_flight + 1));
-    let entered = Registry::enter(&node.registry, Transport::WebSocket, encoding, outbox.clone(), None);
+    let queue = Arc::new(SendQueue::to(writer, limits.outbox, limits.publishes_in_flight + 1));
+    let entered = Registry::enter(&shared.registry, Transport::WebSocket, encoding, queue.clone(), None);
     let Some(connection) = entered else {
-        node.metrics.closed(CloseCode::Overloaded);
-        outbox.notice(encode::frame(encoding, &Frame::goodbye(CloseCode::Overloaded, Some(5_000))));
-        outbox.notice(wire::close(CloseCode::Overloaded.number()));
-        outbox.close();
-        return Either::Left(async move { close(&outbox, reader).await }.boxed());
+        shared.metrics.closed(CloseCode::Overloaded);
+        queue.notice(encode::frame(encoding, &Frame::goodbye(CloseCode::Overloaded, Some(5_000))));
+        queue.notice(wire::close(CloseCode::Overloaded.number()));
+        queue.close();
+        return Either::Left(async move { close(&queue, reader).await }.boxed());
     };
-    let session = Session::new(node.clone(), Arc::clone(&connection), encoding, token);
+    let handshake = Unauthenticated::new(shared.clone(), Arc::clone(&connection), encoding, token);
     let mut listener = Listener {
-        node,
+        shared,
         connection,
         place,
         encoding,
         reader,
         backlog: Backlog::default(),
         is_known: false,
-        work: Work::Idle(session),
+        client: Client::Unauthenticated(handshake),
     };
     Either::Right(async move {
         listener.listen().await;
-        let Listener { connection, reader, work, .. } = listener;
-        Box::pin(async move { end(&connection, reader, work).await }).await;
+        let Listener { connection, reader, client, .. } = listener;
+        Box::pin(async move { end(&connection, reader, client).await }).await;
     })
 }
 
 /// Sends the goodbye, closes the socket, and ends the session.
-async fn end(connection: &Connection, reader: Reader, work: Work) {
+async fn end(connection: &Connection, reader: Reader, client: Client) {
     let ended = async {
-        let session = match work {
-            Work::Idle(session) => session,
-            Work::Busy(handled) => handled.await,
-            Work::Moved => return,
+        let session = match client {
+            Client::Session(session) => Some(session),
+            Client::Busy(handled) => handled.await,
+            Client::Unauthenticated(_) | Client::Over => None,
         };
-        session.end().await;
+        if let Some(session) = session {
+            session.end().await;
+        }
     };
     let mut ended = std::pin::pin!(ended.instrument(logs::session(connection.id)));
     let restarts = connection.farewell() == Some(CloseCode::Restarting);
     // A restart leaves time to answer requests in progress.
     let has_ended = restarts && timeout(ANSWER_WITHIN, &mut ended).await.is_ok();
     connection.say_goodbye();
-    let closed = close(&connection.outbox, reader);
+    let closed = close(&connection.queue, reader);
     if has_ended {
         closed.await;
     } else {
@@ -95,27 +96,28 @@ async fn end(connection: &Connection, reader: Reader, work: Work) {
 }
 
 /// Closes a socket once its queue is written, or when the client has not read it in time.
-async fn close(outbox: &Outbox, reader: Reader) {
+async fn close(queue: &SendQueue, reader: Reader) {
     let closed = async {
-        outbox.written().await;
+        queue.written().await;
         reader.finish().await;
     };
     if timeout(CUT_AFTER, closed).await.is_err() {
-        outbox.abandon();
+        queue.abandon();
     }
 }
 
-enum Work {
-    Idle(Session),
-    /// It was handling a frame when the connection was ended.
-    Busy(BoxFuture<'static, Session>),
-    /// It is changing from one state to the other.
-    Moved,
+enum Client {
+    Unauthenticated(Unauthenticated),
+    Session(Session),
+    /// A frame is being handled. The session is there afterwards, unless the handshake failed.
+    Busy(BoxFuture<'static, Option<Session>>),
+    /// The handshake failed, or the client is moving from one state to another.
+    Over,
 }
 
 struct Listener {
-    node: Arc<Node>,
-    connection: Entered,
+    shared: Arc<Shared>,
+    connection: ConnectionGuard,
     place: Arc<Place>,
     encoding: Encoding,
     reader: Reader,
@@ -123,7 +125,7 @@ struct Listener {
     backlog: Backlog,
     /// Set once the client has authenticated.
     is_known: bool,
-    work: Work,
+    client: Client,
 }
 
 impl Listener {
@@ -147,26 +149,26 @@ impl Listener {
                     continue;
                 }
                 (Received::Pong, _) => {
-                    self.connection.heard();
+                    self.connection.saw_input();
                     continue;
                 }
                 (Received::Close(code), _) => {
                     let close = code.map_or_else(wire::close_without_code, wire::close);
-                    self.connection.outbox.notice(close);
-                    return self.node.metrics.closed(CloseCode::Normal);
+                    self.connection.queue.notice(close);
+                    return self.shared.metrics.closed(CloseCode::Normal);
                 }
                 (Received::Gone, _) => {
-                    let overrun = self.connection.outbox.is_overrun();
+                    let overrun = self.connection.queue.is_overrun();
                     let code = if overrun { CloseCode::Overloaded } else { CloseCode::Normal };
-                    return self.node.metrics.closed(code);
+                    return self.shared.metrics.closed(code);
                 }
-                (Received::Bad(code), _) => return self.connection.close(code, None, &self.node.metrics),
+                (Received::Bad(code), _) => return self.connection.close(code, None, &self.shared.metrics),
                 (Received::Text(_) | Received::Binary(_), _) => {
                     return self.undecodable("text is for JSON, binary for MessagePack");
                 }
             };
-            self.connection.heard();
-            self.node.metrics.received_bytes.increment(payload.len() as u64);
+            self.connection.saw_input();
+            self.shared.metrics.received_bytes.increment(payload.len() as u64);
             if self.message(payload).await == Err(Undecodable) {
                 return self.undecodable("the payload cannot be decoded");
             }
@@ -202,23 +204,23 @@ impl Listener {
 
     /// Handles frames up to the first that has to wait, and returns that one.
     fn handle_at_once(&mut self, frames: &mut Frames) -> Result<Option<Incoming>, Undecodable> {
-        loop {
-            if self.connection.ending.is_cancelled() {
-                return Ok(None);
+        while !self.connection.ending.is_cancelled() {
+            match &mut self.client {
+                Client::Session(session) => {
+                    let Some(frame) = frames.next() else { break };
+                    if let Some(frame) = session.try_handle(frame?) {
+                        return Ok(Some(frame));
+                    }
+                }
+                Client::Unauthenticated(_) => match frames.greeting() {
+                    Some(frame) => return frame.map(Some),
+                    None => {
+                        self.reader.allow_another();
+                        break;
+                    }
+                },
+                Client::Busy(_) | Client::Over => break,
             }
-            if !self.is_known && self.connection.claims().is_some() {
-                self.is_known = true;
-                self.place.known();
-                self.reader.allow(self.node.config.limits.max_payload());
-            }
-            let Some(frame) = (if self.is_known { frames.next() } else { frames.greeting() }) else { break };
-            let Work::Idle(session) = &mut self.work else { return Ok(None) };
-            if let Some(frame) = session.try_handle(frame?) {
-                return Ok(Some(frame));
-            }
-        }
-        if !self.is_known {
-            self.reader.allow_another();
         }
         Ok(None)
     }
@@ -226,18 +228,30 @@ impl Listener {
     /// Handles a frame that has to wait, as soon as there is room for its answer. A client that does not read
     /// its answers has to wait.
     async fn handle(&mut self, frame: Incoming) {
-        let outbox = self.connection.outbox.clone();
-        let Some(Some(permit)) = self.read_while(outbox.has_room()).await else { return };
-        let Work::Idle(mut session) = std::mem::replace(&mut self.work, Work::Moved) else { return };
-        let handled = async move {
-            session.handle(frame, permit).await;
-            session
+        let queue = self.connection.queue.clone();
+        let Some(Some(permit)) = self.read_while(queue.has_room()).await else { return };
+        let span = logs::session(self.connection.id);
+        let mut handled = match std::mem::replace(&mut self.client, Client::Over) {
+            Client::Unauthenticated(handshake) => handshake.connect(frame, permit).instrument(span).boxed(),
+            Client::Session(mut session) => {
+                let handled = async move {
+                    session.handle(frame, permit).await;
+                    Some(session)
+                };
+                handled.instrument(span).boxed()
+            }
+            Client::Busy(_) | Client::Over => return,
         };
-        let mut handled = handled.instrument(logs::session(self.connection.id)).boxed();
-        self.work = match self.read_while(&mut handled).await {
-            Some(session) => Work::Idle(session),
-            None => Work::Busy(handled),
+        self.client = match self.read_while(&mut handled).await {
+            Some(Some(session)) => Client::Session(session),
+            Some(None) => Client::Over,
+            None => Client::Busy(handled),
         };
+        if !self.is_known && matches!(self.client, Client::Session(_)) {
+            self.is_known = true;
+            self.place.known();
+            self.reader.allow(self.shared.limits.max_payload());
+        }
     }
 
     /// Awaits a future, and continues to read meanwhile. Returns `None` if the connection is ended first.
@@ -257,25 +271,25 @@ impl Listener {
             };
             match received {
                 Received::Ping(payload) => self.pong(&payload),
-                Received::Pong => self.connection.heard(),
+                Received::Pong => self.connection.saw_input(),
                 later => self.backlog.push(later),
             }
         }
     }
 
     fn pong(&self, payload: &[u8]) {
-        self.connection.outbox.pong(wire::pong(payload));
-        self.connection.heard();
+        self.connection.queue.pong(wire::pong(payload));
+        self.connection.saw_input();
     }
 
     /// Ends the connection because it has been unauthenticated for too long while others wait.
     fn make_way(&self) {
-        self.connection.close(CloseCode::Overloaded, None, &self.node.metrics);
+        self.connection.close(CloseCode::Overloaded, None, &self.shared.metrics);
     }
 
     fn undecodable(&self, message: &str) {
         let failure = Failure::new(ErrorCode::BadFrame, message);
-        self.connection.outbox.notice(encode::frame(self.encoding, &Frame::error(None, &failure)));
-        self.connection.close(CloseCode::Undecodable, None, &self.node.metrics);
+        self.connection.queue.notice(encode::frame(self.encoding, &Frame::error(None, &failure)));
+        self.connection.close(CloseCode::Undecodable, None, &self.shared.metrics);
     }
 }

@@ -1,4 +1,4 @@
-//! The two sides of a WebSocket's connection: one reads messages, the other writes the outbox.
+//! The two sides of a WebSocket's connection: one reads messages, the other writes the send queue.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -15,7 +15,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_util::either::Either;
 
 use super::inbox::{Allowance, Inbox, Received};
-use crate::hub::outbox::Sink;
+use crate::hub::send_queue::Sink;
 use crate::net::stream::Socket;
 use crate::net::tls::Tls;
 use crate::telemetry::{Metrics, Timed};
@@ -105,7 +105,7 @@ impl Reader {
         if let Some(tls) = &self.tls {
             tls.close(self.stream.as_ref());
         }
-        let _broken_is_over_too = socket2::SockRef::from(self.stream.as_ref()).shutdown(Shutdown::Write);
+        let _ = socket2::SockRef::from(self.stream.as_ref()).shutdown(Shutdown::Write); // A broken socket is closed already.
         let mut forgotten = [0; 4096];
         while self.stream.readable().await.is_ok() {
             match self.stream.try_read(&mut forgotten) {
@@ -147,8 +147,8 @@ impl Sink for Writer {
         let socket = socket2::SockRef::from(self.stream.as_ref());
         // Without this linger setting, the OS would keep the bytes that the client did not read for as long
         // as the client lives.
-        let _as_long_as_it_takes_then = socket.set_linger(Some(Duration::ZERO));
-        let _broken_already = socket.shutdown(Shutdown::Both);
+        let _ = socket.set_linger(Some(Duration::ZERO)); // The option only shortens the close.
+        let _ = socket.shutdown(Shutdown::Both); // It may be broken already.
     }
 
     fn delivered(&self, message: Timed) {

@@ -12,13 +12,14 @@ use super::executor;
 use super::record::{Asked, Began};
 use super::world::{ROOM, in_world};
 use crate::auth::Claims;
-use crate::hub::outbox::{Outbox, Sink};
-use crate::node::Node;
+use crate::connections::{ConnectionGuard, Registry};
+use crate::hub::send_queue::{SendQueue, Sink};
+use crate::node::Simulated;
 use crate::protocol::decode::Incoming;
 use crate::protocol::request::{DEFAULT_TYPE, Draft, Request, Start};
 use crate::protocol::{Data, Encoding, MessageId, RoomName};
 use crate::session::Session;
-use crate::session::registry::{Entered, Registry};
+
 use crate::tasks;
 use crate::telemetry::{Timed, Transport};
 
@@ -73,31 +74,31 @@ pub struct Client {
     /// The index in the record.
     pub connection: usize,
     requests: mpsc::Sender<Incoming>,
-    outbox: Arc<Outbox>,
+    queue: Arc<SendQueue>,
 }
 
 impl Client {
-    pub fn connect(client: usize, place: usize, node: &Arc<Node>, claims: &Arc<Claims>) -> Self {
+    pub fn connect(client: usize, place: usize, node: &Arc<Simulated>, claims: &Arc<Claims>) -> Self {
         let (connection, more) = in_world(|world| {
             let connection = world.record.connect(client, place);
             world.note(|| format!("client {client} connects to node {place}"));
             (connection, world.record.connections[connection].more.clone())
         });
-        let limits = &node.config.limits;
+        let limits = &node.shared.limits;
         let socket = Socket { connection, more };
-        let outbox = Arc::new(Outbox::to(socket, limits.outbox, limits.publishes_in_flight + 1));
+        let queue = Arc::new(SendQueue::to(socket, limits.outbox, limits.publishes_in_flight + 1));
         let entered = Registry::enter(
-            &node.registry,
+            &node.shared.registry,
             Transport::WebSocket,
             Encoding::Json,
-            outbox.clone(),
+            queue.clone(),
             Some(claims.clone()),
         );
         let entered = entered.expect("a node is never full");
-        let session = Session::new(node.clone(), Arc::clone(&entered), Encoding::Json, None);
+        let session = Session::new(node.shared.clone(), Arc::clone(&entered), claims.clone(), Encoding::Json);
         let (requests, asked) = mpsc::channel(REQUESTS);
-        executor::as_owner(place + 1, || tasks::spawn(serve(session, entered, outbox.clone(), asked)));
-        Self { connection, requests, outbox }
+        executor::as_owner(place + 1, || tasks::spawn(serve(session, entered, queue.clone(), asked)));
+        Self { connection, requests, queue }
     }
 
     /// Breaks the connection.
@@ -106,7 +107,7 @@ impl Client {
             world.note(|| format!("connection {} ends", self.connection));
             world.record.disconnect(self.connection);
         });
-        self.outbox.abandon();
+        self.queue.abandon();
     }
 
     fn send(&self, asked: Asked, request: Request) {
@@ -114,8 +115,8 @@ impl Client {
             world.note(|| format!("connection {} asks: {request:?}", self.connection));
             world.record.ask(self.connection, asked)
         });
-        let _the_node_may_be_dead =
-            self.requests.try_send(Incoming { reference: Some(reference), request: Ok(request) });
+        // The node may be dead.
+        let _ = self.requests.try_send(Incoming { reference: Some(reference), request: Ok(request) });
     }
 
     pub fn publish(&self, key: u128) {
@@ -167,13 +168,13 @@ pub fn room() -> RoomName {
 /// Runs a connection's task.
 async fn serve(
     mut session: Session,
-    entered: Entered,
-    outbox: Arc<Outbox>,
+    entered: ConnectionGuard,
+    queue: Arc<SendQueue>,
     mut asked: mpsc::Receiver<Incoming>,
 ) {
     while let Some(incoming) = asked.recv().await {
         let Some(incoming) = session.try_handle(incoming) else { continue };
-        let Some(permit) = outbox.has_room().await else { break };
+        let Some(permit) = queue.has_room().await else { break };
         session.handle(incoming, permit).await;
     }
     session.end().await;

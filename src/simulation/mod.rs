@@ -73,7 +73,7 @@ pub fn run(seed: u64, bug: Option<Bug>, traced: bool) -> Outcome {
     }));
     // The world still exists at this point, for tasks that use it while they are dropped.
     RUNTIME.with(|runtime| {
-        let _clock = runtime.enter();
+        let _guard = runtime.enter();
         executor::end();
     });
     let mut outcome = Outcome { steps: *ran.as_ref().unwrap_or(&0), ..Outcome::default() };

@@ -22,7 +22,7 @@ pub type Replies = Vec<Result<Value, Error>>;
 
 /// An event on a connection for notifications.
 #[derive(Debug)]
-pub enum Heard {
+pub enum Received {
     /// A message on a channel.
     Message(Text, Text),
     /// The connection was established again.
@@ -30,18 +30,18 @@ pub enum Heard {
 }
 
 /// The callback for events on a node's connection for notifications.
-pub type Ear = Arc<dyn Fn(Heard) + Send + Sync>;
+pub type OnEvent = Arc<dyn Fn(Received) + Send + Sync>;
 
 /// The purpose of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Commands,
     /// Notifications.
-    Bell,
+    PubSub,
 }
 
 impl Kind {
-    pub const ALL: [Self; 2] = [Self::Commands, Self::Bell];
+    pub const ALL: [Self; 2] = [Self::Commands, Self::PubSub];
 }
 
 struct Request {
@@ -68,7 +68,7 @@ pub struct Place {
     /// The server that it is connected to.
     pub server: usize,
     connections: [Connection; 2],
-    ear: Option<Ear>,
+    on_event: Option<OnEvent>,
     pub alive: bool,
     /// The time at which it learns of the newest server.
     pub moves: Option<u64>,
@@ -76,7 +76,7 @@ pub struct Place {
 
 impl Place {
     pub fn new(server: usize) -> Self {
-        Self { server, connections: Default::default(), ear: None, alive: true, moves: None }
+        Self { server, connections: Default::default(), on_event: None, alive: true, moves: None }
     }
 }
 
@@ -138,15 +138,15 @@ pub fn send(node: usize, kind: Kind, pipeline: Pipeline) -> oneshot::Receiver<Re
 }
 
 /// Registers the callback for events on a node's connection for notifications.
-pub fn listen(node: usize, ear: Ear) {
-    in_world(|world| world.places[node].ear = Some(ear));
+pub fn listen(node: usize, on_event: OnEvent) {
+    in_world(|world| world.places[node].on_event = Some(on_event));
 }
 
 /// Executes an event. Must be called outside of the world, since nodes are notified of it.
 pub fn happen(event: Event) {
     let told = in_world(|world| world.happen(event));
-    if let Some((node, ear, heard)) = told {
-        executor::as_owner(node + 1, || ear(heard));
+    if let Some((node, on_event, event)) = told {
+        executor::as_owner(node + 1, || on_event(event));
     }
 }
 
@@ -196,14 +196,14 @@ impl World {
         self.rng.u64(1..=most) * 1000
     }
 
-    fn happen(&mut self, event: Event) -> Option<(usize, Ear, Heard)> {
+    fn happen(&mut self, event: Event) -> Option<(usize, OnEvent, Received)> {
         match event {
             Event::Move(node) => self.move_node(node),
             Event::Back(node, kind) => {
                 self.note(|| format!("node {node} is connected again ({kind:?})"));
                 self.places[node].connections[kind as usize].back = None;
-                let ear = self.places[node].ear.clone().filter(|_| kind == Kind::Bell);
-                return ear.map(|ear| (node, ear, Heard::Reconnected));
+                let on_event = self.places[node].on_event.clone().filter(|_| kind == Kind::PubSub);
+                return on_event.map(|on_event| (node, on_event, Received::Reconnected));
             }
             Event::Request(node, kind) | Event::Reply(node, kind) if self.chance(self.rates.cut) => {
                 let back = self.some_time(BROKEN);
@@ -220,7 +220,7 @@ impl World {
                 if self.chance(self.rates.hold) {
                     self.hold(node, kind, 1);
                 } else if let Some((done, replies)) = self.connection(node, kind).replies.pop_front() {
-                    let _nobody_waits_any_more = done.send(replies);
+                    let _ = done.send(replies); // The receiver may be gone.
                 }
             }
             Event::Message(node) => return self.bring_message(node),
@@ -248,21 +248,21 @@ impl World {
         self.connection(node, kind).held[queue] = until;
     }
 
-    fn bring_message(&mut self, node: usize) -> Option<(usize, Ear, Heard)> {
+    fn bring_message(&mut self, node: usize) -> Option<(usize, OnEvent, Received)> {
         if self.chance(self.rates.hold) {
-            self.hold(node, Kind::Bell, 2);
+            self.hold(node, Kind::PubSub, 2);
             return None;
         }
-        let count = self.connection(node, Kind::Bell).messages.len();
+        let count = self.connection(node, Kind::PubSub).messages.len();
         let at = if self.chance(self.rates.reorder) { self.rng.usize(..count) } else { 0 };
         let repeated = self.chance(self.rates.repeat);
-        let messages = &mut self.connection(node, Kind::Bell).messages;
+        let messages = &mut self.connection(node, Kind::PubSub).messages;
         let message = if repeated { messages.get(at).cloned() } else { messages.remove(at) };
         let lost = self.chance(self.rates.lose);
         let (channel, payload) = message?;
         self.note(|| format!("node {node}: notification{}", if lost { " is lost" } else { "" }));
-        let ear = self.places[node].ear.clone().filter(|_| !lost)?;
-        Some((node, ear, Heard::Message(channel, payload)))
+        let on_event = self.places[node].on_event.clone().filter(|_| !lost)?;
+        Some((node, on_event, Received::Message(channel, payload)))
     }
 
     /// Breaks a connection for `for_us`. Some of the requests in flight still reach the server.
@@ -275,7 +275,7 @@ impl World {
         }
         let back = Some(self.now_us + for_us);
         *self.connection(node, kind) = Connection { back, ..Connection::default() };
-        if kind == Kind::Bell {
+        if kind == Kind::PubSub {
             let server = self.places[node].server;
             self.servers[server].context.listeners.retain(|(_, listener)| *listener != node);
         }
@@ -316,7 +316,7 @@ impl World {
         let Some(mut request) = self.connection(node, kind).requests.pop_front() else { return };
         if let Some(words) = request.pipeline.next() {
             let reply = match kind {
-                Kind::Bell => self.subscribe(node, server, &words),
+                Kind::PubSub => self.subscribe(node, server, &words),
                 Kind::Commands => {
                     let mut written = Words::default();
                     words.iter().for_each(|word| written.push(word));
@@ -355,7 +355,7 @@ impl World {
             let (known, node) = &self.servers[server].context.listeners[listener];
             if known == channel {
                 let node = *node;
-                self.connection(node, Kind::Bell).messages.push_back((channel.clone(), payload.clone()));
+                self.connection(node, Kind::PubSub).messages.push_back((channel.clone(), payload.clone()));
             }
         }
     }

@@ -15,7 +15,7 @@ use super::network::{self, Event, Rates};
 use super::world::{self, World, in_world};
 use crate::auth::{Claims, Grants, Permission, Verifier};
 use crate::config::Config;
-use crate::node::Node;
+use crate::node::Simulated;
 use crate::telemetry::Metrics;
 
 /// Quiet period before the last questions. [`ANSWERED`] is the one after them, at the end.
@@ -98,7 +98,7 @@ pub struct Schedule {
     parts: Parts,
     profile: Profile,
     /// The nodes by their places in the network, or `None` for dead ones.
-    nodes: Vec<Option<Arc<Node>>>,
+    nodes: Vec<Option<Arc<Simulated>>>,
     clients: Vec<Client>,
     /// The time of each message's first publish, by its key.
     keys: Vec<u64>,
@@ -180,7 +180,7 @@ impl Schedule {
     fn start_node(&mut self) {
         let place = in_world(World::add_place);
         let Parts { config, verifier, metrics, .. } = self.parts.clone();
-        let node = executor::as_owner(place + 1, || Node::simulated(place, config, verifier, metrics));
+        let node = executor::as_owner(place + 1, || Simulated::start(place, &config, verifier, metrics));
         self.nodes.push(Some(node));
     }
 

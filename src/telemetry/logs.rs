@@ -39,7 +39,7 @@ pub fn start(config: &LogConfig) -> WorkerGuard {
         .buffered_lines_limit(WAITING)
         .thread_name("log")
         .finish(std::io::stderr());
-    let _started_before = LOST.set(writer.error_counter());
+    let _ = LOST.set(writer.error_counter()); // Already set by an earlier start.
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     let terminal = std::io::stderr().is_terminal();
     let text = match config.format {
@@ -47,7 +47,8 @@ pub fn start(config: &LogConfig) -> WorkerGuard {
         LogFormat::Json => false,
         LogFormat::Auto => terminal,
     };
-    let _started_before = if text {
+    // Already set by an earlier start.
+    let _ = if text {
         log.with_ansi(terminal).with_target(false).try_init()
     } else {
         log.json().flatten_event(true).try_init()

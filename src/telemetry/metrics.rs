@@ -17,7 +17,7 @@ use super::traces::{Timed, Traces};
 use crate::config::RoomPolicies;
 use crate::protocol::frame::GapReason;
 use crate::protocol::{CloseCode, RoomName};
-use crate::time::now_ms;
+use crate::util::time::now_ms;
 
 pub type Shared = Arc<Metrics>;
 

@@ -175,7 +175,7 @@ label!(
         /// Pushed when it was appended.
         Live = "live",
         /// Read from the room's ring.
-        Ring = "ring",
+        Recent = "ring",
         /// Read from Redis.
         Redis = "redis",
     }
@@ -197,7 +197,7 @@ label!(
     /// The way in which a hole was found.
     Hole {
         /// A later message arrived.
-        Bell = "bell",
+        PubSub = "bell",
         /// The position was behind the head.
         Check = "check",
     }
@@ -209,7 +209,7 @@ label!(
         /// Messages to append. If full: `unavailable`.
         Append = "append",
         /// A connection's outgoing bytes. If full: its subscriptions catch up.
-        Outbox = "outbox",
+        SendQueue = "outbox",
         /// Open connections.
         Connections = "connections",
         /// A connection's publishes in progress. If full: it is not read from.

@@ -27,7 +27,7 @@ impl Process {
     ) -> Self {
         let collector = Collector::default();
         with_local_recorder(recorder, || collector.describe());
-        memory_limit.set(crate::memory::limit().unwrap_or_default() as f64);
+        memory_limit.set(crate::util::memory::limit().unwrap_or_default() as f64);
         Self { collector, switches, calls, runtime }
     }
 

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::class::Class;
 use crate::config::TracesConfig;
+use crate::util::tls;
 
 /// Time limit for the collector's answer, and for sending the rest at shutdown.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -46,7 +47,7 @@ impl Traces {
     /// If the address is invalid.
     pub fn start(config: &TracesConfig, node: &str) -> Result<Option<Self>, ExporterBuildError> {
         let Some(url) = &config.otlp_url else { return Ok(None) };
-        let _there_is_one_already = rustls::crypto::ring::default_provider().install_default();
+        tls::install_provider();
         let exporter =
             SpanExporter::builder().with_http().with_endpoint(url.expose()).with_timeout(PATIENCE).build()?;
         let mut processor = BatchSpanProcessor::builder(exporter).build();
@@ -130,7 +131,7 @@ impl Traces {
 
     /// Sends the remaining spans.
     pub fn flush(&self) {
-        let _lost_if_nobody_takes_it = self.processor.shutdown_with_timeout(PATIENCE);
+        let _ = self.processor.shutdown_with_timeout(PATIENCE); // A collector that does not answer loses them.
     }
 }
 

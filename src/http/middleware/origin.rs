@@ -1,24 +1,22 @@
 //! Access by pages of other origins. Browsers send the origin of a page, and requests from origins that are
 //! not allowed are refused.
 
-use std::sync::Arc;
-
 use axum::extract::{Request, State};
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use crate::http::App;
 use crate::http::problem::Problem;
-use crate::node::Node;
 use crate::protocol::Failure;
 
 /// Refuses requests from pages of other origins, and lets browsers read the responses for allowed ones.
-pub async fn check(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
+pub async fn check(State(app): State<App>, request: Request, next: Next) -> Response {
     let Some(origin) = request.headers().get(ORIGIN).cloned() else {
         return next.run(request).await;
     };
-    if !is_allowed(request.headers(), &origin, &node.config.server.allowed_origins) {
+    if !is_allowed(request.headers(), &origin, &app.allowed_origins) {
         let message =
             "pages of this origin may not use this server; server.allowed_origins lists those that may";
         return Problem(Failure::forbidden(message)).into_response();

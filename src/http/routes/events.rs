@@ -14,19 +14,19 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
-use crate::auth::Permission;
+use crate::connections::{ConnectionGuard, Registry};
 use crate::http::extract::{Bearer, Query, Room};
 use crate::http::problem::{Problem, ProblemBody};
-use crate::hub::outbox::Outbox;
-use crate::hub::{Form, Holding, Subscription};
-use crate::log::Unavailable;
+use crate::hub::Form;
+use crate::hub::send_queue::SendQueue;
+use crate::log::Lease;
 use crate::net::admission::Place;
-use crate::node::Node;
 use crate::protocol::decode;
 use crate::protocol::{ErrorCode, Failure, UserId};
-use crate::session::durable;
-use crate::session::registry::{Entered, Registry};
-use crate::telemetry::{Transport, logs};
+use crate::service::leases;
+use crate::service::subscriptions::{Durable, Open, Spec};
+use crate::session::Shared;
+use crate::telemetry::{Metrics, Transport, logs};
 
 /// Time of silence after which a comment shows that the stream is alive.
 const COMMENT_AFTER: Duration = Duration::from_secs(15);
@@ -60,10 +60,10 @@ pub struct LiveQuery {
 
 impl LiveQuery {
     /// Returns the hold on the stream's durable subscription, if it has one.
-    fn holding(&self, user: &UserId) -> Result<Option<Holding>, Failure> {
+    fn lease(&self, user: &UserId) -> Result<Option<Lease>, Failure> {
         match (&self.durable, &self.holder) {
             (None, None) => Ok(None),
-            (Some(name), Some(holder)) => durable::holding_of(user, &name.parse()?, holder).map(Some),
+            (Some(name), Some(holder)) => leases::presented(user, &name.parse()?, holder).map(Some),
             _ => Err(Failure::bad_request("give both `durable` and `holder`, or neither")),
         }
     }
@@ -85,7 +85,7 @@ impl LiveQuery {
     )
 )]
 pub async fn stream(
-    State(node): State<Arc<Node>>,
+    State(shared): State<Arc<Shared>>,
     Bearer(claims): Bearer,
     Room(room): Room,
     Query(query): Query<StartQuery>,
@@ -93,40 +93,26 @@ pub async fn stream(
     Extension(place): Extension<Arc<Place>>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    claims.require(&room, Permission::Read)?;
     let resumed = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("?"));
     let start = match resumed {
         Some(id) => decode::start(Some(id), None)?,
         None => decode::start(query.since.as_deref(), query.last)?,
     };
-    let holding = live.holding(&claims.user)?;
-    if node.draining.is_cancelled() {
+    let durable = live.lease(&claims.user)?.map(Durable::Resume);
+    if shared.draining.is_cancelled() {
         return Err(Failure::new(ErrorCode::Unavailable, "the server ends").into());
     }
-    let outbox = Arc::new(Outbox::taken(node.config.limits.outbox, move || place.cut()));
-    let user = claims.user.clone();
-    let connection = Registry::enter_request(&node.registry, Transport::Events, outbox.clone(), &claims)?;
+    let queue = Arc::new(SendQueue::taken(shared.limits.outbox, move || place.cut()));
+    let connection = Registry::enter_request(&shared.registry, Transport::Events, queue.clone(), &claims)?;
     logs::opens(connection.id);
-    node.not_revoked(&claims)?;
-    let mut stream = Stream { node: node.clone(), connection, subscription: None };
-    let hold = node.hub.hold(&room).await?;
-    let position = node.hub.position(&hold, start).await?;
-    let id = stream.connection.id;
+    shared.services.access.not_revoked(&claims)?;
+    let session = connection.id;
     let form = Form::Events { signals: live.signals, sender: live.session };
-    let subscription = Arc::new(Subscription::new(room, id, user, form, outbox.clone(), holding));
-    stream.subscription = Some(subscription.clone());
+    let spec = Spec { room, start, durable, session, form, queue: queue.clone() };
+    let pending = shared.services.subscriptions.open(&claims, spec, None).await?;
     // Shows immediately that the stream is open, also to proxies that wait for a first byte.
-    outbox.notice(COMMENT);
-    node.hub.enter(&hold, &subscription)?;
-    if let Some(holding) = &subscription.durable {
-        // Checked after the subscription is registered here, so that an immediate takeover is noticed.
-        let held = [(&hold.name, &holding.group, holding.holder.as_str())];
-        if !node.store.renew(&held).await.pop().unwrap_or(Err(Unavailable))? {
-            return Err(durable::lost().into());
-        }
-        node.held.insert(&hold.name, holding);
-    }
-    node.hub.begin(&hold, &subscription, position);
+    queue.notice(COMMENT);
+    let stream = Stream { subscription: pending.start(), connection, metrics: shared.metrics.clone() };
     let body = Body::from_stream(futures_util::stream::unfold(stream, |stream| async move {
         let bytes = stream.next().await?;
         Some((Ok::<Bytes, std::convert::Infallible>(bytes), stream))
@@ -142,50 +128,43 @@ pub async fn stream(
 
 /// An open stream. Dropped when the client has disconnected.
 struct Stream {
-    node: Arc<Node>,
-    connection: Entered,
-    subscription: Option<Arc<Subscription>>,
+    subscription: Open,
+    connection: ConnectionGuard,
+    metrics: Arc<Metrics>,
 }
 
 impl Stream {
     /// Returns the next bytes to send, or `None` at the end.
     async fn next(&self) -> Option<Bytes> {
-        let subscription = self.subscription.as_ref()?;
-        let outbox = &self.connection.outbox;
-        if subscription.has_ended() && !outbox.is_waiting() {
+        let queue = &self.connection.queue;
+        if self.subscription.has_ended() && !queue.is_waiting() {
             return None;
         }
         let parts = tokio::select! {
             () = self.connection.ending.cancelled() => return None,
-            parts = outbox.take(16) => parts,
+            parts = queue.take(16) => parts,
             () = tokio::time::sleep(COMMENT_AFTER) => return Some(COMMENT),
         };
-        if subscription.has_ended() {
-            outbox.close();
+        if self.subscription.has_ended() {
+            queue.close();
         }
         let mut bytes: Vec<Bytes> = parts
             .into_iter()
             .map(|part| {
                 if let Some(message) = part.timed {
-                    self.node.metrics.delivered_to_socket(message);
+                    self.metrics.delivered_to_socket(message);
                 }
                 part.bytes
             })
             .collect();
         let bytes = if bytes.len() == 1 { bytes.remove(0) } else { bytes.concat().into() };
-        self.node.metrics.sent_bytes.increment(bytes.len() as u64);
+        self.metrics.sent_bytes.increment(bytes.len() as u64);
         (!bytes.is_empty()).then_some(bytes)
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        if let Some(subscription) = &self.subscription {
-            self.node.hub.unsubscribe(subscription);
-            if let Some(holding) = &subscription.durable {
-                self.node.held.remove(&subscription.room, holding);
-            }
-        }
-        self.connection.outbox.close();
+        self.connection.queue.close();
     }
 }

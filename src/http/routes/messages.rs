@@ -8,25 +8,24 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use crate::auth::Permission;
-use crate::history;
+use crate::auth::Claims;
+use crate::connections::Registry;
 use crate::http::extract::{Accept, Bearer, Body, Id, Query, Room};
 use crate::http::problem::{Problem, ProblemBody};
-use crate::hub::outbox::Outbox;
+use crate::hub::send_queue::SendQueue;
+use crate::log::Appended;
 use crate::net::admission::Place;
-use crate::node::Node;
 use crate::protocol::decode::{self, Drafts};
 use crate::protocol::frame::{HistoryPage, as_text};
 use crate::protocol::request::{Draft, Range};
-use crate::protocol::{CloseCode, ErrorCode, Failure, RoomName};
-use crate::session::rate;
-use crate::session::registry::{Connection, Registry};
+use crate::protocol::{ErrorCode, Failure, RoomName};
+use crate::service::Services;
+use crate::session::Shared;
 use crate::telemetry::Transport;
-use crate::time::parse_ms;
+use crate::util::time::parse_ms;
 
 /// Most messages in one batch.
 const BATCH: usize = 1000;
@@ -115,7 +114,7 @@ pub struct BatchError {
     )
 )]
 pub async fn publish(
-    State(node): State<Arc<Node>>,
+    State(services): State<Arc<Services>>,
     bearer: Bearer,
     Room(room): Room,
     accept: Accept,
@@ -129,7 +128,7 @@ pub async fn publish(
             .map_err(|_| Failure::bad_request("the header `Idempotency-Key` must be a UUID"))?;
         draft.set_key(key);
     }
-    let published = store(&node, &bearer, room, draft)?.await?;
+    let published = store(&services, &bearer, room, draft)?.await?;
     let status = if published.duplicate { StatusCode::OK } else { StatusCode::CREATED };
     Ok(accept.reply(status, &published))
 }
@@ -144,7 +143,7 @@ pub async fn publish(
     )
 )]
 pub async fn publish_batch(
-    State(node): State<Arc<Node>>,
+    State(services): State<Arc<Services>>,
     bearer: Bearer,
     accept: Accept,
     Body(encoding, body): Body,
@@ -153,18 +152,18 @@ pub async fn publish_batch(
     let storing: Vec<_> = Drafts::of(encoding, body, BATCH)?
         .map(|draft| {
             let (room, draft) = draft?;
-            store(&node, &bearer, room, draft)
+            store(&services, &bearer, room, draft)
         })
         .collect();
     let mut items = Vec::with_capacity(storing.len());
     for storing in storing {
         let stored = match storing {
             Ok(storing) => storing.await,
-            Err(problem) => Err(problem),
+            Err(failure) => Err(failure),
         };
         items.push(match stored {
             Ok(published) => BatchItem::Published(published),
-            Err(Problem(Failure { code, message, retry_after_ms })) => {
+            Err(Failure { code, message, retry_after_ms }) => {
                 BatchItem::Failed { error: BatchError { code, message, retry_after_ms } }
             }
         });
@@ -174,20 +173,16 @@ pub async fn publish_batch(
 
 /// Queues a message immediately. The returned future waits until it is stored.
 fn store(
-    node: &Node,
-    bearer: &Bearer,
+    services: &Services,
+    caller: &Claims,
     room: RoomName,
     draft: Draft,
-) -> Result<impl Future<Output = Result<Published, Problem>> + use<>, Problem> {
-    bearer.require(&room, Permission::Write)?;
-    let spent = node.publishing.spend(&bearer.user, Instant::now());
-    spent.map_err(|wait| rate::refusal(rate::PUBLISHES, wait))?;
-    node.takes(&room, &draft.data)?;
+) -> Result<impl Future<Output = Result<Published, Failure>> + use<>, Failure> {
     let key = draft.key;
-    let appending = node.appender.append(&room, bearer.0.user.clone(), draft);
+    let storing = services.publisher.admit(caller, room, draft)?.store();
     Ok(async move {
-        let appended = appending.await?;
-        Ok(Published { id: appended.id, key, duplicate: appended.duplicate })
+        let Appended { id, duplicate } = storing.await?;
+        Ok(Published { id, key, duplicate })
     })
 }
 
@@ -243,67 +238,32 @@ impl HistoryQuery {
     )
 )]
 pub async fn history(
-    State(node): State<Arc<Node>>,
+    State(shared): State<Arc<Shared>>,
     bearer: Bearer,
     Room(room): Room,
     accept: Accept,
     Query(query): Query<HistoryQuery>,
     Extension(place): Extension<Arc<Place>>,
 ) -> Result<Response, Problem> {
-    bearer.require(&room, Permission::Read)?;
     let (range, limit) = (query.range()?, decode::limit(query.limit)?);
     let wait = query.wait.unwrap_or_default();
     if wait > LONGEST_WAIT {
-        return Err(Failure::bad_request("`wait` is at most 60 seconds").into());
+        return Err(Failure::bad_request(format!("`wait` is at most {LONGEST_WAIT} seconds")).into());
     }
+    let Services { history, access, .. } = &*shared.services;
     let mut page = if wait == 0 {
-        history::page(&node.store, &room, range, limit).await?
+        history.page(&bearer, &room, range, limit).await?
     } else {
-        let outbox = Arc::new(Outbox::taken(0, move || place.cut()));
-        let connection = Registry::enter_request(&node.registry, Transport::Poll, outbox, &bearer.0)?;
-        node.not_revoked(&bearer)?;
-        wait_for_page(&node, &connection, &room, range, limit, Duration::from_secs(wait)).await?
+        let queue = Arc::new(SendQueue::taken(0, move || place.cut()));
+        let connection = Registry::enter_request(&shared.registry, Transport::Poll, queue, &bearer.0)?;
+        access.not_revoked(&bearer)?;
+        let wait = Duration::from_secs(wait);
+        history.wait(&bearer, &room, (range, limit), wait, connection.ended()).await?
     };
     if query.order == Some(Order::Desc) {
         page.messages.reverse();
     }
     Ok(accept.reply(StatusCode::OK, &page))
-}
-
-/// Waits for a page with messages. Returns an empty one when the time is over or the server shuts down. Fails
-/// when the token expires or is revoked.
-async fn wait_for_page(
-    node: &Node,
-    connection: &Connection,
-    room: &RoomName,
-    range: Range,
-    limit: usize,
-    wait: Duration,
-) -> Result<HistoryPage, Problem> {
-    let deadline = Instant::now() + wait;
-    loop {
-        // Repeated each time, since the room may have been deleted and created again.
-        let hold = node.hub.hold(room).await?;
-        let page = history::page(&node.store, room, range, limit).await?;
-        if !page.messages.is_empty() || page.gap.is_some() {
-            return Ok(page);
-        }
-        tokio::select! {
-            () = hold.moved_from(page.head) => {}
-            () = tokio::time::sleep_until(deadline) => return Ok(page),
-            () = connection.ending.cancelled() => {
-                return match connection.farewell() {
-                    Some(CloseCode::TokenExpired) => {
-                        Err(Failure::new(ErrorCode::TokenExpired, "the token has expired").into())
-                    }
-                    Some(CloseCode::TokenRevoked) => {
-                        Err(Failure::new(ErrorCode::TokenRevoked, "the token was revoked").into())
-                    }
-                    _ => Ok(page),
-                };
-            }
-        }
-    }
 }
 
 /// Deletes one message. Readers that reach its place get a gap.
@@ -319,16 +279,11 @@ async fn wait_for_page(
     )
 )]
 pub async fn delete(
-    State(node): State<Arc<Node>>,
+    State(services): State<Arc<Services>>,
     bearer: Bearer,
     Room(room): Room,
     Id(id): Id,
 ) -> Result<StatusCode, Problem> {
-    bearer.require(&room, Permission::Manage)?;
-    if let Some(cut) = node.store.delete_message(&room, id).await? {
-        node.hub.evict(&room, cut);
-        Ok(StatusCode::NO_CONTENT)
-    } else {
-        Err(Failure::new(ErrorCode::NotFound, "there is no such message in this room").into())
-    }
+    services.rooms.delete_message(&bearer, &room, id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

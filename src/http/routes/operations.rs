@@ -4,17 +4,17 @@ use std::sync::{Arc, LazyLock};
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use bytes::Bytes;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::auth::{LEEWAY, Revocation};
+use crate::background::health::Health;
 use crate::http::extract::{Bearer, Body};
 use crate::http::problem::{Problem, ProblemBody};
-use crate::node::Node;
-use crate::protocol::{ErrorCode, Failure, UserId};
-use crate::time::now_s;
+use crate::protocol::Failure;
+use crate::service::Services;
+use crate::service::access::Revoked;
 
 /// A revocation of one token, or of a user's tokens.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -39,26 +39,17 @@ pub struct NewRevocation {
     )
 )]
 pub async fn revoke(
-    State(node): State<Arc<Node>>,
+    State(services): State<Arc<Services>>,
     bearer: Bearer,
     body: Body,
 ) -> Result<StatusCode, Problem> {
-    bearer.require_manage_all()?;
     let NewRevocation { jti, user, before, expires } = body.read()?;
-    let until = now_s() + node.config.auth.revocation_ttl.as_secs();
-    let revocation = match (jti, user, before, expires) {
-        (Some(jti), None, None, expires) if !jti.is_empty() => {
-            // As long as nodes with a slow clock may accept the token.
-            let over = expires.map_or(u64::MAX, |expires| expires.saturating_add(2 * LEEWAY));
-            Revocation::Token { jti, until: until.min(over) }
-        }
-        (None, Some(user), before, None) => {
-            let user: UserId = user.parse()?;
-            Revocation::User { user, before: before.unwrap_or(node.not_issued_yet()), until }
-        }
+    let revoked = match (jti, user, before, expires) {
+        (Some(jti), None, None, expires) if !jti.is_empty() => Revoked::Token { jti, expires },
+        (None, Some(user), before, None) => Revoked::User { user: user.parse()?, before },
         _ => return Err(Failure::bad_request("the body is {jti, expires?}, or {user, before?}").into()),
     };
-    node.revoke(revocation).await?;
+    services.access.revoke(&bearer, revoked).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -76,21 +67,14 @@ pub async fn health() -> &'static str {
         (status = 503, content_type = "application/problem+json", description = "Not ready, and why", body = ProblemBody),
     )
 )]
-pub async fn ready(State(node): State<Arc<Node>>) -> Response {
-    if node.draining.is_cancelled() {
-        return Problem(Failure::new(ErrorCode::Unavailable, "the server ends")).into_response();
-    }
-    if node.is_ready() {
-        return format!("ready; {}\n", node.durability_in_force()).into_response();
-    }
-    let message = "no probe of this node came back through Redis for 10 seconds; see roomlog_canaries_total";
-    Problem(Failure::new(ErrorCode::Unavailable, message)).into_response()
+pub async fn ready(State(health): State<Arc<Health>>) -> Result<String, Problem> {
+    Ok(format!("ready; {}\n", health.ready()?))
 }
 
 /// Returns the metrics, for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, description = "Prometheus text", body = String)))]
-pub async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], node.render_metrics())
+pub async fn metrics(State(health): State<Arc<Health>>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], health.render_metrics())
 }
 
 /// Returns the OpenAPI 3.1 document of this interface.

@@ -2,7 +2,6 @@
 //! here.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, State};
@@ -19,9 +18,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::auth::{Permission, RoomGrants, mint};
+use crate::http::App;
 use crate::http::extract::Query;
 use crate::http::problem::Problem;
-use crate::node::Node;
 use crate::protocol::{ErrorCode, Failure, UserId};
 
 /// Lifetime of a token for the page.
@@ -38,7 +37,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 struct Built;
 
 /// Returns the routes of the page. With `dev`, they also give a token to anyone who can reach this server.
-pub fn routes(dev: bool) -> Router<Arc<Node>> {
+pub fn routes(dev: bool) -> Router<App> {
     let page = Router::new()
         .route("/", get(async |headers: HeaderMap| file("index.html", "no-cache", &headers)))
         // The names contain a hash of the contents.
@@ -94,7 +93,7 @@ struct Whose {
 }
 
 async fn dev_token(
-    State(node): State<Arc<Node>>,
+    State(app): State<App>,
     headers: HeaderMap,
     Query(Whose { user }): Query<Whose>,
 ) -> Result<Response, Problem> {
@@ -103,6 +102,7 @@ async fn dev_token(
             "tokens for development are given to pages of http://localhost and http://127.0.0.1 only";
         return Err(Failure::forbidden(message).into());
     }
+    let keys = app.dev_tokens.as_ref().ok_or_else(missing)?;
     let user: UserId = user.parse()?;
     let internal = |error: &dyn std::fmt::Display| {
         tracing::error!(%error, "a token for development cannot be made");
@@ -110,7 +110,7 @@ async fn dev_token(
     };
     let all = "*".parse().map_err(|error| internal(&error))?;
     let grants = RoomGrants::from([(all, vec![Permission::Read, Permission::Write])]);
-    let token = mint(&node.config.auth, &user, &grants, TTL, None).map_err(|error| internal(&error))?;
+    let token = mint(keys, &user, &grants, TTL, None).map_err(|error| internal(&error))?;
     let headers = [
         (CACHE_CONTROL, "no-store"),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),

@@ -9,21 +9,11 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::auth::Permission;
 use crate::http::extract::{Accept, Bearer, Query, Room};
 use crate::http::problem::{Problem, ProblemBody};
-use crate::node::Node;
-use crate::protocol::{ErrorCode, Failure, MessageId, Pattern, RoomName};
+use crate::protocol::{Failure, MessageId, Pattern, RoomName};
 use crate::redis::RoomCursor;
-
-/// Fewest rooms in a page of the listing, if there are that many.
-const ROOMS: usize = 100;
-
-/// Scans of Redis for one page. A pattern that few rooms match must not delay the response for long.
-const SCANS: usize = 50;
-
-/// The permissions that each allow reading a room's state.
-pub(crate) const KNOW: [Permission; 2] = [Permission::Read, Permission::Manage];
+use crate::service::Services;
 
 /// A room.
 #[derive(Debug, Serialize, ToSchema)]
@@ -76,17 +66,12 @@ pub struct ListQuery {
     )
 )]
 pub async fn describe(
-    State(node): State<Arc<Node>>,
+    State(services): State<Arc<Services>>,
     bearer: Bearer,
     Room(room): Room,
     accept: Accept,
 ) -> Result<Response, Problem> {
-    bearer.require_any(&room, &KNOW)?;
-    let facts = node.store.facts(&room).await?;
-    let subscribers = node.hub.subscribers(&room);
-    if facts.head == MessageId::ZERO && facts.length == 0 && facts.subscriptions == 0 && subscribers == 0 {
-        return Err(Failure::new(ErrorCode::NotFound, "there is no such room").into());
-    }
+    let (facts, subscribers) = services.rooms.describe(&bearer, &room).await?;
     let info = RoomInfo {
         room,
         head: facts.head,
@@ -109,16 +94,11 @@ pub async fn describe(
     )
 )]
 pub async fn delete(
-    State(node): State<Arc<Node>>,
+    State(services): State<Arc<Services>>,
     bearer: Bearer,
     Room(room): Room,
 ) -> Result<StatusCode, Problem> {
-    bearer.require(&room, Permission::Manage)?;
-    let Some(head) = node.store.delete_room(&room).await? else {
-        return Err(Failure::new(ErrorCode::NotFound, "there is no such room").into());
-    };
-    // Ends here immediately, so that the caller finds the room gone. Other nodes are notified over pub/sub.
-    node.hub.deleted(&room, head);
+    services.rooms.delete(&bearer, &room).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -132,29 +112,17 @@ pub async fn delete(
     )
 )]
 pub async fn list(
-    State(node): State<Arc<Node>>,
+    State(services): State<Arc<Services>>,
     bearer: Bearer,
     accept: Accept,
     Query(query): Query<ListQuery>,
 ) -> Result<Response, Problem> {
-    bearer.require_manage_all()?;
     let pattern: Pattern = query.r#match.as_deref().unwrap_or("*").parse()?;
-    let mut cursor = match &query.cursor {
+    let cursor = match &query.cursor {
         None => RoomCursor::default(),
         Some(text) => RoomCursor::parse(text)
             .ok_or_else(|| Failure::bad_request("`cursor` must be that of the answer before"))?,
     };
-    let mut rooms = BTreeSet::new();
-    for _ in 0..SCANS {
-        let (found, next) = node.store.rooms(&cursor).await?;
-        rooms.extend(found.into_iter().filter(|room| pattern.matches(room)));
-        match next {
-            None => return Ok(accept.reply(StatusCode::OK, &RoomList { rooms, cursor: None })),
-            Some(next) => cursor = next,
-        }
-        if rooms.len() >= ROOMS {
-            break;
-        }
-    }
-    Ok(accept.reply(StatusCode::OK, &RoomList { rooms, cursor: Some(cursor.text()) }))
+    let (rooms, next) = services.rooms.list(&bearer, &pattern, cursor).await?;
+    Ok(accept.reply(StatusCode::OK, &RoomList { rooms, cursor: next.map(|cursor| cursor.text()) }))
 }

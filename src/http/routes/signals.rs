@@ -5,16 +5,13 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
-use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use crate::auth::Permission;
 use crate::http::extract::{Bearer, Body, Query, Room};
 use crate::http::problem::{Problem, ProblemBody};
-use crate::node::Node;
 use crate::protocol::decode;
-use crate::session::{rate, signal};
+use crate::service::Services;
 
 /// A signal to send.
 #[derive(ToSchema)]
@@ -47,17 +44,14 @@ pub struct SenderQuery {
     )
 )]
 pub async fn send(
-    State(node): State<Arc<Node>>,
+    State(services): State<Arc<Services>>,
     bearer: Bearer,
     Room(room): Room,
     Query(sender): Query<SenderQuery>,
     Body(encoding, body): Body,
 ) -> Result<StatusCode, Problem> {
-    bearer.require(&room, Permission::Write)?;
     let draft = decode::signal(encoding, &body)?;
-    let spent = node.publishing.spend(&bearer.user, Instant::now());
-    spent.map_err(|wait| rate::refusal(rate::PUBLISHES, wait))?;
     let session = sender.session.unwrap_or_else(Uuid::new_v4);
-    signal::send(&node, &room, session, &bearer, draft).await?;
+    services.push.signal(&bearer, &room, session, draft).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,7 +1,6 @@
 //! Durable subscriptions over REST: listing and deletion, and, for clients without a WebSocket, taking and
 //! acknowledging.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -10,13 +9,12 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::rooms::KNOW;
-use crate::auth::Permission;
-use crate::http::extract::{Accept, Bearer, Body, Query, Room, Subscription};
+use crate::http::extract::{Accept, Bearer, Body, DurablePath, Query, Room};
 use crate::http::problem::{Problem, ProblemBody};
-use crate::node::Node;
-use crate::protocol::{ErrorCode, Failure, MessageId, decode};
-use crate::session::durable;
+use crate::log::{Attached, Lease};
+use crate::protocol::{Failure, MessageId, decode};
+use crate::service::subscriptions::Listed;
+use crate::service::{Services, leases};
 
 /// A durable subscription.
 #[derive(Debug, Serialize, ToSchema)]
@@ -98,39 +96,24 @@ pub struct SubscriptionQuery {
     )
 )]
 pub async fn list(
-    State(node): State<Arc<Node>>,
+    State(services): State<Arc<Services>>,
     bearer: Bearer,
     Room(room): Room,
     accept: Accept,
     Query(query): Query<SubscriptionQuery>,
 ) -> Result<Response, Problem> {
-    bearer.require_any(&room, &KNOW)?;
     let limit = query.limit.unwrap_or(PAGE);
     if !(1..=PAGE).contains(&limit) {
         return Err(Failure::bad_request(format!("`limit` must be 1 to {PAGE}")).into());
     }
-    let facts = node.store.facts(&room).await?;
-    let after = query.after.unwrap_or_default();
-    let (stored, next) = node.store.subscriptions(&room, after, limit as usize).await?;
-    let mut alive: HashMap<&str, bool> = HashMap::new();
-    for holder in stored.iter().filter_map(|stored| stored.node()) {
-        if !alive.contains_key(holder) {
-            alive.insert(holder, node.store.is_alive(holder).await?);
-        }
-    }
-    let infos: Vec<SubscriptionInfo> = stored
-        .iter()
-        .map(|stored| {
-            let (user, name) = stored.group.parts();
-            SubscriptionInfo {
-                user: user.into(),
-                name: name.into(),
-                position: stored.position,
-                lag: facts.after(stored.position),
-                connected: stored.node().is_some_and(|node| alive.get(node) == Some(&true)),
-            }
-        })
-        .collect();
+    let cursor = query.after.unwrap_or_default();
+    let (listed, next) = services.subscriptions.list(&bearer, &room, cursor, limit as usize).await?;
+    let info = |Listed { record, lag, connected }: &Listed| {
+        let (user, name) = record.durable.parts();
+        let (user, name) = (user.into(), name.into());
+        SubscriptionInfo { user, name, position: record.position, lag: *lag, connected: *connected }
+    };
+    let infos: Vec<SubscriptionInfo> = listed.iter().map(info).collect();
     let mut reply = accept.reply(StatusCode::OK, &infos);
     if let Some(next) = next {
         let link = format!("</v1/rooms/{room}/subscriptions?limit={limit}&after={next}>; rel=\"next\"");
@@ -155,17 +138,13 @@ pub async fn list(
     )
 )]
 pub async fn delete(
-    State(node): State<Arc<Node>>,
+    State(services): State<Arc<Services>>,
     bearer: Bearer,
     Room(room): Room,
-    Subscription(group): Subscription,
+    DurablePath(durable): DurablePath,
 ) -> Result<StatusCode, Problem> {
-    bearer.require(&room, Permission::Manage)?;
-    if node.store.forget(&room, &group).await? {
-        Ok(StatusCode::NO_CONTENT)
-    } else {
-        Err(Failure::new(ErrorCode::NotFound, "there is no such subscription of this room").into())
-    }
+    services.subscriptions.delete(&bearer, &room, &durable).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Takes a durable subscription of the caller, and creates it if it is new. Notifies its previous holder.
@@ -179,20 +158,17 @@ pub async fn delete(
     )
 )]
 pub async fn take(
-    State(node): State<Arc<Node>>,
+    State(services): State<Arc<Services>>,
     bearer: Bearer,
     Room(room): Room,
     accept: Accept,
     body: Body,
 ) -> Result<Response, Problem> {
-    bearer.require(&room, Permission::Read)?;
     let NewSubscription { durable, since, last } = body.read()?;
-    let holding = durable::holding(&bearer.user, &durable.parse()?);
     let start = decode::start(since.as_deref(), last)?;
-    let hold = node.hub.hold(&room).await?;
-    let taken = durable::take(&node, &hold, &bearer.user, &holding, start).await?;
-    let head = taken.head.max(hold.position());
-    let taken = Taken { holder: holding.holder, position: taken.position, head, created: taken.created };
+    let taken = services.subscriptions.take(&bearer, &room, &durable.parse()?, start).await?;
+    let (Lease { holder, .. }, Attached { position, head, created }) = taken;
+    let taken = Taken { holder, position, head, created };
     Ok(accept.reply(StatusCode::OK, &taken))
 }
 
@@ -208,14 +184,13 @@ pub async fn take(
     )
 )]
 pub async fn acknowledge(
-    State(node): State<Arc<Node>>,
+    State(services): State<Arc<Services>>,
     bearer: Bearer,
     Room(room): Room,
     body: Body,
 ) -> Result<StatusCode, Problem> {
-    bearer.require(&room, Permission::Read)?;
     let NewAck { durable, holder, id } = body.read()?;
-    let holding = durable::holding_of(&bearer.user, &durable.parse()?, &holder)?;
-    durable::acknowledge(&node, &room, &holding, id.parse()?).await?;
+    let lease = leases::presented(&bearer.user, &durable.parse()?, &holder)?;
+    services.acks.acknowledge(&bearer, &room, &lease, id.parse()?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

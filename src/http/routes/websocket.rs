@@ -20,9 +20,8 @@ use crate::http::extract::bearer;
 use crate::http::problem::Problem;
 use crate::net::admission::Place;
 use crate::net::stream::{Socket, Stream};
-use crate::node::Node;
 use crate::protocol::{Encoding, ErrorCode, Failure};
-use crate::session::connection;
+use crate::session::{Shared, connection};
 
 /// Answers the upgrade request.
 #[utoipa::path(
@@ -33,12 +32,12 @@ use crate::session::connection;
         (status = 503, description = "The server ends", body = crate::http::problem::ProblemBody),
     )
 )]
-pub async fn upgrade(State(node): State<Arc<Node>>, mut request: Request) -> Response {
+pub async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Request) -> Response {
     let (encoding, key) = match handshake(request.headers()) {
         Ok(handshake) => handshake,
         Err(failure) => return Problem(failure).into_response(),
     };
-    if node.draining.is_cancelled() {
+    if shared.draining.is_cancelled() {
         return Problem(Failure::new(ErrorCode::Unavailable, "the server ends")).into_response();
     }
     let mut headers = vec![
@@ -58,7 +57,7 @@ pub async fn upgrade(State(node): State<Arc<Node>>, mut request: Request) -> Res
     let upgraded = Box::pin(upgraded);
     tokio::spawn(async move {
         if let Some((socket, place, early)) = upgraded.await.ok().and_then(socket_of) {
-            connection::serve(node, socket, place, early, encoding, token).await;
+            connection::serve(shared, socket, place, early, encoding, token).await;
         }
     });
     (StatusCode::SWITCHING_PROTOCOLS, axum::response::AppendHeaders(headers)).into_response()

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{Member, Room, State};
-use crate::hub::outbox::{Turn, Writes};
-use crate::hub::subscription::{Holding, Subscription};
-use crate::log::{Head, Page, Position};
+use crate::hub::send_queue::{Turn, WriteBatch};
+use crate::hub::subscription::Subscription;
+use crate::log::{Head, Lease, Page, Position, Unavailable};
 use crate::protocol::frame::Ended;
 use crate::tasks::planted;
 
@@ -25,29 +25,29 @@ pub(in crate::hub) enum Join {
     Ended,
 }
 
-/// The members with a durable subscription, keyed by holding, so that a takeover needs no scan of all
+/// The members with a durable subscription, keyed by lease, so that a takeover needs no scan of all
 /// members. Two event streams may name the same holder.
 #[derive(Debug, Default)]
-pub(super) struct Holders(HashMap<Holding, Vec<Arc<Subscription>>>);
+pub(super) struct Holders(HashMap<Lease, Vec<Arc<Subscription>>>);
 
 impl Holders {
     fn insert(&mut self, subscription: &Arc<Subscription>) {
-        if let Some(holding) = &subscription.durable {
-            self.0.entry(holding.clone()).or_default().push(subscription.clone());
+        if let Some(lease) = &subscription.lease {
+            self.0.entry(lease.clone()).or_default().push(subscription.clone());
         }
     }
 
     fn remove(&mut self, subscription: &Subscription) {
-        let Some(holding) = &subscription.durable else { return };
-        let Some(all) = self.0.get_mut(holding) else { return };
+        let Some(lease) = &subscription.lease else { return };
+        let Some(all) = self.0.get_mut(lease) else { return };
         all.retain(|other| !std::ptr::eq(&**other, subscription));
         if all.is_empty() {
-            self.0.remove(holding);
+            self.0.remove(lease);
         }
     }
 
-    fn of(&self, holding: &Holding) -> Vec<Arc<Subscription>> {
-        self.0.get(holding).cloned().unwrap_or_default()
+    fn of(&self, lease: &Lease) -> Vec<Arc<Subscription>> {
+        self.0.get(lease).cloned().unwrap_or_default()
     }
 }
 
@@ -55,17 +55,20 @@ impl Holders {
 const VACANT: usize = 1024;
 
 impl Room {
-    /// Adds a subscription as a member, not yet live. Returns `false` if the hub has closed the room.
-    pub(in crate::hub) fn enter(&self, subscription: &Arc<Subscription>) -> bool {
+    /// Adds a subscription as a member, not yet live, so that a takeover ends it. [`Hub::begin`](crate::hub::Hub::begin) starts it.
+    ///
+    /// # Errors
+    /// If the room has just been deleted.
+    pub fn enter(&self, subscription: &Arc<Subscription>) -> Result<(), Unavailable> {
         let mut state = self.state.lock();
         if state.closed {
-            return false;
+            return Err(Unavailable);
         }
         let place = state.members.insert(Member { subscription: subscription.clone(), live: false });
         subscription.place.store(place, Ordering::Release);
         state.holders.insert(subscription);
         self.metrics.subscriptions.increment(1);
-        true
+        Ok(())
     }
 
     /// Joins a member to the tail if it is at the tail's position, and sends `live` the first time.
@@ -77,7 +80,7 @@ impl Room {
     ) -> Join {
         const MESSAGES: usize = 256;
         const BYTES: usize = 128 * 1024;
-        let mut writes = Writes::default();
+        let mut writes = WriteBatch::default();
         let mut state = self.state.lock();
         let State { tail, members, .. } = &mut *state;
         let Some(member) = members.get_mut(subscription.place.load(Ordering::Acquire)) else {
@@ -101,7 +104,7 @@ impl Room {
         }
         member.live = true;
         if announce {
-            writes.notice(&subscription.outbox, subscription.form.live(&self.name, id));
+            writes.notice(&subscription.queue, subscription.form.live(&self.name, id));
         }
         Join::Live
     }
@@ -132,42 +135,48 @@ impl Room {
     }
 
     /// Ends the subscriptions that `which` selects, and notifies their clients of the reason.
-    fn end(&self, code: Ended, which: impl FnOnce(&State) -> Vec<Arc<Subscription>>) {
-        let mut writes = Writes::default();
+    fn end_all(&self, code: Ended, which: impl FnOnce(&State) -> Vec<Arc<Subscription>>) {
+        let mut writes = WriteBatch::default();
         let mut state = self.state.lock();
         for subscription in which(&state) {
             if !self.remove(&mut state, &subscription) {
                 continue;
             }
             if subscription.has_begun() {
-                writes.notice(&subscription.outbox, subscription.form.unsubscribed(&self.name, code));
+                writes.notice(&subscription.queue, subscription.form.unsubscribed(&self.name, code));
             } else {
-                subscription.tell_later(code);
+                subscription.end_later(code);
             }
         }
     }
 
     /// Starts notifying a member's client. If the subscription ended meanwhile, reports that immediately.
     pub(in crate::hub) fn begin(&self, subscription: &Subscription) {
-        let mut writes = Writes::default();
+        let mut writes = WriteBatch::default();
         // Subscriptions end under this lock.
-        let _state = self.state.lock();
+        let _guard = self.state.lock();
         if let Some(code) = subscription.begin() {
-            writes.notice(&subscription.outbox, subscription.form.unsubscribed(&self.name, code));
+            writes.notice(&subscription.queue, subscription.form.unsubscribed(&self.name, code));
         }
     }
 
-    /// Suspends notice of a member's end until [`Room::begin`].
-    pub(in crate::hub) fn hush(&self, subscription: &Subscription) {
+    /// Lets a member end silently while another is about to replace it.
+    pub fn mute(&self, subscription: &Subscription) {
         // Subscriptions end under this lock.
-        let _state = self.state.lock();
-        subscription.hush();
+        let _guard = self.state.lock();
+        subscription.mute();
+    }
+
+    /// Reverts [`Room::mute`] when the member was not replaced. Its client is notified if it ends, or if it
+    /// has ended meanwhile, for example with the whole room.
+    pub fn unmute(&self, subscription: &Subscription) {
+        self.begin(subscription);
     }
 
     /// Ends a durable subscription of this node that was taken over or deleted. A newer holder has another
     /// name, and keeps it.
-    pub(in crate::hub) fn lost(&self, holding: &Holding, code: Ended) {
-        self.end(code, |state| state.holders.of(holding));
+    pub(in crate::hub) fn end_lease(&self, lease: &Lease, code: Ended) {
+        self.end_all(code, |state| state.holders.of(lease));
     }
 
     /// Queues a reader's bytes for a subscription, and returns `true`, unless it has ended. Nothing may
@@ -178,14 +187,14 @@ impl Room {
         subscription: &Subscription,
         parts: Vec<Bytes>,
     ) -> bool {
-        let mut writes = Writes::default();
+        let mut writes = WriteBatch::default();
         // Subscriptions end under this lock.
         let mut state = self.state.lock();
         state.tail.shrink_ring();
         if subscription.has_ended() {
             return false;
         }
-        writes.page(turn, &subscription.outbox, parts);
+        writes.page(turn, &subscription.queue, parts);
         true
     }
 
@@ -193,15 +202,15 @@ impl Room {
     pub(in crate::hub) fn deleted(&self) {
         // Closed first, so that no subscription enters after the others have ended.
         self.state.lock().closed = true;
-        self.end(Ended::Deleted, |state| {
+        self.end_all(Ended::Deleted, |state| {
             state.members.iter().map(|(_, member)| member.subscription.clone()).collect()
         });
         self.changed.notify_waiters();
     }
 
     /// Ends one member's subscription for a reason, and notifies its client.
-    pub(in crate::hub) fn dismiss(&self, dismissed: &Subscription, code: Ended) {
-        self.end(code, |state| {
+    pub(in crate::hub) fn end(&self, dismissed: &Subscription, code: Ended) {
+        self.end_all(code, |state| {
             let member = state.members.get(dismissed.place.load(Ordering::Acquire));
             let member = member.filter(|member| std::ptr::eq(&*member.subscription, dismissed));
             member.map(|member| member.subscription.clone()).into_iter().collect()

@@ -40,8 +40,8 @@ fn cut(before: &str, name: u64) -> Cut {
     Cut { before: id(before), name, after: name - 1 }
 }
 
-fn limits(messages: usize) -> RingLimits {
-    RingLimits { messages, bytes: usize::MAX, budget: usize::MAX, spent: Arc::default() }
+fn limits(messages: usize) -> RecentLimits {
+    RecentLimits { messages, bytes: usize::MAX, budget: usize::MAX, spent: Arc::default() }
 }
 
 /// Builds a tail at this head.
@@ -89,27 +89,27 @@ fn check(step: &Step, expected: &str) {
 #[test]
 fn messages_that_follow_the_position_are_delivered() {
     let mut tail = tail("1-1");
-    check(&tail.hear(&run("1-1", &["1-2", "5-3"])), "1-2, 5-3");
+    check(&tail.receive(&run("1-1", &["1-2", "5-3"])), "1-2, 5-3");
     assert_eq!(tail.position().unwrap().id, id("5-3"));
 }
 
 #[test]
 fn a_repeated_notification_is_dropped() {
     let mut tail = tail("1-1");
-    tail.hear(&run("1-1", &["1-2"]));
-    check(&tail.hear(&run("1-1", &["1-2"])), "");
+    tail.receive(&run("1-1", &["1-2"]));
+    check(&tail.receive(&run("1-1", &["1-2"])), "");
 }
 
 #[test]
 fn the_new_part_of_a_run_is_delivered() {
-    check(&tail("1-2").hear(&run("1-1", &["1-2", "1-3"])), "1-3");
+    check(&tail("1-2").receive(&run("1-1", &["1-2", "1-3"])), "1-3");
 }
 
 #[test]
 fn a_hole_leads_to_a_read_from_the_position() {
     let mut tail = tail("1-1");
-    check(&tail.hear(&run("1-2", &["1-3"])), "read 1-1");
-    check(&tail.hear(&run("1-3", &["1-4"])), "");
+    check(&tail.receive(&run("1-2", &["1-3"])), "read 1-1");
+    check(&tail.receive(&run("1-3", &["1-4"])), "");
     check(&tail.take(&page("1-1", &["1-2", "1-3", "1-4"], "1-4")), "1-2, 1-3, 1-4, read 1-4");
     check(&tail.take(&page("1-4", &[], "1-4")), "");
 }
@@ -118,50 +118,50 @@ fn a_hole_leads_to_a_read_from_the_position() {
 #[test]
 fn a_dense_seq_is_no_proof() {
     let mut tail = tail("1-3");
-    check(&tail.hear(&run_of(2, "2-3", &["2-4"])), "read 1-3");
+    check(&tail.receive(&run_of(2, "2-3", &["2-4"])), "read 1-3");
     check(
         &tail.take(&forked("1-3", "1-2", &["2-3", "2-4"], head_of(2, "2-4"))),
         "Rewound 1-3..2-3, 2-3, 2-4",
     );
-    check(&tail.hear(&run_of(2, "2-4", &["2-5"])), "2-5");
+    check(&tail.receive(&run_of(2, "2-4", &["2-5"])), "2-5");
 }
 
 /// Two primaries gave the same id to different messages.
 #[test]
 fn the_same_id_of_another_epoch_is_no_proof() {
     let mut tail = tail("1-3");
-    check(&tail.hear(&run_of(2, "1-3", &["2-4"])), "read 1-3");
+    check(&tail.receive(&run_of(2, "1-3", &["2-4"])), "read 1-3");
 }
 
 #[test]
 fn a_new_epoch_that_goes_on_from_the_position_is_read_once() {
     let mut tail = tail("1-3");
-    check(&tail.hear(&run_of(2, "1-3", &["2-4"])), "read 1-3");
+    check(&tail.receive(&run_of(2, "1-3", &["2-4"])), "read 1-3");
     let read = Page { head: head_of(2, "2-4"), ..page("1-3", &["2-4"], "0") };
     check(&tail.take(&read), "2-4");
-    check(&tail.hear(&run_of(2, "2-4", &["2-5"])), "2-5");
+    check(&tail.receive(&run_of(2, "2-4", &["2-5"])), "2-5");
 }
 
 #[test]
 fn the_first_message_of_a_room_needs_no_read() {
     let mut tail = Tail::new(limits(10));
     tail.open(Head::default());
-    check(&tail.hear(&run("0", &["1-1"])), "1-1");
-    check(&tail.hear(&run("1-1", &["1-2"])), "1-2");
+    check(&tail.receive(&run("0", &["1-1"])), "1-1");
+    check(&tail.receive(&run("1-1", &["1-2"])), "1-2");
 }
 
 #[test]
 fn a_read_older_than_the_position_repeats_nothing() {
     let mut tail = tail("1-1");
-    tail.hear(&run("1-3", &["1-4"]));
-    check(&tail.hear(&run("1-1", &["1-2", "1-3"])), "1-2, 1-3");
+    tail.receive(&run("1-3", &["1-4"]));
+    check(&tail.receive(&run("1-1", &["1-2", "1-3"])), "1-2, 1-3");
     check(&tail.take(&page("1-1", &["1-2", "1-3", "1-4"], "1-4")), "1-4");
 }
 
 #[test]
 fn messages_before_the_position_is_known_are_not_lost() {
     let mut tail = Tail::new(limits(10));
-    check(&tail.hear(&run("1-1", &["1-2", "1-3"])), "");
+    check(&tail.receive(&run("1-1", &["1-2", "1-3"])), "");
     check(&tail.open(head("1-2")), "read 1-2");
 }
 
@@ -176,7 +176,7 @@ fn a_lost_notification_is_found_by_a_check() {
 fn a_check_that_is_older_than_the_position_says_nothing() {
     let mut tail = tail("1-1");
     let asked = tail.asking();
-    tail.hear(&run("1-1", &["1-2"]));
+    tail.receive(&run("1-1", &["1-2"]));
     check(&tail.check(asked, head("1-1")), "");
     assert_eq!(tail.position().unwrap().id, id("1-2"));
 }
@@ -213,7 +213,7 @@ fn a_check_opens_the_ring_of_a_busy_room() {
     let mut tail = tail("1-5");
     tail.interrupt();
     let asked = tail.asking();
-    tail.hear(&run("1-5", &["1-6", "1-7"]));
+    tail.receive(&run("1-5", &["1-6", "1-7"]));
     check(&tail.check(asked, head("1-6")), "");
     assert!(tail.recent().is_some());
 }
@@ -221,7 +221,7 @@ fn a_check_opens_the_ring_of_a_busy_room() {
 #[test]
 fn a_deletion_that_was_not_heard_of_empties_the_ring() {
     let mut tail = tail("1-1");
-    tail.hear(&run("1-1", &["1-2", "1-3"]));
+    tail.receive(&run("1-1", &["1-2", "1-3"]));
     let asked = tail.asking();
     check(&tail.check(asked, Head { cut: 1, ..head("1-3") }), "");
     assert!(tail.recent().unwrap().after(id("1-1"), 10, usize::MAX).is_none());
@@ -231,7 +231,7 @@ fn a_deletion_that_was_not_heard_of_empties_the_ring() {
 #[test]
 fn a_deletion_that_was_heard_of_evicts_what_is_before() {
     let mut tail = tail("1-1");
-    tail.hear(&run("1-1", &["1-2", "1-3"]));
+    tail.receive(&run("1-1", &["1-2", "1-3"]));
     tail.evict(cut("1-3", 1));
     let asked = tail.asking();
     tail.check(asked, Head { cut: 1, ..head("1-3") });
@@ -245,7 +245,7 @@ fn a_deletion_that_was_heard_of_evicts_what_is_before() {
 #[test]
 fn a_page_of_before_a_deletion_is_not_kept() {
     let mut tail = tail("1-1");
-    tail.hear(&run("1-2", &["1-3"]));
+    tail.receive(&run("1-2", &["1-3"]));
     tail.evict(cut("1-3", 1));
     check(&tail.take(&page("1-1", &["1-2", "1-3"], "1-3")), "1-2, 1-3");
     assert!(tail.recent().unwrap().after(id("1-1"), 10, usize::MAX).is_none());
@@ -254,23 +254,23 @@ fn a_page_of_before_a_deletion_is_not_kept() {
 #[test]
 fn messages_that_were_trimmed_before_they_were_read_are_a_gap() {
     let mut tail = tail("1-1");
-    tail.hear(&run("1-3", &["1-4"]));
+    tail.receive(&run("1-3", &["1-4"]));
     check(&tail.take(&page("1-1", &["1-3"], "1-4")), "Trimmed 1-1..1-3, 1-3, Trimmed 1-3..1-5");
-    check(&tail.hear(&run("1-4", &["1-5"])), "1-5");
+    check(&tail.receive(&run("1-4", &["1-5"])), "1-5");
 }
 
 #[test]
 fn being_far_behind_leaves_members_behind() {
     let mut tail = tail("1-1");
-    tail.hear(&run("1-8", &["1-9"]));
+    tail.receive(&run("1-8", &["1-9"]));
     check(&tail.take(&first_page("1-1", &["1-2", "1-3"], "1-9")), "leave 1-1");
-    check(&tail.hear(&run("1-9", &["1-10"])), "1-10");
+    check(&tail.receive(&run("1-9", &["1-10"])), "1-10");
 }
 
 #[test]
 fn a_failed_read_is_asked_for_again_by_the_next_check() {
     let mut tail = tail("1-1");
-    tail.hear(&run("1-2", &["1-3"]));
+    tail.receive(&run("1-2", &["1-3"]));
     tail.read_failed();
     let asked = tail.asking();
     check(&tail.check(asked, head("1-3")), "read 1-1");
@@ -279,7 +279,7 @@ fn a_failed_read_is_asked_for_again_by_the_next_check() {
 #[test]
 fn readers_before_a_gap_are_not_served_from_the_ring() {
     let mut tail = tail("1-2");
-    tail.hear(&run("1-8", &["1-9"]));
+    tail.receive(&run("1-8", &["1-9"]));
     tail.take(&page("1-2", &["1-9"], "1-9"));
     let ring = tail.recent().unwrap();
     assert!(ring.after(id("1-1"), 10, usize::MAX).is_none());

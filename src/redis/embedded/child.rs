@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::home::Home;
-use super::log;
+use super::output;
 use roomlog_children::Spawner;
 
 /// Number of its last log lines kept for the error message.
@@ -99,24 +99,24 @@ impl Server {
 
     /// Returns its last log lines, oldest first. After its end, they include the very last.
     pub(super) async fn last_words(mut self) -> Vec<String> {
-        let _or_what_there_is = timeout(LAST_WORDS, &mut self.follower).await;
+        let _ = timeout(LAST_WORDS, &mut self.follower).await; // Whatever was read until then is enough.
         self.lines.lock().iter().cloned().collect()
     }
 
     /// Asks it to end, and kills it after `patience`.
     pub(super) async fn end(mut self, patience: Duration) {
         if let Some(pid) = self.child.id().and_then(|id| i32::try_from(id).ok()) {
-            let _already_gone = kill(Pid::from_raw(pid), Signal::SIGTERM);
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM); // It may have exited already.
         }
         match timeout(patience, self.child.wait()).await {
             Ok(Ok(status)) => tracing::debug!(%status, "embedded Redis ended"),
             Ok(Err(error)) => tracing::warn!(%error, "the end of the embedded Redis was not seen"),
             Err(_) => {
                 tracing::warn!(?patience, "embedded Redis did not end in time: killed");
-                let _already_gone = self.child.kill().await;
+                let _ = self.child.kill().await; // It may have exited already.
             }
         }
-        let _or_what_there_is = timeout(LAST_WORDS, &mut self.follower).await;
+        let _ = timeout(LAST_WORDS, &mut self.follower).await; // Whatever was read until then is enough.
     }
 }
 
@@ -129,7 +129,7 @@ async fn follow(pipe: pipe::Receiver, kept: Arc<Mutex<VecDeque<String>>>) {
         if line.is_empty() {
             continue;
         }
-        log::hand_on(line);
+        output::hand_on(line);
         let mut kept = kept.lock();
         if kept.len() == KEPT_LINES {
             kept.pop_front();

@@ -32,7 +32,7 @@ pub(super) struct Home {
 impl Drop for Home {
     /// Unlocks for all holders, including a process that was just forked and has a copy until its exec.
     fn drop(&mut self) {
-        let _closing_unlocks_too = self.lock.unlock();
+        let _ = self.lock.unlock(); // Closing the file unlocks it too.
     }
 }
 
@@ -77,7 +77,7 @@ fn lock(dir: &Path) -> Result<File, EmbeddedError> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
-            let _unknown_is_fine = file.read_to_string(&mut holder);
+            let _ = file.read_to_string(&mut holder); // The holder is only named in the error.
             return Err(EmbeddedError::InUse { path: dir.to_owned(), pid: holder.trim().parse().ok() });
         }
         Err(TryLockError::Error(source)) => return Err(unwritable(source)),

@@ -52,14 +52,14 @@ async fn take(step: Step, home: &Home, pid: Option<Pid>) {
     let signal = match step {
         Step::Ask => {
             // It closes the connection instead of answering; the end is checked below.
-            let _hung_up = resp::ask(&home.socket, &["SHUTDOWN", "NOSAVE"]).await;
+            let _ = resp::ask(&home.socket, &["SHUTDOWN", "NOSAVE"]).await; // Redis closes the connection instead of answering.
             return;
         }
         Step::Terminate => Signal::SIGTERM,
         Step::Kill => Signal::SIGKILL,
     };
     if let Some(pid) = pid {
-        let _already_gone = kill(pid, signal);
+        let _ = kill(pid, signal); // It may have exited already.
     }
 }
 

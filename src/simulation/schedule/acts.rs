@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Profile, Schedule, WINDOW};
 use crate::log::retention::Plan;
-use crate::node::Node;
+use crate::node::Simulated;
 use crate::protocol::MessageId;
 use crate::protocol::request::Start;
 use crate::simulation::clients::room;
@@ -100,7 +100,7 @@ impl Schedule {
         self.connect(client, place);
     }
 
-    fn some_node(&self) -> (usize, Arc<Node>) {
+    fn some_node(&self) -> (usize, Arc<Simulated>) {
         let place = in_world(World::some_place);
         (place, self.nodes[place].clone().expect("it is alive"))
     }
@@ -122,7 +122,7 @@ impl Schedule {
                     }
                 } else if let Ok(facts) = node.store.facts(&room).await {
                     let plan = Plan { keep_length: Some(keep), before: None };
-                    let _done_or_not = node.store.trim(&room, &plan, facts.head).await;
+                    let _ = node.store.trim(&room, &plan, facts.head).await;
                 }
             });
         });
@@ -136,7 +136,7 @@ impl Schedule {
         }
         executor::as_owner(place + 1, || {
             tasks::spawn(async move {
-                let _under_way = Deletion;
+                let _guard = Deletion;
                 if let Ok(Some(head)) = node.store.delete_room(&room()).await {
                     node.hub.deleted(&room(), head);
                 }

@@ -7,43 +7,43 @@ use uuid::Uuid;
 
 use super::*;
 use crate::config::Config;
-use crate::hub::outbox::Outbox;
-use crate::hub::ring::RingLimits;
+use crate::hub::recent::RecentLimits;
+use crate::hub::send_queue::SendQueue;
 use crate::hub::subscription::Form;
+use crate::log::{DurableId, Lease};
 use crate::protocol::Encoding;
-use crate::redis::Group;
 use crate::telemetry::Metrics;
 
 fn room() -> Room {
     let config = Config::load(None, std::iter::empty(), Vec::new()).unwrap();
-    let limits = RingLimits { messages: 1, bytes: 1, budget: 1, spent: Arc::new(AtomicUsize::new(0)) };
+    let limits = RecentLimits { messages: 1, bytes: 1, budget: 1, spent: Arc::new(AtomicUsize::new(0)) };
     Room::new("room".parse().unwrap(), limits, Arc::new(Metrics::new(&config.rooms)))
 }
 
-fn member(room: &Room, durable: Option<Holding>) -> Arc<Subscription> {
-    let outbox = Arc::new(Outbox::taken(1000, || ()));
+fn member(room: &Room, durable: Option<Lease>) -> Arc<Subscription> {
+    let queue = Arc::new(SendQueue::taken(1000, || ()));
     let (user, form) = ("ann".parse().unwrap(), Form::Frames(Encoding::Json));
     let subscription =
-        Arc::new(Subscription::new(room.name.clone(), Uuid::nil(), user, form, outbox, durable));
-    assert!(room.enter(&subscription));
+        Arc::new(Subscription::new(room.name.clone(), Uuid::nil(), user, form, queue, durable));
+    room.enter(&subscription).unwrap();
     subscription
 }
 
-fn holding(holder: usize) -> Holding {
-    let group = Group::new(&"ann".parse().unwrap(), &"phone".parse().unwrap());
-    Holding { group, holder: format!("node/session/{holder}") }
+fn lease(holder: usize) -> Lease {
+    let durable = DurableId::new(&"ann".parse().unwrap(), &"phone".parse().unwrap());
+    Lease { durable, holder: format!("node/session/{holder}") }
 }
 
 #[test]
 fn who_loses_a_durable_subscription_is_found_by_its_holder() {
     let room = room();
-    let [first, same, other] = [1, 1, 2].map(|holder| member(&room, Some(holding(holder))));
-    let [left, live] = [Some(holding(1)), None].map(|durable| member(&room, durable));
+    let [first, same, other] = [1, 1, 2].map(|holder| member(&room, Some(lease(holder))));
+    let [left, live] = [Some(lease(1)), None].map(|durable| member(&room, durable));
     room.leave(&left);
-    room.lost(&holding(1), Ended::Replaced);
+    room.end_lease(&lease(1), Ended::Replaced);
     let ended = [&first, &same, &other, &live].map(|subscription| subscription.has_ended());
     assert_eq!(ended, [true, true, false, false]);
-    room.lost(&holding(2), Ended::Deleted);
+    room.end_lease(&lease(2), Ended::Deleted);
     assert!(other.has_ended());
     assert!(room.state.lock().holders.0.is_empty());
     assert_eq!(room.members(), 1);
@@ -52,7 +52,7 @@ fn who_loses_a_durable_subscription_is_found_by_its_holder() {
 #[test]
 fn members_that_left_take_no_places() {
     let room = room();
-    let members: Vec<_> = (0..20_000).map(|n| member(&room, Some(holding(n)))).collect();
+    let members: Vec<_> = (0..20_000).map(|n| member(&room, Some(lease(n)))).collect();
     let (stay, leave): (Vec<_>, Vec<_>) = members.iter().enumerate().partition(|(index, _)| index % 100 == 0);
     for (_, subscription) in leave {
         assert!(room.leave(subscription));
@@ -63,8 +63,8 @@ fn members_that_left_take_no_places() {
     for (index, (number, subscription)) in stay.into_iter().enumerate() {
         match index % 3 {
             0 => assert!(room.leave(subscription)),
-            1 => room.lost(&holding(number), Ended::Replaced),
-            _ => room.dismiss(subscription, Ended::Forbidden),
+            1 => room.end_lease(&lease(number), Ended::Replaced),
+            _ => room.end(subscription, Ended::Forbidden),
         }
         assert!(subscription.has_ended());
         assert_eq!(room.members(), 199 - index);

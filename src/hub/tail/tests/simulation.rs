@@ -97,7 +97,7 @@ enum Op {
     Heal,
     DeleteRoom,
     Open,
-    Hear {
+    Receive {
         which: usize,
         again: bool,
     },
@@ -161,7 +161,7 @@ impl Simulation {
             Op::Heal => self.world.serving = self.world.current,
             Op::DeleteRoom => self.world.delete(),
             Op::Open => self.open(),
-            Op::Hear { which, again } => self.hear(which, again),
+            Op::Receive { which, again } => self.receive(which, again),
             Op::Lose(which) => {
                 let which = which % self.notified.len().max(1);
                 self.notified.drain(which..self.notified.len().min(which + 1));
@@ -191,7 +191,7 @@ impl Simulation {
         }
     }
 
-    fn hear(&mut self, which: usize, again: bool) {
+    fn receive(&mut self, which: usize, again: bool) {
         let Some(which) = which.checked_rem(self.notified.len()) else { return };
         let notified = self.notified[which].clone();
         if !again {
@@ -199,7 +199,7 @@ impl Simulation {
         }
         match notified {
             Notified::Messages(run) => {
-                let step = self.tail.hear(&run);
+                let step = self.tail.receive(&run);
                 self.step(step, self.world.serving);
             }
             Notified::Cut(cut) => self.tail.evict(cut),
@@ -361,7 +361,7 @@ fn plain_op() -> impl Strategy<Value = Op> {
     prop_oneof![
         8 => (1..4_usize, 0..3_u64, any::<bool>()).prop_map(|(count, ms, own)| Op::Append { count, ms, own }),
         1 => Just(Op::Open),
-        12 => (0..8_usize, any::<bool>()).prop_map(|(which, again)| Op::Hear { which, again }),
+        12 => (0..8_usize, any::<bool>()).prop_map(|(which, again)| Op::Receive { which, again }),
         4 => (0..8_usize).prop_map(Op::Lose),
         1 => Just(Op::Interrupt),
         10 => Just(Op::Read),

@@ -1,0 +1,86 @@
+//! Reading the `/metrics` of the watched servers.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+
+use super::figures::{Figures, Overview};
+use super::samples::Samples;
+use crate::util::tls::install_provider;
+
+/// Time limit for a server's answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A watched server with its last reading.
+#[derive(Debug)]
+pub struct Watched {
+    url: String,
+    last: Option<(Instant, Samples)>,
+}
+
+/// The watched servers.
+#[derive(Debug)]
+pub struct Watch {
+    client: reqwest::Client,
+    servers: Vec<Watched>,
+}
+
+impl Watch {
+    /// Creates a watch of the servers at these addresses.
+    ///
+    /// # Errors
+    /// If no HTTP client can be created.
+    pub fn new(urls: &[String]) -> reqwest::Result<Self> {
+        install_provider();
+        let servers = urls.iter().map(|url| Watched { url: url.trim_end_matches('/').into(), last: None });
+        let client = reqwest::Client::builder().timeout(PATIENCE).build()?;
+        Ok(Self { client, servers: servers.collect() })
+    }
+
+    /// Reads all servers concurrently, and compares them with their previous readings.
+    pub async fn look(&mut self) -> Overview {
+        let client = &self.client;
+        let nodes = join_all(self.servers.iter_mut().map(|server| server.look(client))).await;
+        Overview::of(nodes)
+    }
+}
+
+impl Watched {
+    async fn look(&mut self, client: &reqwest::Client) -> Figures {
+        let name = self.url.split_once("://").map_or(&*self.url, |(_, host)| host).to_owned();
+        let read = async {
+            let answer = client.get(format!("{}/metrics", self.url)).send().await?;
+            answer.error_for_status()?.text().await
+        };
+        let now = Instant::now();
+        let samples = match read.await {
+            Ok(text) => Samples::read(&text),
+            Err(error) => {
+                self.last = None;
+                return Figures::unreachable(name, &reason(&error));
+            }
+        };
+        if !samples.has("roomlog_build_info") {
+            self.last = None;
+            return Figures::unreachable(name, "answers, and is no Roomlog");
+        }
+        let before = self.last.replace((now, samples.clone()));
+        let since = before.as_ref().map(|(at, samples)| (samples, now.duration_since(*at).as_secs_f64()));
+        Figures::of(name, &samples, since)
+    }
+}
+
+/// Describes in a few words why a server could not be read.
+fn reason(error: &reqwest::Error) -> String {
+    if let Some(status) = error.status() {
+        return format!("answers {}", status.as_u16());
+    }
+    if error.is_timeout() {
+        return "no answer".into();
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,180 @@
+//! Tests of a ring: lookups, eviction, and the shared budget.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::protocol::Encoding;
+
+/// Returns the size in bytes of an entry with `text` bytes of text.
+fn size(text: usize) -> usize {
+    entry(1, text).size()
+}
+
+fn entry(seq: u64, text: usize) -> Arc<Entry> {
+    Entry::sample(at(seq), text)
+}
+
+fn at(seq: u64) -> MessageId {
+    MessageId::new(1, seq)
+}
+
+fn unlimited() -> RecentLimits {
+    RecentLimits { messages: usize::MAX, bytes: usize::MAX, budget: usize::MAX, spent: Arc::default() }
+}
+
+/// Builds a ring from `floor`, with the entries up to `head`.
+fn ring(limits: &RecentLimits, floor: u64, head: u64) -> RecentMessages {
+    let mut ring = RecentMessages::new(at(floor), limits.clone());
+    (floor + 1..=head).for_each(|seq| ring.push(entry(seq, 0)));
+    ring
+}
+
+/// Returns the `seq` of the entries after a position, if the ring knows it.
+fn after(ring: &RecentMessages, position: MessageId) -> Option<Vec<u64>> {
+    let entries = ring.after(position, usize::MAX, usize::MAX)?;
+    Some(entries.iter().map(|entry| entry.id().seq).collect())
+}
+
+fn spent(limits: &RecentLimits) -> usize {
+    limits.spent.load(Ordering::Relaxed)
+}
+
+#[test]
+fn it_knows_what_comes_after_its_floor_and_each_entry() {
+    let ring = ring(&unlimited(), 3, 6);
+    assert_eq!(after(&ring, at(3)), Some(vec![4, 5, 6]));
+    assert_eq!(after(&ring, at(5)), Some(vec![6]));
+    assert_eq!(after(&ring, at(6)), Some(vec![]));
+}
+
+#[test]
+fn positions_it_does_not_reach_or_never_saw_are_unknown() {
+    let ring = ring(&unlimited(), 3, 6);
+    for position in [MessageId::ZERO, at(2), at(7), MessageId::new(0, 5), MessageId::new(2, 5)] {
+        assert_eq!(after(&ring, position), None, "{position}");
+    }
+}
+
+#[test]
+fn a_page_has_at_most_so_many_and_about_so_many_bytes() {
+    let ring = ring(&unlimited(), 0, 9);
+    let page = |messages, bytes| ring.after(at(2), messages, bytes).unwrap().len();
+    assert_eq!(page(3, usize::MAX), 3);
+    assert_eq!(page(100, 1), 1);
+    assert_eq!(page(100, size(0) * 2), 2);
+    assert_eq!(page(100, size(0) * 2 + 1), 3);
+}
+
+#[test]
+fn the_oldest_go_above_the_count() {
+    let ring = ring(&RecentLimits { messages: 3, ..unlimited() }, 0, 5);
+    assert_eq!(after(&ring, at(1)), None);
+    assert_eq!(after(&ring, at(2)), Some(vec![3, 4, 5]));
+}
+
+#[test]
+fn the_oldest_go_above_the_bytes() {
+    let limits = RecentLimits { bytes: size(0) * 2 + 1, ..unlimited() };
+    let mut ring = ring(&limits, 0, 5);
+    assert_eq!(after(&ring, at(3)), Some(vec![4, 5]));
+    ring.push(entry(6, 1000));
+    assert_eq!(after(&ring, at(6)), Some(vec![]));
+    assert_eq!((after(&ring, at(5)), spent(&limits)), (None, 0));
+    ring.push(entry(7, 0));
+    assert_eq!(after(&ring, at(6)), Some(vec![7]));
+}
+
+#[test]
+fn a_ring_of_none_knows_only_where_it_stands() {
+    let ring = ring(&RecentLimits { messages: 0, ..unlimited() }, 0, 5);
+    assert_eq!(after(&ring, at(5)), Some(vec![]));
+    assert_eq!(after(&ring, at(4)), None);
+}
+
+#[test]
+fn rings_share_the_budget_of_the_node_and_each_keeps_a_few() {
+    let limits = RecentLimits { budget: size(0) * 10, ..unlimited() };
+    let mut first = ring(&limits, 0, 8);
+    let second = ring(&limits, 0, 8);
+    assert_eq!(after(&first, at(0)).unwrap().len(), 8);
+    assert_eq!(after(&second, at(8 - LEAST as u64)).unwrap().len(), LEAST);
+    assert_eq!(after(&second, at(0)), None);
+    first.push(entry(9, 0));
+    assert_eq!(spent(&limits), size(0) * 10, "who pushes above the budget gives way");
+    drop(first);
+    assert_eq!(spent(&limits), size(0) * LEAST);
+    drop(second);
+    assert_eq!(spent(&limits), 0);
+}
+
+#[test]
+fn it_forgets_all_when_it_starts_anew() {
+    let limits = unlimited();
+    let mut ring = ring(&limits, 0, 5);
+    ring.restart(at(7));
+    assert_eq!(spent(&limits), 0);
+    assert_eq!((after(&ring, at(5)), after(&ring, at(7))), (None, Some(vec![])));
+    ring.push(entry(8, 0));
+    assert_eq!(after(&ring, at(7)), Some(vec![8]));
+}
+
+#[test]
+fn the_newest_so_many_begin_after_a_position_if_all_are_there() {
+    let ring = ring(&unlimited(), 3, 6);
+    for (count, expected) in [(0, Some(at(6))), (1, Some(at(5))), (3, Some(at(3))), (4, None)] {
+        assert_eq!(ring.before_last(count), expected, "{count}");
+    }
+    assert_eq!(RecentMessages::new(at(3), unlimited()).before_last(0), Some(at(3)));
+}
+
+#[test]
+fn what_was_taken_out_of_the_log_is_forgotten() {
+    let limits = unlimited();
+    let mut ring = ring(&limits, 0, 5);
+    ring.evict_before(at(4));
+    assert_eq!(after(&ring, at(2)), None);
+    assert_eq!(after(&ring, at(3)), Some(vec![4, 5]));
+    assert_eq!(spent(&limits), 2 * size(0));
+    ring.evict_before(at(9));
+    assert_eq!(after(&ring, at(5)), Some(vec![]));
+    assert_eq!(spent(&limits), 0);
+}
+
+#[test]
+fn what_is_encoded_of_entries_counts_from_when_it_is_made_until_they_leave() {
+    let limits = RecentLimits { budget: 100_000, ..unlimited() };
+    let mut ring = RecentMessages::new(at(0), limits.clone());
+    let entries: Vec<_> = (1..=10).map(|seq| entry(seq, 1000)).collect();
+    let early = entries[0].encoded(Encoding::Json).message().len();
+    entries.iter().for_each(|entry| ring.push(entry.clone()));
+    assert_eq!(spent(&limits), 10 * size(1000) + early);
+    let mut encoded = early;
+    for entry in &entries[1..] {
+        encoded += entry.encoded(Encoding::Json).message().len();
+    }
+    for entry in &entries {
+        encoded += entry.event().len() + entry.encoded(Encoding::MessagePack).message().len();
+        entry.event();
+    }
+    assert_eq!(spent(&limits), 10 * size(1000) + encoded);
+    ring.evict_before(at(10));
+    let newest = &entries[9];
+    let forms: usize = Encoding::ALL.map(|encoding| newest.encoded(encoding).message().len()).iter().sum();
+    assert_eq!(spent(&limits), size(1000) + forms + newest.event().len());
+    drop(ring);
+    assert_eq!(spent(&limits), 0);
+    entries[0].encoded(Encoding::Json);
+    assert_eq!(spent(&limits), 0);
+}
+
+#[test]
+fn a_ring_shrinks_when_encoded_forms_spend_the_budget() {
+    let limits = RecentLimits { budget: 20 * size(1000), ..unlimited() };
+    let mut ring = RecentMessages::new(at(0), limits.clone());
+    let entries: Vec<_> = (1..=16).map(|seq| entry(seq, 1000)).collect();
+    entries.iter().for_each(|entry| ring.push(entry.clone()));
+    entries.iter().for_each(|entry| _ = entry.event());
+    assert!(spent(&limits) > limits.budget);
+    ring.shrink();
+    assert!(spent(&limits) <= limits.budget);
+    assert!(after(&ring, at(15)).is_some());
+}

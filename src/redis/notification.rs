@@ -1,0 +1,171 @@
+//! Notifications: a sharded pub/sub channel for each room that is active on a node. Redis sends live copies of
+//! appended messages, signals and notices on it. Notifications may be lost, repeated or reordered: they only
+//! save time, and the log is the truth. `pubsub` subscribes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fred::types::Value;
+use uuid::Uuid;
+
+use super::log::message;
+use super::store::Store;
+use crate::log::{Cut, Entry, Lease, Run, Unavailable};
+use crate::protocol::data::{self, Head};
+use crate::protocol::{Data, MessageId, RoomName, UserId};
+use crate::telemetry::RedisCall;
+
+/// A notification on a room's channel.
+#[derive(Debug)]
+pub enum Notification {
+    Messages(Run),
+    /// A signal to present subscribers.
+    Signal(Signal),
+    /// A lease ended because a new holder took over its durable subscription.
+    LeaseTaken(Lease),
+    /// A lease ended because its durable subscription was deleted.
+    LeaseDeleted(Lease),
+    /// Messages were trimmed or deleted.
+    Cut(Cut),
+    /// The room was deleted. Its newest id was this.
+    RoomDeleted(MessageId),
+}
+
+/// An event on the node's pub/sub connections.
+#[derive(Debug)]
+pub enum PubSubEvent {
+    /// A notification for a room.
+    Notification(RoomName, Notification),
+    /// Notifications may have been lost, for any room.
+    Interrupted,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Signal {
+    /// The sender's connection, which does not get it back.
+    pub session: Uuid,
+    pub from: UserId,
+    /// The signal's `type`.
+    pub kind: String,
+    pub data: Data,
+    /// The only recipient, if there is one.
+    pub to: Option<UserId>,
+}
+
+/// Handler of pub/sub events. Must not block.
+pub type OnEvent = Arc<dyn Fn(PubSubEvent) + Send + Sync>;
+
+impl Store {
+    /// Publishes a signal on a room's channel.
+    ///
+    /// # Errors
+    /// If Redis cannot be reached.
+    pub async fn signal(&self, room: &RoomName, signal: &Signal) -> Result<(), Unavailable> {
+        let command = super::store::Command::new(
+            RedisCall::Signal,
+            "SPUBLISH",
+            [Value::from(self.keys.pubsub(room)), Value::Bytes(encode_signal(signal))],
+        );
+        self.run_one(room, command).await.map(drop)
+    }
+}
+
+/// Encodes a signal for the channel: a MessagePack array of `s`, session, from, type, data and recipient.
+fn encode_signal(signal: &Signal) -> Bytes {
+    let mut out = vec![0x96];
+    let mut write = |part: &[u8]| {
+        let _ = rmp::encode::write_bin(&mut out, part);
+    };
+    write(b"s");
+    write(signal.session.as_bytes());
+    write(signal.from.as_str().as_bytes());
+    write(signal.kind.as_bytes());
+    write(signal.data.as_bytes());
+    write(signal.to.as_ref().map_or("", UserId::as_str).as_bytes());
+    out.into()
+}
+
+/// Decodes a notification: a MessagePack array of strings or binaries, the first of which is its kind.
+pub(crate) fn decode(room: &RoomName, payload: &Bytes) -> Option<Notification> {
+    let parts = parts(payload)?;
+    let (kind, parts) = parts.split_first()?;
+    let text = |part: &[u8]| String::from_utf8(part.to_vec()).ok();
+    let lease = |durable, holder| Some(Lease { durable: text(durable)?.into(), holder: text(holder)? });
+    match (*kind, parts) {
+        (b"m", [epoch, after, parts @ ..]) if !parts.is_empty() && parts.len() % 5 == 0 => {
+            let entry = |parts: &[&[u8]]| {
+                let id = std::str::from_utf8(parts[0]).ok()?.parse().ok()?;
+                let fields = [Some(parts[1]), Some(parts[2]), Some(parts[3]), Some(parts[4])];
+                Some(Arc::new(Entry::new(message(room, id, fields))))
+            };
+            Some(Notification::Messages(Run {
+                epoch: super::log::epoch(&text(epoch)?)?,
+                after: text(after)?.parse().ok()?,
+                entries: parts.chunks(5).map(entry).collect::<Option<_>>()?,
+            }))
+        }
+        (b"s", [session, from, kind, data, to]) => Some(Notification::Signal(Signal {
+            session: Uuid::from_slice(session).ok()?,
+            from: text(from)?.parse().ok()?,
+            kind: text(kind)?,
+            data: Data::from_msgpack(Bytes::copy_from_slice(data)).ok()?,
+            to: if to.is_empty() { None } else { Some(text(to)?.parse().ok()?) },
+        })),
+        (b"t", [durable, holder]) => Some(Notification::LeaseTaken(lease(durable, holder)?)),
+        (b"f", [durable, holder]) => Some(Notification::LeaseDeleted(lease(durable, holder)?)),
+        (b"x", [before, name, after]) => Some(Notification::Cut(Cut {
+            before: text(before)?.parse().ok()?,
+            name: text(name)?.parse().ok()?,
+            after: text(after)?.parse().ok()?,
+        })),
+        (b"d", [head]) => Some(Notification::RoomDeleted(text(head)?.parse().ok()?)),
+        _ => None,
+    }
+}
+
+fn parts(payload: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut input = payload;
+    let Ok(Head::Array(count)) = data::read_head(&mut input) else { return None };
+    let mut parts = Vec::new();
+    for _ in 0..count {
+        match data::read_head(&mut input) {
+            Ok(Head::Text(length) | Head::Binary(length)) => parts.push(data::take(&mut input, length).ok()?),
+            _ => return None,
+        }
+    }
+    Some(parts)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_signal_rings_as_it_was_sent() {
+        let signal = Signal {
+            session: Uuid::new_v4(),
+            from: "ann".parse().unwrap(),
+            kind: "typing".into(),
+            data: Data::from_json("{\"a\":[1]}").unwrap(),
+            to: Some("bob".parse().unwrap()),
+        };
+        let room = "chat".parse().unwrap();
+        for to in [None, signal.to.clone()] {
+            let signal = Signal { to, ..signal.clone() };
+            let Some(Notification::Signal(decoded)) = decode(&room, &encode_signal(&signal)) else {
+                panic!("no signal")
+            };
+            assert_eq!(decoded, signal);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn anything_may_ring(payload in prop::collection::vec(any::<u8>(), 0..100)) {
+            let _ = decode(&"chat".parse().unwrap(), &payload.into());
+        }
+    }
+}

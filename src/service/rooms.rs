@@ -1,0 +1,104 @@
+//! Rooms as a whole: description, listing and deletion, and deletion of one message.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::auth::{Claims, Permission};
+use crate::hub::Hub;
+use crate::protocol::{ErrorCode, Failure, MessageId, Pattern, RoomName};
+use crate::redis::{RoomCursor, RoomFacts, Store};
+
+/// The permissions that each allow reading a room's state.
+pub const KNOW: [Permission; 2] = [Permission::Read, Permission::Manage];
+
+/// Fewest rooms in a page of the listing, if there are that many.
+const ROOMS: usize = 100;
+
+/// Scans of Redis for one page. A pattern that few rooms match must not delay the response for long.
+const SCANS: usize = 50;
+
+pub struct Rooms {
+    store: Arc<Store>,
+    hub: Arc<Hub>,
+}
+
+impl Rooms {
+    pub fn new(store: Arc<Store>, hub: Arc<Hub>) -> Self {
+        Self { store, hub }
+    }
+
+    /// Returns the state of a room, and the number of its subscribers on this node.
+    ///
+    /// # Errors
+    /// `forbidden`, `not_found`, `unavailable`.
+    pub async fn describe(&self, caller: &Claims, room: &RoomName) -> Result<(RoomFacts, usize), Failure> {
+        caller.require_any(room, &KNOW)?;
+        let facts = self.store.facts(room).await?;
+        let subscribers = self.hub.subscribers(room);
+        if facts.head == MessageId::ZERO && facts.length == 0 && facts.subscriptions == 0 && subscribers == 0
+        {
+            return Err(no_such_room());
+        }
+        Ok((facts, subscribers))
+    }
+
+    /// Returns some of the rooms that match a pattern, and the cursor to continue from; `None` at the end.
+    ///
+    /// # Errors
+    /// `forbidden`, `unavailable`.
+    pub async fn list(
+        &self,
+        caller: &Claims,
+        pattern: &Pattern,
+        mut cursor: RoomCursor,
+    ) -> Result<(BTreeSet<RoomName>, Option<RoomCursor>), Failure> {
+        caller.require_manage_all()?;
+        let mut rooms = BTreeSet::new();
+        for _ in 0..SCANS {
+            let (found, next) = self.store.rooms(&cursor).await?;
+            rooms.extend(found.into_iter().filter(|room| pattern.matches(room)));
+            match next {
+                None => return Ok((rooms, None)),
+                Some(next) => cursor = next,
+            }
+            if rooms.len() >= ROOMS {
+                break;
+            }
+        }
+        Ok((rooms, Some(cursor)))
+    }
+
+    /// Deletes a room with all that belongs to it, and ends its subscriptions.
+    ///
+    /// # Errors
+    /// `forbidden`, `not_found`, `unavailable`.
+    pub async fn delete(&self, caller: &Claims, room: &RoomName) -> Result<(), Failure> {
+        caller.require(room, Permission::Manage)?;
+        let head = self.store.delete_room(room).await?.ok_or_else(no_such_room)?;
+        // Ends here immediately, so that the caller finds the room gone. Other nodes are notified over
+        // pub/sub.
+        self.hub.deleted(room, head);
+        Ok(())
+    }
+
+    /// Deletes one message. Readers that reach its place get a gap.
+    ///
+    /// # Errors
+    /// `forbidden`, `not_found`, `unavailable`.
+    pub async fn delete_message(
+        &self,
+        caller: &Claims,
+        room: &RoomName,
+        id: MessageId,
+    ) -> Result<(), Failure> {
+        caller.require(room, Permission::Manage)?;
+        let missing = || Failure::new(ErrorCode::NotFound, "there is no such message in this room");
+        let cut = self.store.delete_message(room, id).await?.ok_or_else(missing)?;
+        self.hub.evict(room, cut);
+        Ok(())
+    }
+}
+
+fn no_such_room() -> Failure {
+    Failure::new(ErrorCode::NotFound, "there is no such room")
+}

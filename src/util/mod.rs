@@ -1,0 +1,5 @@
+//! Small helpers without knowledge of Roomlog: the clock, memory, TLS.
+
+pub mod memory;
+pub mod time;
+pub mod tls;
