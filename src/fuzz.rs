@@ -83,7 +83,7 @@ pub fn ids(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     if let Ok(room) = text.parse::<RoomName>() {
         assert_eq!(room.to_string(), text);
-        assert!(!room.is_canary() && text.is_ascii() && !text.contains(['{', '}']), "{text:?}");
+        assert!(!room.is_internal() && text.is_ascii() && !text.contains(['{', '}']), "{text:?}");
     }
     if let Ok(user) = text.parse::<UserId>() {
         assert_eq!(user.as_str(), text);

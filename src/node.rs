@@ -32,7 +32,7 @@ use crate::service::acks::Acks;
 use crate::service::history::History;
 use crate::service::limits::Limits;
 use crate::service::publish::Publisher;
-use crate::service::push::Push;
+use crate::service::push::Pusher;
 use crate::service::rooms::Rooms;
 use crate::service::subscriptions::Subscriptions;
 use crate::session::Shared;
@@ -123,7 +123,7 @@ impl Core {
             )),
             acks: acks.clone(),
             history: History::new(store.clone(), hub.clone()),
-            push: Push::new(store.clone(), limits, max_signal),
+            pusher: Pusher::new(store.clone(), limits, max_signal),
             rooms: Rooms::new(store.clone(), hub.clone()),
         };
         let background = Background::new(stop.clone());
@@ -271,7 +271,7 @@ async fn redis(config: &Config) -> Result<(Option<Embedded>, StoreOptions), Embe
 /// Gives the notifications of probes to the echo, and all others to the hub.
 fn on_event(hub: Arc<Hub>, echo: Arc<Echo>) -> OnEvent {
     Arc::new(move |event| match event {
-        PubSubEvent::Notification(room, Notification::Messages(run)) if room.is_canary() => {
+        PubSubEvent::Notification(room, Notification::Messages(run)) if room.is_internal() => {
             echo.receive(&run.entries);
         }
         event => hub.on_event(event),

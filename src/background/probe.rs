@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::pause;
 use crate::hub::appender::Appender;
+use crate::log::internal::PROBES;
 use crate::log::{Entry, Unavailable};
 use crate::protocol::request::Draft;
 use crate::protocol::{Data, RoomName, UserId};
@@ -103,7 +104,7 @@ impl Probes {
         store: Arc<Store>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let (node, user, probes) = (node.to_owned(), UserId::canary(), Mutex::default());
+        let (node, user, probes) = (node.to_owned(), UserId::internal(PROBES), Mutex::default());
         Self { node, user, echo, pubsub, appender, store, metrics, probes }
     }
 
@@ -154,7 +155,8 @@ impl Probes {
         let missing: Vec<String> =
             servers.into_iter().filter(|server| !probes.contains_key(server)).collect();
         for server in missing {
-            let mut names = (0..NAMES).map(|number| RoomName::canary(&format!("{}.{number}", self.node)));
+            let mut names =
+                (0..NAMES).map(|number| RoomName::internal(PROBES, &format!("{}.{number}", self.node)));
             if let Some(room) = names.find(|room| is_there(&server, room)) {
                 probes.insert(server, Arc::new(Probe::new(room)));
             }

@@ -315,7 +315,7 @@ impl Appender {
         sent: Instant,
         outcome: &Result<AppendedBatch, Unavailable>,
     ) {
-        let Some(traces) = self.metrics.traces.as_ref().filter(|_| !batch.room.is_canary()) else { return };
+        let Some(traces) = self.metrics.traces.as_ref().filter(|_| !batch.room.is_internal()) else { return };
         for (index, ((_, draft), (submitted, _))) in batch.messages.iter().zip(waiting).enumerate() {
             if traces.follows(draft.key) {
                 let outcome = match outcome {

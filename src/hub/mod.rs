@@ -9,6 +9,7 @@
 //! ```
 
 pub mod appender;
+mod frames;
 mod reader;
 #[doc(hidden)]
 pub mod recent;
@@ -31,7 +32,7 @@ use self::recent::RecentLimits;
 use self::room::Work;
 pub use self::room::{Room, RoomGuard};
 use self::send_queue::WriteBatch;
-pub use self::subscription::{Form, Subscription};
+pub use self::subscription::{Receives, Subscription};
 use crate::log::{Cut, Page, Position, Run, Unavailable};
 use crate::protocol::frame::Ended;
 use crate::protocol::request::Start;
@@ -110,7 +111,7 @@ impl Hub {
                 let Some(room) = self.active(&name) else { return };
                 match notification {
                     Notification::Messages(run) => drop(self.received(&room, &run)),
-                    Notification::Signal(signal) => room.signal(&signal),
+                    Notification::Push(push) => room.push(&push),
                     Notification::LeaseTaken(lease) => room.end_lease(&lease, Ended::Replaced),
                     Notification::LeaseDeleted(lease) => room.end_lease(&lease, Ended::Deleted),
                     Notification::Cut(cut) => self.evict(&name, cut),

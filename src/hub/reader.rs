@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tracing::Instrument;
 
-use super::Hub;
 use super::room::{Join, Room};
 use super::send_queue::Turn;
 use super::subscription::Subscription;
+use super::{Hub, frames};
 use crate::log::{Event, Page, Position, Unavailable, follow};
 use crate::tasks;
 use crate::telemetry::{CatchUpReason, Path, logs};
@@ -84,7 +84,7 @@ impl Hub {
         path: Path,
     ) -> Position {
         let (events, reached) = follow(page);
-        let parts = subscription.form.page(&room.name, &events);
+        let parts = frames::page(subscription.receives.format, &room.name, &events);
         if room.hand(turn, subscription, parts) {
             let mut messages = events.len();
             for event in &events {

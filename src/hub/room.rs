@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared};
+use futures_util::future::{BoxFuture, Shared as SharedFuture};
 use parking_lot::Mutex;
 use slab::Slab;
 use tokio::sync::{Notify, OnceCell};
@@ -20,13 +20,15 @@ use tokio::time::Instant;
 
 use self::members::Holders;
 pub(super) use self::members::Join;
+use super::frames::Shared;
 use super::recent::RecentLimits;
 use super::send_queue::{Part, WriteBatch};
-use super::subscription::{Subscription, Told};
+use super::subscription::Subscription;
 use super::tail::{Asked, Step, Tail};
-use crate::log::{Event, Page, PageSize, Position, Unavailable};
-use crate::protocol::{MessageId, RoomName};
-use crate::redis::{Place, Signal};
+use crate::log::{Event, Page, PageSize, Position, Push, Unavailable};
+use crate::protocol::frame::Frame;
+use crate::protocol::{MessageId, RoomName, encode};
+use crate::redis::Place;
 use crate::tasks::planted;
 use crate::telemetry::{CatchUpReason, Class, Metrics, Path, Queue, Timed};
 
@@ -53,7 +55,7 @@ struct State {
 /// The position of a read, and its number of entries.
 type ReadKey = (Position, usize);
 
-type SharedRead = Shared<BoxFuture<'static, Result<Arc<Page>, Unavailable>>>;
+type SharedRead = SharedFuture<BoxFuture<'static, Result<Arc<Page>, Unavailable>>>;
 
 pub struct Room {
     pub name: RoomName,
@@ -192,11 +194,12 @@ impl Room {
         let mut delivered = 0;
         for (_, member) in members.iter_mut().filter(|(_, member)| member.live) {
             let subscription = &member.subscription;
+            let format = subscription.receives.format;
             let bytes = match event {
-                Event::Message(entry) => subscription.form.message(entry),
+                Event::Message(entry) => entry.encoded(format).message().clone(),
                 Event::Gap(gap) => {
                     self.metrics.gap(self.class, gap.reason);
-                    subscription.form.gap(&self.name, *gap)
+                    encode::frame(format, &Frame::Gap { room: self.name.clone(), gap: *gap })
                 }
             };
             if work.writes.offer(&subscription.queue, Part { bytes, timed }) {
@@ -231,20 +234,18 @@ impl Room {
         position > head || (position == MessageId::ZERO && head != MessageId::ZERO)
     }
 
-    /// Delivers a signal to the members that it is addressed to.
-    pub(super) fn signal(&self, signal: &Signal) {
+    /// Delivers a push to the members that want it.
+    pub(super) fn push(&self, push: &Push) {
         let mut writes = WriteBatch::default();
-        let mut encoded = Told::new(&self.name, signal);
+        let mut frame = Shared::new(&push.frame);
         let state = self.state.lock();
         for (_, member) in &state.members {
             let subscription = &member.subscription;
-            let meant = signal.to.as_ref().is_none_or(|to| *to == subscription.user);
-            if subscription.is_of(signal.session) || !meant || !subscription.has_begun() {
+            if !subscription.wants(push) {
                 continue;
             }
-            if let Some(bytes) = encoded.to(subscription.form)
-                && writes.offer(&subscription.queue, Part { bytes, timed: None })
-            {
+            let bytes = frame.encoded(subscription.receives.format);
+            if writes.offer(&subscription.queue, Part { bytes, timed: None }) {
                 self.metrics.signals.increment(1);
             }
         }

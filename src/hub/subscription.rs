@@ -1,134 +1,35 @@
-//! One client's subscription to one room: its identity, its send queue, and the form of its frames.
+//! One client's subscription to one room: its identity, its send queue, and its format.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
 use uuid::Uuid;
 
 use super::send_queue::SendQueue;
-use crate::log::{Entry, Event, Lease};
-use crate::protocol::encode;
-use crate::protocol::frame::{Ended, Frame, Gap};
-use crate::protocol::{Encoding, MessageId, RoomName, UserId};
-use crate::redis::Signal;
+use crate::log::{Lease, Push};
+use crate::protocol::encode::Format;
+use crate::protocol::frame::Ended;
+use crate::protocol::{RoomName, UserId};
 
-/// The form in which a client receives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// WebSocket messages in this encoding.
-    Frames(Encoding),
-    Events {
-        signals: bool,
-        /// The session that the client chose for sending signals.
-        sender: Option<Uuid>,
-    },
-}
-
-impl Form {
-    /// Encodes a live message, shared by all clients of this form.
-    pub fn message(self, entry: &Entry) -> Bytes {
-        match self {
-            Self::Frames(encoding) => entry.encoded(encoding).message().clone(),
-            Self::Events { .. } => entry.event().clone(),
-        }
-    }
-
-    /// Encodes the events of a page for a client that catches up, in as few parts as its gaps allow.
-    pub fn page(self, room: &RoomName, events: &[Event]) -> Vec<Bytes> {
-        let mut parts = Vec::new();
-        let mut entries: Vec<&Arc<Entry>> = Vec::with_capacity(events.len());
-        for event in events {
-            match event {
-                Event::Message(entry) => entries.push(entry),
-                Event::Gap(gap) => {
-                    parts.extend(self.run(&std::mem::take(&mut entries)));
-                    parts.push(self.gap(room, *gap));
-                }
-            }
-        }
-        parts.extend(self.run(&entries));
-        parts
-    }
-
-    fn run(self, entries: &[&Arc<Entry>]) -> Option<Bytes> {
-        match (self, entries) {
-            (_, []) => None,
-            (_, [one]) => Some(self.message(one)),
-            (Self::Frames(encoding), many) => {
-                Some(encode::join(encoding, many.iter().map(|entry| entry.encoded(encoding).frame())))
-            }
-            (Self::Events { .. }, many) => {
-                let events: Vec<&[u8]> = many.iter().map(|entry| &entry.event()[..]).collect();
-                Some(events.concat().into())
-            }
-        }
-    }
-
-    pub fn gap(self, room: &RoomName, gap: Gap) -> Bytes {
-        self.frame("gap", &Frame::Gap { room, gap })
-    }
-
-    /// Encodes `live`. An event stream gets a comment instead.
-    pub fn live(self, room: &RoomName, id: MessageId) -> Bytes {
-        match self {
-            Self::Frames(encoding) => encode::frame(encoding, &Frame::Live { room, id }),
-            Self::Events { .. } => Bytes::from_static(b": live\n\n"),
-        }
-    }
-
-    /// Returns the index of the signal encoding for this form, or `None` if it gets no signals.
-    fn of_signal(self) -> Option<usize> {
-        match self {
-            Self::Frames(Encoding::Json) => Some(0),
-            Self::Frames(Encoding::MessagePack) => Some(1),
-            Self::Events { signals: true, .. } => Some(2),
-            Self::Events { signals: false, .. } => None,
-        }
-    }
-
-    pub fn unsubscribed(self, room: &RoomName, code: Ended) -> Bytes {
-        self.frame("unsubscribed", &Frame::Unsubscribed { room, code, message: code.message() })
-    }
-
-    fn frame(self, event: &str, frame: &Frame<'_>) -> Bytes {
-        match self {
-            Self::Frames(encoding) => encode::frame(encoding, frame),
-            Self::Events { .. } => {
-                let data = serde_json::to_string(frame).unwrap_or_default();
-                format!("event: {event}\ndata: {data}\n\n").into()
-            }
-        }
-    }
-}
-
-/// A signal for many clients: encoded once for each form, and shared.
-pub(super) struct Told<'a> {
-    frame: Frame<'a>,
-    encoded: [Option<Bytes>; 3],
-}
-
-impl<'a> Told<'a> {
-    pub fn new(room: &'a RoomName, signal: &'a Signal) -> Self {
-        let Signal { from, kind, data, .. } = signal;
-        Self { frame: Frame::Signal { room, from: from.as_str(), kind, data }, encoded: Default::default() }
-    }
-
-    /// Returns the signal in this form, if the form gets signals.
-    pub fn to(&mut self, form: Form) -> Option<Bytes> {
-        let place = &mut self.encoded[form.of_signal()?];
-        Some(place.get_or_insert_with(|| form.frame("signal", &self.frame)).clone())
-    }
+/// The frames that a client receives, and their format.
+#[derive(Debug, Clone, Copy)]
+pub struct Receives {
+    pub format: Format,
+    /// True to receive pushes.
+    pub pushes: bool,
+    /// The session under which the client sends. It does not get its own pushes.
+    pub sender: Option<Uuid>,
 }
 
 /// A subscription. The room has it while it lasts, and a reader while it catches up.
 #[derive(Debug)]
 pub struct Subscription {
     pub room: RoomName,
+    /// The connection or the stream, as it is named in the log.
     pub session: Uuid,
     pub user: UserId,
-    pub form: Form,
     pub queue: Arc<SendQueue>,
+    pub receives: Receives,
     /// Its lease, if it is durable.
     pub lease: Option<Lease>,
     /// True while its client is notified of events of the room.
@@ -145,16 +46,16 @@ impl Subscription {
         room: RoomName,
         session: Uuid,
         user: UserId,
-        form: Form,
         queue: Arc<SendQueue>,
+        receives: Receives,
         lease: Option<Lease>,
     ) -> Self {
         Self {
             room,
             session,
             user,
-            form,
             queue,
+            receives,
             lease,
             begun: AtomicBool::new(false),
             ended_before: OnceLock::new(),
@@ -163,12 +64,11 @@ impl Subscription {
         }
     }
 
-    /// Returns whether its own client is the sender. A client does not receive its own signals.
-    pub(super) fn is_of(&self, sender: Uuid) -> bool {
-        match self.form {
-            Form::Frames(_) => self.session == sender,
-            Form::Events { sender: own, .. } => own == Some(sender),
-        }
+    /// Returns whether a push is for its client.
+    pub(super) fn wants(&self, push: &Push) -> bool {
+        let is_sender = push.except.is_some() && push.except == self.receives.sender;
+        let is_addressed = push.to.as_ref().is_none_or(|to| *to == self.user);
+        self.receives.pushes && is_addressed && !is_sender && self.has_begun()
     }
 
     /// Returns whether its client is notified of events of the room.
@@ -206,29 +106,5 @@ impl Subscription {
     /// Ends it. Returns `false` if it had already ended.
     pub(super) fn end(&self) -> bool {
         !self.ended.swap(true, Ordering::AcqRel)
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use crate::protocol::Data;
-
-    #[test]
-    fn a_signal_is_encoded_once_for_each_form_and_shared() {
-        let room = "room".parse().unwrap();
-        let data = Data::from_json("\"hello\"").unwrap();
-        let signal =
-            Signal { session: Uuid::nil(), from: "ann".parse().unwrap(), kind: "t".into(), data, to: None };
-        let mut told = Told::new(&room, &signal);
-        let events = |signals, sender| Form::Events { signals, sender };
-        let forms = [Form::Frames(Encoding::Json), Form::Frames(Encoding::MessagePack), events(true, None)];
-        let first = forms.map(|form| told.to(form).unwrap());
-        for (form, first) in forms.into_iter().zip(&first) {
-            assert_eq!(told.to(form).unwrap().as_ptr(), first.as_ptr());
-        }
-        assert_eq!(told.to(events(true, Some(Uuid::nil()))).unwrap().as_ptr(), first[2].as_ptr());
-        assert_eq!(told.to(events(false, None)), None);
     }
 }

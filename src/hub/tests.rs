@@ -30,10 +30,12 @@ fn who_fails_to_retake_a_subscription_is_told_that_its_room_was_deleted() {
     hub.rooms.write().insert(name.clone(), room.clone());
     let guard = room.guard().unwrap();
     let queue = Arc::new(SendQueue::taken(1000, || ()));
-    let (user, form) = ("ann".parse().unwrap(), Form::Frames(Encoding::Json));
+    let user = "ann".parse().unwrap();
+    let receives = Receives { format: Encoding::Json.into(), pushes: true, sender: None };
     let durable = DurableId::new(&user, &"phone".parse().unwrap());
     let lease = Lease { durable, holder: "node/session/0".to_owned() };
-    let subscription = Subscription::new(name.clone(), Uuid::nil(), user, form, queue.clone(), Some(lease));
+    let subscription =
+        Subscription::new(name.clone(), Uuid::nil(), user, queue.clone(), receives, Some(lease));
     let subscription = Arc::new(subscription);
     guard.enter(&subscription).unwrap();
     guard.begin(&subscription);

@@ -3,19 +3,17 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::protocol::encode::{self, Encoded};
+use crate::protocol::MessageId;
+use crate::protocol::encode::{self, Encoded, Format};
 use crate::protocol::frame::Message;
-use crate::protocol::{Encoding, MessageId};
 
 /// A message as the ring keeps it.
 #[derive(Debug)]
 pub struct Entry {
     pub message: Message,
-    encoded: [OnceLock<Encoded>; Encoding::ALL.len()],
-    event: OnceLock<Bytes>,
+    encoded: [OnceLock<Encoded>; Format::COUNT],
     weight: Mutex<Weight>,
 }
 
@@ -28,29 +26,20 @@ struct Weight {
 
 impl Entry {
     pub fn new(message: Message) -> Self {
-        Self { message, encoded: Default::default(), event: OnceLock::new(), weight: Mutex::default() }
+        Self { message, encoded: Default::default(), weight: Mutex::default() }
     }
 
     pub fn id(&self) -> MessageId {
         self.message.id
     }
 
-    /// Returns the `message` frame in this encoding.
-    pub fn encoded(&self, encoding: Encoding) -> &Encoded {
-        self.encoded[encoding as usize].get_or_init(|| {
-            let encoded = encode::message(encoding, &self.message);
+    /// Returns the `message` frame in this format.
+    pub fn encoded(&self, format: impl Into<Format>) -> &Encoded {
+        let format = format.into();
+        self.encoded[format.index()].get_or_init(|| {
+            let encoded = encode::message(format, &self.message);
             self.grew(encoded.message().len());
             encoded
-        })
-    }
-
-    /// Returns the message as a Server-Sent Event: its id, its type, and the message as JSON.
-    pub fn event(&self) -> &Bytes {
-        self.event.get_or_init(|| {
-            let data = serde_json::to_string(&self.message).unwrap_or_default();
-            let event = format!("id: {}\nevent: {}\ndata: {data}\n\n", self.message.id, self.message.kind);
-            self.grew(event.len());
-            event.into()
         })
     }
 

@@ -5,7 +5,9 @@ mod durability;
 mod durable;
 pub mod entry;
 pub mod follow;
+pub mod internal;
 mod pages;
+mod push;
 pub mod retention;
 
 use std::sync::Arc;
@@ -15,6 +17,7 @@ pub use durable::{AttachAt, Attached, DurableId, Lease, NotAttached};
 pub use entry::Entry;
 pub use follow::{Event, follow};
 pub use pages::PageSize;
+pub use push::Push;
 
 use crate::protocol::{Failure, MessageId};
 

@@ -41,7 +41,7 @@ pub struct Taken {
 impl Store {
     /// Notes that something happened in a room: messages were appended, or positions moved.
     pub(super) fn note(&self, room: &RoomName) {
-        if !room.is_canary() {
+        if !room.is_internal() {
             self.notes.lock().insert(room.clone());
         }
     }

@@ -43,16 +43,16 @@ impl Keys {
         format!("{}{{*}}:[hs][eu][ab][ds]", escape_glob(&self.prefix))
     }
 
-    /// Returns the room of a key that [`Keys::every_room`] matched. Rooms of probes give `None`: they are
+    /// Returns the room of a key that [`Keys::every_room`] matched. Internal rooms give `None`: they are
     /// neither listed nor trimmed.
     pub fn room_of(&self, key: &str) -> Option<RoomName> {
         self.name_in(key, "head").or_else(|| self.name_in(key, "subs"))?.parse().ok()
     }
 
-    /// Returns the room of a channel, including rooms of probes.
+    /// Returns the room of a channel, including internal rooms.
     pub fn room_of_bell(&self, channel: &str) -> Option<RoomName> {
         let name = self.name_in(channel, "bell")?;
-        name.parse().ok().or_else(|| RoomName::canary_named(name))
+        name.parse().ok().or_else(|| RoomName::internal_named(name))
     }
 
     fn name_in<'a>(&self, key: &'a str, kind: &str) -> Option<&'a str> {
@@ -103,6 +103,7 @@ fn escape_glob(text: &str) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::log::internal::PROBES;
 
     #[test]
     fn a_room_is_found_in_its_keys() {
@@ -114,7 +115,7 @@ mod tests {
         assert_eq!(keys.room_of(&keys.log(&room)), None);
         assert_eq!(keys.room_of_bell(&keys.head(&room)), None);
         assert_eq!(keys.room_of_bell("rl:{a}:bell"), None);
-        let probes = RoomName::canary("node");
+        let probes = RoomName::internal(PROBES, "node");
         assert_eq!(keys.room_of_bell(&keys.pubsub(&probes)), Some(probes.clone()));
         assert_eq!(keys.room_of(&keys.head(&probes)), None);
         assert_eq!(keys.every_room(), "my:{x}\\*:{*}:[hs][eu][ab][ds]");

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::shards::Shard;
 use super::store::{Command, Failure, Store, slot_of};
+use crate::log::internal;
 use crate::log::{Appended, Entry, Epoch, Head, Page, Position, Unavailable};
 use crate::protocol::frame::Message;
 use crate::protocol::request::Draft;
@@ -24,6 +25,10 @@ const PROBES_STAY: Duration = Duration::from_secs(300);
 
 /// Time that the keys of probes are remembered: none is ever sent again.
 const PROBES_KNOWN_FOR: Duration = Duration::from_secs(10);
+
+fn is_probe(room: &RoomName) -> bool {
+    room.purpose() == Some(internal::PROBES)
+}
 
 /// Messages that are appended to one room together, each with its sender.
 #[derive(Debug, Clone)]
@@ -54,10 +59,10 @@ impl Store {
             batches.iter().map(|batch| (slot_of(&batch.room), self.append_command(batch))).collect();
         let Some((slot, _)) = commands.first() else { return Vec::new() };
         // Probes do not wait for a replica: a node without one still serves everything but publishes.
-        let (link, probes) = (shard.link(*slot), batches.iter().any(|batch| batch.room.is_canary()));
+        let (link, probes) = (shard.link(*slot), batches.iter().any(|batch| is_probe(&batch.room)));
         let replies = if self.wire.waits() && probes {
             let (probes, appends): (Vec<usize>, Vec<usize>) =
-                (0..batches.len()).partition(|index| batches[*index].room.is_canary());
+                (0..batches.len()).partition(|index| is_probe(&batches[*index].room));
             let part = |part: &[usize]| part.iter().map(|index| commands[*index].clone()).collect::<Vec<_>>();
             let (probe_commands, append_commands) = (part(&probes), part(&appends));
             let (probed, appended) = tokio::join!(
@@ -84,7 +89,7 @@ impl Store {
 
     fn append_command(&self, batch: &Batch) -> Command {
         let room = &batch.room;
-        let window = if room.is_canary() { PROBES_KNOWN_FOR } else { self.options.deduplication_window };
+        let window = if is_probe(room) { PROBES_KNOWN_FOR } else { self.options.deduplication_window };
         let window = Value::from(window.as_millis() as i64);
         let subscribed = Value::from(i64::from(batch.subscribed));
         let messages = batch.messages.iter().flat_map(|(from, draft)| {

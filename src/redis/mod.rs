@@ -41,7 +41,7 @@ pub use line::Place;
 pub use log::{AppendedBatch, Batch};
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) use notification::decode;
-pub use notification::{Notification, OnEvent, PubSubEvent, Signal};
+pub use notification::{Notification, OnEvent, PubSubEvent};
 pub use pubsub::PubSub;
 pub use revocations::NO_REVOCATION;
 pub use rooms::RoomCursor;

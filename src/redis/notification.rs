@@ -9,9 +9,10 @@ use fred::types::Value;
 use uuid::Uuid;
 
 use super::log::message;
-use super::store::Store;
-use crate::log::{Cut, Entry, Lease, Run, Unavailable};
+use super::store::{Command, Store};
+use crate::log::{Cut, Entry, Lease, Push, Run, Unavailable};
 use crate::protocol::data::{self, Head};
+use crate::protocol::frame::Frame;
 use crate::protocol::{Data, MessageId, RoomName, UserId};
 use crate::telemetry::RedisCall;
 
@@ -19,8 +20,7 @@ use crate::telemetry::RedisCall;
 #[derive(Debug)]
 pub enum Notification {
     Messages(Run),
-    /// A signal to present subscribers.
-    Signal(Signal),
+    Push(Push),
     /// A lease ended because a new holder took over its durable subscription.
     LeaseTaken(Lease),
     /// A lease ended because its durable subscription was deleted.
@@ -40,49 +40,40 @@ pub enum PubSubEvent {
     Interrupted,
 }
 
-#[derive(Debug, Clone, PartialEq)]
-pub struct Signal {
-    /// The sender's connection, which does not get it back.
-    pub session: Uuid,
-    pub from: UserId,
-    /// The signal's `type`.
-    pub kind: String,
-    pub data: Data,
-    /// The only recipient, if there is one.
-    pub to: Option<UserId>,
-}
-
 /// Handler of pub/sub events. Must not block.
 pub type OnEvent = Arc<dyn Fn(PubSubEvent) + Send + Sync>;
 
 impl Store {
-    /// Publishes a signal on a room's channel.
+    /// Publishes a push on a room's channel.
     ///
     /// # Errors
     /// If Redis cannot be reached.
-    pub async fn signal(&self, room: &RoomName, signal: &Signal) -> Result<(), Unavailable> {
-        let command = super::store::Command::new(
-            RedisCall::Signal,
-            "SPUBLISH",
-            [Value::from(self.keys.pubsub(room)), Value::Bytes(encode_signal(signal))],
-        );
+    pub async fn push(&self, room: &RoomName, push: &Push) -> Result<(), Unavailable> {
+        let Some(payload) = encode(push) else {
+            tracing::error!(op = push.frame.op(), "this frame cannot be pushed to other nodes");
+            return Err(Unavailable);
+        };
+        let channel = Value::from(self.keys.pubsub(room));
+        let command = Command::new(RedisCall::Signal, "SPUBLISH", [channel, Value::Bytes(payload)]);
         self.run_one(room, command).await.map(drop)
     }
 }
 
-/// Encodes a signal for the channel: a MessagePack array of `s`, session, from, type, data and recipient.
-fn encode_signal(signal: &Signal) -> Bytes {
+/// Encodes a push for the channel. A signal is a MessagePack array of `s`, session, from, type, data and
+/// recipient. No other frame is pushed.
+fn encode(push: &Push) -> Option<Bytes> {
+    let Frame::Signal { from, kind, data, .. } = &push.frame else { return None };
     let mut out = vec![0x96];
     let mut write = |part: &[u8]| {
         let _ = rmp::encode::write_bin(&mut out, part);
     };
     write(b"s");
-    write(signal.session.as_bytes());
-    write(signal.from.as_str().as_bytes());
-    write(signal.kind.as_bytes());
-    write(signal.data.as_bytes());
-    write(signal.to.as_ref().map_or("", UserId::as_str).as_bytes());
-    out.into()
+    write(push.except.unwrap_or_default().as_bytes());
+    write(from.as_str().as_bytes());
+    write(kind.as_bytes());
+    write(data.as_bytes());
+    write(push.to.as_ref().map_or("", UserId::as_str).as_bytes());
+    Some(out.into())
 }
 
 /// Decodes a notification: a MessagePack array of strings or binaries, the first of which is its kind.
@@ -104,12 +95,15 @@ pub(crate) fn decode(room: &RoomName, payload: &Bytes) -> Option<Notification> {
                 entries: parts.chunks(5).map(entry).collect::<Option<_>>()?,
             }))
         }
-        (b"s", [session, from, kind, data, to]) => Some(Notification::Signal(Signal {
-            session: Uuid::from_slice(session).ok()?,
-            from: text(from)?.parse().ok()?,
-            kind: text(kind)?,
-            data: Data::from_msgpack(Bytes::copy_from_slice(data)).ok()?,
+        (b"s", [session, from, kind, data, to]) => Some(Notification::Push(Push {
+            frame: Frame::Signal {
+                room: room.clone(),
+                from: text(from)?.parse().ok()?,
+                kind: text(kind)?,
+                data: Data::from_msgpack(Bytes::copy_from_slice(data)).ok()?,
+            },
             to: if to.is_empty() { None } else { Some(text(to)?.parse().ok()?) },
+            except: Some(Uuid::from_slice(session).ok()?),
         })),
         (b"t", [durable, holder]) => Some(Notification::LeaseTaken(lease(durable, holder)?)),
         (b"f", [durable, holder]) => Some(Notification::LeaseDeleted(lease(durable, holder)?)),
@@ -144,27 +138,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signal_rings_as_it_was_sent() {
-        let signal = Signal {
-            session: Uuid::new_v4(),
+    fn a_push_arrives_as_it_was_sent() {
+        let room: RoomName = "chat".parse().unwrap();
+        let frame = Frame::Signal {
+            room: room.clone(),
             from: "ann".parse().unwrap(),
             kind: "typing".into(),
             data: Data::from_json("{\"a\":[1]}").unwrap(),
-            to: Some("bob".parse().unwrap()),
         };
-        let room = "chat".parse().unwrap();
-        for to in [None, signal.to.clone()] {
-            let signal = Signal { to, ..signal.clone() };
-            let Some(Notification::Signal(decoded)) = decode(&room, &encode_signal(&signal)) else {
-                panic!("no signal")
+        for to in [None, Some("bob".parse().unwrap())] {
+            let push = Push { frame: frame.clone(), to, except: Some(Uuid::new_v4()) };
+            let Some(Notification::Push(decoded)) = decode(&room, &encode(&push).unwrap()) else {
+                panic!("no push")
             };
-            assert_eq!(decoded, signal);
+            assert_eq!(decoded, push);
         }
     }
 
     proptest! {
         #[test]
-        fn anything_may_ring(payload in prop::collection::vec(any::<u8>(), 0..100)) {
+        fn any_payload_is_decoded_or_refused(payload in prop::collection::vec(any::<u8>(), 0..100)) {
             let _ = decode(&"chat".parse().unwrap(), &payload.into());
         }
     }

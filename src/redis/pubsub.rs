@@ -23,6 +23,7 @@ use super::shards::{Shard, Shards};
 use super::store::{Store, slot_of};
 use super::topology::SLOTS;
 use crate::log::Unavailable;
+use crate::log::internal::PROBES;
 use crate::protocol::RoomName;
 use crate::tasks;
 
@@ -125,7 +126,7 @@ impl PubSub {
     /// Fails if an ACL denies the channels. Of all ways to subscribe, the client reports that for this one
     /// only.
     async fn trial(&self) -> Result<(), ConnectError> {
-        let room = RoomName::canary("trial");
+        let room = RoomName::internal(PROBES, "trial");
         let Ok(line) = self.line_of(slot_of(&room)) else { return Ok(()) };
         let trial = async {
             line.link.client().spublish::<(), _, _>(self.keys.pubsub(&room), "").await?;

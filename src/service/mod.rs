@@ -18,7 +18,7 @@ use self::access::Access;
 use self::acks::Acks;
 use self::history::History;
 use self::publish::Publisher;
-use self::push::Push;
+use self::push::Pusher;
 use self::rooms::Rooms;
 use self::subscriptions::Subscriptions;
 
@@ -29,6 +29,6 @@ pub struct Services {
     pub subscriptions: Arc<Subscriptions>,
     pub acks: Arc<Acks>,
     pub history: History,
-    pub push: Push,
+    pub pusher: Pusher,
     pub rooms: Rooms,
 }

@@ -6,18 +6,20 @@ use uuid::Uuid;
 
 use super::limits::Limits;
 use crate::auth::{Claims, Permission};
+use crate::log::Push;
+use crate::protocol::frame::Frame;
 use crate::protocol::request::SignalDraft;
 use crate::protocol::{Failure, RoomName};
-use crate::redis::{Signal, Store};
+use crate::redis::Store;
 
-pub struct Push {
+pub struct Pusher {
     store: Arc<Store>,
     limits: Arc<Limits>,
     /// Maximum size of a signal's data, in bytes of MessagePack.
     max_signal: usize,
 }
 
-impl Push {
+impl Pusher {
     pub fn new(store: Arc<Store>, limits: Arc<Limits>, max_signal: usize) -> Self {
         Self { store, limits, max_signal }
     }
@@ -37,7 +39,7 @@ impl Push {
         self.limits.publish(&caller.user)?;
         let SignalDraft { kind, data, to } = signal;
         data.fits(self.max_signal)?;
-        let signal = Signal { session, from: caller.user.clone(), kind, data, to };
-        Ok(self.store.signal(room, &signal).await?)
+        let frame = Frame::Signal { room: room.clone(), from: caller.user.clone(), kind, data };
+        Ok(self.store.push(room, &Push { frame, to, except: Some(session) }).await?)
     }
 }

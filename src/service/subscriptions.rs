@@ -16,7 +16,7 @@ use super::limits::Limits;
 use super::rooms::KNOW;
 use crate::auth::{Claims, Permission};
 use crate::hub::send_queue::SendQueue;
-use crate::hub::{Form, Hub, Room, RoomGuard, Subscription};
+use crate::hub::{Hub, Receives, Room, RoomGuard, Subscription};
 use crate::log::{AttachAt, Attached, DurableId, Lease, NotAttached, Unavailable};
 use crate::protocol::frame::Ended;
 use crate::protocol::request::Start;
@@ -42,8 +42,8 @@ pub struct Spec {
     pub durable: Option<Durable>,
     /// The connection, or the stream.
     pub session: Uuid,
-    pub form: Form,
     pub queue: Arc<SendQueue>,
+    pub receives: Receives,
 }
 
 /// The lease of a durable subscription to open.
@@ -179,7 +179,7 @@ impl Subscriptions {
         spec: Spec,
         former: Option<&Open>,
     ) -> Result<Pending, Failure> {
-        let Spec { room, start, durable, session, form, queue } = spec;
+        let Spec { room, start, durable, session, queue, receives } = spec;
         caller.require(&room, Permission::Read)?;
         let room = self.hub.activate(&room).await?;
         let (lease, takes) = match durable {
@@ -188,7 +188,7 @@ impl Subscriptions {
             Some(Durable::Resume(lease)) => (Some(lease), false),
         };
         let user = caller.user.clone();
-        let subscription = Subscription::new(room.name.clone(), session, user, form, queue, lease);
+        let subscription = Subscription::new(room.name.clone(), session, user, queue, receives, lease);
         let subscription = Arc::new(subscription);
         let retaken = former.filter(|former| former.subscription.is_same_durable(&subscription));
         if let Some(retaken) = retaken {

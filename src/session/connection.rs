@@ -289,7 +289,7 @@ impl Listener {
 
     fn undecodable(&self, message: &str) {
         let failure = Failure::new(ErrorCode::BadFrame, message);
-        self.connection.queue.notice(encode::frame(self.encoding, &Frame::error(None, &failure)));
+        self.connection.queue.notice(encode::frame(self.encoding, &Frame::error(None, failure)));
         self.connection.close(CloseCode::Undecodable, None, &self.shared.metrics);
     }
 }

@@ -56,7 +56,7 @@ impl Unauthenticated {
                 let retry_after = failure.retry_after_ms.filter(|_| code == CloseCode::Unavailable);
                 let retry_after = retry_after.map(Duration::from_millis);
                 self.connection.close(code, retry_after, &self.shared.metrics);
-                (Some(encode::frame(self.encoding, &Frame::error(reference, &failure))), None)
+                (Some(encode::frame(self.encoding, &Frame::error(reference, failure))), None)
             }
         };
         if let Some(frame) = frame {

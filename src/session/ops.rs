@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Refusal, Session};
 use crate::auth::Permission;
 use crate::hub::send_queue::{Permit, WriteBatch};
-use crate::hub::{Form, Subscription};
+use crate::hub::{Receives, Subscription};
 use crate::log::{Appended, Unavailable};
 use crate::protocol::decode::Incoming;
 use crate::protocol::frame::{Answer, Ended, Frame};
@@ -99,7 +99,7 @@ impl Session {
                 Answer::History(services.history.page(&self.claims, &room, range, limit).await?)
             }
             Request::Signal { room, signal } => {
-                let sent = services.push.signal(&self.claims, &room, self.connection.id, signal).await;
+                let sent = services.pusher.signal(&self.claims, &room, self.connection.id, signal).await;
                 rated(&mut self.refusals, sent)?;
                 Answer::Done {}
             }
@@ -129,7 +129,7 @@ impl Session {
                 (Err(Unavailable), Some(permit)) => {
                     logs::session(session).in_scope(|| tracing::debug!("a publish was not confirmed"));
                     let failure = Failure::unavailable();
-                    writes.push(permit, encode::frame(encoding, &Frame::error(reference, &failure)));
+                    writes.push(permit, encode::frame(encoding, &Frame::error(reference, failure)));
                 }
                 _ => {}
             }
@@ -168,8 +168,12 @@ impl Session {
             start,
             durable: durable.map(lease),
             session: self.connection.id,
-            form: Form::Frames(self.encoding),
             queue: self.connection.queue.clone(),
+            receives: Receives {
+                format: self.encoding.into(),
+                pushes: true,
+                sender: Some(self.connection.id),
+            },
         };
         self.leases += 1;
         let pending = self.shared.services.subscriptions.open(&self.claims, spec, former).await?;
@@ -219,7 +223,7 @@ impl Session {
                         Some(Failure::unavailable())
                     }
                 };
-                let frame = match &failure {
+                let frame = match failure {
                     None => Frame::Ok { reference: Some(reference), answer: Answer::Done {} },
                     Some(failure) => Frame::error(Some(reference), failure),
                 };
@@ -270,9 +274,9 @@ impl Session {
         match outcome {
             Ok(Reply::Answer(answer)) if reference.is_some() => self.send(&Frame::Ok { reference, answer }),
             Ok(_) => {}
-            Err(Refusal::Failed(failure)) => self.send(&Frame::error(reference, &failure)),
+            Err(Refusal::Failed(failure)) => self.send(&Frame::error(reference, failure)),
             Err(Refusal::Closes(failure, code)) => {
-                self.send(&Frame::error(reference, &failure));
+                self.send(&Frame::error(reference, failure));
                 self.connection.close(code, None, &self.shared.metrics);
             }
         }
@@ -280,7 +284,7 @@ impl Session {
     }
 
     /// Answers the frame that is being handled.
-    fn send(&mut self, frame: &Frame<'_>) {
+    fn send(&mut self, frame: &Frame) {
         if let Some(permit) = self.permit.take() {
             permit.push(encode::frame(self.encoding, frame));
         }

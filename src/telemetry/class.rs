@@ -40,7 +40,7 @@ impl Classes {
 
     /// Returns the class of a room.
     pub fn of(&self, room: &RoomName) -> Class {
-        if room.is_canary() {
+        if room.is_internal() {
             return self.probes;
         }
         let found = self.patterns.iter().find(|(pattern, _)| pattern.matches(room));
@@ -69,6 +69,6 @@ mod tests {
         for (room, label) in [("chat.vip.a", "vip"), ("chat.a", "chat"), ("@ann", "other"), ("x", "other")] {
             assert_eq!(classes.labels()[classes.of(&room.parse().unwrap()).index()], label, "{room}");
         }
-        assert_eq!(classes.of(&RoomName::canary("abc")).index(), 3);
+        assert_eq!(classes.of(&RoomName::internal("canary", "abc")).index(), 3);
     }
 }

@@ -378,7 +378,7 @@ mod tests {
         let metrics = Metrics::new(&config.rooms);
         let class = metrics.class(&"room".parse().unwrap());
         metrics.gap(class, GapReason::Rewound);
-        metrics.gap(metrics.class(&RoomName::canary("me")), GapReason::Rewound);
+        metrics.gap(metrics.class(&RoomName::internal("canary", "me")), GapReason::Rewound);
         metrics.redis_call(RedisCall::Append, Duration::from_millis(3), false);
         metrics.published(class, Outcome::Stored, Instant::now());
         metrics.delivered_to_socket(Timed { key: uuid::Uuid::nil(), appended: 1, class });

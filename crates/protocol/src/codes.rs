@@ -126,7 +126,7 @@ impl Serialize for ErrorCode {
 
 /// A failure as reported to a client: a public code, and a message that helps. Internal details never go in
 /// here.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct Failure {
     /// The code from the catalogue.
@@ -134,6 +134,7 @@ pub struct Failure {
     /// The problem and its remedy, in words for people.
     pub message: String,
     /// Time to wait before the next attempt, in milliseconds, where waiting helps.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
 }
 

@@ -1,7 +1,8 @@
-//! Encodes frames as the bytes that go on a socket: each is a complete WebSocket message.
+//! Encodes frames as the bytes that go on a socket: complete WebSocket messages in either encoding, or
+//! Server-Sent Events.
 //!
-//! A `message` frame is written once for each encoding ([`message`]) and shared by all readers. For a
-//! subscription that is catching up, many of them are joined into an array ([`join`]).
+//! A `message` frame is written once for each format ([`message`]) and shared by all readers. For a
+//! subscription that is catching up, many of them are joined ([`join`]).
 
 use bytes::{Buf, Bytes};
 use serde::Serialize;
@@ -11,7 +12,36 @@ use super::frame::{Frame, Message};
 use super::wire::{MAX_HEADER, header_len, write_header};
 use super::{Encoding, Failure};
 
-/// A complete WebSocket message that holds one `message` frame, and the position of the frame in it.
+/// The format in which a client receives frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// WebSocket messages in this encoding.
+    WebSocket(Encoding),
+    /// Server-Sent Events, with the frame as JSON in `data`.
+    EventStream,
+}
+
+impl Format {
+    /// The number of formats.
+    pub const COUNT: usize = 3;
+
+    /// Returns the position of the format in a cache of all formats.
+    pub const fn index(self) -> usize {
+        match self {
+            Self::WebSocket(Encoding::Json) => 0,
+            Self::WebSocket(Encoding::MessagePack) => 1,
+            Self::EventStream => 2,
+        }
+    }
+}
+
+impl From<Encoding> for Format {
+    fn from(encoding: Encoding) -> Self {
+        Self::WebSocket(encoding)
+    }
+}
+
+/// One encoded `message` frame: as bytes that are complete by themselves, and as a part for [`join`].
 #[derive(Debug, Clone)]
 pub struct Encoded {
     message: Bytes,
@@ -19,44 +49,69 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    /// Returns the WebSocket message.
+    /// Returns the whole: a WebSocket message or an event.
     pub fn message(&self) -> &Bytes {
         &self.message
     }
 
-    /// Returns the frame without the WebSocket header.
+    /// Returns the part to join: without the WebSocket header.
     pub fn frame(&self) -> &[u8] {
         &self.message[self.header..]
     }
 }
 
-/// Encodes a frame as a WebSocket message of its own.
-pub fn frame(encoding: Encoding, frame: &Frame<'_>) -> Bytes {
-    let written = whole(encoding, 128, |out| {
-        write(encoding, frame, out).unwrap_or_else(|error| {
-            tracing::error!(%error, "a frame could not be encoded");
-            out.truncate(MAX_HEADER);
-            let failure = Failure::new(super::ErrorCode::Internal, "the answer could not be encoded");
-            let _infallible = write(encoding, &Frame::error(None, &failure), out);
-        });
-    });
-    written.message
+/// Encodes a frame that stands by itself. In an event stream, `live` is a comment.
+pub fn frame(format: impl Into<Format>, frame: &Frame) -> Bytes {
+    match format.into() {
+        Format::WebSocket(encoding) => {
+            let written = whole(encoding, 128, |out| {
+                write(encoding, frame, out).unwrap_or_else(|error| {
+                    tracing::error!(%error, "a frame could not be encoded");
+                    out.truncate(MAX_HEADER);
+                    let failure = Failure::new(super::ErrorCode::Internal, "the answer could not be encoded");
+                    let _ = write(encoding, &Frame::error(None, failure), out);
+                });
+            });
+            written.message
+        }
+        Format::EventStream if matches!(frame, Frame::Live { .. }) => Bytes::from_static(b": live\n\n"),
+        Format::EventStream => {
+            let data = serde_json::to_string(frame).unwrap_or_default();
+            format!("event: {}\ndata: {data}\n\n", frame.op()).into()
+        }
+    }
 }
 
-/// Encodes a `message` frame.
-pub fn message(encoding: Encoding, message: &Message) -> Encoded {
+/// Encodes a `message` frame. As an event, it has the message's id and type, and the message in `data`.
+pub fn message(format: impl Into<Format>, message: &Message) -> Encoded {
     let Message { room, from, kind, data, .. } = message;
     // JSON takes a little more than the stored bytes. Names and ids take some 150 bytes in either encoding.
     let bytes = 160 + room.as_str().len() + from.len() + kind.len() + data.as_bytes().len() * 9 / 8;
-    whole(encoding, bytes, |out| match encoding {
-        Encoding::Json => drop(write(encoding, &MessageFrame(message), out)),
-        Encoding::MessagePack => message_as_msgpack(message, out),
-    })
+    match format.into() {
+        Format::WebSocket(encoding) => whole(encoding, bytes, |out| match encoding {
+            Encoding::Json => drop(write(encoding, &MessageFrame(message), out)),
+            Encoding::MessagePack => message_as_msgpack(message, out),
+        }),
+        Format::EventStream => {
+            let data = serde_json::to_string(message).unwrap_or_default();
+            let event = format!("id: {}\nevent: {kind}\ndata: {data}\n\n", message.id);
+            Encoded { message: event.into(), header: 0 }
+        }
+    }
 }
 
-/// Joins frames, each without a WebSocket header, into one WebSocket message that holds an array of them.
-pub fn join<'a>(encoding: Encoding, frames: impl ExactSizeIterator<Item = &'a [u8]> + Clone) -> Bytes {
+/// Joins the parts of encoded messages: into one WebSocket message that holds an array, or into one run of
+/// events.
+pub fn join<'a>(format: impl Into<Format>, frames: impl ExactSizeIterator<Item = &'a [u8]> + Clone) -> Bytes {
     let bytes: usize = frames.clone().map(|frame| frame.len() + 1).sum();
+    let encoding = match format.into() {
+        Format::WebSocket(encoding) => encoding,
+        Format::EventStream => {
+            let mut out = Vec::with_capacity(bytes);
+            frames.for_each(|frame| out.extend_from_slice(frame));
+            return out.into();
+        }
+    };
     let joined = whole(encoding, bytes + 5, |out| match encoding {
         Encoding::Json => {
             for (index, frame) in frames.enumerate() {
@@ -66,14 +121,14 @@ pub fn join<'a>(encoding: Encoding, frames: impl ExactSizeIterator<Item = &'a [u
             out.push(b']');
         }
         Encoding::MessagePack => {
-            let _infallible = rmp::encode::write_array_len(out, frames.len() as u32);
+            let _ = rmp::encode::write_array_len(out, frames.len() as u32);
             frames.for_each(|frame| out.extend_from_slice(frame));
         }
     });
     joined.message
 }
 
-/// Encodes a frame's payload without a WebSocket header, for [`join`].
+/// Encodes a frame's payload in one of the two encodings, without a WebSocket header.
 ///
 /// # Errors
 /// Those of the serializer. Frames of this protocol always serialize.
@@ -126,10 +181,10 @@ impl Serialize for MessageFrame<'_> {
 
 /// Written by hand, since `data` is MessagePack already: it is copied, not parsed.
 fn message_as_msgpack(message: &Message, out: &mut Vec<u8>) {
-    let _infallible = rmp::encode::write_map_len(out, 7);
+    let _ = rmp::encode::write_map_len(out, 7);
     let mut write = |name: &str, value: &str| {
-        let _infallible = rmp::encode::write_str(out, name);
-        let _infallible = rmp::encode::write_str(out, value);
+        let _ = rmp::encode::write_str(out, name);
+        let _ = rmp::encode::write_str(out, value);
     };
     write("op", "message");
     write("room", message.room.as_str());
@@ -137,7 +192,7 @@ fn message_as_msgpack(message: &Message, out: &mut Vec<u8>) {
     write("key", message.key.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()));
     write("from", &message.from);
     write("type", &message.kind);
-    let _infallible = rmp::encode::write_str(out, "data");
+    let _ = rmp::encode::write_str(out, "data");
     out.extend_from_slice(message.data.as_bytes());
 }
 
@@ -198,12 +253,30 @@ mod tests {
     fn frames_are_flat_maps() {
         let failure = Failure::unavailable();
         for encoding in Encoding::ALL {
-            let bytes = payload(encoding, &Frame::error(Some(7), &failure)).unwrap();
+            let bytes = payload(encoding, &Frame::error(Some(7), failure.clone())).unwrap();
             let map = read(encoding, &bytes);
             assert_eq!(map["op"], "error");
             assert_eq!(map["ref"], 7);
             assert_eq!(map["code"], "unavailable");
             assert_eq!(map["retry_after_ms"], 1000);
         }
+    }
+
+    #[test]
+    fn events_have_the_messages_id_and_type_or_the_frames_op() {
+        let events = [message(Format::EventStream, &sample("a")), message(Format::EventStream, &sample("b"))];
+        let joined = String::from_utf8(join(Format::EventStream, events.iter().map(Encoded::frame)).into());
+        let mut first = expected("a");
+        first.as_object_mut().unwrap().shift_remove("op");
+        let joined = joined.unwrap();
+        let (head, data) = joined.split_once("\ndata: ").unwrap();
+        assert_eq!(head, "id: 1700000000000-42\nevent: message");
+        let (data, second) = data.split_once("\n\n").unwrap();
+        assert_eq!(serde_json::from_str::<serde_json::Value>(data).unwrap(), first);
+        assert!(second.starts_with("id: 1700000000000-42\n") && second.ends_with("\n\n"));
+        let live = Frame::Live { room: "chat".parse().unwrap(), id: "1-1".parse().unwrap() };
+        assert_eq!(frame(Format::EventStream, &live), ": live\n\n");
+        let pong = frame(Format::EventStream, &Frame::Pong { reference: None });
+        assert_eq!(pong, "event: pong\ndata: {\"op\":\"pong\"}\n\n");
     }
 }

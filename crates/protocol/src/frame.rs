@@ -66,7 +66,7 @@ pub enum GapReason {
 /// A frame of the server, other than `message`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "op", rename_all = "lowercase")]
-pub enum Frame<'a> {
+pub enum Frame {
     /// The request with this `ref` took effect.
     Ok {
         /// `ref` of the request.
@@ -83,19 +83,19 @@ pub enum Frame<'a> {
         reference: Option<u64>,
         /// The code and the message.
         #[serde(flatten)]
-        failure: FailureFields<'a>,
+        failure: Failure,
     },
     /// All messages up to `id` are delivered. Later ones are live.
     Live {
         /// The subscribed room.
-        room: &'a RoomName,
+        room: RoomName,
         /// The newest delivered id.
         id: MessageId,
     },
     /// Messages are lost.
     Gap {
         /// The subscribed room.
-        room: &'a RoomName,
+        room: RoomName,
         /// The position of the gap, and its reason.
         #[serde(flatten)]
         gap: Gap,
@@ -103,30 +103,30 @@ pub enum Frame<'a> {
     /// A signal of another client.
     Signal {
         /// The room that it was sent to.
-        room: &'a RoomName,
+        room: RoomName,
         /// The user who sent it.
-        from: &'a str,
+        from: UserId,
         /// Its type.
         #[serde(rename = "type")]
-        kind: &'a str,
+        kind: String,
         /// Its content.
-        data: &'a Data,
+        data: Data,
     },
     /// The server ended a subscription.
     Unsubscribed {
         /// The room of the subscription.
-        room: &'a RoomName,
+        room: RoomName,
         /// The reason.
         code: Ended,
         /// The reason, in words for people.
-        message: &'a str,
+        message: &'static str,
     },
     /// The server is about to close the connection.
     Goodbye {
         /// The reason: a [`CloseCode`] by name.
-        code: &'a str,
+        code: &'static str,
         /// The reason, in words for people.
-        message: &'a str,
+        message: &'static str,
         /// Time to wait before connecting again, in milliseconds.
         #[serde(skip_serializing_if = "Option::is_none")]
         retry_after_ms: Option<u64>,
@@ -139,33 +139,33 @@ pub enum Frame<'a> {
     },
 }
 
-impl<'a> Frame<'a> {
+impl Frame {
     /// Creates the `error` frame of a failure.
-    pub fn error(reference: Option<u64>, failure: &'a Failure) -> Self {
-        Self::Error { reference, failure: failure.into() }
+    pub fn error(reference: Option<u64>, failure: Failure) -> Self {
+        Self::Error { reference, failure }
     }
 
     /// Creates the `goodbye` frame that precedes a close.
     pub fn goodbye(code: CloseCode, retry_after_ms: Option<u64>) -> Self {
         Self::Goodbye { code: code.as_str(), message: code.message(), retry_after_ms }
     }
-}
 
-/// The fields of a [`Failure`] on the wire.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct FailureFields<'a> {
-    code: &'static str,
-    message: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retry_after_ms: Option<u64>,
-}
+    /// Creates the `unsubscribed` frame of a subscription that ended.
+    pub fn unsubscribed(room: RoomName, code: Ended) -> Self {
+        Self::Unsubscribed { room, code, message: code.message() }
+    }
 
-impl<'a> From<&'a Failure> for FailureFields<'a> {
-    fn from(failure: &'a Failure) -> Self {
-        Self {
-            code: failure.code.as_str(),
-            message: &failure.message,
-            retry_after_ms: failure.retry_after_ms,
+    /// Returns the frame's `op`.
+    pub const fn op(&self) -> &'static str {
+        match self {
+            Self::Ok { .. } => "ok",
+            Self::Error { .. } => "error",
+            Self::Live { .. } => "live",
+            Self::Gap { .. } => "gap",
+            Self::Signal { .. } => "signal",
+            Self::Unsubscribed { .. } => "unsubscribed",
+            Self::Goodbye { .. } => "goodbye",
+            Self::Pong { .. } => "pong",
         }
     }
 }

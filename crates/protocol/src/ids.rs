@@ -15,8 +15,8 @@ pub const MAX_SUBSCRIPTION_NAME: usize = 64;
 /// Maximum length of a user name, in bytes. It becomes part of Redis keys and of consumer group names.
 pub const MAX_USER_ID: usize = 256;
 
-/// Prefix of the rooms for nodes' own probes.
-const CANARY: &str = ".canary.";
+/// First character of the rooms that servers keep for themselves.
+const INTERNAL: char = '.';
 
 /// The fault in a name or an id, in words for the client that sent it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,19 +33,24 @@ impl RoomName {
         &self.0
     }
 
-    /// Returns the room for a node's own probes. Clients cannot name it, since it begins with a dot.
-    pub fn canary(node: &str) -> Self {
-        Self(format!("{CANARY}{node}").into())
+    /// Returns a room that servers keep for themselves, by purpose and name. Clients cannot name it.
+    pub fn internal(purpose: &str, name: &str) -> Self {
+        Self(format!("{INTERNAL}{purpose}{INTERNAL}{name}").into())
     }
 
-    /// Returns the probe room with this full name, or `None` if the name is not one of a probe room.
-    pub fn canary_named(name: &str) -> Option<Self> {
-        name.strip_prefix(CANARY).map(Self::canary)
+    /// Returns the internal room with this full name, or `None` if it is not the name of one.
+    pub fn internal_named(name: &str) -> Option<Self> {
+        name.starts_with(INTERNAL).then(|| Self(name.into()))
     }
 
-    /// Returns whether this is a room for probes.
-    pub fn is_canary(&self) -> bool {
-        self.0.starts_with(CANARY)
+    /// Returns the purpose of an internal room, or `None` for a room of clients.
+    pub fn purpose(&self) -> Option<&str> {
+        self.0.strip_prefix(INTERNAL)?.split(INTERNAL).next()
+    }
+
+    /// Returns whether servers keep this room for themselves.
+    pub fn is_internal(&self) -> bool {
+        self.0.starts_with(INTERNAL)
     }
 
     /// Returns the user whose inbox this room is (`@<user>`), or `None` if it is not an inbox.
@@ -77,9 +82,9 @@ impl FromStr for RoomName {
 pub struct UserId(Arc<str>);
 
 impl UserId {
-    /// Returns the sender of nodes' own probes.
-    pub fn canary() -> Self {
-        Self("canary".into())
+    /// Returns the sender of a server's own messages.
+    pub fn internal(purpose: &str) -> Self {
+        Self(purpose.into())
     }
 
     /// Returns the name as text.

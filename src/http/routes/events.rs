@@ -17,11 +17,12 @@ use uuid::Uuid;
 use crate::connections::{ConnectionGuard, Registry};
 use crate::http::extract::{Bearer, Query, Room};
 use crate::http::problem::{Problem, ProblemBody};
-use crate::hub::Form;
+use crate::hub::Receives;
 use crate::hub::send_queue::SendQueue;
 use crate::log::Lease;
 use crate::net::admission::Place;
 use crate::protocol::decode;
+use crate::protocol::encode::Format;
 use crate::protocol::{ErrorCode, Failure, UserId};
 use crate::service::leases;
 use crate::service::subscriptions::{Durable, Open, Spec};
@@ -107,8 +108,8 @@ pub async fn stream(
     logs::opens(connection.id);
     shared.services.access.not_revoked(&claims)?;
     let session = connection.id;
-    let form = Form::Events { signals: live.signals, sender: live.session };
-    let spec = Spec { room, start, durable, session, form, queue: queue.clone() };
+    let receives = Receives { format: Format::EventStream, pushes: live.signals, sender: live.session };
+    let spec = Spec { room, start, durable, session, queue: queue.clone(), receives };
     let pending = shared.services.subscriptions.open(&claims, spec, None).await?;
     // Shows immediately that the stream is open, also to proxies that wait for a first byte.
     queue.notice(COMMENT);

@@ -52,6 +52,6 @@ pub async fn send(
 ) -> Result<StatusCode, Problem> {
     let draft = decode::signal(encoding, &body)?;
     let session = sender.session.unwrap_or_else(Uuid::new_v4);
-    services.push.signal(&bearer, &room, session, draft).await?;
+    services.pusher.signal(&bearer, &room, session, draft).await?;
     Ok(StatusCode::NO_CONTENT)
 }

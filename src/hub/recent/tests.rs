@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::protocol::Encoding;
+use crate::protocol::encode::Format;
 
 /// Returns the size in bytes of an entry with `text` bytes of text.
 fn size(text: usize) -> usize {
@@ -140,7 +141,7 @@ fn what_was_taken_out_of_the_log_is_forgotten() {
 }
 
 #[test]
-fn what_is_encoded_of_entries_counts_from_when_it_is_made_until_they_leave() {
+fn encodings_count_in_the_budget_until_their_entries_leave() {
     let limits = RecentLimits { budget: 100_000, ..unlimited() };
     let mut ring = RecentMessages::new(at(0), limits.clone());
     let entries: Vec<_> = (1..=10).map(|seq| entry(seq, 1000)).collect();
@@ -152,14 +153,17 @@ fn what_is_encoded_of_entries_counts_from_when_it_is_made_until_they_leave() {
         encoded += entry.encoded(Encoding::Json).message().len();
     }
     for entry in &entries {
-        encoded += entry.event().len() + entry.encoded(Encoding::MessagePack).message().len();
-        entry.event();
+        for format in [Format::EventStream, Encoding::MessagePack.into()] {
+            encoded += entry.encoded(format).message().len();
+        }
+        entry.encoded(Format::EventStream);
     }
     assert_eq!(spent(&limits), 10 * size(1000) + encoded);
     ring.evict_before(at(10));
     let newest = &entries[9];
-    let forms: usize = Encoding::ALL.map(|encoding| newest.encoded(encoding).message().len()).iter().sum();
-    assert_eq!(spent(&limits), size(1000) + forms + newest.event().len());
+    let formats = [Encoding::Json.into(), Encoding::MessagePack.into(), Format::EventStream];
+    let forms: usize = formats.iter().map(|format| newest.encoded(*format).message().len()).sum();
+    assert_eq!(spent(&limits), size(1000) + forms);
     drop(ring);
     assert_eq!(spent(&limits), 0);
     entries[0].encoded(Encoding::Json);
@@ -172,7 +176,7 @@ fn a_ring_shrinks_when_encoded_forms_spend_the_budget() {
     let mut ring = RecentMessages::new(at(0), limits.clone());
     let entries: Vec<_> = (1..=16).map(|seq| entry(seq, 1000)).collect();
     entries.iter().for_each(|entry| ring.push(entry.clone()));
-    entries.iter().for_each(|entry| _ = entry.event());
+    entries.iter().for_each(|entry| _ = entry.encoded(Format::EventStream).message());
     assert!(spent(&limits) > limits.budget);
     ring.shrink();
     assert!(spent(&limits) <= limits.budget);

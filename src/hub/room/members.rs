@@ -12,7 +12,8 @@ use super::{Member, Room, State};
 use crate::hub::send_queue::{Turn, WriteBatch};
 use crate::hub::subscription::Subscription;
 use crate::log::{Head, Lease, Page, Position, Unavailable};
-use crate::protocol::frame::Ended;
+use crate::protocol::encode;
+use crate::protocol::frame::{Ended, Frame};
 use crate::tasks::planted;
 
 /// The result of joining the tail from a position.
@@ -104,7 +105,8 @@ impl Room {
         }
         member.live = true;
         if announce {
-            writes.notice(&subscription.queue, subscription.form.live(&self.name, id));
+            let live = Frame::Live { room: self.name.clone(), id };
+            writes.notice(&subscription.queue, encode::frame(subscription.receives.format, &live));
         }
         Join::Live
     }
@@ -143,11 +145,16 @@ impl Room {
                 continue;
             }
             if subscription.has_begun() {
-                writes.notice(&subscription.queue, subscription.form.unsubscribed(&self.name, code));
+                writes.notice(&subscription.queue, self.unsubscribed(&subscription, code));
             } else {
                 subscription.end_later(code);
             }
         }
+    }
+
+    fn unsubscribed(&self, subscription: &Subscription, code: Ended) -> Bytes {
+        let frame = Frame::unsubscribed(self.name.clone(), code);
+        encode::frame(subscription.receives.format, &frame)
     }
 
     /// Starts notifying a member's client. If the subscription ended meanwhile, reports that immediately.
@@ -156,7 +163,7 @@ impl Room {
         // Subscriptions end under this lock.
         let _guard = self.state.lock();
         if let Some(code) = subscription.begin() {
-            writes.notice(&subscription.queue, subscription.form.unsubscribed(&self.name, code));
+            writes.notice(&subscription.queue, self.unsubscribed(subscription, code));
         }
     }
 

@@ -9,7 +9,7 @@ use super::*;
 use crate::config::Config;
 use crate::hub::recent::RecentLimits;
 use crate::hub::send_queue::SendQueue;
-use crate::hub::subscription::Form;
+use crate::hub::subscription::Receives;
 use crate::log::{DurableId, Lease};
 use crate::protocol::Encoding;
 use crate::telemetry::Metrics;
@@ -22,9 +22,10 @@ fn room() -> Room {
 
 fn member(room: &Room, durable: Option<Lease>) -> Arc<Subscription> {
     let queue = Arc::new(SendQueue::taken(1000, || ()));
-    let (user, form) = ("ann".parse().unwrap(), Form::Frames(Encoding::Json));
+    let user = "ann".parse().unwrap();
+    let receives = Receives { format: Encoding::Json.into(), pushes: true, sender: None };
     let subscription =
-        Arc::new(Subscription::new(room.name.clone(), Uuid::nil(), user, form, queue, durable));
+        Arc::new(Subscription::new(room.name.clone(), Uuid::nil(), user, queue, receives, durable));
     room.enter(&subscription).unwrap();
     subscription
 }
