@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 #[cfg(test)]
-pub(crate) use simulated::Simulated;
+pub(crate) use simulated::{SECRET, Simulated};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 

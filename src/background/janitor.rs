@@ -333,3 +333,6 @@ fn due(facts: &RoomFacts, max_age_ms: Option<u64>, ttl_ms: u64) -> u64 {
 fn ms(duration: Duration) -> u64 {
     duration.as_millis() as u64
 }
+
+#[cfg(test)]
+mod tests;

@@ -223,3 +223,42 @@ impl Timer for HeaderTimer {
         TokioTimer::new().sleep_until(deadline - sooner)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use metrics::Gauge;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::config::Config;
+    use crate::net::admission::Places;
+    use crate::telemetry::Metrics;
+
+    /// Sends bytes, and returns the seconds until the server closes the connection.
+    async fn closes_after(bytes: &str) -> u64 {
+        let config = Config::load(None, std::iter::empty(), Vec::new()).unwrap();
+        let metrics = Arc::new(Metrics::new(&config.rooms));
+        let admission = Admission::new(Places::FEW, Gauge::noop(), metrics);
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        client.write_all(bytes.as_bytes()).await.unwrap();
+        let (stop, grace) = (CancellationToken::new(), Duration::ZERO);
+        tokio::spawn(serve(listener, Router::new(), admission, None, stop, grace));
+        let started = tokio::time::Instant::now();
+        let _ = client.read_to_end(&mut Vec::new()).await; // It may be reset.
+        started.elapsed().as_secs()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_send_its_header_is_disconnected() {
+        let seconds = closes_after("GET / HTTP/1.1\r\nHost").await;
+        assert!((9..=10).contains(&seconds), "{seconds}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_stays_open_for_longer_than_proxies_reuse_theirs() {
+        let seconds = closes_after("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert!((64..=65).contains(&seconds), "{seconds}");
+    }
+}

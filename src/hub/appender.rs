@@ -404,3 +404,6 @@ fn run(batch: Batch, appended: &AppendedBatch) -> Run {
         .collect();
     Run { epoch: appended.epoch, after: appended.after, entries }
 }
+
+#[cfg(test)]
+mod tests;

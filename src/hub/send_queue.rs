@@ -304,7 +304,7 @@ impl SendQueue {
         self.queue.lock().bytes
     }
 
-    /// Returns a permit for an answer, if [`Outbox::has_room`] would not wait.
+    /// Returns a permit for an answer, if [`SendQueue::has_room`] would not wait.
     pub fn has_room_now(self: &Arc<Self>) -> Option<Permit> {
         self.permit(&mut self.queue.lock()).flatten()
     }
@@ -354,7 +354,7 @@ impl SendQueue {
 
 impl fmt::Debug for SendQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outbox")
+        f.debug_struct("SendQueue")
             .field("queue", &self.queue)
             .field("limit", &self.limit)
             .finish_non_exhaustive()

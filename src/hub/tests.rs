@@ -8,6 +8,7 @@ use super::*;
 use crate::config::Config;
 use crate::log::{DurableId, Lease};
 use crate::protocol::Encoding;
+use crate::redis::simulated::Peer;
 
 /// A hub without a connection to Redis.
 fn hub() -> Arc<Hub> {
@@ -20,7 +21,11 @@ fn hub() -> Arc<Hub> {
         linger: Duration::ZERO,
         check_interval: Duration::ZERO,
     };
-    Hub::new(Store::simulated(0, &config, metrics.clone(), CancellationToken::new()), options, metrics)
+    Hub::new(
+        Store::simulated(Peer::Network(0), &config, metrics.clone(), CancellationToken::new()),
+        options,
+        metrics,
+    )
 }
 
 #[test]

@@ -119,7 +119,7 @@ impl Link {
     /// The simulated end that replaces the client in a simulation.
     #[cfg(test)]
     pub(super) fn end(&self) -> Option<super::simulated::End> {
-        self.simulated
+        self.simulated.clone()
     }
 
     /// The current client.
@@ -131,7 +131,7 @@ impl Link {
     /// in the client, whose queue is unbounded.
     pub fn usable(&self) -> bool {
         #[cfg(test)]
-        if let Some(end) = self.simulated {
+        if let Some(end) = &self.simulated {
             return end.is_up();
         }
         self.misses.load(Ordering::Relaxed) < MISSES_UNTIL_DOWN && self.client.read().is_connected()

@@ -27,6 +27,8 @@ mod redirect;
 mod reserve;
 pub mod revocations;
 pub mod rooms;
+#[cfg(test)]
+pub(crate) mod scripted;
 pub mod shards;
 #[cfg(test)]
 pub(crate) mod simulated;

@@ -1,5 +1,5 @@
-//! The end of a connection in a simulation. In place of the client library, it talks to the simulated
-//! network. All logic above it is real.
+//! The end of a connection in tests. In place of the client library, it talks to the simulated network, or to a
+//! script. All logic above it is real.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,16 +12,25 @@ use tokio::time::timeout;
 
 use super::dial::Dial;
 use super::link::{Link, LinkEvent, Listener};
+use super::scripted::Script;
 use super::store::Command;
 use crate::simulation::network::{self, Kind, Pipeline, Received, Replies};
 
 /// Time after which a command counts as lost.
 pub const COMMAND_TIMEOUT: Duration = Duration::from_millis(400);
 
+/// The server at the other end of a node's connections.
+#[derive(Debug, Clone)]
+pub(crate) enum Peer {
+    /// A server on the simulated network, as seen by the node at this place.
+    Network(usize),
+    Script(Script),
+}
+
 /// A node's end of a connection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct End {
-    node: usize,
+    peer: Peer,
     kind: Kind,
 }
 
@@ -53,8 +62,11 @@ pub(super) fn server() -> Server {
 
 impl End {
     /// Returns true if the connection is up.
-    pub fn is_up(self) -> bool {
-        network::is_up(self.node, self.kind)
+    pub fn is_up(&self) -> bool {
+        match self.peer {
+            Peer::Network(node) => network::is_up(node, self.kind),
+            Peer::Script(_) => true,
+        }
     }
 
     /// Sends commands in one pipeline.
@@ -81,7 +93,19 @@ impl End {
         let failed = |kind: ErrorKind, text: &'static str| {
             (0..count).map(|_| Err(Error::new(kind.clone(), text))).collect()
         };
-        match timeout(COMMAND_TIMEOUT, network::send(self.node, self.kind, pipeline)).await {
+        let sent = async {
+            match self.peer {
+                Peer::Network(node) => network::send(node, self.kind, pipeline).await,
+                Peer::Script(script) => {
+                    let replies: Option<Replies> = pipeline.iter().map(|words| script.take(words)).collect();
+                    match replies {
+                        Some(replies) => Ok(replies),
+                        None => std::future::pending().await,
+                    }
+                }
+            }
+        };
+        match timeout(COMMAND_TIMEOUT, sent).await {
             Ok(Ok(replies)) => replies,
             Ok(Err(_)) => failed(ErrorKind::IO, "the connection broke"),
             Err(_elapsed) => failed(ErrorKind::Timeout, "no reply in time"),
@@ -90,9 +114,9 @@ impl End {
 }
 
 impl Link {
-    /// Returns a link of a simulated node.
-    pub(super) fn simulated(node: usize, kind: Kind, listener: Option<Listener>) -> Arc<Self> {
-        if let Some(listener) = listener {
+    /// Returns a link to a peer. A script sends no messages to the listener.
+    pub(super) fn simulated(peer: Peer, kind: Kind, listener: Option<Listener>) -> Arc<Self> {
+        if let (Peer::Network(node), Some(listener)) = (&peer, listener) {
             let event = |received| match received {
                 Received::Reconnected => LinkEvent::Reconnected,
                 Received::Message(channel, payload) => LinkEvent::Message(Message {
@@ -102,9 +126,9 @@ impl Link {
                     server: server(),
                 }),
             };
-            network::listen(node, Arc::new(move |received| listener(event(received))));
+            network::listen(*node, Arc::new(move |received| listener(event(received))));
         }
         let Unused { builder, client, .. } = unused();
-        Self::ending_at(End { node, kind }, builder, client)
+        Self::ending_at(End { peer, kind }, builder, client)
     }
 }

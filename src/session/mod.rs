@@ -113,3 +113,6 @@ impl Session {
         self.in_flight.available_permits() == self.shared.limits.publishes_in_flight
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use super::queue::Added;
 use super::{Part, SendQueue};
 use crate::tasks;
 
-/// Outboxes that one task writes to in sequence, at about 6 µs each. More are split among tasks, so that
+/// Queues that one task writes to in sequence, at about 6 µs each. More are split among tasks, so that
 /// nothing else waits long.
 pub(super) const WRITES_AT_ONCE: usize = 128;
 

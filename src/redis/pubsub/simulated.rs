@@ -1,4 +1,4 @@
-//! The subscriptions of a simulated node, on a simulated connection.
+//! The subscriptions of a node in tests, on a simulated connection.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{OnEvent, PubSub};
 use crate::redis::link::Link;
+use crate::redis::simulated::Peer;
 use crate::redis::store::Store;
 use crate::simulation::network::Kind;
 use crate::tasks;
@@ -14,14 +15,14 @@ use crate::tasks;
 impl PubSub {
     /// Starts receiving.
     pub(crate) fn simulated(
-        node: usize,
+        peer: Peer,
         store: &Store,
         on_event: OnEvent,
         stop: CancellationToken,
     ) -> Arc<Self> {
         let pubsub = Arc::new(Self::new(store, on_event, stop));
         let slot: Arc<Mutex<_>> = Arc::default();
-        let link = Link::simulated(node, Kind::PubSub, Some(pubsub.listener(slot.clone())));
+        let link = Link::simulated(peer, Kind::PubSub, Some(pubsub.listener(slot.clone())));
         let shard = pubsub.shards.of_slot(0).expect("there is one shard");
         let line = pubsub.line(&shard, link, pubsub.stop.child_token(), &slot);
         pubsub.lines.lock().insert(shard.server.clone(), line);

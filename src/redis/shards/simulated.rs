@@ -1,4 +1,4 @@
-//! The single shard of a simulated node.
+//! The single shard of a node in tests.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -9,15 +9,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Map, SLOTS, ShardOptions, Shards, Source, shard};
 use crate::redis::link::Link;
-use crate::redis::simulated;
+use crate::redis::simulated::{self, Peer};
 use crate::simulation::network::Kind;
 
 impl Shards {
     /// Returns the shards of a node, without topology discovery.
-    pub(in crate::redis) fn simulated(node: usize, stop: CancellationToken) -> Arc<Self> {
+    pub(in crate::redis) fn simulated(peer: Peer, stop: CancellationToken) -> Arc<Self> {
         let dial = simulated::unused().dial;
         let config = dial.target().clone();
-        let links = vec![Link::simulated(node, Kind::Commands, None)];
+        let links = vec![Link::simulated(peer, Kind::Commands, None)];
         let one = shard(simulated::server(), config.clone(), 0, links, Vec::new(), stop.child_token());
         let map = Map { epoch: 0, slots: vec![Some(0); usize::from(SLOTS)], shards: vec![one] };
         Arc::new(Self {

@@ -1,4 +1,4 @@
-//! The store of a simulated node.
+//! The store of a node in tests.
 
 use std::sync::Arc;
 
@@ -12,14 +12,14 @@ use crate::redis::functions::Functions;
 use crate::redis::keys::Keys;
 use crate::redis::reserve::Reserve;
 use crate::redis::shards::Shards;
-use crate::redis::simulated::COMMAND_TIMEOUT;
+use crate::redis::simulated::{COMMAND_TIMEOUT, Peer};
 use crate::redis::wire::Wire;
 use crate::telemetry::Metrics;
 
 impl Store {
-    /// Returns a store on the simulated network.
+    /// Returns a store on a peer.
     pub(crate) fn simulated(
-        node: usize,
+        peer: Peer,
         config: &Config,
         metrics: Arc<Metrics>,
         stop: CancellationToken,
@@ -32,7 +32,7 @@ impl Store {
             command_timeout: COMMAND_TIMEOUT,
             deduplication_window: config.retention.deduplication_window,
         };
-        let shards = Shards::simulated(node, stop);
+        let shards = Shards::simulated(peer, stop);
         let wire = Wire::new(shards.clone(), Functions::default(), None, metrics);
         let keys = Keys::new(&options.prefix);
         Arc::new(Self { shards, wire, keys, options, reserve: Reserve::default(), notes: Notes::default() })
