@@ -13,15 +13,23 @@ use crate::harness::{path, repository};
 /// Maximum number of lines in a file.
 const LONGEST: usize = 450;
 
-/// Folders, and the parts of the server that they must not use: those above them.
-const BELOW: [(&str, &[&str]); 7] = [
-    ("log", &["hub", "session", "http", "net", "node", "redis", "config"]),
-    ("auth", &["hub", "session", "http", "net", "node", "redis"]),
-    ("config", &["hub", "session", "http", "net", "node", "redis", "auth", "telemetry"]),
-    ("telemetry", &["hub", "session", "http", "net", "node", "redis", "log", "auth"]),
-    ("redis", &["hub", "session", "http", "net", "node", "auth"]),
-    ("hub", &["session", "http", "net", "node", "auth"]),
-    ("net", &["hub", "session", "http", "node", "auth", "redis", "log"]),
+/// Maximum number of lines in a function.
+const LONGEST_FUNCTION: usize = 80;
+
+/// The layers of the server, from the bottom up. A folder uses only those of the layers before its own.
+const LAYERS: [&[&str]; 12] = [
+    &["util", "tasks"],
+    &["log"],
+    &["config"],
+    &["telemetry"],
+    &["auth"],
+    &["redis", "net"],
+    &["hub"],
+    &["connections"],
+    &["service"],
+    &["background"],
+    &["session"],
+    &["http"],
 ];
 
 /// Crates, and the only folders that may use them. A simulation stands in for the server behind fred.
@@ -33,10 +41,12 @@ fn files(folder: &str) -> Vec<PathBuf> {
     ending_in(&["rs"], folder)
 }
 
-/// Returns the files below a folder of the repository whose names end in one of these.
+/// Returns the files below a folder of the repository whose names end in one of these, and a Rust file of the
+/// folder's name.
 fn ending_in(extensions: &[&str], folder: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut folders = vec![path(folder)];
+    let file = path(&format!("{folder}.rs"));
+    let mut found: Vec<PathBuf> = file.exists().then_some(file).into_iter().collect();
+    let mut folders: Vec<PathBuf> = Some(path(folder)).filter(|folder| folder.is_dir()).into_iter().collect();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
             if entry.is_dir() {
@@ -73,16 +83,58 @@ fn external_crates_are_used_only_in_their_folders() {
     }
 }
 
+/// Returns the lines of a file that are not tests, which may depend on more.
+fn code(file: &Path) -> String {
+    let text = fs::read_to_string(file).unwrap();
+    if ["/tests", "/simulated", "/simulation/"].iter().any(|part| short(file).contains(part)) {
+        return String::new();
+    }
+    text.split("#[cfg(test)]\n#[allow(clippy::unwrap_used)]\nmod tests").next().unwrap().to_owned()
+}
+
 #[test]
 fn no_folder_uses_a_folder_above_it() {
-    for (folder, above) in BELOW {
-        for file in files(&format!("src/{folder}")) {
-            let text = fs::read_to_string(&file).unwrap();
-            // Tests may depend on more.
-            let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
-            for part in above {
-                let used = code.lines().find(|line| names(line, &format!("crate::{part}")));
-                assert_eq!(used, None, "{} is below {part}", short(&file));
+    for (layer, folders) in LAYERS.iter().enumerate() {
+        let above = LAYERS[layer..].concat();
+        for folder in *folders {
+            for file in files(&format!("src/{folder}")) {
+                let code = code(&file);
+                for other in above.iter().filter(|other| *other != folder).chain(&["node", "cli"]) {
+                    let used = code.lines().find(|line| names(line, &format!("crate::{other}")));
+                    assert_eq!(used, None, "{} is below {other}", short(&file));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn only_serve_uses_the_composition_root() {
+    for file in files("src") {
+        let code = code(&file);
+        let used = code.lines().find(|line| names(line, "crate::node"));
+        assert!(used.is_none() || short(&file) == "src/cli/serve.rs", "{}: {used:?}", short(&file));
+    }
+}
+
+#[test]
+fn functions_are_short() {
+    for file in ["src", "crates"].into_iter().flat_map(files) {
+        let text = fs::read_to_string(&file).unwrap();
+        let mut open: Option<(usize, usize, &str)> = None;
+        for (number, line) in text.lines().enumerate() {
+            let indent = line.len() - line.trim_start().len();
+            match open {
+                // rustfmt puts the end of a function under its beginning.
+                Some((since, depth, name)) if indent == depth && line.trim_start().starts_with('}') => {
+                    let lines = number - since + 1;
+                    assert!(lines <= LONGEST_FUNCTION, "{}: `{name}` has {lines} lines", short(&file));
+                    open = None;
+                }
+                None if line.contains("fn ") && line.ends_with(['{', '(']) => {
+                    open = Some((number, indent, line));
+                }
+                _ => {}
             }
         }
     }
@@ -116,12 +168,9 @@ fn rows() -> BTreeSet<String> {
     cells.flat_map(|cell| cell.split(['`', ',', ' '])).map(str::to_owned).collect()
 }
 
-/// Rules: err-1.
-#[test]
-fn every_operation_and_code_is_on_the_protocol_page() {
-    let rows = rows();
-    let mut known: BTreeSet<String> = ErrorCode::ALL.iter().map(|code| code.as_str().to_owned()).collect();
-    known.extend(CloseCode::ALL.iter().map(|code| code.number().to_string()));
+/// Returns the ops of the golden frames of a direction.
+fn golden_ops(direction: &str) -> BTreeSet<String> {
+    let mut ops = BTreeSet::new();
     for file in fs::read_dir(path("tests/fixtures/protocol")).unwrap().map(|entry| entry.unwrap().path()) {
         if file.extension().is_none_or(|extension| extension != "json") {
             continue;
@@ -129,8 +178,36 @@ fn every_operation_and_code_is_on_the_protocol_page() {
         let golden: Value = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
         let frames: Value = serde_json::from_str(golden["json"].as_str().unwrap()).unwrap();
         let frames = frames.as_array().cloned().unwrap_or_else(|| vec![frames]);
-        known.extend(frames.iter().filter_map(|frame| frame["op"].as_str()).map(str::to_owned));
+        if golden["direction"] == direction {
+            ops.extend(frames.iter().filter_map(|frame| frame["op"].as_str()).map(str::to_owned));
+        }
     }
+    ops
+}
+
+/// Returns the ops of an enum of the protocol crate: the names of its variants.
+fn ops_of(file: &str, declaration: &str) -> BTreeSet<String> {
+    let source = repository(file);
+    let body = source.split(declaration).nth(1).unwrap().split("\n}").next().unwrap();
+    let names = body.lines().filter_map(|line| line.strip_prefix("    ")?.split([' ', ',', '(']).next());
+    names.filter(|name| name.starts_with(char::is_uppercase)).map(str::to_lowercase).collect()
+}
+
+#[test]
+fn every_operation_has_golden_frames() {
+    assert_eq!(ops_of("crates/protocol/src/request.rs", "pub enum Request {"), golden_ops("client"));
+    let mut frames = ops_of("crates/protocol/src/frame.rs", "pub enum Frame {");
+    frames.insert("message".into());
+    assert_eq!(frames, golden_ops("server"));
+}
+
+/// Rules: err-1.
+#[test]
+fn every_operation_and_code_is_on_the_protocol_page() {
+    let rows = rows();
+    let mut known: BTreeSet<String> = ErrorCode::ALL.iter().map(|code| code.as_str().to_owned()).collect();
+    known.extend(CloseCode::ALL.iter().map(|code| code.number().to_string()));
+    known.extend(["client", "server"].into_iter().flat_map(golden_ops));
     // `pong` is in the row of `ping`.
     let missing: Vec<_> = known.iter().filter(|name| !rows.contains(*name) && *name != "pong").collect();
     assert!(missing.is_empty(), "no row in docs/protocol.md: {missing:?}");
