@@ -47,7 +47,7 @@ export default defineConfig({
       { find: "@roomlog/client", replacement: join(client, "index.ts") },
     ],
     // The client's sources import these from here too, so there is one copy of each.
-    dedupe: ["react", "react-dom", "@msgpack/msgpack"],
+    dedupe: ["react", "react-dom"],
   },
   build: {
     target: "es2022",

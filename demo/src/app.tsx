@@ -1,5 +1,6 @@
 // The whole page: the signed-in user, the open room and the open side panel.
 import { useEffect, useState, useSyncExternalStore } from "react";
+import { isRoomName } from "@roomlog/client";
 import { RoomlogProvider } from "@roomlog/client/react";
 import { Chat } from "./chat.tsx";
 import { Drawer } from "./drawer.tsx";
@@ -102,4 +103,3 @@ function roomInUrl(): string | undefined {
   return isRoomName(room) ? room : undefined;
 }
 
-const isRoomName = (name: string): boolean => /^[A-Za-z0-9@][A-Za-z0-9._:@-]{0,127}$/.test(name);

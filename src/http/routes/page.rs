@@ -162,7 +162,7 @@ mod tests {
             let found: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
             assert_eq!(found, known, "{file} has changed, or is gone: run `make demo`, and commit demo/dist");
         }
-        for folder in ["src", "src/style", "../clients/js/src", "../clients/js/src/transport"] {
+        for folder in ["src", "src/style", "../clients/js/src", "../clients/js/src/room", "../clients/js/src/transport"] {
             for entry in std::fs::read_dir(demo.join(folder)).unwrap() {
                 let entry = entry.unwrap();
                 let name = format!("{folder}/{}", entry.file_name().to_str().unwrap());
