@@ -10,12 +10,10 @@ use bytes::Bytes;
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use futures_util::future::BoxFuture;
-use roomlog::auth::{Grants, Permission, RoomGrants};
-use roomlog::hub::recent::RecentLimits;
-use roomlog::hub::send_queue::{Part, SendQueue, Sink, WriteBatch};
-use roomlog::hub::tail::Tail;
-use roomlog::log::{Entry, Epoch, Head, Page, Run};
-use roomlog::telemetry::Timed;
+use roomlog::timed::{
+    Entry, Epoch, Grants, Head, Page, Part, Permission, RecentLimits, RoomGrants, Run, SendQueue, Sink, Tail,
+    Timed, WriteBatch,
+};
 use roomlog_protocol::decode::Frames;
 use roomlog_protocol::frame::Message;
 use roomlog_protocol::{Data, Encoding, MessageId, RoomName, UserId, encode};

@@ -34,7 +34,7 @@ pub const BODIES: [(&str, Body); 8] = [
     ("tokens", tokens),
     ("inbox", inbox),
     ("upgrade", upgrade),
-    ("bell", bell),
+    ("notifications", notifications),
 ];
 
 /// Fuzzes a WebSocket message on a JSON connection.
@@ -161,7 +161,7 @@ fn verify(token: &str) -> Result<Claims, Failure> {
 }
 
 /// Fuzzes messages that other clients of the same Redis may publish on a room's channel.
-pub fn bell(input: &[u8]) {
+pub fn notifications(input: &[u8]) {
     let room = "chat".parse().expect("a room");
     let _ = decode(&room, &Bytes::copy_from_slice(input));
 }

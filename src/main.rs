@@ -1,5 +1,5 @@
 //! The `roomlog` command.
 
 fn main() -> std::process::ExitCode {
-    roomlog::cli::run()
+    roomlog::run()
 }

@@ -43,7 +43,7 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// The reason why a node cannot start.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub(crate) enum StartError {
     #[error(transparent)]
     Redis(#[from] Unusable),
     #[error(transparent)]
@@ -65,7 +65,7 @@ struct Core {
 }
 
 /// A running node, without its listener.
-pub struct Node {
+pub(crate) struct Node {
     /// For the routes.
     pub shared: Arc<Shared>,
     pub health: Arc<Health>,
@@ -147,7 +147,7 @@ impl Node {
     ///
     /// # Errors
     /// If Redis or the keys for tokens cannot be used.
-    pub async fn start(config: &Config) -> Result<Self, StartError> {
+    pub(crate) async fn start(config: &Config) -> Result<Self, StartError> {
         let id = Uuid::new_v4().simple().to_string();
         let mut metrics = Metrics::new(&config.rooms);
         metrics.traces = Traces::start(&config.traces, &id).map_err(StartError::Traces)?;
@@ -214,7 +214,7 @@ impl Node {
 
     /// Accepts no more connections, closes the open ones with a notice, and waits for their end, at most for
     /// the grace time. Then stops everything.
-    pub async fn shut_down(&self) {
+    pub(crate) async fn shut_down(&self) {
         let Shared { registry, services, metrics, draining, .. } = &*self.shared;
         draining.cancel();
         registry.close_all(CloseCode::Restarting);

@@ -5,7 +5,7 @@
 //! `select!` to chance.
 
 /// Starts a detached task.
-pub fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
     #[cfg(test)]
     let Some(task) = crate::simulation::executor::adopt(task) else { return };
     tokio::spawn(task);

@@ -29,13 +29,13 @@ pub(super) enum Source {
 type Refused = &'static str;
 
 impl Key {
-    pub fn secret(secret: &Secret) -> Self {
+    pub(super) fn secret(secret: &Secret) -> Self {
         let verifying = DecodingKey::from_secret(secret.expose().as_bytes());
         Self { id: None, algorithm: Algorithm::HS256, verifying }
     }
 
     /// Reads a public key. Its type determines the algorithm.
-    pub fn pem(text: &[u8]) -> Result<Self, Refused> {
+    pub(super) fn pem(text: &[u8]) -> Result<Self, Refused> {
         const KINDS: Refused = "holds no public key of RSA, EC P-256 or Ed25519; such a file begins with \
                                 -----BEGIN PUBLIC KEY-----, and `openssl pkey -in private.pem -pubout` makes one";
         let is_public = [&b"-----BEGIN PUBLIC KEY-----"[..], b"-----BEGIN RSA PUBLIC KEY-----"]

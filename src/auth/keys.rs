@@ -71,7 +71,7 @@ pub(super) enum Found {
 }
 
 /// All keys. [`refresh_loop`](Self::refresh_loop) keeps those of the URL up to date.
-pub struct KeySet {
+pub(crate) struct KeySet {
     fixed: Vec<Key>,
     remote: Option<Arc<Remote>>,
 }
@@ -93,7 +93,7 @@ impl KeySet {
     ///
     /// # Errors
     /// No key is configured, or one cannot be read or used.
-    pub async fn load(config: &AuthConfig, metrics: Arc<Metrics>) -> Result<Self, AuthError> {
+    pub(crate) async fn load(config: &AuthConfig, metrics: Arc<Metrics>) -> Result<Self, AuthError> {
         if !config.is_configured() {
             return Err(AuthError::NoKeys);
         }
@@ -113,7 +113,7 @@ impl KeySet {
 
     /// Refreshes the JWK set every `auth.jwks_refresh`, until cancelled. If that fails, the keys do not
     /// change. Without a URL, it returns immediately.
-    pub async fn refresh_loop(self: Arc<Self>, cancelled: CancellationToken) {
+    pub(crate) async fn refresh_loop(self: Arc<Self>, cancelled: CancellationToken) {
         let Some(remote) = &self.remote else { return };
         let refresh = async {
             loop {

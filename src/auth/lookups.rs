@@ -46,12 +46,12 @@ pub(super) struct Lookups {
 }
 
 impl Lookups {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { left: BURST, filled: None, last: None, absent: HashMap::new() }
     }
 
     /// Returns the next step for an id that was named at `asked`.
-    pub fn step(&mut self, id: &str, asked: Instant, now: Instant) -> Step {
+    pub(super) fn step(&mut self, id: &str, asked: Instant, now: Instant) -> Step {
         if self.absent.get(id).is_some_and(|known| now.saturating_duration_since(*known) < ABSENT_FOR) {
             return Step::Absent;
         }
@@ -74,7 +74,7 @@ impl Lookups {
     }
 
     /// Records a read, successful or not.
-    pub fn refreshed(&mut self, began: Instant, ended: Instant, succeeded: bool) {
+    pub(super) fn refreshed(&mut self, began: Instant, ended: Instant, succeeded: bool) {
         self.last = Some(Refresh { began, ended, succeeded });
     }
 

@@ -2,16 +2,16 @@
 
 mod jwk;
 
-pub mod grants;
-pub mod keys;
+pub(crate) mod grants;
+pub(crate) mod keys;
 mod lookups;
-pub mod revocation;
-pub mod token;
+pub(crate) mod revocation;
+pub(crate) mod token;
 
 pub use grants::{Grants, Permission, RoomGrants};
-pub use keys::{AuthError, KeySet};
-pub use revocation::{InvalidRevocation, Revocation, Revocations};
-pub use token::{Claims, LEEWAY, Verifier, mint};
+pub(crate) use keys::AuthError;
+pub(crate) use revocation::{Revocation, Revocations};
+pub(crate) use token::{Claims, LEEWAY, Verifier, mint};
 
 #[cfg(test)]
 mod tests;

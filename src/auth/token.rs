@@ -17,10 +17,10 @@ use super::jwk::{Key, jwt_algorithm};
 use super::keys::{AuthError, Found, KeySet};
 
 /// Clock tolerance in seconds for `exp` and `nbf`.
-pub const LEEWAY: u64 = 5;
+pub(crate) const LEEWAY: u64 = 5;
 
 /// Longest token, in bytes.
-pub const MAX_TOKEN: usize = 8 * 1024;
+pub(crate) const MAX_TOKEN: usize = 8 * 1024;
 
 /// The content of a verified token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -262,7 +262,7 @@ struct Minted<'a> {
 ///
 /// # Errors
 /// [`AuthError::Mint`] if there is no secret.
-pub fn mint(
+pub(crate) fn mint(
     config: &AuthConfig,
     user: &UserId,
     rooms: &RoomGrants,

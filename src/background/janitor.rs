@@ -66,7 +66,7 @@ struct Desk {
     swept: Option<Instant>,
 }
 
-pub struct Janitor {
+pub(crate) struct Janitor {
     /// The id of this node, which holds the lease.
     node: String,
     store: Arc<Store>,
@@ -76,7 +76,7 @@ pub struct Janitor {
 }
 
 impl Janitor {
-    pub fn new(
+    pub(crate) fn new(
         node: String,
         store: Arc<Store>,
         retention: RetentionConfig,
@@ -88,7 +88,7 @@ impl Janitor {
 
     /// Runs until `stop`. Every node writes its notes of rooms to the queues; the janitor examines the rooms
     /// that are due.
-    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+    pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut desk = Desk::default();
         let mut brakes: Vec<Brake> = (0..self.store.queues()).map(|_| Brake::default()).collect();
         while pause(&stop, self.retention.interval).await {

@@ -16,7 +16,7 @@ const LIFE_SIGN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_
 const RENEWAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
 
 /// Marks the node as alive, until `stop`.
-pub async fn show_life(store: Arc<Store>, node: String, stop: CancellationToken) {
+pub(crate) async fn show_life(store: Arc<Store>, node: String, stop: CancellationToken) {
     let (interval, expiry) = LIFE_SIGN;
     loop {
         let _ = store.node_lives(&node, expiry).await; // The next mark follows soon.
@@ -27,7 +27,7 @@ pub async fn show_life(store: Arc<Store>, node: String, stop: CancellationToken)
 }
 
 /// Renews the leases of this node, until `stop`. A durable subscription that is unused for `ttl` expires.
-pub async fn renew_leases(subscriptions: Arc<Subscriptions>, ttl: Duration, stop: CancellationToken) {
+pub(crate) async fn renew_leases(subscriptions: Arc<Subscriptions>, ttl: Duration, stop: CancellationToken) {
     let interval = (ttl / 4).clamp(RENEWAL.0, RENEWAL.1);
     while pause(&stop, interval).await {
         subscriptions.renew_leases().await;

@@ -1,12 +1,12 @@
 //! The periodic tasks of a node. Each has a name, runs until the node stops, and is started again if it
 //! panics.
 
-pub mod health;
-pub mod janitor;
-pub mod liveness;
-pub mod probe;
-pub mod revocations;
-pub mod upkeep;
+pub(crate) mod health;
+pub(crate) mod janitor;
+pub(crate) mod liveness;
+pub(crate) mod probe;
+pub(crate) mod revocations;
+pub(crate) mod upkeep;
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -25,19 +25,19 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The running tasks.
 #[derive(Debug)]
-pub struct Background {
+pub(crate) struct Background {
     stop: CancellationToken,
     running: TaskTracker,
 }
 
 impl Background {
     /// Creates a supervisor of tasks that run until `stop`.
-    pub fn new(stop: CancellationToken) -> Self {
+    pub(crate) fn new(stop: CancellationToken) -> Self {
         Self { stop, running: TaskTracker::new() }
     }
 
     /// Starts a task on a state, which is cloned for each start.
-    pub fn run<S, F>(
+    pub(crate) fn run<S, F>(
         &self,
         name: &'static str,
         state: S,
@@ -59,7 +59,7 @@ impl Background {
     }
 
     /// Waits until the tasks have ended, but not for long.
-    pub async fn ended(&self) {
+    pub(crate) async fn ended(&self) {
         self.running.close();
         let _ = tokio::time::timeout(PATIENCE, self.running.wait()).await;
     }

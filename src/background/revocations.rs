@@ -14,14 +14,14 @@ const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Reads the revocations until all are known. Call it before anybody can connect: a revoked token must never
 /// be accepted, not even briefly.
-pub async fn read_all(access: &Access) {
+pub(crate) async fn read_all(access: &Access) {
     while access.read_revocations().await == Err(Unavailable) {
         tokio::time::sleep(INTERVAL).await;
     }
 }
 
 /// Applies new revocations, until `stop`.
-pub async fn follow(access: Arc<Access>, stop: CancellationToken) {
+pub(crate) async fn follow(access: Arc<Access>, stop: CancellationToken) {
     while pause(&stop, INTERVAL).await {
         if access.read_revocations().await == Err(Unavailable) {
             tracing::debug!("revocations cannot be read; trying again");

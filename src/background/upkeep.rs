@@ -27,7 +27,7 @@ const DELAY_SAMPLES: Duration = Duration::from_millis(250);
 /// reconnect.
 const INSPECTION_ROUNDS: u32 = 12;
 
-pub struct Upkeep {
+pub(crate) struct Upkeep {
     store: Arc<Store>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
@@ -37,7 +37,7 @@ pub struct Upkeep {
 }
 
 impl Upkeep {
-    pub fn new(
+    pub(crate) fn new(
         store: Arc<Store>,
         health: Arc<Health>,
         metrics: Arc<Metrics>,
@@ -48,7 +48,7 @@ impl Upkeep {
     }
 
     /// Polls until `stop`.
-    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+    pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
         let (mut restarts, mut rounds, mut connections) = (0, 0u32, 0);
         loop {
             self.metrics.upkeep();
@@ -73,7 +73,7 @@ impl Upkeep {
     }
 
     /// Reads Redis's configuration. With `say`, logs where it is less durable than configured.
-    pub async fn inspect_redis(&self, say: bool) {
+    pub(crate) async fn inspect_redis(&self, say: bool) {
         let Ok(servers) = self.store.server_facts().await else { return };
         let findings = servers.iter().map(|facts| (findings(facts, self.wanted), facts));
         let gravest = |findings: &[Finding]| findings.iter().map(|finding| finding.severity).max();
@@ -96,7 +96,7 @@ impl Upkeep {
 }
 
 /// Watches for Redis's memory to become full, until `stop`.
-pub async fn watch_memory(store: Arc<Store>, metrics: Arc<Metrics>, stop: CancellationToken) {
+pub(crate) async fn watch_memory(store: Arc<Store>, metrics: Arc<Metrics>, stop: CancellationToken) {
     loop {
         if let Ok(full) = store.measure_memory().await {
             metrics.redis_full.set(f64::from(u8::from(full)));
@@ -108,7 +108,7 @@ pub async fn watch_memory(store: Arc<Store>, metrics: Arc<Metrics>, stop: Cancel
 }
 
 /// Measures the scheduling delay of the runtime, until `stop`: how late a periodic task wakes up.
-pub async fn measure_delay(metrics: Arc<Metrics>, stop: CancellationToken) {
+pub(crate) async fn measure_delay(metrics: Arc<Metrics>, stop: CancellationToken) {
     loop {
         let due = tokio::time::Instant::now() + DELAY_SAMPLES;
         if !pause(&stop, DELAY_SAMPLES).await {

@@ -9,7 +9,7 @@ use crate::config::DEFAULTS;
 
 /// Prints a configuration.
 #[derive(Debug, Args)]
-pub struct Show {
+pub(super) struct Show {
     #[command(flatten)]
     config: ConfigArgs,
     /// Print what is in force, from the file, the environment and the defaults, without secrets
@@ -18,7 +18,7 @@ pub struct Show {
 }
 
 impl Show {
-    pub fn run(self) -> Result<(), Failed> {
+    pub(super) fn run(self) -> Result<(), Failed> {
         let text =
             if self.effective { self.config.load(Vec::new())?.to_toml()? } else { DEFAULTS.to_owned() };
         std::io::stdout().write_all(text.as_bytes())?;

@@ -25,7 +25,7 @@ const WIDTH: usize = 78;
 /// Says what in the Redis that the server uses, or would use, endangers messages, and how to fix it. Changes
 /// nothing. Exits with 1 if confirmed messages can be lost that the configured durability should keep.
 #[derive(Debug, Args)]
-pub struct Doctor {
+pub(super) struct Doctor {
     #[command(flatten)]
     config: ConfigArgs,
     #[command(flatten)]
@@ -55,7 +55,7 @@ struct Report {
 }
 
 impl Doctor {
-    pub fn run(self) -> Result<(), Failed> {
+    pub(super) fn run(self) -> Result<(), Failed> {
         let config = self.config.load(self.redis.overrides())?;
         if self.ready {
             return run(ready(&config));

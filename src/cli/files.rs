@@ -3,7 +3,7 @@
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Raises the limit as far as the system allows, and returns it.
-pub fn raise() -> usize {
+pub(super) fn raise() -> usize {
     let Ok((now, most)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 1024 };
     let raised = setrlimit(Resource::RLIMIT_NOFILE, most, most).is_ok();
     usize::try_from(if raised { most } else { now }).unwrap_or(usize::MAX)

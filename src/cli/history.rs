@@ -16,7 +16,7 @@ const PAGE: usize = 1000;
 
 /// Prints messages of a room, oldest first. By default, prints the newest.
 #[derive(Debug, Args)]
-pub struct History {
+pub(super) struct History {
     /// The room
     room: RoomName,
     /// The messages after this id; 0 for the oldest that are retained
@@ -39,7 +39,7 @@ pub struct History {
 }
 
 impl History {
-    pub fn run(self) -> Result<(), Failed> {
+    pub(super) fn run(self) -> Result<(), Failed> {
         run(self.print())
     }
 

@@ -24,7 +24,7 @@ use crate::config::{Config, ConfigError};
 /// Durable messaging for chat, notification and collaboration servers: a room is a log.
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100, propagate_version = true)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
 }
@@ -53,7 +53,7 @@ enum Command {
 
 /// The source of the configuration.
 #[derive(Debug, Args)]
-pub struct ConfigArgs {
+pub(crate) struct ConfigArgs {
     /// Configuration file (TOML)
     #[arg(long, env = "ROOMLOG_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -61,7 +61,7 @@ pub struct ConfigArgs {
 
 /// The Redis to use: flags that take precedence over the configuration.
 #[derive(Debug, Args)]
-pub struct RedisArgs {
+pub(crate) struct RedisArgs {
     /// The Redis to use (redis.url); without one, the server runs its own
     #[arg(long, value_name = "URL")]
     redis_url: Option<String>,
@@ -72,7 +72,7 @@ pub struct RedisArgs {
 
 impl RedisArgs {
     /// Returns the keys that these flags set.
-    pub fn overrides(&self) -> Vec<(String, toml::Value)> {
+    pub(crate) fn overrides(&self) -> Vec<(String, toml::Value)> {
         let set = |key: &str, value: String| (key.to_owned(), toml::Value::String(value));
         let data_dir = self.data_dir.as_ref().map(|dir| dir.to_string_lossy().into_owned());
         let url = self.redis_url.clone().map(|url| set("redis.url", url));
@@ -82,7 +82,7 @@ impl RedisArgs {
 
 /// The reason why the configuration cannot be loaded.
 #[derive(Debug, thiserror::Error)]
-pub enum LoadError {
+pub(crate) enum LoadError {
     #[error("cannot read {0}: {1}")]
     Unreadable(PathBuf, std::io::Error),
     /// Its content is invalid.
@@ -95,7 +95,7 @@ impl ConfigArgs {
     ///
     /// # Errors
     /// A file that cannot be read, an unknown key, or an invalid value.
-    pub fn load(&self, overrides: Vec<(String, toml::Value)>) -> Result<Config, LoadError> {
+    pub(crate) fn load(&self, overrides: Vec<(String, toml::Value)>) -> Result<Config, LoadError> {
         let file = match &self.config {
             None => None,
             Some(path) => {
@@ -134,7 +134,7 @@ pub fn run() -> ExitCode {
 }
 
 /// The reason why a command failed, as text for people.
-pub type Failed = Box<dyn std::error::Error>;
+pub(crate) type Failed = Box<dyn std::error::Error>;
 
 fn is_closed_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
     error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)

@@ -12,7 +12,7 @@ use roomlog_client::{Gap, GapReason, Message};
 
 /// The destination and the format of a command's output.
 #[derive(Debug)]
-pub struct Output {
+pub(super) struct Output {
     json: bool,
     style: Style,
     day: String,
@@ -20,18 +20,18 @@ pub struct Output {
 
 impl Output {
     /// Chooses JSON lines if requested, or if standard output is no terminal.
-    pub fn new(json: bool) -> Self {
+    pub(super) fn new(json: bool) -> Self {
         let terminal = io::stdout().is_terminal();
         Self { json: json || !terminal, style: Style::of(terminal), day: String::new() }
     }
 
     /// Returns true if the output is text for people.
-    pub fn is_for_people(&self) -> bool {
+    pub(super) fn is_for_people(&self) -> bool {
         !self.json
     }
 
     /// The terminal style.
-    pub fn style(&self) -> Style {
+    pub(super) fn style(&self) -> Style {
         self.style
     }
 
@@ -39,7 +39,7 @@ impl Output {
     ///
     /// # Errors
     /// If writing fails, as when the reader of a pipe has gone.
-    pub fn line(&self, line: &str) -> io::Result<()> {
+    pub(super) fn line(&self, line: &str) -> io::Result<()> {
         writeln!(io::stdout().lock(), "{line}")
     }
 
@@ -47,7 +47,7 @@ impl Output {
     ///
     /// # Errors
     /// As [`Output::line`].
-    pub fn json(&self, value: &impl Serialize) -> io::Result<()> {
+    pub(super) fn json(&self, value: &impl Serialize) -> io::Result<()> {
         self.line(&serde_json::to_string(value)?)
     }
 
@@ -55,7 +55,7 @@ impl Output {
     ///
     /// # Errors
     /// As [`Output::line`].
-    pub fn message(&mut self, message: &Message) -> io::Result<()> {
+    pub(super) fn message(&mut self, message: &Message) -> io::Result<()> {
         if self.json {
             return self.json(message);
         }
@@ -72,7 +72,7 @@ impl Output {
     ///
     /// # Errors
     /// As [`Output::line`].
-    pub fn gap(&self, gap: &Gap) -> io::Result<()> {
+    pub(super) fn gap(&self, gap: &Gap) -> io::Result<()> {
         if self.json {
             let Gap { after, next, reason } = gap;
             return self.json(&json!({ "op": "gap", "after": after, "next": next, "reason": reason }));
@@ -100,14 +100,14 @@ impl Output {
 ///
 /// # Errors
 /// If writing fails.
-pub fn note(words: &str) -> io::Result<()> {
+pub(super) fn note(words: &str) -> io::Result<()> {
     let Style { dim, plain, .. } = Style::of(io::stderr().is_terminal());
     writeln!(io::stderr(), "{dim}-- {words}{plain}")
 }
 
 /// Escape sequences, all empty where there are no colours.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Style {
+pub(super) struct Style {
     /// Important text.
     pub bold: &'static str,
     /// Less important text.
@@ -126,7 +126,7 @@ pub struct Style {
 
 impl Style {
     /// Returns colours on a terminal, unless `NO_COLOR` is set.
-    pub fn of(terminal: bool) -> Self {
+    pub(super) fn of(terminal: bool) -> Self {
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
         if !terminal || unwanted || dumb {
@@ -167,7 +167,7 @@ fn for_people(message: &Message, time: &str, style: Style) -> String {
 
 /// Escapes characters that a terminal would interpret: control characters, and those that change the
 /// direction of writing.
-pub fn printable(text: &str) -> Cow<'_, str> {
+pub(super) fn printable(text: &str) -> Cow<'_, str> {
     let harmful = |c: char| {
         c.is_control()
             || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -188,7 +188,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 }
 
 /// Formats a time as `2026-01-31` and `12:00:05`, in UTC.
-pub fn day_and_time(ms: u64) -> (String, String) {
+pub(super) fn day_and_time(ms: u64) -> (String, String) {
     // The last second of the year 9999. Later dates have no agreed format.
     let seconds = (ms / 1000).min(253_402_300_799);
     let text = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string();

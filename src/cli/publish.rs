@@ -32,7 +32,7 @@ const PROGRESS: Duration = Duration::from_millis(200);
 
 /// Publishes one or more messages, and prints their ids.
 #[derive(Debug, Args)]
-pub struct Publish {
+pub(super) struct Publish {
     /// The room
     room: RoomName,
     /// The message: JSON if it reads as JSON, else text (to send such text, quote it: '"42"'). With `-`, each
@@ -50,7 +50,7 @@ pub struct Publish {
 }
 
 impl Publish {
-    pub fn run(self) -> Result<(), Failed> {
+    pub(super) fn run(self) -> Result<(), Failed> {
         let (client, output) = (self.remote.client()?, self.remote.output());
         match (self.data.as_str(), self.key) {
             ("-", Some(_)) => Err("--key is for one message; lines get a new key each".into()),

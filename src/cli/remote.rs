@@ -11,7 +11,7 @@ use roomlog_client::{Client, Error};
 
 /// The server, and the output format.
 #[derive(Debug, Args)]
-pub struct Remote {
+pub(super) struct Remote {
     /// Address of the server
     #[arg(long, env = "ROOMLOG_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
     url: String,
@@ -28,11 +28,11 @@ impl Remote {
     ///
     /// # Errors
     /// An invalid address or token.
-    pub fn client(&self) -> Result<Client, Failed> {
+    pub(super) fn client(&self) -> Result<Client, Failed> {
         Ok(Client::new(&self.url, self.token.as_deref())?)
     }
 
-    pub fn output(&self) -> Output {
+    pub(super) fn output(&self) -> Output {
         Output::new(self.json)
     }
 }
@@ -41,12 +41,12 @@ impl Remote {
 ///
 /// # Errors
 /// The command's own error.
-pub fn run<T>(command: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+pub(super) fn run<T>(command: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
 }
 
 /// Describes an error in one line, with advice.
-pub fn advise(error: Error) -> Failed {
+pub(super) fn advise(error: Error) -> Failed {
     match error {
         Error::Unreachable { url, cause } if cause.contains("refused") => {
             format!("cannot reach {url}: is the server running? start it with `roomlog serve --dev`").into()

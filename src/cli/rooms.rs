@@ -20,7 +20,7 @@ const NAME: usize = 30;
 
 /// Lists rooms. The token must grant `manage` on `*`.
 #[derive(Debug, Args)]
-pub struct Rooms {
+pub(super) struct Rooms {
     /// Only those that match, where * stands for any run of characters
     #[arg(long = "match", value_name = "PATTERN")]
     pattern: Option<Pattern>,
@@ -32,7 +32,7 @@ pub struct Rooms {
 }
 
 impl Rooms {
-    pub fn run(self) -> Result<(), Failed> {
+    pub(super) fn run(self) -> Result<(), Failed> {
         run(self.list())
     }
 

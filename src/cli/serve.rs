@@ -25,7 +25,7 @@ const DEV_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Runs the server.
 #[derive(Debug, Args)]
-pub struct Serve {
+pub(super) struct Serve {
     #[command(flatten)]
     config: ConfigArgs,
     /// Address and port to listen on (server.listen)
@@ -55,7 +55,7 @@ struct NotLoopback(SocketAddr);
 struct NoKeys;
 
 impl Serve {
-    pub fn run(self) -> Result<(), Failed> {
+    pub(super) fn run(self) -> Result<(), Failed> {
         let config = self.load()?;
         let _guard = logs::start(&config.log);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -20,7 +20,7 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// Prints a room's messages as they arrive, across restarts of the server, until Ctrl-C.
 #[derive(Debug, Args)]
-pub struct Follow {
+pub(super) struct Follow {
     /// The room
     room: RoomName,
     /// Start after this message; 0 for the oldest that is retained, $ for what is new (the default)
@@ -38,7 +38,7 @@ pub struct Follow {
 }
 
 impl Follow {
-    pub fn run(self) -> Result<(), Failed> {
+    pub(super) fn run(self) -> Result<(), Failed> {
         run(self.follow())
     }
 

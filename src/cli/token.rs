@@ -11,7 +11,7 @@ use crate::protocol::{Pattern, UserId};
 
 /// Makes a token: HS256, with `auth.hs256_secret`.
 #[derive(Debug, Args)]
-pub struct Token {
+pub(super) struct Token {
     #[command(flatten)]
     config: ConfigArgs,
     /// Whose token it is (`sub`)
@@ -29,7 +29,7 @@ pub struct Token {
 }
 
 impl Token {
-    pub fn run(self) -> Result<(), Failed> {
+    pub(super) fn run(self) -> Result<(), Failed> {
         let config = self.config.load(Vec::new())?;
         let mut rooms = RoomGrants::new();
         for (pattern, permissions) in self.rooms {

@@ -6,7 +6,7 @@ use toml::Table;
 
 /// The origin of a configuration value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// The defaults in the binary.
     Defaults,
     /// The configuration file of this name.
@@ -30,7 +30,7 @@ impl fmt::Display for Origin {
 
 /// A rejected configuration. The message never contains a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
+pub(crate) enum ConfigError {
     /// Not TOML.
     #[error("{origin}, line {line}: {problem}")]
     Syntax {

@@ -14,24 +14,23 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-pub use auth::{Algorithm, AuthConfig};
-pub use error::{ConfigError, Origin};
-pub use rooms::{RoomPolicies, RoomPolicy};
-pub use secret::{MIN_SECRET, Secret, SecretUrl};
-pub use sections::{
-    EmbeddedConfig, HubConfig, LimitsConfig, LogConfig, LogFormat, LogLevel, RedisConfig, RetentionConfig,
+pub(crate) use auth::{Algorithm, AuthConfig};
+pub(crate) use error::{ConfigError, Origin};
+pub(crate) use rooms::{RoomPolicies, RoomPolicy};
+pub(crate) use secret::{MIN_SECRET, Secret, SecretUrl};
+pub(crate) use sections::{
+    EmbeddedConfig, HubConfig, LimitsConfig, LogConfig, LogFormat, RedisConfig, RetentionConfig,
     ServerConfig, TracesConfig,
 };
 
 use crate::log::Durability;
-use crate::protocol::RoomName;
 
 /// The first layer, with all keys and their meaning. It is also the documentation of the configuration.
-pub const DEFAULTS: &str = include_str!("defaults.toml");
+pub(crate) const DEFAULTS: &str = include_str!("defaults.toml");
 
 /// A complete, checked configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Config {
+pub(crate) struct Config {
     /// `[server]`
     pub server: ServerConfig,
     /// `[redis]`
@@ -62,7 +61,7 @@ impl Config {
     ///
     /// # Errors
     /// A file that is not TOML, an unknown key, or an invalid value.
-    pub fn load(
+    pub(crate) fn load(
         file: Option<(&Path, &str)>,
         env: impl Iterator<Item = (String, String)>,
         overrides: Vec<(String, toml::Value)>,
@@ -83,27 +82,22 @@ impl Config {
     }
 
     /// Returns true if no URL is set, so that the server runs its own Redis.
-    pub fn is_embedded(&self) -> bool {
+    pub(crate) fn is_embedded(&self) -> bool {
         self.redis.url.is_none()
     }
 
     /// The durability to use: the configured one, or else `disk` with the embedded Redis and `memory` with
     /// another.
-    pub fn durability(&self) -> Durability {
+    pub(crate) fn durability(&self) -> Durability {
         let default = if self.is_embedded() { Durability::Disk } else { Durability::Memory };
         self.redis.durability.unwrap_or(default)
-    }
-
-    /// Returns the retention policy of a room.
-    pub fn policy(&self, room: &RoomName) -> &RoomPolicy {
-        self.rooms.of(room)
     }
 
     /// Returns the effective configuration as TOML, with `***` for secrets.
     ///
     /// # Errors
     /// A path that is not UTF-8. Paths read from TOML always are.
-    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+    pub(crate) fn to_toml(&self) -> Result<String, toml::ser::Error> {
         toml::to_string(self)
     }
 

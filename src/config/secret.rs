@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::values;
 
 /// Minimum length of a secret for HS256, in bytes: the size of its hash.
-pub const MIN_SECRET: usize = 32;
+pub(crate) const MIN_SECRET: usize = 32;
 
 /// Shown in place of a secret.
 const MASK: &str = "***";

@@ -14,7 +14,7 @@ use super::values;
 
 /// `[server]`: listeners, TLS and shutdown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ServerConfig {
+pub(crate) struct ServerConfig {
     /// Address and port that clients connect to. Default `127.0.0.1:8080`.
     #[serde(deserialize_with = "values::address")]
     pub listen: SocketAddr,
@@ -37,7 +37,7 @@ pub struct ServerConfig {
 
 /// `[redis]`: the Redis that stores the rooms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RedisConfig {
+pub(crate) struct RedisConfig {
     /// Its URL; `None`, the default, means the embedded Redis.
     #[serde(deserialize_with = "redis_url", serialize_with = "values::or_empty::serialize")]
     pub url: Option<SecretUrl>,
@@ -57,7 +57,7 @@ pub struct RedisConfig {
 
 /// `[embedded]`: the Redis that the server runs if no URL is set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EmbeddedConfig {
+pub(crate) struct EmbeddedConfig {
     /// Data directory. Default `./roomlog-data`.
     #[serde(deserialize_with = "path")]
     pub data_dir: PathBuf,
@@ -112,7 +112,7 @@ impl LimitsConfig {
 
 /// `[hub]`: the rooms with subscribers on this node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct HubConfig {
+pub(crate) struct HubConfig {
     /// Number of newest messages kept in memory for each active room. Default 256.
     #[serde(deserialize_with = "values::count")]
     pub ring_messages: usize,
@@ -133,7 +133,7 @@ pub struct HubConfig {
 /// `[retention]`: the janitor, deduplication and durable subscriptions. The limits of rooms are in
 /// `[[rooms]]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RetentionConfig {
+pub(crate) struct RetentionConfig {
     /// Interval of trimming. Default 5 s.
     #[serde(with = "values::duration")]
     pub interval: Duration,
@@ -158,7 +158,7 @@ pub struct TracesConfig {
 
 /// `[log]`: the server's log on standard error.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LogConfig {
+pub(crate) struct LogConfig {
     /// Default `auto`.
     pub format: LogFormat,
     /// Default `info`.
@@ -168,7 +168,7 @@ pub struct LogConfig {
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// Text on a terminal, JSON elsewhere.
     Auto,
     /// For people.
@@ -181,7 +181,7 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
-pub enum LogLevel {
+pub(crate) enum LogLevel {
     Off,
     Error,
     Warn,
@@ -192,7 +192,7 @@ pub enum LogLevel {
 
 impl LogLevel {
     /// The name in log filters.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Off => "off",
             Self::Error => "error",

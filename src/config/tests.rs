@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::protocol::RoomName;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -38,7 +39,7 @@ fn the_defaults_are_a_configuration() {
     assert!(!config.auth.is_configured());
     assert!(config.is_embedded());
     assert_eq!(config.durability(), Durability::Disk);
-    let policy = config.policy(&room("any"));
+    let policy = config.rooms.of(&room("any"));
     assert_eq!(policy.max_age, Some(Duration::from_secs(30 * 86400)));
     assert_eq!((policy.max_length, policy.max_bytes), (Some(1_000_000), Some(1_000_000_000)));
     assert!(policy.keep_unacked);
@@ -79,16 +80,16 @@ fn the_first_matching_room_table_holds_and_is_completed() {
     let file = "[[rooms]]\nmatch = \"chat.*\"\nmax_age = \"7d\"\n[[rooms]]\nmatch = \"chat.a\"\nmax_length = 0\n\
                 [[rooms]]\nmatch = \"log.*\"\nmax_bytes = \"10MB\"\nkeep_unacked = false";
     let config = load(file, &[], &[]).unwrap();
-    let chat = config.policy(&room("chat.a"));
+    let chat = config.rooms.of(&room("chat.a"));
     assert_eq!((chat.max_age, chat.max_length), (Some(Duration::from_secs(7 * 86400)), Some(1_000_000)));
-    let log = config.policy(&room("log.x"));
+    let log = config.rooms.of(&room("log.x"));
     assert_eq!((log.max_bytes, log.keep_unacked), (Some(10_000_000), false));
-    assert_eq!(config.policy(&room("other")).max_bytes, Some(1_000_000_000));
+    assert_eq!(config.rooms.of(&room("other")).max_bytes, Some(1_000_000_000));
     assert_eq!(config.rooms.iter().count(), 4);
 
     let env = [("ROOMLOG_ROOMS", "[{ match = \"*\", max_age = \"0s\" }]")];
     let config = load(file, &env, &[]).unwrap();
-    assert_eq!(config.policy(&room("chat.a")).max_age, None);
+    assert_eq!(config.rooms.of(&room("chat.a")).max_age, None);
 }
 
 #[test]

@@ -81,11 +81,11 @@ fn not_zero<T: Default + PartialEq>(value: T) -> Option<T> {
 pub(super) mod duration {
     use super::*;
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         read(deserializer, |value| parse_duration(value).and_then(positive))
     }
 
-    pub fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&print_duration(*value))
     }
 }
@@ -94,11 +94,16 @@ pub(super) mod duration {
 pub(super) mod duration_or_zero {
     use super::*;
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
         read(deserializer, |value| parse_duration(value).map(not_zero))
     }
 
-    pub fn serialize<S: Serializer>(value: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(
+        value: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         duration::serialize(&value.unwrap_or_default(), serializer)
     }
 }
@@ -125,7 +130,7 @@ where
 pub(super) mod count_or_zero {
     use super::*;
 
-    pub fn deserialize<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+    pub(crate) fn deserialize<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
     where
         D: Deserializer<'de>,
         T: TryFrom<i64> + Default + PartialEq,
@@ -133,7 +138,7 @@ pub(super) mod count_or_zero {
         read(deserializer, |value| parse_count(value).map(not_zero))
     }
 
-    pub fn serialize<S, T>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error>
+    pub(crate) fn serialize<S, T>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error>
     where
         S: Serializer,
         T: Serialize + Default + Copy,
@@ -146,9 +151,9 @@ pub(super) mod count_or_zero {
 pub(super) mod bytes_or_zero {
     use super::*;
 
-    pub use super::count_or_zero::serialize;
+    pub(crate) use super::count_or_zero::serialize;
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
         read(deserializer, |value| parse_bytes(value).map(not_zero))
     }
 }
@@ -157,9 +162,9 @@ pub(super) mod bytes_or_zero {
 pub(super) mod bytes_or_empty {
     use super::*;
 
-    pub use super::or_empty::serialize;
+    pub(crate) use super::or_empty::serialize;
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
         read(deserializer, |value| match value.as_str() {
             Some("") => Ok(None),
             _ => parse_bytes(value).and_then(positive).map(Some),
@@ -171,7 +176,7 @@ pub(super) mod bytes_or_empty {
 pub(super) mod or_empty {
     use super::*;
 
-    pub fn deserialize<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+    pub(crate) fn deserialize<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
     where
         D: Deserializer<'de>,
         T: DeserializeOwned,
@@ -184,7 +189,7 @@ pub(super) mod or_empty {
         })
     }
 
-    pub fn serialize<S: Serializer, T: Serialize>(
+    pub(crate) fn serialize<S: Serializer, T: Serialize>(
         value: &Option<T>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use crate::protocol::CloseCode;
 
-pub const PING_INTERVAL: Duration = Duration::from_secs(25);
+pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(25);
 
 /// Time within which a pong must follow a ping.
-pub const PONG_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const PONG_WITHIN: Duration = Duration::from_secs(10);
 
 /// Time within which a client must send `connect`.
-pub const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// Shortest time over which the return of dismissed clients is spread.
 const SHORTEST_SPREAD: Duration = Duration::from_secs(5);

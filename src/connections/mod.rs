@@ -1,7 +1,7 @@
 //! The connections of a node, WebSockets and waiting requests alike: a connection as its owner and the registry
 //! see it, the registry of all, and their timers.
 
-pub mod keepalive;
+pub(crate) mod keepalive;
 mod registry;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::keepalive::{Clock, Due, due};
-pub use self::registry::{ConnectionGuard, Registry};
+pub(crate) use self::registry::{ConnectionGuard, Registry};
 use crate::auth::Claims;
 use crate::hub::send_queue::{SendQueue, WriteBatch};
 use crate::protocol::frame::Frame;
@@ -23,7 +23,7 @@ use crate::telemetry::{Metrics, Transport};
 
 /// Time for a client to read the remaining bytes and close too, after its connection was ended. Then it is
 /// cut.
-pub const CUT_AFTER: Duration = Duration::from_secs(3);
+pub(crate) const CUT_AFTER: Duration = Duration::from_secs(3);
 
 /// The part of a connection that the registry controls.
 #[derive(Debug)]

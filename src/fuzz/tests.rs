@@ -47,7 +47,7 @@ fn valid(name: &str) -> Vec<Vec<u8>> {
             "connection: upgrade\nupgrade: websocket\nsec-websocket-version: 13\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\n\
              sec-websocket-protocol: roomlog.v1.msgpack, roomlog.v1.json\nauthorization: Bearer a.b.c\norigin: https://a.example",
         ]),
-        "bell" => vec![
+        "notifications" => vec![
             rmp_serde::to_vec(&("m", "1-1", "0123456789abcdef", "ann", "message", "\u{1}")).unwrap(),
             rmp_serde::to_vec(&("s", "0123456789abcdef", "ann", "typing", "\u{1}", "")).unwrap(),
             rmp_serde::to_vec(&("t", "ann/phone", "node/session/1")).unwrap(),
@@ -181,6 +181,6 @@ fn upgrades_are_safe() {
 }
 
 #[test]
-fn the_bell_is_safe() {
-    run("bell");
+fn notifications_are_decoded_or_refused() {
+    run("notifications");
 }

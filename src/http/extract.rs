@@ -32,7 +32,7 @@ const BODY_STARTS_WITHIN: Duration = Duration::from_secs(10);
 const SLOWEST: f64 = 16_384.0;
 
 /// The caller: the claims of the `Authorization: Bearer` token.
-pub struct Bearer(pub Arc<Claims>);
+pub(crate) struct Bearer(pub Arc<Claims>);
 
 impl std::ops::Deref for Bearer {
     type Target = Claims;
@@ -57,7 +57,7 @@ impl FromRequestParts<App> for Bearer {
     }
 }
 
-pub struct Room(pub RoomName);
+pub(crate) struct Room(pub RoomName);
 
 impl<S: Send + Sync> FromRequestParts<S> for Room {
     type Rejection = Problem;
@@ -67,7 +67,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Room {
     }
 }
 
-pub struct Id(pub crate::protocol::MessageId);
+pub(crate) struct Id(pub crate::protocol::MessageId);
 
 impl<S: Send + Sync> FromRequestParts<S> for Id {
     type Rejection = Problem;
@@ -77,7 +77,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
-pub struct DurablePath(pub DurableId);
+pub(crate) struct DurablePath(pub DurableId);
 
 impl<S: Send + Sync> FromRequestParts<S> for DurablePath {
     type Rejection = Problem;
@@ -97,7 +97,7 @@ async fn path<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> Resul
     Ok(value.unwrap_or_default())
 }
 
-pub struct Query<T>(pub T);
+pub(crate) struct Query<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     type Rejection = Problem;
@@ -111,14 +111,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 }
 
 /// A body as bytes, and its encoding.
-pub struct Body(pub Encoding, pub Bytes);
+pub(crate) struct Body(pub Encoding, pub Bytes);
 
 impl Body {
     /// Decodes it.
     ///
     /// # Errors
     /// `bad_request`.
-    pub fn read<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         let read = match self.0 {
             Encoding::Json => serde_json::from_slice(&self.1).map_err(|error| error.to_string()),
             Encoding::MessagePack => {
@@ -178,7 +178,7 @@ async fn read(mut body: axum::body::Body, limit: usize) -> Result<Bytes, Failure
 
 /// The encoding that the client wants for the response.
 #[derive(Debug, Clone, Copy)]
-pub struct Accept(Encoding);
+pub(crate) struct Accept(Encoding);
 
 impl<S: Send + Sync> FromRequestParts<S> for Accept {
     type Rejection = std::convert::Infallible;
@@ -190,7 +190,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Accept {
 }
 
 impl Accept {
-    pub fn reply(self, status: StatusCode, value: &impl Serialize) -> Response {
+    pub(crate) fn reply(self, status: StatusCode, value: &impl Serialize) -> Response {
         let (content_type, body) = match self.0 {
             Encoding::Json => {
                 ("application/json", serde_json::to_vec(value).map_err(|error| error.to_string()))
@@ -220,7 +220,7 @@ fn names_msgpack(headers: &HeaderMap, name: header::HeaderName) -> bool {
 }
 
 /// Returns the token of an `Authorization: Bearer` header.
-pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())

@@ -57,7 +57,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-pub enum ListenError {
+pub(crate) enum ListenError {
     #[error(
         "{0} is in use by another program; stop that one, or choose another address with --listen (server.listen)"
     )]
@@ -70,7 +70,7 @@ pub enum ListenError {
 ///
 /// # Errors
 /// If the address is in use, or does not belong to this machine.
-pub fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
+pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
     listen(address).map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => ListenError::InUse(address),
         _ => ListenError::Other(address, error),
@@ -91,7 +91,7 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 /// Serves until `stop`, then lets requests in progress complete for at most `grace`, and cuts the rest. It
 /// does not wait for upgraded connections. Uses TLS if there are certificates.
-pub async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     admission: Arc<Admission>,

@@ -1,18 +1,18 @@
 //! The HTTP interface: the listener, the routes and the middleware.
 
-pub mod extract;
+pub(crate) mod extract;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
-pub mod listener;
+pub(crate) mod listener;
 mod middleware;
-pub mod problem;
+pub(crate) mod problem;
 mod router;
 mod routes;
 
 use std::sync::Arc;
 
 use axum::extract::FromRef;
-pub use router::{metrics_router, router};
+pub(crate) use router::{metrics_router, router};
 
 use crate::background::health::Health;
 use crate::config::AuthConfig;

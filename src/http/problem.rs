@@ -10,11 +10,11 @@ use crate::protocol::ids::InvalidId;
 use crate::protocol::{ErrorCode, Failure};
 
 #[derive(Debug)]
-pub struct Problem(pub Failure);
+pub(crate) struct Problem(pub Failure);
 
 /// The body of a failed request.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct ProblemBody {
+pub(crate) struct ProblemBody {
     /// Always `about:blank`; `code` identifies the kind of failure.
     r#type: &'static str,
     /// The status in words.
@@ -58,7 +58,7 @@ impl IntoResponse for Problem {
 
 impl Problem {
     /// Responds with another status than that of the code.
-    pub fn with_status(self, status: StatusCode) -> Response {
+    pub(crate) fn with_status(self, status: StatusCode) -> Response {
         let Failure { code, message, retry_after_ms } = self.0;
         let body = ProblemBody {
             r#type: "about:blank",

@@ -72,7 +72,7 @@ pub(super) fn document() -> utoipa::openapi::OpenApi {
 }
 
 /// Returns the main listener's interface.
-pub fn router(app: App) -> Router {
+pub(crate) fn router(app: App) -> Router {
     let (router, _) = if app.metrics_apart { routes() } else { routes_and_metrics() }.split_for_parts();
     router
         .merge(page::routes(app.dev_tokens.is_some()))
@@ -87,7 +87,7 @@ pub fn router(app: App) -> Router {
 }
 
 /// Returns the interface of a listener for metrics alone.
-pub fn metrics_router(app: App) -> Router {
+pub(crate) fn metrics_router(app: App) -> Router {
     let (router, _) = OpenApiRouter::new().routes(routes!(operations::metrics)).split_for_parts();
     router.with_state(app)
 }

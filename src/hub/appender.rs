@@ -48,7 +48,7 @@ const SHARE_BYTES: usize = 2 * 1024 * 1024;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Receives the outcome of a message, and the batch in which to queue the sender's answer. Must not block.
-pub type Confirm = Box<dyn FnOnce(Result<Appended, Unavailable>, &mut WriteBatch) + Send>;
+pub(crate) type Confirm = Box<dyn FnOnce(Result<Appended, Unavailable>, &mut WriteBatch) + Send>;
 
 struct Waiting {
     from: UserId,

@@ -8,16 +8,14 @@
 //!                  reader (pages) ──▶ subscriptions that catch up ──▶ send queues
 //! ```
 
-pub mod appender;
+pub(crate) mod appender;
 mod frames;
 mod reader;
-#[doc(hidden)]
-pub mod recent;
+pub(crate) mod recent;
 mod room;
-pub mod send_queue;
+pub(crate) mod send_queue;
 mod subscription;
-#[doc(hidden)]
-pub mod tail;
+pub(crate) mod tail;
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicUsize;
@@ -30,9 +28,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::recent::RecentLimits;
 use self::room::Work;
-pub use self::room::{Room, RoomGuard};
+pub(crate) use self::room::{Room, RoomGuard};
 use self::send_queue::WriteBatch;
-pub use self::subscription::{Receives, Subscription};
+pub(crate) use self::subscription::{Receives, Subscription};
 use crate::log::{Cut, Page, Position, Run, Unavailable};
 use crate::protocol::frame::Ended;
 use crate::protocol::request::Start;

@@ -206,7 +206,7 @@ impl Room {
                 timed = None;
                 delivered += 1;
             } else {
-                self.metrics.full(Queue::SendQueue);
+                self.metrics.full(Queue::Send);
                 if planted!(SlowReaderSkips) {
                     continue;
                 }

@@ -27,7 +27,8 @@ use tokio::sync::{Notify, Semaphore};
 
 pub use self::queue::Part;
 use self::queue::{Added, Queue};
-pub use self::writes::{Permit, Turn, WriteBatch};
+pub use self::writes::WriteBatch;
+pub(crate) use self::writes::{Permit, Turn};
 use crate::tasks;
 use crate::telemetry::Timed;
 

@@ -23,7 +23,7 @@ pub enum Event {
 ///   continues from there;
 /// - a `seq` that skips some: they were trimmed or deleted;
 /// - a complete page that ends before the head: the end was trimmed or deleted.
-pub fn follow(page: &Page) -> (Vec<Event>, MessageId) {
+pub(crate) fn follow(page: &Page) -> (Vec<Event>, MessageId) {
     let mut position = page.after.id;
     let mut events = Vec::with_capacity(page.entries.len() + 1);
     let gap = |after, next, reason| Event::Gap(Gap { after, next, reason });

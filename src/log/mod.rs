@@ -3,21 +3,21 @@
 
 mod durability;
 mod durable;
-pub mod entry;
-pub mod follow;
-pub mod internal;
+pub(crate) mod entry;
+pub(crate) mod follow;
+pub(crate) mod internal;
 mod pages;
 mod push;
-pub mod retention;
+pub(crate) mod retention;
 
 use std::sync::Arc;
 
-pub use durability::{Durability, UnknownDurability};
-pub use durable::{AttachAt, Attached, DurableId, Lease, NotAttached};
+pub(crate) use durability::Durability;
+pub(crate) use durable::{AttachAt, Attached, DurableId, Lease, NotAttached};
 pub use entry::Entry;
-pub use follow::{Event, follow};
-pub use pages::PageSize;
-pub use push::Push;
+pub(crate) use follow::{Event, follow};
+pub(crate) use pages::PageSize;
+pub(crate) use push::Push;
 
 use crate::protocol::{Failure, MessageId};
 

@@ -19,7 +19,7 @@ const ENTRIES: (usize, usize) = (8, 512);
 
 /// The page size of one reader, or of all readers of a room.
 #[derive(Debug)]
-pub struct PageSize(AtomicUsize);
+pub(crate) struct PageSize(AtomicUsize);
 
 impl Default for PageSize {
     fn default() -> Self {
@@ -29,7 +29,7 @@ impl Default for PageSize {
 
 impl PageSize {
     /// Returns the number of entries to request next.
-    pub fn get(&self) -> usize {
+    pub(crate) fn get(&self) -> usize {
         let entries = self.0.load(Ordering::Relaxed);
         // In a simulation, short logs have several pages too.
         #[cfg(test)]
@@ -38,7 +38,7 @@ impl PageSize {
     }
 
     /// Adjusts the size to a page that was read.
-    pub fn learn(&self, entries: &[Arc<Entry>]) {
+    pub(crate) fn learn(&self, entries: &[Arc<Entry>]) {
         if let Some(next) = next_size(entries.len(), entries.iter().map(|entry| entry.size()).sum()) {
             self.0.store(next, Ordering::Relaxed);
         }

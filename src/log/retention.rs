@@ -10,7 +10,7 @@ const FIXED: u64 = 16 * 1024;
 
 /// The limits of a room. A message above any of them is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Age in ms from which messages are removed.
     pub max_age_ms: Option<u64>,
     pub max_length: Option<u64>,
@@ -72,7 +72,7 @@ struct Cut {
 /// With [`Limits::keep_unacked`], nothing after the lowest position is removed, up to twice the limits. Ids
 /// are dense, so their distance is an upper bound of the number of messages. If some of those were deleted,
 /// more than the limit may stay. A position before the first entry has already lost the messages before it.
-pub fn plan(limits: &Limits, facts: &RoomFacts) -> Plan {
+pub(crate) fn plan(limits: &Limits, facts: &RoomFacts) -> Plan {
     let Some(first) = facts.first else { return Plan::default() };
     let bytes = facts.bytes.saturating_sub(FIXED);
     let mut cut = limits.cut(facts.length, bytes, facts.now_ms);
@@ -91,7 +91,7 @@ pub fn plan(limits: &Limits, facts: &RoomFacts) -> Plan {
 
 /// Returns the losses of subscriptions in a trim: each one's index in `positions`, and the most messages it
 /// may have lost. `first_before` and `first_after` are the oldest entries before and after the trim.
-pub fn overrun(
+pub(crate) fn overrun(
     first_before: Option<MessageId>,
     first_after: Option<MessageId>,
     head: MessageId,
@@ -110,7 +110,11 @@ pub fn overrun(
 
 /// Returns whether a room is empty and no client can still return to a position in it. It is then deleted,
 /// and its `seq` starts again.
-pub fn is_empty_room_expired(facts: &RoomFacts, max_age_ms: Option<u64>, subscription_ttl_ms: u64) -> bool {
+pub(crate) fn is_empty_room_expired(
+    facts: &RoomFacts,
+    max_age_ms: Option<u64>,
+    subscription_ttl_ms: u64,
+) -> bool {
     let kept_ms = max_age_ms.unwrap_or_default().saturating_add(subscription_ttl_ms);
     facts.length == 0 && facts.subscriptions == 0 && facts.now_ms.saturating_sub(facts.head.ms) >= kept_ms
 }

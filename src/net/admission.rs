@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The limits of a node's connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Places {
+pub(crate) struct Places {
     /// Clients that stay: WebSockets, event streams, long polls.
     pub clients: usize,
     /// Connections that have not authenticated.
@@ -35,7 +35,7 @@ pub struct Places {
 impl Places {
     /// Returns the limits for `clients` clients plus a share for strangers, within the number of files that
     /// the process may open.
-    pub fn new(clients: usize, files: usize) -> Self {
+    pub(crate) fn new(clients: usize, files: usize) -> Self {
         let files = files.saturating_sub(RESERVE).max(2);
         let strangers = (clients / 8).clamp(32, 4096).min(files / 4).max(1);
         let clients = clients.min(files - strangers);
@@ -43,11 +43,11 @@ impl Places {
     }
 
     /// The limits of a listener that only operators reach: within the reserve.
-    pub const FEW: Self = Self { clients: 0, strangers: 16, all: 16 };
+    pub(crate) const FEW: Self = Self { clients: 0, strangers: 16, all: 16 };
 }
 
 /// The places of a listener, and the connections that have them.
-pub struct Admission {
+pub(crate) struct Admission {
     places: Places,
     taken: Mutex<Taken>,
     /// Notified when a place is free again.
@@ -66,13 +66,13 @@ struct Taken {
 
 impl Admission {
     /// Creates the admission with all places free.
-    pub fn new(places: Places, sockets: Gauge, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub(crate) fn new(places: Places, sockets: Gauge, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self { places, taken: Mutex::default(), freed: Notify::new(), sockets, metrics })
     }
 
     /// Waits until another connection may be accepted. Meanwhile, strangers that have exceeded their time are
     /// cut.
-    pub async fn room(&self) {
+    pub(crate) async fn room(&self) {
         let Err(mut wait) = self.make_room(Instant::now()) else { return };
         self.metrics.full(Queue::Connections);
         loop {
@@ -107,7 +107,7 @@ impl Admission {
     }
 
     /// Takes a place for an accepted connection.
-    pub fn enter(self: &Arc<Self>) -> Arc<Place> {
+    pub(crate) fn enter(self: &Arc<Self>) -> Arc<Place> {
         let mut taken = self.taken.lock();
         let place = Arc::new(Place {
             admission: self.clone(),
@@ -137,7 +137,7 @@ impl Admission {
 }
 
 /// The place of one connection, held while its socket is open.
-pub struct Place {
+pub(crate) struct Place {
     admission: Arc<Admission>,
     number: u64,
     came: Instant,
@@ -148,24 +148,24 @@ pub struct Place {
 
 impl Place {
     /// Records that its client has authenticated, and is no longer a stranger.
-    pub fn known(&self) {
+    pub(crate) fn known(&self) {
         if !self.is_known.swap(true, Ordering::Relaxed) {
             self.admission.free(self.number, false);
         }
     }
 
     /// Ends the connection immediately, whatever it is doing.
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.is_cut.store(true, Ordering::Release);
         self.cut.notify_one();
     }
 
-    pub fn is_cut(&self) -> bool {
+    pub(crate) fn is_cut(&self) -> bool {
         self.is_cut.load(Ordering::Acquire)
     }
 
     /// Waits until it is cut. Supports one waiter at a time.
-    pub async fn was_cut(&self) {
+    pub(crate) async fn was_cut(&self) {
         while !self.is_cut() {
             self.cut.notified().await;
         }

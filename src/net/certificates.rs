@@ -15,7 +15,7 @@ const LOOK: Duration = Duration::from_secs(2);
 
 /// A certificate that cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum CertificateError {
+pub(crate) enum CertificateError {
     /// A file that is missing, or has no PEM data of the expected kind.
     #[error("{key}: {}: {problem}", path.display())]
     File {
@@ -33,7 +33,7 @@ pub enum CertificateError {
 type Stamp = [Option<(SystemTime, u64, u64)>; 2];
 
 /// The certificate and key in force.
-pub struct Certificates {
+pub(crate) struct Certificates {
     files: [PathBuf; 2],
     current: RwLock<Arc<ServerConfig>>,
 }
@@ -43,19 +43,19 @@ impl Certificates {
     ///
     /// # Errors
     /// If a file cannot be read, or the two do not match.
-    pub fn load(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
+    pub(crate) fn load(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
         let files = [certificate.to_owned(), key.to_owned()];
         let current = RwLock::new(read(&files)?);
         Ok(Self { files, current })
     }
 
     /// Returns the configuration for the next connection.
-    pub fn current(&self) -> Arc<ServerConfig> {
+    pub(crate) fn current(&self) -> Arc<ServerConfig> {
         self.current.read().clone()
     }
 
     /// Reloads the files when they change. If the new ones are unusable, the previous ones stay in force.
-    pub async fn watch(self: Arc<Self>, stop: CancellationToken) {
+    pub(crate) async fn watch(self: Arc<Self>, stop: CancellationToken) {
         let mut known = self.stamp();
         let look = async {
             loop {

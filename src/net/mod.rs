@@ -1,6 +1,6 @@
 //! Client sockets, below HTTP and WebSocket: admission, TLS, and the server's certificate.
 
-pub mod admission;
-pub mod certificates;
-pub mod stream;
-pub mod tls;
+pub(crate) mod admission;
+pub(crate) mod certificates;
+pub(crate) mod stream;
+pub(crate) mod tls;

@@ -24,12 +24,12 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    pub fn new(socket: Socket, place: Arc<Place>) -> Self {
+    pub(crate) fn new(socket: Socket, place: Arc<Place>) -> Self {
         Self { socket: Some(socket), place }
     }
 
     /// Returns the socket itself, after an upgrade.
-    pub fn into_parts(mut self) -> Option<(Socket, Arc<Place>)> {
+    pub(crate) fn into_parts(mut self) -> Option<(Socket, Arc<Place>)> {
         Some((self.socket.take()?, self.place.clone()))
     }
 

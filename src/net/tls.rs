@@ -16,7 +16,7 @@ pub(crate) struct Tls(Mutex<ServerConnection>);
 
 impl Tls {
     /// Wraps a connection without I/O in progress.
-    pub fn new(mut session: ServerConnection) -> Self {
+    pub(crate) fn new(mut session: ServerConnection) -> Self {
         session.set_buffer_limit(Some(UNSENT));
         Self(Mutex::new(session))
     }
@@ -26,7 +26,7 @@ impl Tls {
     ///
     /// # Errors
     /// `WouldBlock` if there is no room; any other error is permanent.
-    pub fn write(&self, socket: &TcpStream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(crate) fn write(&self, socket: &TcpStream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut session = self.0.lock();
         send(&mut session, socket)?;
         let taken = session.writer().write_vectored(parts)?;
@@ -40,12 +40,12 @@ impl Tls {
     ///
     /// # Errors
     /// `WouldBlock` if the socket does not accept all of them now.
-    pub fn flush(&self, socket: &TcpStream) -> io::Result<()> {
+    pub(crate) fn flush(&self, socket: &TcpStream) -> io::Result<()> {
         send(&mut self.0.lock(), socket)
     }
 
     /// Reads what the client sent. Returns 0 at the end.
-    pub fn poll_read(
+    pub(crate) fn poll_read(
         &self,
         socket: &TcpStream,
         context: &mut Context<'_>,
@@ -82,7 +82,7 @@ impl Tls {
     }
 
     /// Tells the client that nothing more will be sent.
-    pub fn close(&self, socket: &TcpStream) {
+    pub(crate) fn close(&self, socket: &TcpStream) {
         let mut session = self.0.lock();
         session.send_close_notify();
         let _ = send(&mut session, socket); // Best effort: the connection ends.

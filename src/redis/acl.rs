@@ -71,7 +71,7 @@ const COMMANDS: [&str; 53] = [
 
 /// `ACL SETUSER` for the user `user` on a Redis where keys begin with `prefix`. The password is a
 /// placeholder.
-pub fn rule(user: &str, prefix: &str) -> String {
+pub(crate) fn rule(user: &str, prefix: &str) -> String {
     let names = Keys::new(prefix).pattern();
     let mut rule = format!("ACL SETUSER {user} reset on >PASSWORD ~{names} &{names} &{DUMMY}");
     for command in COMMANDS {

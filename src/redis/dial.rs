@@ -101,12 +101,12 @@ impl Dial {
 }
 
 /// The client library's form of one server.
-pub fn one(server: &Server) -> ServerConfig {
+pub(super) fn one(server: &Server) -> ServerConfig {
     ServerConfig::Centralized { server: server.clone() }
 }
 
 /// An open connection. Dropping it ends its task.
-pub struct Open {
+pub(super) struct Open {
     pub client: Client,
     /// The client's task, which never ends while the connection works.
     pub task: ConnectHandle,
@@ -122,7 +122,7 @@ impl Drop for Open {
 ///
 /// # Errors
 /// If the server refuses, or does not answer within 5 s. No task is left behind then.
-pub async fn open(builder: &Builder) -> Result<Open, ConnectError> {
+pub(super) async fn open(builder: &Builder) -> Result<Open, ConnectError> {
     let tls = builder.get_config().is_some_and(Config::uses_tls);
     let refused = |error| ConnectError::new(&error, tls);
     let client = builder.build().map_err(refused)?;

@@ -8,13 +8,13 @@ mod tests;
 
 use serde::Serialize;
 
-pub use self::facts::{Mode, ServerFacts};
+pub(crate) use self::facts::{Mode, ServerFacts};
 use crate::log::Durability;
 
 /// The severity of a [`Finding`], ordered from good to bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Severity {
+pub(crate) enum Severity {
     /// As configured.
     Fine,
     /// A risk that operators should know.
@@ -25,7 +25,7 @@ pub enum Severity {
 
 /// One fact about the server that affects durability.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     pub severity: Severity,
     /// The fact itself.
     pub what: String,
@@ -42,7 +42,7 @@ impl Finding {
 }
 
 /// Returns all findings about a server that must give the durability `wanted`, the worst first.
-pub fn findings(facts: &ServerFacts, wanted: Durability) -> Vec<Finding> {
+pub(crate) fn findings(facts: &ServerFacts, wanted: Durability) -> Vec<Finding> {
     let mut found: Vec<Finding> = [
         version(facts),
         role(facts),
@@ -63,7 +63,7 @@ pub fn findings(facts: &ServerFacts, wanted: Durability) -> Vec<Finding> {
 
 /// Returns one line that describes the server: `Redis 7.0.15 standalone, AOF fsync always, noeviction, no
 /// memory limit, 0 replicas`.
-pub fn in_force(facts: &ServerFacts) -> String {
+pub(crate) fn in_force(facts: &ServerFacts) -> String {
     let name = if facts.is_valkey { "Valkey" } else { "Redis" };
     let version = if facts.version.is_empty() { "of unknown version" } else { &facts.version };
     let mode = match facts.mode {

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::child::Server;
-pub use self::error::EmbeddedError;
+pub(crate) use self::error::EmbeddedError;
 use self::home::Home;
 use self::program::Program;
 use self::resp::Reply;
@@ -52,7 +52,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const STEADY: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone)]
-pub struct EmbeddedOptions {
+pub(crate) struct EmbeddedOptions {
     /// The data directory. Created if it is missing, accessible to this user only.
     pub data_dir: PathBuf,
     /// The program to run; by default the first `redis-server` or `valkey-server` on `PATH` that is new
@@ -67,7 +67,7 @@ const UNKNOWN_MEMORY: u64 = 1 << 30;
 
 /// The state of the embedded Redis, for metrics and readiness. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct EmbeddedState(Arc<Counters>);
+pub(crate) struct EmbeddedState(Arc<Counters>);
 
 #[derive(Debug, Default)]
 struct Counters {
@@ -77,12 +77,12 @@ struct Counters {
 
 impl EmbeddedState {
     /// Returns true if it accepts commands: its process is alive and its data is loaded.
-    pub fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         self.0.up.load(Ordering::Acquire)
     }
 
     /// The number of restarts after it died.
-    pub fn restarts(&self) -> u64 {
+    pub(crate) fn restarts(&self) -> u64 {
         self.0.restarts.load(Ordering::Relaxed)
     }
 
@@ -94,9 +94,8 @@ impl EmbeddedState {
 /// A running embedded Redis. Dropping it kills the process at once; [`Embedded::stop`] ends it in an orderly
 /// way.
 #[derive(Debug)]
-pub struct Embedded {
+pub(crate) struct Embedded {
     url: String,
-    version: String,
     state: EmbeddedState,
     stop: CancellationToken,
     supervisor: AbortOnDropHandle<()>,
@@ -104,7 +103,7 @@ pub struct Embedded {
 
 /// The state of the embedded Redis before anything is started.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub(crate) enum Found {
     /// A Redis runs on the data directory.
     Running {
         /// The URL of its socket.
@@ -125,7 +124,7 @@ impl Embedded {
     ///
     /// # Errors
     /// If none runs, and no suitable server is installed.
-    pub async fn find(options: &EmbeddedOptions) -> Result<Found, EmbeddedError> {
+    pub(crate) async fn find(options: &EmbeddedOptions) -> Result<Found, EmbeddedError> {
         if let Some(socket) = home::existing_socket(&options.data_dir)
             && resp::ask(&socket, &["PING"]).await.is_ok()
         {
@@ -139,7 +138,7 @@ impl Embedded {
     ///
     /// # Errors
     /// If no suitable server is installed, the data directory cannot be used or is in use, or Redis fails.
-    pub async fn start(options: &EmbeddedOptions) -> Result<Self, EmbeddedError> {
+    pub(crate) async fn start(options: &EmbeddedOptions) -> Result<Self, EmbeddedError> {
         let program = Program::find(options.server.as_deref()).await?;
         let home = Home::open(&options.data_dir)?;
         leftover::end(&home, PATIENCE).await?;
@@ -161,27 +160,22 @@ impl Embedded {
         state.set_up(true);
         let stop = CancellationToken::new();
         let supervisor = AbortOnDropHandle::new(tokio::spawn(keeper.keep(server, stop.clone())));
-        Ok(Self { url, version, state, stop, supervisor })
+        Ok(Self { url, state, stop, supervisor })
     }
 
     /// Its URL: `redis+unix:///path/of/the/socket`.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         self.url.clone()
     }
 
-    /// The version of the program, such as `7.0.15`.
-    pub fn version(&self) -> &str {
-        &self.version
-    }
-
     /// A handle to its state.
-    pub fn state(&self) -> EmbeddedState {
+    pub(crate) fn state(&self) -> EmbeddedState {
         self.state.clone()
     }
 
     /// Ends it in an orderly way; call when nothing needs it any more. Kills it after ten seconds. Confirmed
     /// writes survive either way.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.cancel();
         if let Err(error) = self.supervisor.await {
             tracing::error!(%error, "the supervisor of the embedded Redis failed");

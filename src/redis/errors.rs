@@ -21,7 +21,7 @@ const TLS: &str =
 /// A Redis that cannot be used: its URL without secrets, and the reason.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot use the Redis at {0}: {1}")]
-pub struct Unusable(pub String, pub ConnectError);
+pub(crate) struct Unusable(pub String, pub ConnectError);
 
 /// The reason why the configured Redis cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -18,7 +18,7 @@ pub(crate) const SOURCE: &str = concat!(
 
 /// The library's code and the names of its functions.
 #[derive(Debug, Clone)]
-pub struct Functions {
+pub(crate) struct Functions {
     /// The argument of `FUNCTION LOAD`.
     pub code: String,
     library: String,
@@ -35,7 +35,7 @@ impl Default for Functions {
 
 impl Functions {
     /// Returns the full name of a function of the library.
-    pub fn name(&self, function: &str) -> String {
+    pub(crate) fn name(&self, function: &str) -> String {
         format!("{}_{function}", self.library)
     }
 }

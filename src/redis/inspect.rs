@@ -38,7 +38,7 @@ impl Store {
 ///
 /// # Errors
 /// If the URL is bad, or Redis does not answer.
-pub async fn inspect(
+pub(crate) async fn inspect(
     url: &str,
     patience: Duration,
 ) -> Result<Vec<(Option<String>, ServerFacts)>, ConnectError> {

@@ -5,52 +5,52 @@ use crate::protocol::RoomName;
 
 /// Builds names under the configured prefix.
 #[derive(Debug, Clone)]
-pub struct Keys {
+pub(super) struct Keys {
     prefix: String,
 }
 
 impl Keys {
     /// Creates names under `redis.prefix`.
-    pub fn new(prefix: &str) -> Self {
+    pub(super) fn new(prefix: &str) -> Self {
         Self { prefix: prefix.into() }
     }
 
     /// The stream of a room's messages. Functions derive the room's other names from this one (`of` in
     /// `functions/shared.lua`). The hashes key → id, `keys:<window>`, are named there only.
-    pub fn log(&self, room: &RoomName) -> String {
+    pub(super) fn log(&self, room: &RoomName) -> String {
         self.of(room, "log")
     }
 
     /// A hash with the head: `ms` and `seq` of the room's newest id, and its history.
-    pub fn head(&self, room: &RoomName) -> String {
+    pub(super) fn head(&self, room: &RoomName) -> String {
         self.of(room, "head")
     }
 
     /// A hash of the room's durable subscriptions: `<user>/<name>` → `<position> <last used, Unix ms>
     /// <holder>`. The library of functions derives the names of its indexes from this one.
-    pub fn subs(&self, room: &RoomName) -> String {
+    pub(super) fn subs(&self, room: &RoomName) -> String {
         self.of(room, "subs")
     }
 
     /// The sharded pub/sub channel for live copies of appended messages, signals and notices.
-    pub fn pubsub(&self, room: &RoomName) -> String {
+    pub(super) fn pubsub(&self, room: &RoomName) -> String {
         self.of(room, "bell")
     }
 
     /// The pattern that matches the head of every room, and its durable subscriptions, which can exist before
     /// the first message. It matches a few other keys too.
-    pub fn every_room(&self) -> String {
+    pub(super) fn every_room(&self) -> String {
         format!("{}{{*}}:[hs][eu][ab][ds]", escape_glob(&self.prefix))
     }
 
     /// Returns the room of a key that [`Keys::every_room`] matched. Internal rooms give `None`: they are
     /// neither listed nor trimmed.
-    pub fn room_of(&self, key: &str) -> Option<RoomName> {
+    pub(super) fn room_of(&self, key: &str) -> Option<RoomName> {
         self.name_in(key, "head").or_else(|| self.name_in(key, "subs"))?.parse().ok()
     }
 
     /// Returns the room of a channel, including internal rooms.
-    pub fn room_of_bell(&self, channel: &str) -> Option<RoomName> {
+    pub(super) fn room_of_bell(&self, channel: &str) -> Option<RoomName> {
         let name = self.name_in(channel, "bell")?;
         name.parse().ok().or_else(|| RoomName::internal_named(name))
     }
@@ -60,26 +60,26 @@ impl Keys {
         (found == kind).then_some(room)
     }
 
-    pub fn revocations(&self) -> String {
+    pub(super) fn revocations(&self) -> String {
         format!("{}revocations", self.prefix)
     }
 
-    pub fn janitor(&self) -> String {
+    pub(super) fn janitor(&self) -> String {
         format!("{}janitor", self.prefix)
     }
 
     /// A queue of rooms for the janitor. A cluster has several, each with its hash tag.
-    pub fn due(&self, tag: Option<&str>) -> String {
+    pub(super) fn due(&self, tag: Option<&str>) -> String {
         tag.map_or_else(|| format!("{}due", self.prefix), |tag| format!("{}due:{{{tag}}}", self.prefix))
     }
 
     /// The key that exists while a node is alive.
-    pub fn node(&self, node: &str) -> String {
+    pub(super) fn node(&self, node: &str) -> String {
         format!("{}node:{node}", self.prefix)
     }
 
     /// The pattern that matches every name.
-    pub fn pattern(&self) -> String {
+    pub(super) fn pattern(&self) -> String {
         format!("{}*", escape_glob(&self.prefix))
     }
 

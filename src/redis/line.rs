@@ -64,7 +64,7 @@ pub(super) struct Subscribe {
 }
 
 /// The subscriptions of one shard.
-pub struct Line {
+pub(super) struct Line {
     pub(super) shard: Arc<Shard>,
     pub(super) link: Arc<Link>,
     asks: mpsc::Sender<Ask>,

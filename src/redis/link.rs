@@ -37,7 +37,7 @@ pub enum LinkEvent {
 }
 
 /// Handler of a link's events. Must not block.
-pub type Listener = Arc<dyn Fn(LinkEvent) + Send + Sync>;
+pub(super) type Listener = Arc<dyn Fn(LinkEvent) + Send + Sync>;
 
 pub struct Link {
     builder: Builder,

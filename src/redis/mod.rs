@@ -5,49 +5,49 @@
 //! `durable`, `rooms`, `nodes` and `revocations`. `reserve` tracks which Redis is full. `notification` decodes
 //! notifications, `pubsub` and `line` subscribe to them. `embedded` runs a Redis as a child process.
 
-pub mod acl;
+pub(crate) mod acl;
 mod dial;
-pub mod due;
-pub mod durability;
-pub mod durable;
-pub mod embedded;
+pub(crate) mod due;
+pub(crate) mod durability;
+pub(crate) mod durable;
+pub(crate) mod embedded;
 mod errors;
 pub(crate) mod functions;
 mod inspect;
 mod keys;
 mod line;
 mod link;
-pub mod log;
+pub(crate) mod log;
 mod map;
 mod nodes;
-pub mod notification;
+pub(crate) mod notification;
 mod positions;
 mod pubsub;
 mod redirect;
 mod reserve;
-pub mod revocations;
-pub mod rooms;
+pub(crate) mod revocations;
+pub(crate) mod rooms;
 #[cfg(test)]
 pub(crate) mod scripted;
-pub mod shards;
+pub(crate) mod shards;
 #[cfg(test)]
 pub(crate) mod simulated;
-pub mod store;
+pub(crate) mod store;
 mod topology;
 mod wire;
 
-pub use durable::{Ack, DurableRecord};
-pub use errors::{ConnectError, Unusable};
-pub use inspect::inspect;
-pub use line::Place;
-pub use log::{AppendedBatch, Batch};
+pub(crate) use durable::{Ack, DurableRecord};
+pub(crate) use errors::Unusable;
+pub(crate) use inspect::inspect;
+pub(crate) use line::Place;
+pub(crate) use log::{AppendedBatch, Batch};
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) use notification::decode;
-pub use notification::{Notification, OnEvent, PubSubEvent};
-pub use pubsub::PubSub;
-pub use revocations::NO_REVOCATION;
-pub use rooms::RoomCursor;
-pub use shards::Shard;
-pub use store::{Failure, Store, StoreOptions};
+pub(crate) use notification::{Notification, OnEvent, PubSubEvent};
+pub(crate) use pubsub::PubSub;
+pub(crate) use revocations::NO_REVOCATION;
+pub(crate) use rooms::RoomCursor;
+pub(crate) use shards::Shard;
+pub(crate) use store::{Failure, Store, StoreOptions};
 
-pub use crate::log::retention::RoomFacts;
+pub(crate) use crate::log::retention::RoomFacts;

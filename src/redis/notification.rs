@@ -41,7 +41,7 @@ pub enum PubSubEvent {
 }
 
 /// Handler of pub/sub events. Must not block.
-pub type OnEvent = Arc<dyn Fn(PubSubEvent) + Send + Sync>;
+pub(crate) type OnEvent = Arc<dyn Fn(PubSubEvent) + Send + Sync>;
 
 impl Store {
     /// Publishes a push on a room's channel.

@@ -4,7 +4,7 @@ use fred::types::config::Server;
 
 /// An error after which a command had no effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Redirect {
+pub(super) enum Redirect {
     Moved(u16, Server),
     /// The slot is being migrated, and its keys are at the target already.
     Ask(u16, Server),
@@ -16,7 +16,7 @@ pub enum Redirect {
 
 impl Redirect {
     /// Parses an error's text. `asked` is the server that replied. It may omit its own host.
-    pub fn read(details: &str, asked: &Server) -> Option<Self> {
+    pub(super) fn read(details: &str, asked: &Server) -> Option<Self> {
         let (word, rest) = details.split_once(' ').unwrap_or((details, ""));
         match word {
             "MOVED" | "ASK" => {

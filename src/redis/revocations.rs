@@ -10,10 +10,10 @@ use crate::log::Unavailable;
 use crate::telemetry::RedisCall;
 
 /// A stored revocation: pairs of names and values.
-pub type Record = Vec<(String, String)>;
+pub(crate) type Record = Vec<(String, String)>;
 
 /// The position before all revocations.
-pub const NO_REVOCATION: &str = "0-0";
+pub(crate) const NO_REVOCATION: &str = "0-0";
 
 /// Maximum number of revocations in one read.
 const PAGE: u64 = 1000;

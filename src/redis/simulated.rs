@@ -17,7 +17,7 @@ use super::store::Command;
 use crate::simulation::network::{self, Kind, Pipeline, Received, Replies};
 
 /// Time after which a command counts as lost.
-pub const COMMAND_TIMEOUT: Duration = Duration::from_millis(400);
+pub(crate) const COMMAND_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// The server at the other end of a node's connections.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ pub(crate) enum Peer {
 
 /// A node's end of a connection.
 #[derive(Debug, Clone)]
-pub struct End {
+pub(crate) struct End {
     peer: Peer,
     kind: Kind,
 }
@@ -62,7 +62,7 @@ pub(super) fn server() -> Server {
 
 impl End {
     /// Returns true if the connection is up.
-    pub fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         match self.peer {
             Peer::Network(node) => network::is_up(node, self.kind),
             Peer::Script(_) => true,
@@ -84,7 +84,7 @@ impl End {
     }
 
     /// Subscribes to channels, or unsubscribes from them.
-    pub async fn tune(self, command: &str, channels: impl Iterator<Item = &str>) -> Replies {
+    pub(crate) async fn tune(self, command: &str, channels: impl Iterator<Item = &str>) -> Replies {
         self.ask(channels.map(|channel| vec![command.into(), channel.into()]).collect()).await
     }
 

@@ -72,12 +72,12 @@ pub(super) struct Command {
 
 impl Command {
     /// Creates a command of Redis itself.
-    pub fn new(call: RedisCall, name: &'static str, args: impl IntoIterator<Item = Value>) -> Self {
+    pub(super) fn new(call: RedisCall, name: &'static str, args: impl IntoIterator<Item = Value>) -> Self {
         Self { call, name, args: args.into_iter().collect() }
     }
 
     /// Returns the key, if this is a function call.
-    pub fn function_key(&self) -> Option<String> {
+    pub(super) fn function_key(&self) -> Option<String> {
         if self.name == "FCALL" { self.args.get(2).and_then(Value::as_string) } else { None }
     }
 }

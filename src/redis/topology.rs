@@ -20,7 +20,7 @@ use super::errors::ConnectError;
 use super::link::Link;
 
 /// Number of slots of a cluster.
-pub const SLOTS: u16 = 16_384;
+pub(super) const SLOTS: u16 = 16_384;
 
 /// Time limit for a server's answer.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -33,7 +33,7 @@ const FIRST_ANSWER: Duration = Duration::from_secs(5);
 
 /// The primaries, as one source reported them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Topology {
+pub(super) struct Topology {
     /// Grows with each failover. A lower value is older knowledge.
     pub epoch: u64,
     /// Each primary with its slots.
@@ -41,7 +41,7 @@ pub struct Topology {
 }
 
 /// The source of the topology.
-pub enum Source {
+pub(super) enum Source {
     /// The URL.
     Fixed(ServerConfig),
     /// The nodes of the cluster; these are asked first.
@@ -50,7 +50,7 @@ pub enum Source {
 }
 
 /// The sentinels that watch a primary.
-pub struct Sentinels {
+pub(super) struct Sentinels {
     name: String,
     dial: Dial,
     known: Mutex<HashMap<Server, Arc<Link>>>,
@@ -59,7 +59,7 @@ pub struct Sentinels {
 
 impl Source {
     /// Chooses the source by the form of the URL.
-    pub fn new(dial: &Dial, stop: &CancellationToken) -> Self {
+    pub(super) fn new(dial: &Dial, stop: &CancellationToken) -> Self {
         match dial.target() {
             ServerConfig::Clustered { hosts, .. } => Self::Cluster(hosts.clone()),
             ServerConfig::Sentinel { hosts, service_name, username, password } => {
@@ -80,7 +80,7 @@ impl Source {
     ///
     /// # Errors
     /// If no source answers.
-    pub async fn first(&self, dial: &Dial) -> Result<Option<Topology>, ConnectError> {
+    pub(super) async fn first(&self, dial: &Dial) -> Result<Option<Topology>, ConnectError> {
         match self {
             Self::Fixed(_) => Ok(None),
             Self::Cluster(seeds) => {
@@ -109,7 +109,7 @@ impl Source {
     }
 
     /// Finds the primaries again. `nodes` are clients of known primaries. Returns `None` if nobody answers.
-    pub async fn again(&self, dial: &Dial, nodes: Vec<(Server, Client)>) -> Option<Topology> {
+    pub(super) async fn again(&self, dial: &Dial, nodes: Vec<(Server, Client)>) -> Option<Topology> {
         match self {
             Self::Fixed(_) => None,
             Self::Cluster(seeds) => {

@@ -31,10 +31,10 @@ const WARNINGS: u32 = 20;
 /// The period of [`WARNINGS`].
 const WARNINGS_PERIOD: Duration = Duration::from_secs(1);
 
-pub type InSlot = (u16, Command);
+pub(super) type InSlot = (u16, Command);
 
 /// Sends commands.
-pub struct Wire {
+pub(super) struct Wire {
     shards: Arc<Shards>,
     functions: Functions,
     /// Time that an append waits for a replica.
@@ -60,7 +60,7 @@ struct How {
 }
 
 impl Wire {
-    pub fn new(
+    pub(super) fn new(
         shards: Arc<Shards>,
         functions: Functions,
         wait: Option<Duration>,
@@ -70,7 +70,7 @@ impl Wire {
     }
 
     /// Returns the full name of a function.
-    pub fn function(&self, name: &str) -> String {
+    pub(super) fn function(&self, name: &str) -> String {
         self.functions.name(name)
     }
 
@@ -78,12 +78,12 @@ impl Wire {
     ///
     /// # Errors
     /// If the server refuses them.
-    pub async fn load_functions(&self, client: &Client) -> Result<(), Error> {
+    pub(super) async fn load_functions(&self, client: &Client) -> Result<(), Error> {
         client.function_load::<(), _>(true, self.functions.code.as_str()).await
     }
 
     /// Sends commands of one shard over this link in one round trip. Returns the outcome of each.
-    pub async fn send(
+    pub(super) async fn send(
         &self,
         shard: &Arc<Shard>,
         link: &Arc<Link>,
@@ -93,12 +93,12 @@ impl Wire {
     }
 
     /// Returns true if appends wait for a replica.
-    pub fn waits(&self) -> bool {
+    pub(super) fn waits(&self) -> bool {
         self.wait.is_some()
     }
 
     /// Sends appends. Where they wait for a replica, and none has them in time, they count as failed.
-    pub async fn append(
+    pub(super) async fn append(
         &self,
         shard: &Arc<Shard>,
         link: &Arc<Link>,

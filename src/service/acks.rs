@@ -31,7 +31,7 @@ const TICK: Duration = Duration::from_millis(25);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Returns the failure of a client that no longer holds a durable subscription.
-pub fn lease_lost() -> Failure {
+pub(crate) fn lease_lost() -> Failure {
     let message =
         "this holder has lost the durable subscription: a newer one took it over, or it was deleted";
     Failure::new(ErrorCode::NotSubscribed, message)
@@ -39,7 +39,7 @@ pub fn lease_lost() -> Failure {
 
 /// Receives `true` when the position is written, or `false` if another client holds the subscription. Must
 /// not block.
-pub type Written = Box<dyn FnOnce(Result<bool, Unavailable>, &mut WriteBatch) + Send>;
+pub(crate) type Written = Box<dyn FnOnce(Result<bool, Unavailable>, &mut WriteBatch) + Send>;
 
 pub struct Acks {
     store: Arc<Store>,

@@ -13,7 +13,7 @@ use crate::redis::Store;
 
 /// Creates the lease of a connection. `number` distinguishes the connection's leases, so that a late
 /// notification about an earlier one does not affect this one.
-pub fn of_connection(
+pub(crate) fn of_connection(
     user: &UserId,
     name: &SubscriptionName,
     (node, session, number): (&str, Uuid, u64),
@@ -22,7 +22,7 @@ pub fn of_connection(
 }
 
 /// Creates a new lease for a client that comes over HTTP.
-pub fn of_client(user: &UserId, name: &SubscriptionName) -> Lease {
+pub(crate) fn of_client(user: &UserId, name: &SubscriptionName) -> Lease {
     held_by(user, name, Uuid::new_v4())
 }
 
@@ -30,7 +30,7 @@ pub fn of_client(user: &UserId, name: &SubscriptionName) -> Lease {
 ///
 /// # Errors
 /// `bad_request` if `holder` is malformed.
-pub fn presented(user: &UserId, name: &SubscriptionName, holder: &str) -> Result<Lease, Failure> {
+pub(crate) fn presented(user: &UserId, name: &SubscriptionName, holder: &str) -> Result<Lease, Failure> {
     let holder = holder.parse().map_err(|_| {
         Failure::bad_request("`holder` must be that of the answer to POST /v1/rooms/{room}/subscriptions")
     })?;
@@ -45,19 +45,19 @@ fn held_by(user: &UserId, name: &SubscriptionName, holder: Uuid) -> Lease {
 /// The leases of this node. They may overlap during a takeover, but Redis accepts only the newest holder's
 /// mark.
 #[derive(Debug, Default)]
-pub struct Leases(Mutex<HashSet<(RoomName, Lease)>>);
+pub(crate) struct Leases(Mutex<HashSet<(RoomName, Lease)>>);
 
 impl Leases {
-    pub fn insert(&self, room: &RoomName, lease: &Lease) {
+    pub(crate) fn insert(&self, room: &RoomName, lease: &Lease) {
         self.0.lock().insert((room.clone(), lease.clone()));
     }
 
-    pub fn remove(&self, room: &RoomName, lease: &Lease) {
+    pub(crate) fn remove(&self, room: &RoomName, lease: &Lease) {
         self.0.lock().remove(&(room.clone(), lease.clone()));
     }
 
     /// Marks all of them as in use in Redis. Failures can wait for the next time.
-    pub async fn renew(&self, store: &Store) {
+    pub(crate) async fn renew(&self, store: &Store) {
         let leases: Vec<(RoomName, Lease)> = self.0.lock().iter().cloned().collect();
         store.renew(&leases).await;
     }

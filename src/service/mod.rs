@@ -2,15 +2,15 @@
 //! these services, which know neither sockets nor HTTP. Each checks the caller's grants, so that no edge can
 //! forget to.
 
-pub mod access;
-pub mod acks;
-pub mod history;
-pub mod leases;
-pub mod limits;
-pub mod publish;
-pub mod push;
-pub mod rooms;
-pub mod subscriptions;
+pub(crate) mod access;
+pub(crate) mod acks;
+pub(crate) mod history;
+pub(crate) mod leases;
+pub(crate) mod limits;
+pub(crate) mod publish;
+pub(crate) mod push;
+pub(crate) mod rooms;
+pub(crate) mod subscriptions;
 
 use std::sync::Arc;
 

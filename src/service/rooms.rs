@@ -9,7 +9,7 @@ use crate::protocol::{ErrorCode, Failure, MessageId, Pattern, RoomName};
 use crate::redis::{RoomCursor, RoomFacts, Store};
 
 /// The permissions that each allow reading a room's state.
-pub const KNOW: [Permission; 2] = [Permission::Read, Permission::Manage];
+pub(crate) const KNOW: [Permission; 2] = [Permission::Read, Permission::Manage];
 
 /// Fewest rooms in a page of the listing, if there are that many.
 const ROOMS: usize = 100;

@@ -20,17 +20,17 @@ pub(crate) struct Backlog {
 }
 
 impl Backlog {
-    pub fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         !self.over && self.bytes < LIMIT
     }
 
-    pub fn push(&mut self, received: Received) {
+    pub(super) fn push(&mut self, received: Received) {
         self.over |= received.is_last();
         self.bytes += size(&received);
         self.waiting.push_back(received);
     }
 
-    pub fn pop(&mut self) -> Option<Received> {
+    pub(super) fn pop(&mut self) -> Option<Received> {
         let first = self.waiting.pop_front()?;
         self.bytes -= size(&first);
         if self.waiting.is_empty() {

@@ -15,7 +15,7 @@ use crate::protocol::request::Request;
 use crate::protocol::{CloseCode, Encoding, ErrorCode, Failure, encode};
 
 /// A connection that awaits `connect`.
-pub struct Unauthenticated {
+pub(crate) struct Unauthenticated {
     shared: Arc<Shared>,
     connection: Arc<Connection>,
     encoding: Encoding,
@@ -24,7 +24,7 @@ pub struct Unauthenticated {
 }
 
 impl Unauthenticated {
-    pub fn new(
+    pub(crate) fn new(
         shared: Arc<Shared>,
         connection: Arc<Connection>,
         encoding: Encoding,
@@ -35,7 +35,7 @@ impl Unauthenticated {
 
     /// Handles the client's first frame, and answers it with `permit`. Returns the session, or asks the
     /// connection to end.
-    pub async fn connect(self, incoming: Incoming, permit: Permit) -> Option<Session> {
+    pub(crate) async fn connect(self, incoming: Incoming, permit: Permit) -> Option<Session> {
         let Incoming { reference, request } = incoming;
         let (frame, session) = match self.authenticate(request).await {
             Ok(claims) => {

@@ -33,7 +33,7 @@ pub(crate) enum Received {
 
 impl Received {
     /// Returns whether nothing can come after it.
-    pub fn is_last(&self) -> bool {
+    pub(crate) fn is_last(&self) -> bool {
         matches!(self, Self::Close(_) | Self::Bad(_) | Self::Gone)
     }
 }
@@ -70,13 +70,13 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    pub fn new(allowance: Allowance) -> Self {
+    pub(crate) fn new(allowance: Allowance) -> Self {
         let (partial, ready) = (Vec::new(), VecDeque::new());
         Self { partial, fragments: None, ready, allowance, spent: false, over: false }
     }
 
     /// Sets the allowance, and continues with input that waited for it.
-    pub fn allow(&mut self, allowance: Allowance) {
+    pub(crate) fn allow(&mut self, allowance: Allowance) {
         self.allowance = allowance;
         self.spent = false;
         let mut waiting = std::mem::take(&mut self.partial);
@@ -84,7 +84,7 @@ impl Inbox {
     }
 
     /// Returns the next complete item.
-    pub fn next(&mut self) -> Option<Received> {
+    pub(crate) fn next(&mut self) -> Option<Received> {
         let next = self.ready.pop_front();
         if self.ready.is_empty() {
             self.ready = VecDeque::new();
@@ -93,7 +93,7 @@ impl Inbox {
     }
 
     /// Takes received bytes, and unmasks them in place.
-    pub fn take(&mut self, bytes: &mut [u8]) {
+    pub(crate) fn take(&mut self, bytes: &mut [u8]) {
         if self.partial.is_empty() {
             let used = self.frames(bytes);
             self.partial = bytes[used..].to_vec();

@@ -2,7 +2,7 @@
 //! maps each request to a service and an answer. Requests go in, frames come out of the send queue.
 
 mod backlog;
-pub mod connection;
+pub(crate) mod connection;
 mod handshake;
 pub(crate) mod inbox;
 mod ops;
@@ -15,7 +15,7 @@ use futures_util::stream::{self, StreamExt};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-pub use self::handshake::Unauthenticated;
+pub(crate) use self::handshake::Unauthenticated;
 use crate::auth::Claims;
 use crate::config::LimitsConfig;
 use crate::connections::{Connection, Registry};
@@ -44,7 +44,7 @@ pub struct Shared {
 ///
 /// Requests take effect in the order sent. Publishes continue while the next request is read, since the
 /// appender keeps their order. Any other request waits until they have been answered.
-pub struct Session {
+pub(crate) struct Session {
     shared: Arc<Shared>,
     connection: Arc<Connection>,
     claims: Arc<Claims>,
@@ -94,7 +94,7 @@ impl Session {
 
     /// Ends the session. Its publishes are answered, its subscriptions end, its acknowledgements are written,
     /// and its leases are given up.
-    pub async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         self.settled().await;
         let subscriptions = std::mem::take(&mut self.subscriptions);
         let release = async |subscription: Open| {

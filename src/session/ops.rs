@@ -30,7 +30,7 @@ enum Reply {
 impl Session {
     /// Handles a frame if that needs no waiting. Any other frame is returned, for [`Session::handle`]. The
     /// most frequent requests need no future this way.
-    pub fn try_handle(&mut self, incoming: Incoming) -> Option<Incoming> {
+    pub(crate) fn try_handle(&mut self, incoming: Incoming) -> Option<Incoming> {
         let is_ready = match &incoming.request {
             Ok(Request::Publish { .. }) => self.in_flight.available_permits() > 0,
             Ok(Request::Ack { room, id }) => {
@@ -56,7 +56,7 @@ impl Session {
     }
 
     /// Handles one frame, and answers it with `permit`. Returns when the next one may be handled.
-    pub async fn handle(&mut self, incoming: Incoming, permit: Permit) {
+    pub(crate) async fn handle(&mut self, incoming: Incoming, permit: Permit) {
         self.permit = Some(permit);
         let Incoming { reference, request } = incoming;
         let outcome = match request {

@@ -60,18 +60,18 @@ pub(crate) struct Reader {
 
 impl Reader {
     /// Lets the client, which has now authenticated, send messages of at most `max_message` bytes.
-    pub fn allow(&mut self, max_message: usize) {
+    pub(super) fn allow(&mut self, max_message: usize) {
         self.at_once = READ;
         self.inbox.allow(Allowance::Many(max_message));
     }
 
     /// Lets a client that has not authenticated yet send one more message.
-    pub fn allow_another(&mut self) {
+    pub(super) fn allow_another(&mut self) {
         self.inbox.allow(Allowance::One(STRANGER));
     }
 
     /// Returns the next item from the client. Cancel safe.
-    pub async fn next(&mut self) -> Received {
+    pub(super) async fn next(&mut self) -> Received {
         std::future::poll_fn(|context| self.poll_next(context)).await
     }
 
@@ -101,7 +101,7 @@ impl Reader {
 
     /// Shuts down writing, then reads and discards until the client closes its side too. Closing a socket
     /// with unread input would reset the connection and lose the last bytes written.
-    pub async fn finish(self) {
+    pub(super) async fn finish(self) {
         if let Some(tls) = &self.tls {
             tls.close(self.stream.as_ref());
         }

@@ -5,7 +5,7 @@ use std::cell::Cell;
 
 /// A bug to plant, described by its behaviour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Bug {
+pub(crate) enum Bug {
     /// A hole in a page is skipped silently.
     FollowTellsNoGap,
     /// Any live copies are taken for the next ones, regardless of the position that they follow.
@@ -54,7 +54,7 @@ pub enum Bug {
 
 impl Bug {
     /// All bugs.
-    pub const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::FollowTellsNoGap,
         Self::TailTakesAnyRun,
         Self::PageKeepsEpoch,
@@ -111,12 +111,12 @@ impl Bug {
     }
 
     /// Returns whether the bug is in the library of functions.
-    pub fn is_in_library(self) -> bool {
+    pub(crate) fn is_in_library(self) -> bool {
         self.change().is_some()
     }
 
     /// Returns the library with this bug.
-    pub fn plant(self, source: &str) -> String {
+    pub(crate) fn plant(self, source: &str) -> String {
         let Some((from, to)) = self.change() else { return source.to_owned() };
         assert!(source.contains(from), "{self:?} has no place in the library any more");
         source.replace(from, to)
@@ -128,16 +128,16 @@ thread_local! {
 }
 
 /// Plants a bug on this thread, or removes it.
-pub fn plant(bug: Option<Bug>) {
+pub(crate) fn plant(bug: Option<Bug>) {
     PLANTED.set(bug);
 }
 
 /// Returns the bug that is planted on this thread.
-pub fn planted() -> Option<Bug> {
+pub(crate) fn planted() -> Option<Bug> {
     PLANTED.get()
 }
 
 /// Returns whether this bug is planted.
-pub fn is_planted(bug: Bug) -> bool {
+pub(crate) fn is_planted(bug: Bug) -> bool {
     PLANTED.get() == Some(bug)
 }

@@ -21,7 +21,7 @@ struct Facts<'a> {
 }
 
 /// Returns the promises that were broken.
-pub fn check(world: &World) -> Vec<String> {
+pub(super) fn check(world: &World) -> Vec<String> {
     let log = world.log();
     let facts = Facts { world, there: log.iter().copied().collect(), log, head: world.head() };
     let mut found: Vec<String> = world.record.wrong.iter().chain(&world.wrong).cloned().collect();

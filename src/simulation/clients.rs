@@ -70,7 +70,7 @@ impl Sink for Socket {
     fn delivered(&self, _: Timed) {}
 }
 
-pub struct Client {
+pub(super) struct Client {
     /// The index in the record.
     pub connection: usize,
     requests: mpsc::Sender<Incoming>,
@@ -78,7 +78,7 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn connect(client: usize, place: usize, node: &Arc<Simulated>, claims: &Arc<Claims>) -> Self {
+    pub(super) fn connect(client: usize, place: usize, node: &Arc<Simulated>, claims: &Arc<Claims>) -> Self {
         let (connection, more) = in_world(|world| {
             let connection = world.record.connect(client, place);
             world.note(|| format!("client {client} connects to node {place}"));
@@ -102,7 +102,7 @@ impl Client {
     }
 
     /// Breaks the connection.
-    pub fn disconnect(self) {
+    pub(super) fn disconnect(self) {
         in_world(|world| {
             world.note(|| format!("connection {} ends", self.connection));
             world.record.disconnect(self.connection);
@@ -119,7 +119,7 @@ impl Client {
         let _ = self.requests.try_send(Incoming { reference: Some(reference), request: Ok(request) });
     }
 
-    pub fn publish(&self, key: u128) {
+    pub(super) fn publish(&self, key: u128) {
         let data = Data::from_json(&key.to_string()).expect("a number");
         let message = Draft { key: Uuid::from_u128(key), new_key: false, kind: DEFAULT_TYPE.into(), data };
         let asked = in_world(|world| world.record.publish(key));
@@ -127,7 +127,7 @@ impl Client {
     }
 
     /// Subscribes to the room.
-    pub fn subscribe(&self, start: Option<Start>, durable: bool) {
+    pub(super) fn subscribe(&self, start: Option<Start>, durable: bool) {
         let named = match start {
             Some(Start::After(id)) => Some((id.ms, id.seq)),
             _ => None,
@@ -137,17 +137,17 @@ impl Client {
         self.send(asked, Request::Subscribe { room: room(), start, durable: name });
     }
 
-    pub fn unsubscribe(&self) {
+    pub(super) fn unsubscribe(&self) {
         self.send(Asked::Unsubscribe, Request::Unsubscribe { room: room(), forget: false });
     }
 
-    pub fn acknowledge(&self, id: Id) {
+    pub(super) fn acknowledge(&self, id: Id) {
         let asked = in_world(|world| world.record.acknowledge(self.connection, id));
         self.send(asked, Request::Ack { room: room(), id: MessageId::new(id.0, id.1) });
     }
 
     /// Accepts this many more bytes, and then no more.
-    pub fn take(&self, bytes: usize) {
+    pub(super) fn take(&self, bytes: usize) {
         in_world(|world| {
             world.note(|| format!("connection {} takes {bytes} bytes", self.connection));
             let connection = &mut world.record.connections[self.connection];
@@ -158,7 +158,7 @@ impl Client {
 }
 
 /// The only room of a simulation.
-pub fn room() -> RoomName {
+pub(super) fn room() -> RoomName {
     thread_local! {
         static NAME: RoomName = ROOM.parse().expect("a name");
     }

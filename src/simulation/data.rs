@@ -3,13 +3,13 @@
 
 use std::rc::Rc;
 
-pub type Text = Rc<[u8]>;
+pub(super) type Text = Rc<[u8]>;
 
 /// A stream id.
-pub type Id = (u64, u64);
+pub(super) type Id = (u64, u64);
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum Reply {
+pub(crate) enum Reply {
     Nil,
     Status(&'static str),
     Integer(i64),
@@ -19,7 +19,7 @@ pub enum Reply {
 }
 
 impl Reply {
-    pub fn bulk(text: &str) -> Self {
+    pub(crate) fn bulk(text: &str) -> Self {
         Self::Bulk(text.as_bytes().into())
     }
 
@@ -34,28 +34,28 @@ impl Reply {
 
 /// The words of a command, in one buffer that is reused.
 #[derive(Debug, Default)]
-pub struct Words {
+pub(crate) struct Words {
     bytes: Vec<u8>,
     ends: Vec<usize>,
 }
 
 impl Words {
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
     }
 
-    pub fn push(&mut self, word: &[u8]) {
+    pub(crate) fn push(&mut self, word: &[u8]) {
         self.bytes.extend_from_slice(word);
         self.ends.push(self.bytes.len());
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.ends.len()
     }
 
     /// Returns a word, or an empty one beyond the last.
-    pub fn get(&self, at: usize) -> &[u8] {
+    pub(crate) fn get(&self, at: usize) -> &[u8] {
         let Some(end) = self.ends.get(at) else { return b"" };
         let start = if at == 0 { 0 } else { self.ends[at - 1] };
         &self.bytes[start..*end]
@@ -81,13 +81,13 @@ impl Words {
 
 /// An entry of a stream.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     pub id: Id,
     pub fields: Vec<Text>,
 }
 
 #[derive(Debug, Clone, Default)]
-pub struct Stream {
+pub(crate) struct Stream {
     pub entries: Vec<Rc<Entry>>,
     pub last: Id,
     /// Consumer groups with their positions.
@@ -103,12 +103,12 @@ enum Value {
 
 /// All keys.
 #[derive(Debug, Clone, Default)]
-pub struct Data {
+pub(crate) struct Data {
     keys: Vec<(Text, Value)>,
 }
 
 /// Parses an id. A missing `seq` is `rest`.
-pub fn id_of(text: &[u8], rest: u64) -> Option<Id> {
+pub(super) fn id_of(text: &[u8], rest: u64) -> Option<Id> {
     let text = std::str::from_utf8(text).ok()?;
     match text.split_once('-') {
         Some((ms, seq)) => Some((ms.parse().ok()?, seq.parse().ok()?)),
@@ -138,7 +138,7 @@ impl Data {
         at.map(|at| self.keys.swap_remove(at)).is_some()
     }
 
-    pub fn hash(&self, key: &[u8]) -> &[(Text, Text)] {
+    pub(crate) fn hash(&self, key: &[u8]) -> &[(Text, Text)] {
         match self.find(key) {
             Some(Value::Hash(fields)) => fields,
             _ => &[],
@@ -152,7 +152,7 @@ impl Data {
         }
     }
 
-    pub fn field(&self, key: &[u8], field: &[u8]) -> Option<&Text> {
+    pub(crate) fn field(&self, key: &[u8], field: &[u8]) -> Option<&Text> {
         self.hash(key).iter().find(|(name, _)| **name == *field).map(|(_, value)| value)
     }
 
@@ -185,7 +185,7 @@ impl Data {
     }
 
     /// Returns the stream at this key, if there is one.
-    pub fn stream(&self, key: &[u8]) -> Option<&Stream> {
+    pub(crate) fn stream(&self, key: &[u8]) -> Option<&Stream> {
         match self.find(key) {
             Some(Value::Stream(stream)) => Some(stream),
             _ => None,
@@ -200,7 +200,7 @@ impl Data {
     }
 
     /// Runs a command that concerns keys only.
-    pub fn run(&mut self, words: &Words) -> Reply {
+    pub(crate) fn run(&mut self, words: &Words) -> Reply {
         let key = words.get(1);
         match words.get(0) {
             b"HGET" => Reply::bulk_or_nil(self.field(key, words.get(2))),

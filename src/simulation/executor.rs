@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use slab::Slab;
 
 /// The owner of a task. Killing a node drops its tasks.
-pub type Owner = usize;
+pub(crate) type Owner = usize;
 
 type Future = Pin<Box<dyn std::future::Future<Output = ()>>>;
 
@@ -89,13 +89,13 @@ thread_local! {
 }
 
 /// Makes the tasks of this thread those of a simulation from now on.
-pub fn begin() {
+pub(crate) fn begin() {
     EXECUTOR.set(Some(Executor::default()));
     OWNER.set(0);
 }
 
 /// Drops all tasks, and those that they start while they are dropped.
-pub fn end() {
+pub(crate) fn end() {
     while let Some(tasks) = EXECUTOR.with_borrow_mut(|executor| {
         let tasks = std::mem::take(&mut executor.as_mut()?.tasks);
         (!tasks.is_empty()).then_some(tasks)
@@ -106,7 +106,7 @@ pub fn end() {
 }
 
 /// Takes a task over if there is a simulation on this thread. Returns it otherwise.
-pub fn adopt<F: std::future::Future<Output = ()> + 'static>(future: F) -> Option<F> {
+pub(crate) fn adopt<F: std::future::Future<Output = ()> + 'static>(future: F) -> Option<F> {
     EXECUTOR.with_borrow_mut(|executor| {
         let Some(Executor { tasks, ready }) = executor else { return Some(future) };
         let entry = tasks.vacant_entry();
@@ -119,7 +119,7 @@ pub fn adopt<F: std::future::Future<Output = ()> + 'static>(future: F) -> Option
 }
 
 /// Runs a closure as this owner, who owns the tasks that it starts.
-pub fn as_owner<T>(owner: Owner, work: impl FnOnce() -> T) -> T {
+pub(crate) fn as_owner<T>(owner: Owner, work: impl FnOnce() -> T) -> T {
     let before = OWNER.replace(owner);
     let outcome = work();
     OWNER.set(before);
@@ -127,12 +127,12 @@ pub fn as_owner<T>(owner: Owner, work: impl FnOnce() -> T) -> T {
 }
 
 /// Returns the number of ready tasks.
-pub fn ready() -> usize {
+pub(crate) fn ready() -> usize {
     EXECUTOR.with_borrow(|executor| executor.as_ref().map_or(0, |executor| executor.ready.count()))
 }
 
 /// Wakes the schedule once a task is ready.
-pub fn wake_when_ready(waker: &Waker) {
+pub(crate) fn wake_when_ready(waker: &Waker) {
     EXECUTOR.with_borrow(|executor| {
         if let Some(executor) = executor {
             *executor.ready.idle.lock() = Some(waker.clone());
@@ -141,7 +141,7 @@ pub fn wake_when_ready(waker: &Waker) {
 }
 
 /// Polls the ready task with this index.
-pub fn poll(place: usize) {
+pub(crate) fn poll(place: usize) {
     let taken = EXECUTOR.with_borrow_mut(|executor| {
         let executor = executor.as_mut()?;
         let id = executor.ready.take(place)?;
@@ -163,7 +163,7 @@ pub fn poll(place: usize) {
 }
 
 /// Drops all tasks of an owner.
-pub fn kill(owner: Owner) {
+pub(crate) fn kill(owner: Owner) {
     let killed: Vec<Task> = EXECUTOR.with_borrow_mut(|executor| {
         let Some(Executor { tasks, .. }) = executor else { return Vec::new() };
         let its: Vec<usize> =

@@ -12,14 +12,14 @@ use super::data::{Data, Id, Reply, Text, Words};
 use crate::redis::functions::{Functions, SOURCE};
 
 /// Maximum number of servers in one schedule.
-pub const SERVERS: usize = 4;
+pub(super) const SERVERS: usize = 4;
 
 /// Resets the library's memory to that of a server that has just started.
 const RESET: &str = "\nredis.on_reset(function() deleted_ms, history, read_at = 0, nil, nil end)\n";
 
 /// An entry that was added to a stream.
 #[derive(Debug)]
-pub struct Added {
+pub(crate) struct Added {
     pub id: Id,
     /// The id before it.
     pub after: Option<Id>,
@@ -28,7 +28,7 @@ pub struct Added {
 
 /// The server's state as the commands of a call see it, and their effects.
 #[derive(Debug, Default)]
-pub struct Context {
+pub(crate) struct Context {
     pub data: Data,
     /// Unix time in microseconds.
     pub time_us: u64,
@@ -45,12 +45,12 @@ pub struct Context {
 
 impl Context {
     /// Creates a server with this data set and history name.
-    pub fn new(data: Data, history: String) -> Self {
+    pub(crate) fn new(data: Data, history: String) -> Self {
         Self { data, history, ..Self::default() }
     }
 
     /// Runs a command.
-    pub fn run(&mut self, words: &Words) -> Reply {
+    pub(crate) fn run(&mut self, words: &Words) -> Reply {
         match words.get(0) {
             b"TIME" => {
                 let part = |number: u64| Reply::bulk(&number.to_string());
@@ -91,7 +91,7 @@ struct Instance {
 }
 
 /// The library in the servers of this thread.
-pub struct Library {
+pub(super) struct Library {
     lua: Lua,
     current: Current,
     instances: Vec<Instance>,
@@ -100,7 +100,7 @@ pub struct Library {
 
 impl Library {
     /// Loads the library, with a bug if one is planted.
-    pub fn load(bug: Option<Bug>) -> Result<Self> {
+    pub(super) fn load(bug: Option<Bug>) -> Result<Self> {
         let lua = Lua::new();
         let current = Current::default();
         let source = SOURCE.replace("@LIBRARY@", "simulated") + RESET;
@@ -116,12 +116,12 @@ impl Library {
     }
 
     /// Resets a server's memory to that of one that has just started.
-    pub fn reset(&self, server: usize) {
+    pub(super) fn reset(&self, server: usize) {
         self.instances[server].reset.call::<()>(()).expect("the reset is ours");
     }
 
     /// Runs a command that a server received.
-    pub fn run(&self, server: usize, context: &mut Context, words: &Words) -> Reply {
+    pub(super) fn run(&self, server: usize, context: &mut Context, words: &Words) -> Reply {
         if words.get(0) != b"FCALL" {
             return context.run(words);
         }

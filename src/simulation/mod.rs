@@ -5,13 +5,13 @@
 //! One thread runs one schedule at a time. Any difference between two runs of a seed is a bug of the
 //! simulation.
 
-pub mod bugs;
+pub(crate) mod bugs;
 mod check;
 mod clients;
 mod data;
-pub mod executor;
+pub(crate) mod executor;
 mod library;
-pub mod network;
+pub(crate) mod network;
 mod record;
 mod schedule;
 mod tests;
@@ -29,7 +29,7 @@ use self::schedule::Schedule;
 
 /// The outcome of a schedule.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Promises that were broken.
     pub violations: Vec<String>,
     /// The reason why the schedule proves nothing, if it does not.
@@ -50,7 +50,7 @@ thread_local! {
 }
 
 /// Returns the maximum number of entries of a page in this thread's simulation.
-pub fn page() -> usize {
+pub(crate) fn page() -> usize {
     PAGE.get()
 }
 
@@ -59,7 +59,7 @@ fn set_page(most: usize) {
 }
 
 /// Runs the schedule of a seed, with a bug if one is given.
-pub fn run(seed: u64, bug: Option<Bug>, traced: bool) -> Outcome {
+pub(crate) fn run(seed: u64, bug: Option<Bug>, traced: bool) -> Outcome {
     bugs::plant(bug);
     executor::begin();
     let ran = catch_unwind(AssertUnwindSafe(|| {

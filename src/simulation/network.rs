@@ -15,14 +15,14 @@ use super::executor;
 use super::world::{World, in_world};
 
 /// The commands of one pipeline, each as its words.
-pub type Pipeline = Vec<Vec<Vec<u8>>>;
+pub(crate) type Pipeline = Vec<Vec<Vec<u8>>>;
 
 /// The replies to a pipeline.
-pub type Replies = Vec<Result<Value, Error>>;
+pub(crate) type Replies = Vec<Result<Value, Error>>;
 
 /// An event on a connection for notifications.
 #[derive(Debug)]
-pub enum Received {
+pub(crate) enum Received {
     /// A message on a channel.
     Message(Text, Text),
     /// The connection was established again.
@@ -30,18 +30,18 @@ pub enum Received {
 }
 
 /// The callback for events on a node's connection for notifications.
-pub type OnEvent = Arc<dyn Fn(Received) + Send + Sync>;
+pub(crate) type OnEvent = Arc<dyn Fn(Received) + Send + Sync>;
 
 /// The purpose of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     Commands,
     /// Notifications.
     PubSub,
 }
 
 impl Kind {
-    pub const ALL: [Self; 2] = [Self::Commands, Self::PubSub];
+    pub(crate) const ALL: [Self; 2] = [Self::Commands, Self::PubSub];
 }
 
 struct Request {
@@ -53,7 +53,7 @@ struct Request {
 
 /// A connection of a node to its server.
 #[derive(Default)]
-pub struct Connection {
+pub(crate) struct Connection {
     requests: VecDeque<Request>,
     replies: VecDeque<(oneshot::Sender<Replies>, Replies)>,
     messages: VecDeque<(Text, Text)>,
@@ -64,7 +64,7 @@ pub struct Connection {
 }
 
 /// A node's place in the network.
-pub struct Place {
+pub(crate) struct Place {
     /// The server that it is connected to.
     pub server: usize,
     connections: [Connection; 2],
@@ -75,14 +75,14 @@ pub struct Place {
 }
 
 impl Place {
-    pub fn new(server: usize) -> Self {
+    pub(crate) fn new(server: usize) -> Self {
         Self { server, connections: Default::default(), on_event: None, alive: true, moves: None }
     }
 }
 
 /// An event that can happen next in the network.
 #[derive(Debug, Clone, Copy)]
-pub enum Event {
+pub(crate) enum Event {
     /// A pipeline reaches the server.
     Request(usize, Kind),
     /// Replies reach the node.
@@ -97,7 +97,7 @@ pub enum Event {
 
 /// Probabilities of faults, in thousandths.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Rates {
+pub(crate) struct Rates {
     pub hold: u64,
     pub cut: u64,
     pub lose: u64,
@@ -111,7 +111,7 @@ const HELD: u64 = 1500;
 const BROKEN: u64 = 600;
 
 /// Returns whether a node's connection is up.
-pub fn is_up(node: usize, kind: Kind) -> bool {
+pub(crate) fn is_up(node: usize, kind: Kind) -> bool {
     in_world(|world| {
         let place = &world.places[node];
         place.alive && place.connections[kind as usize].back.is_none()
@@ -119,12 +119,12 @@ pub fn is_up(node: usize, kind: Kind) -> bool {
 }
 
 /// The same as [`is_up`], from within the world.
-pub fn stands(world: &World, node: usize, kind: Kind) -> bool {
+pub(crate) fn stands(world: &World, node: usize, kind: Kind) -> bool {
     world.places[node].connections[kind as usize].back.is_none()
 }
 
 /// Sends a pipeline. The receiver fails if the connection breaks.
-pub fn send(node: usize, kind: Kind, pipeline: Pipeline) -> oneshot::Receiver<Replies> {
+pub(crate) fn send(node: usize, kind: Kind, pipeline: Pipeline) -> oneshot::Receiver<Replies> {
     let (done, replies) = oneshot::channel();
     in_world(|world| {
         let place = &mut world.places[node];
@@ -138,12 +138,12 @@ pub fn send(node: usize, kind: Kind, pipeline: Pipeline) -> oneshot::Receiver<Re
 }
 
 /// Registers the callback for events on a node's connection for notifications.
-pub fn listen(node: usize, on_event: OnEvent) {
+pub(crate) fn listen(node: usize, on_event: OnEvent) {
     in_world(|world| world.places[node].on_event = Some(on_event));
 }
 
 /// Executes an event. Must be called outside of the world, since nodes are notified of it.
-pub fn happen(event: Event) {
+pub(crate) fn happen(event: Event) {
     let told = in_world(|world| world.happen(event));
     if let Some((node, on_event, event)) = told {
         executor::as_owner(node + 1, || on_event(event));
@@ -152,7 +152,7 @@ pub fn happen(event: Event) {
 
 impl World {
     /// Adds the possible events to `events`, and returns the time at which more become possible.
-    pub fn eligible(&self, events: &mut Vec<Event>) -> Option<u64> {
+    pub(crate) fn eligible(&self, events: &mut Vec<Event>) -> Option<u64> {
         let mut next: Option<u64> = None;
         let mut at = |time: u64, event: Event| {
             if time <= self.now_us {
@@ -186,12 +186,12 @@ impl World {
     }
 
     /// Draws true with a probability of this many thousandths.
-    pub fn chance(&mut self, in_a_thousand: u64) -> bool {
+    pub(crate) fn chance(&mut self, in_a_thousand: u64) -> bool {
         in_a_thousand > 0 && self.rng.u64(..1000) < in_a_thousand
     }
 
     /// Draws a duration in microseconds, short ones more often than long ones.
-    pub fn some_time(&mut self, most_ms: u64) -> u64 {
+    pub(crate) fn some_time(&mut self, most_ms: u64) -> u64 {
         let most = self.rng.u64(1..=most_ms);
         self.rng.u64(1..=most) * 1000
     }
@@ -229,7 +229,7 @@ impl World {
     }
 
     /// Returns whether a call of a function whose name ends with `function` is in flight.
-    pub fn is_asked(&self, function: &[u8]) -> bool {
+    pub(crate) fn is_asked(&self, function: &[u8]) -> bool {
         let requests = self.places.iter().flat_map(|place| &place.connections[0].requests);
         let mut words =
             requests.flat_map(|request| request.pipeline.as_slice()).filter_map(|words| words.get(1));
@@ -266,7 +266,7 @@ impl World {
     }
 
     /// Breaks a connection for `for_us`. Some of the requests in flight still reach the server.
-    pub fn cut(&mut self, node: usize, kind: Kind, for_us: u64) {
+    pub(crate) fn cut(&mut self, node: usize, kind: Kind, for_us: u64) {
         self.note(|| format!("node {node}: connection for {kind:?} breaks for {} ms", for_us / 1000));
         let requests = &self.connection(node, kind).requests;
         let waiting: usize = requests.iter().map(|request| request.pipeline.len()).sum();
@@ -282,7 +282,7 @@ impl World {
     }
 
     /// Breaks both connections of a node, which finds the newest server when they are established again.
-    pub fn move_node(&mut self, node: usize) {
+    pub(crate) fn move_node(&mut self, node: usize) {
         for kind in Kind::ALL {
             // Takes longer than a moment, so that no two servers give an id in the same millisecond.
             let back = 5000 + self.some_time(BROKEN);
@@ -295,7 +295,7 @@ impl World {
     }
 
     /// Ends all faults and stalls.
-    pub fn calm(&mut self) {
+    pub(crate) fn calm(&mut self) {
         self.rates = Rates::default();
         let (now, newest) = (self.now_us, self.servers.len() - 1);
         for node in 0..self.places.len() {
@@ -350,7 +350,7 @@ impl World {
     }
 
     /// Passes a message that was published on a server to its listeners there.
-    pub fn publish(&mut self, server: usize, channel: &Text, payload: &Text) {
+    pub(crate) fn publish(&mut self, server: usize, channel: &Text, payload: &Text) {
         for listener in 0..self.servers[server].context.listeners.len() {
             let (known, node) = &self.servers[server].context.listeners[listener];
             if known == channel {

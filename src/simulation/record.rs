@@ -9,11 +9,11 @@ use tokio::sync::Notify;
 use super::data::{Id, id_of};
 
 /// A moment: the number of things recorded before.
-pub type Order = usize;
+pub(super) type Order = usize;
 
 /// A frame of a subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Told {
+pub(crate) enum Told {
     /// A message: its id, and its key.
     Message(Id, u128),
     /// A gap: delivery continues at the second id, since the messages after the first are gone. The flag is
@@ -25,7 +25,7 @@ pub enum Told {
 
 /// The start of a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Began {
+pub(crate) struct Began {
     pub durable: bool,
     /// The position that the client named.
     pub named: Option<Id>,
@@ -33,7 +33,7 @@ pub struct Began {
 
 /// A subscription, from its confirmation on.
 #[derive(Debug, Clone)]
-pub struct Run {
+pub(crate) struct Run {
     pub client: usize,
     pub began: Began,
     /// The moment of the request. The next field is that of the confirmation.
@@ -48,7 +48,7 @@ pub struct Run {
 
 /// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
+pub(crate) enum Asked {
     Publish(usize),
     Subscribe(Began),
     Unsubscribe,
@@ -57,7 +57,7 @@ pub enum Asked {
 
 /// One attempt to publish a message.
 #[derive(Debug, Clone, Copy)]
-pub struct Publish {
+pub(crate) struct Publish {
     pub key: u128,
     pub asked: Order,
     /// The moment of the answer, and the id if the message was stored.
@@ -65,7 +65,7 @@ pub struct Publish {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub struct Ack {
+pub(crate) struct Ack {
     /// The index of its run. `None` if another subscription had been requested by then.
     pub run: Option<usize>,
     pub id: Id,
@@ -75,7 +75,7 @@ pub struct Ack {
 }
 
 /// A connection of a client.
-pub struct Connection {
+pub(crate) struct Connection {
     pub client: usize,
     pub node: usize,
     pub open: bool,
@@ -91,7 +91,7 @@ pub struct Connection {
 
 /// The record of a schedule.
 #[derive(Default)]
-pub struct Record {
+pub(crate) struct Record {
     order: Order,
     references: u64,
     pub connections: Vec<Connection>,
@@ -119,7 +119,7 @@ struct Frame<'a> {
 
 impl Record {
     /// Returns the current moment.
-    pub fn order(&self) -> Order {
+    pub(crate) fn order(&self) -> Order {
         self.order
     }
 
@@ -129,7 +129,7 @@ impl Record {
     }
 
     /// Records that a client connects to a node.
-    pub fn connect(&mut self, client: usize, node: usize) -> usize {
+    pub(crate) fn connect(&mut self, client: usize, node: usize) -> usize {
         self.connections.push(Connection {
             client,
             node,
@@ -144,7 +144,7 @@ impl Record {
     }
 
     /// Records that a connection ends, and its subscription with it.
-    pub fn disconnect(&mut self, connection: usize) {
+    pub(crate) fn disconnect(&mut self, connection: usize) {
         self.end_run(connection);
         let connection = &mut self.connections[connection];
         connection.open = false;
@@ -159,7 +159,7 @@ impl Record {
     }
 
     /// Records a request, and returns its `ref`.
-    pub fn ask(&mut self, connection: usize, asked: Asked) -> u64 {
+    pub(crate) fn ask(&mut self, connection: usize, asked: Asked) -> u64 {
         let order = self.next();
         self.references += 1;
         self.connections[connection].asked.push((self.references, order, asked));
@@ -167,13 +167,13 @@ impl Record {
     }
 
     /// Records a publish.
-    pub fn publish(&mut self, key: u128) -> Asked {
+    pub(crate) fn publish(&mut self, key: u128) -> Asked {
         self.publishes.push(Publish { key, asked: self.order + 1, answered: None });
         Asked::Publish(self.publishes.len() - 1)
     }
 
     /// Records an acknowledgement.
-    pub fn acknowledge(&mut self, connection: usize, id: Id) -> Asked {
+    pub(crate) fn acknowledge(&mut self, connection: usize, id: Id) -> Asked {
         let Connection { asked, run, .. } = &self.connections[connection];
         let changes = asked.iter().any(|(_, _, asked)| !matches!(asked, Asked::Publish(_) | Asked::Ack(_)));
         let run = run.filter(|_| !changes);
@@ -182,7 +182,7 @@ impl Record {
     }
 
     /// Records the bytes that a socket accepts, with the frames in them. Returns their number.
-    pub fn receive<'a>(&mut self, connection: usize, parts: impl Iterator<Item = &'a [u8]>) -> usize {
+    pub(crate) fn receive<'a>(&mut self, connection: usize, parts: impl Iterator<Item = &'a [u8]>) -> usize {
         let its = &mut self.connections[connection];
         let mut taken = 0;
         for part in parts {

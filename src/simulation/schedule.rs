@@ -94,7 +94,7 @@ enum Phase {
     Over,
 }
 
-pub struct Schedule {
+pub(super) struct Schedule {
     parts: Parts,
     profile: Profile,
     /// The nodes by their places in the network, or `None` for dead ones.
@@ -114,7 +114,7 @@ pub struct Schedule {
 
 impl Schedule {
     /// Creates the schedule of a seed.
-    pub fn new(seed: u64, traced: bool) -> Self {
+    pub(super) fn new(seed: u64, traced: bool) -> Self {
         let begun = Instant::now();
         let mut world = World::new(seed, traced);
         let dice = &mut world.rng;
@@ -196,7 +196,7 @@ impl Schedule {
 
     /// Executes events one by one, until none is possible before some time has passed, or the schedule is
     /// over.
-    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let now = self.begun.elapsed().as_micros() as u64;
         in_world(|world| world.now_us = now);
         loop {

@@ -16,19 +16,19 @@ use super::record::{Record, Told};
 const BEGINNING: u64 = 1_700_000_000_000;
 
 /// The only room of a schedule.
-pub const ROOM: &str = "room";
+pub(super) const ROOM: &str = "room";
 
 /// The key of its log.
-pub const LOG: &[u8] = b"rl:{room}:log";
+pub(super) const LOG: &[u8] = b"rl:{room}:log";
 
 /// The key of its head.
 const HEAD: &[u8] = b"rl:{room}:head";
 
 /// The key of its durable subscriptions.
-pub const SUBS: &[u8] = b"rl:{room}:subs";
+pub(super) const SUBS: &[u8] = b"rl:{room}:subs";
 
 /// A Redis server.
-pub struct Server {
+pub(crate) struct Server {
     pub context: Context,
     /// Its clock's offset from the schedule's clock, in µs.
     pub ahead_us: i64,
@@ -38,7 +38,7 @@ pub struct Server {
 
 /// The facts about an entry that was ever appended.
 #[derive(Debug, Clone, Copy)]
-pub struct Known {
+pub(crate) struct Known {
     /// The key of its message.
     pub key: u128,
     /// Set once it was trimmed or deleted.
@@ -55,7 +55,7 @@ pub struct Known {
 
 /// A loss of the newest writes.
 #[derive(Debug, Clone, Copy)]
-pub struct Loss {
+pub(crate) struct Loss {
     /// The moment from which writes may be lost, in the order of the record.
     pub from: usize,
     /// The moment since which no node writes to the old server, in the order of the record.
@@ -72,7 +72,7 @@ struct Replica {
 }
 
 /// The state of a schedule.
-pub struct World {
+pub(crate) struct World {
     pub rng: fastrand::Rng,
     /// Microseconds since the schedule began.
     pub now_us: u64,
@@ -114,23 +114,23 @@ thread_local! {
 }
 
 /// Runs a closure on the world. The closure must never call into a node.
-pub fn in_world<T>(work: impl FnOnce(&mut World) -> T) -> T {
+pub(super) fn in_world<T>(work: impl FnOnce(&mut World) -> T) -> T {
     WORLD.with_borrow_mut(|world| work(world.as_mut().expect("there is a simulation")))
 }
 
 /// Installs a new world.
-pub fn begin(world: World) {
+pub(super) fn begin(world: World) {
     WORLD.set(Some(world));
 }
 
 /// Removes the world.
-pub fn end() -> Option<World> {
+pub(super) fn end() -> Option<World> {
     WORLD.take()
 }
 
 impl World {
     /// Creates a world with one server and no nodes.
-    pub fn new(seed: u64, traced: bool) -> Self {
+    pub(crate) fn new(seed: u64, traced: bool) -> Self {
         let bug = bugs::planted().filter(|bug| bug.is_in_library());
         let load = || Rc::new(Library::load(bug).expect("the library can be loaded"));
         let library =
@@ -163,7 +163,7 @@ impl World {
     }
 
     /// Adds an event to the trace, if there is one.
-    pub fn note(&mut self, what: impl FnOnce() -> String) {
+    pub(crate) fn note(&mut self, what: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             trace.push(format!("{:>9.3} ms  {}", self.now_us as f64 / 1000.0, what()));
         }
@@ -176,13 +176,13 @@ impl World {
     }
 
     /// Returns whether another server can take over.
-    pub fn may_fail_over(&self) -> bool {
+    pub(crate) fn may_fail_over(&self) -> bool {
         self.servers.len() < SERVERS && self.deleting == 0 && !self.is_asked(b"_delete")
     }
 
     /// Makes a new server take over, with the state of the replica. Nodes connect to it, each at a time of
     /// its own if `split` is set.
-    pub fn fail_over(&mut self, split: bool, ahead_us: i64) {
+    pub(crate) fn fail_over(&mut self, split: bool, ahead_us: i64) {
         let newest = self.servers.len() - 1;
         let Replica { data, from, given } = self.replica.take().unwrap_or_else(|| self.copy());
         self.note(|| {
@@ -205,7 +205,7 @@ impl World {
     }
 
     /// Notes that losses are over, once all nodes are connected to the newest server.
-    pub fn end_losses(&mut self) {
+    pub(crate) fn end_losses(&mut self) {
         let newest = self.servers.len() - 1;
         if self.places.iter().all(|place| !place.alive || place.server == newest) {
             let order = self.record.order();
@@ -216,7 +216,7 @@ impl World {
     }
 
     /// Makes a replica that is in step now fall behind from here on.
-    pub fn lag(&mut self) {
+    pub(crate) fn lag(&mut self) {
         self.note(|| "the replica falls behind".to_owned());
         self.replica = Some(self.copy());
     }
@@ -226,17 +226,17 @@ impl World {
     }
 
     /// Returns whether the surviving history has, or had, this entry.
-    pub fn inherited(&self, entry: &Known) -> bool {
+    pub(crate) fn inherited(&self, entry: &Known) -> bool {
         self.servers[entry.server + 1..].iter().all(|server| entry.number < server.inherits)
     }
 
     /// Returns the surviving data set.
-    pub fn newest(&self) -> &Data {
+    pub(crate) fn newest(&self) -> &Data {
         &self.servers[self.servers.len() - 1].context.data
     }
 
     /// Returns the newest id of the room, from its head.
-    pub fn head(&self) -> Id {
+    pub(crate) fn head(&self) -> Id {
         let part = |name: &[u8]| -> u64 {
             let text = self.newest().field(HEAD, name);
             text.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok()).unwrap_or(0)
@@ -245,12 +245,12 @@ impl World {
     }
 
     /// Returns the entries of the surviving log.
-    pub fn log(&self) -> Vec<Id> {
+    pub(crate) fn log(&self) -> Vec<Id> {
         ids(self.newest())
     }
 
     /// Runs a command on a server.
-    pub fn run(&mut self, server: usize, words: &Words) -> Reply {
+    pub(crate) fn run(&mut self, server: usize, words: &Words) -> Reply {
         let function = if words.get(0) == b"FCALL" { words.get(1) } else { b"" };
         let takes_out =
             [&b"delete"[..], b"delete_message", b"trim"].iter().any(|name| function.ends_with(name));
@@ -301,20 +301,20 @@ impl World {
     }
 
     /// Adds a place for a node that starts.
-    pub fn add_place(&mut self) -> usize {
+    pub(crate) fn add_place(&mut self) -> usize {
         let newest = self.servers.len() - 1;
         self.places.push(Place::new(newest));
         self.places.len() - 1
     }
 
     /// Draws a node that is alive.
-    pub fn some_place(&mut self) -> usize {
+    pub(crate) fn some_place(&mut self) -> usize {
         let alive: Vec<usize> = (0..self.places.len()).filter(|place| self.places[*place].alive).collect();
         alive[self.rng.usize(..alive.len())]
     }
 
     /// Kills a node.
-    pub fn kill(&mut self, place: usize) {
+    pub(crate) fn kill(&mut self, place: usize) {
         self.note(|| format!("node {place} is killed"));
         for kind in Kind::ALL {
             self.cut(place, kind, 0);
@@ -323,7 +323,7 @@ impl World {
     }
 
     /// Changes the newest server's clock.
-    pub fn set_clock(&mut self) {
+    pub(crate) fn set_clock(&mut self) {
         let ahead_us = self.rng.i64(-3_000_000..3_000_000);
         self.note(|| format!("the clock of Redis is set to {} ms ahead", ahead_us / 1000));
         if let Some(server) = self.servers.last_mut() {
@@ -332,7 +332,7 @@ impl World {
     }
 
     /// Begins a deletion, if there is only one server in use.
-    pub fn begin_deletion(&mut self) -> bool {
+    pub(crate) fn begin_deletion(&mut self) -> bool {
         let newest = self.servers.len() - 1;
         let alone = self.places.iter().all(|place| !place.alive || place.server == newest);
         self.deleting += usize::from(alone);
@@ -340,12 +340,12 @@ impl World {
     }
 
     /// Notes that a deletion has ended, or was given up.
-    pub fn end_deletion(&mut self) {
+    pub(crate) fn end_deletion(&mut self) {
         self.deleting -= 1;
     }
 
     /// Draws an id that a client may name: the last one that it has read, or any that was ever given.
-    pub fn some_id(&mut self, client: usize) -> Option<Id> {
+    pub(crate) fn some_id(&mut self, client: usize) -> Option<Id> {
         let read_to = self.record.runs.iter().rev().filter(|run| run.client == client).find_map(|run| {
             run.told.last().map(|(_, told)| match *told {
                 Told::Message(id, _) | Told::Live(id) => id,
@@ -359,7 +359,7 @@ impl World {
     }
 
     /// Returns the newest message delivered on a connection, if its subscription is durable.
-    pub fn newest_told(&self, connection: usize) -> Option<Id> {
+    pub(crate) fn newest_told(&self, connection: usize) -> Option<Id> {
         let run = &self.record.runs[self.record.connections[connection].run?];
         let told = run.told.iter().rev().find_map(|(_, told)| match told {
             Told::Message(id, _) => Some(*id),
@@ -370,6 +370,6 @@ impl World {
 }
 
 /// Returns the ids of the entries in the log of a data set.
-pub fn ids(data: &Data) -> Vec<Id> {
+pub(super) fn ids(data: &Data) -> Vec<Id> {
     data.stream(LOG).map(|log| log.entries.iter().map(|entry| entry.id).collect()).unwrap_or_default()
 }

@@ -18,7 +18,7 @@ impl Class {
 
 /// The classes, and the lookup of a room's class.
 #[derive(Debug)]
-pub struct Classes {
+pub(super) struct Classes {
     patterns: Vec<(Pattern, Class)>,
     /// The class of rooms that no pattern matches.
     rest: Class,
@@ -28,7 +28,7 @@ pub struct Classes {
 
 impl Classes {
     /// Builds the classes that the policies name.
-    pub fn new(policies: &RoomPolicies) -> Self {
+    pub(super) fn new(policies: &RoomPolicies) -> Self {
         let labels: Vec<String> = policies.labels().into_iter().map(str::to_owned).collect();
         let class =
             |label: &str| Class(labels.iter().position(|known| known == label).unwrap_or_default() as u8);
@@ -39,7 +39,7 @@ impl Classes {
     }
 
     /// Returns the class of a room.
-    pub fn of(&self, room: &RoomName) -> Class {
+    pub(super) fn of(&self, room: &RoomName) -> Class {
         if room.is_internal() {
             return self.probes;
         }
@@ -47,7 +47,7 @@ impl Classes {
         found.map_or(self.rest, |(_, class)| *class)
     }
 
-    pub fn labels(&self) -> &[String] {
+    pub(super) fn labels(&self) -> &[String] {
         &self.labels
     }
 }

@@ -23,13 +23,13 @@ const WAITING: usize = 4096;
 static LOST: OnceLock<ErrorCounter> = OnceLock::new();
 
 /// The number of dropped lines.
-pub fn dropped() -> u64 {
+pub(crate) fn dropped() -> u64 {
     LOST.get().map_or(0, |lost| lost.dropped_lines() as u64)
 }
 
 /// Starts logging for the whole process. `ROOMLOG_LOG` may contain finer directives than `log.level`, such as
 /// `info,roomlog::hub=debug`. Dropping the guard writes the waiting lines, if they are read within a second.
-pub fn start(config: &LogConfig) -> WorkerGuard {
+pub(crate) fn start(config: &LogConfig) -> WorkerGuard {
     let level = config.level.as_str();
     // fred logs each lost connection at several levels. The important ones are logged where they are handled.
     let directives = std::env::var("ROOMLOG_LOG").unwrap_or_else(|_| format!("{level},fred=off"));
@@ -57,16 +57,16 @@ pub fn start(config: &LogConfig) -> WorkerGuard {
 }
 
 /// The span of a request.
-pub fn request(id: &str) -> Span {
+pub(crate) fn request(id: &str) -> Span {
     tracing::error_span!("request", id, session = tracing::field::Empty)
 }
 
 /// The span of a session.
-pub fn session(id: Uuid) -> Span {
+pub(crate) fn session(id: Uuid) -> Span {
     tracing::error_span!("session", %id)
 }
 
 /// Records the session in the span of the request that opened it.
-pub fn opens(session: Uuid) {
+pub(crate) fn opens(session: Uuid) {
     Span::current().record("session", tracing::field::display(session));
 }

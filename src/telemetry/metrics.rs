@@ -1,6 +1,5 @@
 //! The metrics of one server. They are not global: two servers in one process count separately.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder};
@@ -18,8 +17,6 @@ use crate::config::RoomPolicies;
 use crate::protocol::frame::GapReason;
 use crate::protocol::{CloseCode, RoomName};
 use crate::util::time::now_ms;
-
-pub type Shared = Arc<Metrics>;
 
 /// Upper bounds of the duration buckets, in seconds: from the time of a local Redis to a client's time-out.
 const BUCKETS: [f64; 14] =

@@ -1,15 +1,17 @@
 //! Metrics, logs and traces for operators.
 
 mod class;
-pub mod logs;
+pub(crate) mod logs;
 mod metrics;
 mod names;
 mod process;
 mod traces;
 
-pub use class::Class;
-pub use metrics::{Metrics, Shared};
-pub use names::{
-    CanaryOutcome, CatchUpReason, Hole, Kind, Name, Outcome, Path, Queue, RedisCall, Success, Transport,
+pub(crate) use class::Class;
+pub(crate) use metrics::Metrics;
+pub(crate) use names::{
+    CanaryOutcome, CatchUpReason, Hole, Outcome, Path, Queue, RedisCall, Success, Transport,
 };
-pub use traces::{Timed, Traces};
+pub use names::{Kind, Name};
+pub use traces::Timed;
+pub(crate) use traces::Traces;

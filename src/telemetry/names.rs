@@ -1,5 +1,6 @@
 //! All metrics with their help texts, and the values of every label. All labels are bounded, and none is a
 //! room's or a user's name.
+#![allow(unreachable_pub)] // One macro defines all labels, whatever their reach.
 
 /// The type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,7 +210,7 @@ label!(
         /// Messages to append. If full: `unavailable`.
         Append = "append",
         /// A connection's outgoing bytes. If full: its subscriptions catch up.
-        SendQueue = "outbox",
+        Send = "outbox",
         /// Open connections.
         Connections = "connections",
         /// A connection's publishes in progress. If full: it is not read from.

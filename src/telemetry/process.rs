@@ -8,7 +8,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use super::names::{Direction, Switch};
 
 /// The values to read.
-pub struct Process {
+pub(super) struct Process {
     collector: Collector,
     switches: Vec<Counter>,
     calls: Vec<Counter>,
@@ -18,7 +18,7 @@ pub struct Process {
 impl Process {
     /// Sets the counters and gauges to update: those of [`Switch`], of [`Direction`], of the memory limit,
     /// and of the runtime's tasks and queue.
-    pub fn new(
+    pub(super) fn new(
         recorder: &PrometheusRecorder,
         switches: Vec<Counter>,
         calls: Vec<Counter>,
@@ -32,7 +32,7 @@ impl Process {
     }
 
     /// Reads the values, and records them with this recorder.
-    pub fn sample(&self, recorder: &PrometheusRecorder) {
+    pub(super) fn sample(&self, recorder: &PrometheusRecorder) {
         with_local_recorder(recorder, || self.collector.collect());
         if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {
             let set = |kind: Switch, count: i64| self.switches[kind as usize].absolute(count.max(0) as u64);

@@ -4,7 +4,7 @@ use std::fs;
 
 /// Returns the least of the machine's memory and the control groups' limits, in bytes; `None` where the
 /// system reports none.
-pub fn limit() -> Option<u64> {
+pub(crate) fn limit() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let limits = limit_files(&groups).into_iter().filter_map(|path| fs::read_to_string(path).ok());

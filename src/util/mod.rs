@@ -1,5 +1,5 @@
 //! Small helpers without knowledge of Roomlog: the clock, memory, TLS.
 
-pub mod memory;
-pub mod time;
-pub mod tls;
+pub(crate) mod memory;
+pub(crate) mod time;
+pub(crate) mod tls;

@@ -3,13 +3,13 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Returns the Unix time in milliseconds.
-pub fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     unix_ms(SystemTime::now())
 }
 
 /// Parses Unix time in milliseconds, or RFC 3339, such as `2026-01-31T12:00:00Z`. Returns Unix time in
 /// milliseconds.
-pub fn parse_ms(text: &str) -> Option<u64> {
+pub(crate) fn parse_ms(text: &str) -> Option<u64> {
     text.parse().ok().or_else(|| humantime::parse_rfc3339_weak(text).ok().map(unix_ms))
 }
 
@@ -18,6 +18,6 @@ fn unix_ms(time: SystemTime) -> u64 {
 }
 
 /// Returns the Unix time in seconds.
-pub fn now_s() -> u64 {
+pub(crate) fn now_s() -> u64 {
     now_ms() / 1000
 }

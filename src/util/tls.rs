@@ -2,12 +2,12 @@
 //! authorities, or those that SSL_CERT_FILE and SSL_CERT_DIR name instead.
 
 /// Sets the process's provider of cryptography, unless it has one: clients for HTTPS need it.
-pub fn install_provider() {
+pub(crate) fn install_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default(); // The existing one works as well.
 }
 
 /// Returns advice for an error, by the library's text, if it is a known TLS error.
-pub fn advice(error: &str) -> Option<&'static str> {
+pub(crate) fn advice(error: &str) -> Option<&'static str> {
     let advice = [
         (
             &["UnknownIssuer"][..],

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use roomlog::telemetry::{Kind, Name};
+use roomlog::metrics::{Kind, Name};
 use serde_json::{Value, json};
 
 use crate::harness::{

@@ -24,7 +24,7 @@ const APART: Duration = Duration::from_secs(1);
 /// Shows whether messages get through, how fast, and what goes wrong, for one or more servers. `q` quits.
 /// Where standard output is no terminal, prints one snapshot.
 #[derive(Debug, Args)]
-pub struct Top {
+pub(super) struct Top {
     /// Addresses of the servers, or of their listeners for metrics
     #[arg(env = "ROOMLOG_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
     urls: Vec<String>,
@@ -34,7 +34,7 @@ pub struct Top {
 }
 
 impl Top {
-    pub fn run(self) -> Result<(), Failed> {
+    pub(super) fn run(self) -> Result<(), Failed> {
         for url in &self.urls {
             if !url.starts_with("http://") && !url.starts_with("https://") {
                 return Err(format!("`{url}` is no address; write http://{url}").into());

@@ -25,12 +25,12 @@ const COLUMNS: [(&str, u16); 10] = [
 const BAD: Style = Style::new().fg(Color::Red).add_modifier(Modifier::BOLD);
 
 /// Draws on a terminal.
-pub fn draw(frame: &mut Frame<'_>, overview: &Overview) {
+pub(super) fn draw(frame: &mut Frame<'_>, overview: &Overview) {
     overview.render(frame.area(), frame.buffer_mut());
 }
 
 /// Returns the same as text, for output that is no terminal.
-pub fn text(overview: &Overview) -> String {
+pub(super) fn text(overview: &Overview) -> String {
     let area = Rect::new(0, 0, 80, 8 + overview.nodes.len() as u16);
     let mut buffer = Buffer::empty(area);
     overview.render(area, &mut buffer);

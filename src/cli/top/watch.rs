@@ -13,14 +13,14 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A watched server with its last reading.
 #[derive(Debug)]
-pub struct Watched {
+pub(super) struct Watched {
     url: String,
     last: Option<(Instant, Samples)>,
 }
 
 /// The watched servers.
 #[derive(Debug)]
-pub struct Watch {
+pub(super) struct Watch {
     client: reqwest::Client,
     servers: Vec<Watched>,
 }
@@ -30,7 +30,7 @@ impl Watch {
     ///
     /// # Errors
     /// If no HTTP client can be created.
-    pub fn new(urls: &[String]) -> reqwest::Result<Self> {
+    pub(super) fn new(urls: &[String]) -> reqwest::Result<Self> {
         install_provider();
         let servers = urls.iter().map(|url| Watched { url: url.trim_end_matches('/').into(), last: None });
         let client = reqwest::Client::builder().timeout(PATIENCE).build()?;
@@ -38,7 +38,7 @@ impl Watch {
     }
 
     /// Reads all servers concurrently, and compares them with their previous readings.
-    pub async fn look(&mut self) -> Overview {
+    pub(super) async fn look(&mut self) -> Overview {
         let client = &self.client;
         let nodes = join_all(self.servers.iter_mut().map(|server| server.look(client))).await;
         Overview::of(nodes)

@@ -1,4 +1,4 @@
 //! Middleware for all requests.
 
-pub mod origin;
-pub mod request_id;
+pub(super) mod origin;
+pub(super) mod request_id;

@@ -15,7 +15,7 @@ const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest id that is accepted from a client.
 const LONGEST: usize = 64;
 
-pub async fn name(request: Request, next: Next) -> Response {
+pub(crate) async fn name(request: Request, next: Next) -> Response {
     let id = request.headers().get(HEADER).and_then(accepted).map_or_else(made, str::to_owned);
     let span = logs::request(&id);
     let mut response = next.run(request).instrument(span.clone()).await;

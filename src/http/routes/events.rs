@@ -36,7 +36,7 @@ const COMMENT: Bytes = Bytes::from_static(b": \n\n");
 
 /// The start of the stream, unless `Last-Event-ID` gives it.
 #[derive(Debug, Deserialize, IntoParams)]
-pub struct StartQuery {
+pub(crate) struct StartQuery {
     /// An id (everything after it), `0` (everything that is retained) or `$` (only new messages, the
     /// default).
     since: Option<String>,
@@ -46,7 +46,7 @@ pub struct StartQuery {
 
 /// Options of the stream.
 #[derive(Debug, Deserialize, IntoParams)]
-pub struct LiveQuery {
+pub(crate) struct LiveQuery {
     /// Includes signals.
     #[serde(default)]
     signals: bool,
@@ -85,7 +85,7 @@ impl LiveQuery {
         (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
     )
 )]
-pub async fn stream(
+pub(crate) async fn stream(
     State(shared): State<Arc<Shared>>,
     Bearer(claims): Bearer,
     Room(room): Room,

@@ -36,7 +36,7 @@ const LONGEST_WAIT: u64 = 60;
 /// A message to publish.
 #[derive(ToSchema)]
 #[allow(dead_code)] // For the document: bodies are read as publish frames are.
-pub struct NewMessage {
+pub(crate) struct NewMessage {
     /// Any JSON value; in MessagePack also binary.
     #[schema(value_type = Object)]
     data: (),
@@ -47,7 +47,7 @@ pub struct NewMessage {
 /// A message to publish, and its room.
 #[derive(ToSchema)]
 #[allow(dead_code)] // As above.
-pub struct NewMessageIn {
+pub(crate) struct NewMessageIn {
     /// The name of the room.
     room: String,
     /// Any JSON value; in MessagePack also binary.
@@ -61,7 +61,7 @@ pub struct NewMessageIn {
 
 /// A stored message.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Published {
+pub(crate) struct Published {
     /// Its id.
     #[schema(value_type = String, example = "1700000000000-42")]
     id: crate::protocol::MessageId,
@@ -76,7 +76,7 @@ pub struct Published {
 /// The outcome of one message of a batch.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
-pub enum BatchItem {
+pub(crate) enum BatchItem {
     /// The message is stored.
     Published(Published),
     /// The message is not stored.
@@ -88,7 +88,7 @@ pub enum BatchItem {
 
 /// The reason why a message of a batch was not stored.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct BatchError {
+pub(crate) struct BatchError {
     /// The protocol's code.
     #[schema(value_type = String)]
     code: ErrorCode,
@@ -113,7 +113,7 @@ pub struct BatchError {
         (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
     )
 )]
-pub async fn publish(
+pub(crate) async fn publish(
     State(services): State<Arc<Services>>,
     bearer: Bearer,
     Room(room): Room,
@@ -142,7 +142,7 @@ pub async fn publish(
         (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
     )
 )]
-pub async fn publish_batch(
+pub(crate) async fn publish_batch(
     State(services): State<Arc<Services>>,
     bearer: Bearer,
     accept: Accept,
@@ -188,7 +188,7 @@ fn store(
 
 /// The part of a room's history to read.
 #[derive(Debug, Deserialize, IntoParams)]
-pub struct HistoryQuery {
+pub(crate) struct HistoryQuery {
     /// Messages after this id; `0` for the oldest retained ones.
     after: Option<String>,
     /// The newest messages before this id.
@@ -237,7 +237,7 @@ impl HistoryQuery {
         (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
     )
 )]
-pub async fn history(
+pub(crate) async fn history(
     State(shared): State<Arc<Shared>>,
     bearer: Bearer,
     Room(room): Room,
@@ -278,7 +278,7 @@ pub async fn history(
         (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
     )
 )]
-pub async fn delete(
+pub(crate) async fn delete(
     State(services): State<Arc<Services>>,
     bearer: Bearer,
     Room(room): Room,

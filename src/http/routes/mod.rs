@@ -1,10 +1,10 @@
 //! Request handlers, one file for each resource.
 
-pub mod events;
-pub mod messages;
-pub mod operations;
-pub mod page;
-pub mod rooms;
-pub mod signals;
-pub mod subscriptions;
-pub mod websocket;
+pub(super) mod events;
+pub(super) mod messages;
+pub(super) mod operations;
+pub(super) mod page;
+pub(super) mod rooms;
+pub(super) mod signals;
+pub(super) mod subscriptions;
+pub(super) mod websocket;

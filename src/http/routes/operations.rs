@@ -18,7 +18,7 @@ use crate::service::access::Revoked;
 
 /// A revocation of one token, or of a user's tokens.
 #[derive(Debug, Deserialize, ToSchema)]
-pub struct NewRevocation {
+pub(crate) struct NewRevocation {
     /// The `jti` of the token.
     jti: Option<String>,
     /// The user.
@@ -38,7 +38,7 @@ pub struct NewRevocation {
         (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
     )
 )]
-pub async fn revoke(
+pub(crate) async fn revoke(
     State(services): State<Arc<Services>>,
     bearer: Bearer,
     body: Body,
@@ -55,7 +55,7 @@ pub async fn revoke(
 
 /// Returns whether the process is alive.
 #[utoipa::path(get, path = "/healthz", tag = "operations", responses((status = 200, description = "It lives", body = String)))]
-pub async fn health() -> &'static str {
+pub(crate) async fn health() -> &'static str {
     "ok\n"
 }
 
@@ -67,19 +67,19 @@ pub async fn health() -> &'static str {
         (status = 503, content_type = "application/problem+json", description = "Not ready, and why", body = ProblemBody),
     )
 )]
-pub async fn ready(State(health): State<Arc<Health>>) -> Result<String, Problem> {
+pub(crate) async fn ready(State(health): State<Arc<Health>>) -> Result<String, Problem> {
     Ok(format!("ready; {}\n", health.ready()?))
 }
 
 /// Returns the metrics, for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, description = "Prometheus text", body = String)))]
-pub async fn metrics(State(health): State<Arc<Health>>) -> impl IntoResponse {
+pub(crate) async fn metrics(State(health): State<Arc<Health>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], health.render_metrics())
 }
 
 /// Returns the OpenAPI 3.1 document of this interface.
 #[utoipa::path(get, path = "/openapi.json", tag = "operations", responses((status = 200, description = "The document", body = serde_json::Value)))]
-pub async fn openapi() -> impl IntoResponse {
+pub(crate) async fn openapi() -> impl IntoResponse {
     /// Generated once, since anyone may request it.
     static DOCUMENT: LazyLock<Bytes> =
         LazyLock::new(|| serde_json::to_vec(&crate::http::router::document()).unwrap_or_default().into());

@@ -37,7 +37,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 struct Built;
 
 /// Returns the routes of the page. With `dev`, they also give a token to anyone who can reach this server.
-pub fn routes(dev: bool) -> Router<App> {
+pub(crate) fn routes(dev: bool) -> Router<App> {
     let page = Router::new()
         .route("/", get(async |headers: HeaderMap| file("index.html", "no-cache", &headers)))
         // The names contain a hash of the contents.
@@ -162,7 +162,9 @@ mod tests {
             let found: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
             assert_eq!(found, known, "{file} has changed, or is gone: run `make demo`, and commit demo/dist");
         }
-        for folder in ["src", "src/style", "../clients/js/src", "../clients/js/src/room", "../clients/js/src/transport"] {
+        for folder in
+            ["src", "src/style", "../clients/js/src", "../clients/js/src/room", "../clients/js/src/transport"]
+        {
             for entry in std::fs::read_dir(demo.join(folder)).unwrap() {
                 let entry = entry.unwrap();
                 let name = format!("{folder}/{}", entry.file_name().to_str().unwrap());

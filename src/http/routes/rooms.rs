@@ -17,7 +17,7 @@ use crate::service::Services;
 
 /// A room.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct RoomInfo {
+pub(crate) struct RoomInfo {
     /// Its name.
     #[schema(value_type = String)]
     room: RoomName,
@@ -39,7 +39,7 @@ pub struct RoomInfo {
 
 /// A page of the rooms.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct RoomList {
+pub(crate) struct RoomList {
     /// The names of the rooms.
     #[schema(value_type = Vec<String>)]
     rooms: BTreeSet<RoomName>,
@@ -49,7 +49,7 @@ pub struct RoomList {
 
 /// The rooms to list.
 #[derive(Debug, Deserialize, IntoParams)]
-pub struct ListQuery {
+pub(crate) struct ListQuery {
     /// A pattern, in which `*` stands for any run of characters.
     r#match: Option<String>,
     /// The `cursor` of the previous answer.
@@ -65,7 +65,7 @@ pub struct ListQuery {
         (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
     )
 )]
-pub async fn describe(
+pub(crate) async fn describe(
     State(services): State<Arc<Services>>,
     bearer: Bearer,
     Room(room): Room,
@@ -93,7 +93,7 @@ pub async fn describe(
         (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
     )
 )]
-pub async fn delete(
+pub(crate) async fn delete(
     State(services): State<Arc<Services>>,
     bearer: Bearer,
     Room(room): Room,
@@ -111,7 +111,7 @@ pub async fn delete(
         (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
     )
 )]
-pub async fn list(
+pub(crate) async fn list(
     State(services): State<Arc<Services>>,
     bearer: Bearer,
     accept: Accept,

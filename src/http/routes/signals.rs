@@ -16,7 +16,7 @@ use crate::service::Services;
 /// A signal to send.
 #[derive(ToSchema)]
 #[allow(dead_code)] // For the document: bodies are read as signal frames are.
-pub struct NewSignal {
+pub(crate) struct NewSignal {
     /// Its type.
     r#type: String,
     /// Any JSON value; in MessagePack also binary.
@@ -28,7 +28,7 @@ pub struct NewSignal {
 
 /// The sender of a signal.
 #[derive(Debug, Deserialize, IntoParams)]
-pub struct SenderQuery {
+pub(crate) struct SenderQuery {
     /// A UUID that the client chooses. Its event streams with the same UUID do not receive the signal.
     session: Option<Uuid>,
 }
@@ -43,7 +43,7 @@ pub struct SenderQuery {
         (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
     )
 )]
-pub async fn send(
+pub(crate) async fn send(
     State(services): State<Arc<Services>>,
     bearer: Bearer,
     Room(room): Room,

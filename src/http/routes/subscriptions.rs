@@ -18,7 +18,7 @@ use crate::service::{Services, leases};
 
 /// A durable subscription.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct SubscriptionInfo {
+pub(crate) struct SubscriptionInfo {
     /// Its user.
     user: String,
     /// Its name.
@@ -34,7 +34,7 @@ pub struct SubscriptionInfo {
 
 /// A durable subscription to take.
 #[derive(Debug, Deserialize, ToSchema)]
-pub struct NewSubscription {
+pub(crate) struct NewSubscription {
     /// Its name.
     durable: String,
     /// The start, regardless of the stored position: an id (everything after it), `0` (everything that is
@@ -46,7 +46,7 @@ pub struct NewSubscription {
 
 /// A durable subscription that was taken.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Taken {
+pub(crate) struct Taken {
     /// The holder to name in acknowledgements and in event streams. It is different each time.
     holder: String,
     /// The last acknowledged id.
@@ -62,7 +62,7 @@ pub struct Taken {
 
 /// An acknowledgement.
 #[derive(Debug, Deserialize, ToSchema)]
-pub struct NewAck {
+pub(crate) struct NewAck {
     /// The subscription's name.
     durable: String,
     /// The holder from the response when the subscription was taken.
@@ -76,7 +76,7 @@ const PAGE: u64 = 1000;
 
 /// The subscriptions to list.
 #[derive(Debug, Deserialize, IntoParams)]
-pub struct SubscriptionQuery {
+pub(crate) struct SubscriptionQuery {
     /// About how many subscriptions to return, 1 to 1000; 1000 by default.
     limit: Option<u64>,
     /// Where to continue: as in the `Link` header of the previous answer.
@@ -95,7 +95,7 @@ pub struct SubscriptionQuery {
         (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
     )
 )]
-pub async fn list(
+pub(crate) async fn list(
     State(services): State<Arc<Services>>,
     bearer: Bearer,
     Room(room): Room,
@@ -137,7 +137,7 @@ pub async fn list(
         (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
     )
 )]
-pub async fn delete(
+pub(crate) async fn delete(
     State(services): State<Arc<Services>>,
     bearer: Bearer,
     Room(room): Room,
@@ -157,7 +157,7 @@ pub async fn delete(
         (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
     )
 )]
-pub async fn take(
+pub(crate) async fn take(
     State(services): State<Arc<Services>>,
     bearer: Bearer,
     Room(room): Room,
@@ -183,7 +183,7 @@ pub async fn take(
         (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
     )
 )]
-pub async fn acknowledge(
+pub(crate) async fn acknowledge(
     State(services): State<Arc<Services>>,
     bearer: Bearer,
     Room(room): Room,

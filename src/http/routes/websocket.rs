@@ -32,7 +32,7 @@ use crate::session::{Shared, connection};
         (status = 503, description = "The server ends", body = crate::http::problem::ProblemBody),
     )
 )]
-pub async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Request) -> Response {
+pub(crate) async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Request) -> Response {
     let (encoding, key) = match handshake(request.headers()) {
         Ok(handshake) => handshake,
         Err(failure) => return Problem(failure).into_response(),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// The reason why the embedded Redis did not start.
 #[derive(Debug, thiserror::Error)]
-pub enum EmbeddedError {
+pub(crate) enum EmbeddedError {
     /// A file is in the place of the data directory.
     #[error(
         "the data directory {} is not a directory: remove or rename that file, or choose another directory with --data-dir",

@@ -39,7 +39,7 @@ impl<W> Acked<W> {
     }
 
     /// Returns all ids that await an answer, newest first. If Redis lost the newest, an older one counts.
-    pub fn ids(&self) -> Vec<MessageId> {
+    pub(super) fn ids(&self) -> Vec<MessageId> {
         if planted!(LastAckCounts) {
             return vec![self.waiting.last().map_or(self.id, |(id, _)| *id)];
         }
@@ -133,12 +133,19 @@ pub(super) struct Slots<W> {
 }
 
 impl<W> Slots<W> {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { rooms: HashMap::new(), queue: BinaryHeap::new(), at_once: false }
     }
 
     /// Adds an acknowledgement. Returns whether the earliest due time changed.
-    pub fn note(&mut self, room: &RoomName, lease: &Lease, by: By, acked: Acked<W>, now: Instant) -> bool {
+    pub(super) fn note(
+        &mut self,
+        room: &RoomName,
+        lease: &Lease,
+        by: By,
+        acked: Acked<W>,
+        now: Instant,
+    ) -> bool {
         let next = self.next_due();
         let slot = self.rooms.entry(room.clone()).or_default();
         slot.awaited |= !acked.waiting.is_empty();
@@ -155,17 +162,17 @@ impl<W> Slots<W> {
     }
 
     /// Returns the time when the next room is due.
-    pub fn next_due(&self) -> Option<Instant> {
+    pub(super) fn next_due(&self) -> Option<Instant> {
         self.queue.peek().map(|Reverse((due, _))| *due)
     }
 
     /// Returns whether nothing is pending or being written.
-    pub fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.rooms.values().all(|slot| slot.entries.is_empty())
     }
 
     /// Makes everything due immediately from now on.
-    pub fn hurry(&mut self, now: Instant) {
+    pub(super) fn hurry(&mut self, now: Instant) {
         self.at_once = true;
         for room in self.rooms.keys().cloned().collect::<Vec<_>>() {
             self.schedule(&room, now);
@@ -173,7 +180,7 @@ impl<W> Slots<W> {
     }
 
     /// Takes the rooms that are due. Call [`Slots::written`] for each batch afterwards.
-    pub fn take_due(&mut self, now: Instant) -> Vec<Batch<W>> {
+    pub(super) fn take_due(&mut self, now: Instant) -> Vec<Batch<W>> {
         let mut batches = Vec::new();
         while self.next_due().is_some_and(|due| due <= now)
             && let Some(Reverse((due, room))) = self.queue.pop()
@@ -205,7 +212,7 @@ impl<W> Slots<W> {
     }
 
     /// Records the end of a write of a room. Each holder comes with what must be written again.
-    pub fn written(
+    pub(super) fn written(
         &mut self,
         room: &RoomName,
         outcomes: impl IntoIterator<Item = (Lease, Option<Acked<W>>)>,
@@ -238,7 +245,7 @@ impl<W> Slots<W> {
     }
 
     /// Removes a holder's entry, for the caller to write.
-    pub fn take(&mut self, room: &RoomName, lease: &Lease) -> Taken<W> {
+    pub(super) fn take(&mut self, room: &RoomName, lease: &Lease) -> Taken<W> {
         let Some(slot) = self.rooms.get_mut(room) else { return Taken::Now(None) };
         if let Some(Entry { state: State::Writing { taker, .. }, .. }) = slot.entries.get_mut(lease) {
             let (send, receive) = oneshot::channel();
