@@ -19,7 +19,7 @@ RUNS ?= 200
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo torture simulation test test-valkey test-js test-python test-demo bench bench-quick check build deploy dashboards deny deps fuzz soak cargo
+.PHONY: help bin run demo torture simulation test test-valkey test-js test-python test-demo bench bench-quick check build deploy dashboards deny deps fuzz soak cargo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -45,15 +45,15 @@ test-valkey: cargo ## Run the server's black-box tests on Valkey instead of Redi
 
 # The server for the tests of the clients and the page. Set it to another one to skip the build.
 ROOMLOG_BIN ?= $(abspath $(CARGO_TARGET_DIR))/debug/roomlog
-
-test-js: deps ## Run all tests of the JavaScript client
-	@scripts/install-deps.sh node chromium
+bin:
 	@test "$(ROOMLOG_BIN)" != "$(abspath $(CARGO_TARGET_DIR))/debug/roomlog" || { $(MAKE) --no-print-directory cargo && cargo build --locked; }
+
+test-js: bin deps ## Run all tests of the JavaScript client
+	@scripts/install-deps.sh node chromium
 	cd clients/js && npm ci --no-fund --no-audit && ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" npm test
 
-test-python: deps ## Run all tests of the Python client and the examples (ARGS="…" for pytest)
+test-python: bin deps ## Run all tests of the Python client and the examples (ARGS="…" for pytest)
 	@scripts/install-deps.sh curl node python
-	@test "$(ROOMLOG_BIN)" != "$(abspath $(CARGO_TARGET_DIR))/debug/roomlog" || { $(MAKE) --no-print-directory cargo && cargo build --locked; }
 	test -x clients/python/.venv/bin/pip || python3 -m venv clients/python/.venv
 	clients/python/.venv/bin/pip install -q --disable-pip-version-check -r clients/python/requirements.txt
 	clients/python/.venv/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation --force-reinstall ./clients/python
@@ -66,9 +66,8 @@ demo: ## Rebuild the page that the server embeds, demo/dist
 	@scripts/install-deps.sh node
 	cd demo && npm ci --no-fund --no-audit && npm run build
 
-test-demo: deps ## Run all tests of the page, and take screenshots
+test-demo: bin deps ## Run all tests of the page, and take screenshots
 	@scripts/install-deps.sh node chromium
-	@test "$(ROOMLOG_BIN)" != "$(abspath $(CARGO_TARGET_DIR))/debug/roomlog" || { $(MAKE) --no-print-directory cargo && cargo build --locked; }
 	cd demo && npm ci --no-fund --no-audit && ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" npm test
 
 bench: cargo deps ## Compare with other servers for docs/benchmarks.md, about 30 minutes (BENCH="rooms …" for some runs)

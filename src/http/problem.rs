@@ -1,13 +1,18 @@
 //! Failures over HTTP: `application/problem+json` (RFC 9457) with the protocol's `code`.
 
+use std::collections::BTreeMap;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
+use utoipa::{IntoResponses, ToSchema};
 
 use crate::log::Unavailable;
 use crate::protocol::ids::InvalidId;
 use crate::protocol::{ErrorCode, Failure};
+
+const PROBLEM_JSON: &str = "application/problem+json";
 
 #[derive(Debug)]
 pub(crate) struct Problem(pub Failure);
@@ -49,6 +54,18 @@ impl From<Unavailable> for Problem {
     }
 }
 
+/// The same line for every route: `responses(…, Problem)`.
+impl IntoResponses for Problem {
+    fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+        let schema = Ref::from_schema_name(ProblemBody::name());
+        let response = ResponseBuilder::new()
+            .description("Why it failed")
+            .content(PROBLEM_JSON, ContentBuilder::new().schema(Some(schema)).build())
+            .build();
+        BTreeMap::from([("default".to_owned(), response.into())])
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.code.http_status());
@@ -70,7 +87,7 @@ impl Problem {
         };
         let mut response = (status, axum::Json(body)).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

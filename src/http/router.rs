@@ -9,7 +9,7 @@ use utoipa_axum::routes;
 
 use super::App;
 use super::middleware::{origin, request_id};
-use super::problem::Problem;
+use super::problem::{Problem, ProblemBody};
 use super::routes::{events, messages, operations, page, rooms, signals, subscriptions, websocket};
 use crate::protocol::{ErrorCode, Failure};
 
@@ -27,6 +27,7 @@ use crate::protocol::{ErrorCode, Failure};
         (name = "operations", description = "For operators and their tools"),
     ),
     security(("bearer" = [])),
+    components(schemas(ProblemBody)),
     modifiers(&Bearer)
 )]
 struct Document;

@@ -246,7 +246,7 @@ impl Fields<'_> {
 
     fn start(&self) -> Result<Option<Start>, Failure> {
         let since = optional("since", &self.since, Field::text, "an id, \"0\" or \"$\"")?;
-        let last = optional("last", &self.last, Field::unsigned, "a number from 0 to 1000")?;
+        let last = optional("last", &self.last, Field::unsigned, "a number")?;
         start(since.as_deref(), last)
     }
 
@@ -257,7 +257,7 @@ impl Fields<'_> {
     }
 
     fn limit(&self) -> Result<usize, Failure> {
-        limit(optional("limit", &self.limit, Field::unsigned, "a number from 1 to 1000")?)
+        limit(optional("limit", &self.limit, Field::unsigned, "a number")?)
     }
 }
 
@@ -272,7 +272,7 @@ pub fn start(since: Option<&str>, last: Option<u64>) -> Result<Option<Start>, Fa
         (Some("0" | "0-0"), None) => Ok(Some(Start::Oldest)),
         (Some(id), None) => Ok(Some(Start::After(named("since", id.parse())?))),
         (None, Some(count)) if count <= MAX_LAST => Ok(Some(Start::Last(count as usize))),
-        (None, Some(_)) => Err(Failure::bad_request("`last` is at most 1000")),
+        (None, Some(_)) => Err(Failure::bad_request(format!("`last` is at most {MAX_LAST}"))),
         (Some(_), Some(_)) => Err(Failure::bad_request("give `since` or `last`, not both")),
     }
 }
@@ -300,7 +300,7 @@ pub fn limit(limit: Option<u64>) -> Result<usize, Failure> {
     if (1..=HISTORY_LIMIT.1).contains(&limit) {
         Ok(limit as usize)
     } else {
-        Err(Failure::bad_request("`limit` is a number from 1 to 1000"))
+        Err(Failure::bad_request(format!("`limit` is a number from 1 to {}", HISTORY_LIMIT.1)))
     }
 }
 

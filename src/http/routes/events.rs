@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::connections::{ConnectionGuard, Registry};
 use crate::http::extract::{Bearer, Query, Room};
-use crate::http::problem::{Problem, ProblemBody};
+use crate::http::problem::Problem;
 use crate::hub::Receives;
 use crate::hub::send_queue::SendQueue;
 use crate::log::Lease;
@@ -82,7 +82,7 @@ impl LiveQuery {
     responses(
         (status = 200, content_type = "text/event-stream", body = String,
          description = "`id:` the message's id, `event:` its type, `data:` the message as JSON. Without `id:`: `event: gap` where messages are lost, `event: signal`, `event: unsubscribed`"),
-        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
+        Problem,
     )
 )]
 pub(crate) async fn stream(

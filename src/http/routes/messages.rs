@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::auth::Claims;
 use crate::connections::Registry;
 use crate::http::extract::{Accept, Bearer, Body, Id, Query, Room};
-use crate::http::problem::{Problem, ProblemBody};
+use crate::http::problem::Problem;
 use crate::hub::send_queue::SendQueue;
 use crate::log::Appended;
 use crate::net::admission::Place;
@@ -110,7 +110,7 @@ pub(crate) struct BatchError {
     responses(
         (status = 201, description = "Stored", body = Published),
         (status = 200, description = "The key was known: the id is that of the first time", body = Published),
-        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
+        Problem,
     )
 )]
 pub(crate) async fn publish(
@@ -139,7 +139,7 @@ pub(crate) async fn publish(
     request_body = Vec<NewMessageIn>,
     responses(
         (status = 200, description = "What became of each, in the same order", body = Vec<BatchItem>),
-        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
+        Problem,
     )
 )]
 pub(crate) async fn publish_batch(
@@ -234,7 +234,7 @@ impl HistoryQuery {
     params(("room" = String, Path, description = "The room's name"), HistoryQuery),
     responses(
         (status = 200, description = "The page", body = HistoryPage),
-        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
+        Problem,
     )
 )]
 pub(crate) async fn history(
@@ -275,7 +275,7 @@ pub(crate) async fn history(
     ),
     responses(
         (status = 204, description = "Deleted"),
-        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
+        Problem,
     )
 )]
 pub(crate) async fn delete(

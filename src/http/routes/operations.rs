@@ -35,7 +35,7 @@ pub(crate) struct NewRevocation {
     request_body = NewRevocation,
     responses(
         (status = 204, description = "Revoked"),
-        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
+        Problem,
     )
 )]
 pub(crate) async fn revoke(

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::http::extract::{Accept, Bearer, Query, Room};
-use crate::http::problem::{Problem, ProblemBody};
+use crate::http::problem::Problem;
 use crate::protocol::{Failure, MessageId, Pattern, RoomName};
 use crate::redis::RoomCursor;
 use crate::service::Services;
@@ -62,7 +62,7 @@ pub(crate) struct ListQuery {
     params(("room" = String, Path, description = "The room's name")),
     responses(
         (status = 200, description = "The room", body = RoomInfo),
-        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
+        Problem,
     )
 )]
 pub(crate) async fn describe(
@@ -90,7 +90,7 @@ pub(crate) async fn describe(
     params(("room" = String, Path, description = "The room's name")),
     responses(
         (status = 204, description = "Deleted; its subscribers are told"),
-        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
+        Problem,
     )
 )]
 pub(crate) async fn delete(
@@ -108,7 +108,7 @@ pub(crate) async fn delete(
     params(ListQuery),
     responses(
         (status = 200, description = "Some of the rooms", body = RoomList),
-        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
+        Problem,
     )
 )]
 pub(crate) async fn list(

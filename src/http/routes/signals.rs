@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::http::extract::{Bearer, Body, Query, Room};
-use crate::http::problem::{Problem, ProblemBody};
+use crate::http::problem::Problem;
 use crate::protocol::decode;
 use crate::service::Services;
 
@@ -40,7 +40,7 @@ pub(crate) struct SenderQuery {
     request_body = NewSignal,
     responses(
         (status = 204, description = "Sent"),
-        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
+        Problem,
     )
 )]
 pub(crate) async fn send(

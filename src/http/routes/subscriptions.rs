@@ -92,7 +92,7 @@ pub(crate) struct SubscriptionQuery {
             status = 200, description = "The subscriptions", body = Vec<SubscriptionInfo>,
             headers(("Link" = Option<String>, description = "Where there are more: `<…>; rel=\"next\"`")),
         ),
-        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
+        Problem,
     )
 )]
 pub(crate) async fn list(
@@ -134,7 +134,7 @@ pub(crate) async fn list(
     ),
     responses(
         (status = 204, description = "Deleted; a connection that held it is told"),
-        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
+        Problem,
     )
 )]
 pub(crate) async fn delete(
@@ -154,7 +154,7 @@ pub(crate) async fn delete(
     request_body = NewSubscription,
     responses(
         (status = 200, description = "Taken", body = Taken),
-        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
+        Problem,
     )
 )]
 pub(crate) async fn take(
@@ -180,7 +180,7 @@ pub(crate) async fn take(
     responses(
         (status = 204, description = "The position is at this id, or behind it"),
         (status = 409, content_type = "application/problem+json", description = "Somebody else has taken the subscription, or it was deleted", body = ProblemBody),
-        (status = "default", content_type = "application/problem+json", description = "Why it failed", body = ProblemBody),
+        Problem,
     )
 )]
 pub(crate) async fn acknowledge(
