@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     if options.is_filtered_out() {
         return ExitCode::SUCCESS;
     }
-    let _first = rustls::crypto::ring::default_provider().install_default();
+    harness::install_tls_provider();
     let outcome = match &options.check {
         Some(folder) => check_again(folder),
         None => carry_out(&options),

@@ -15,10 +15,10 @@ use tungstenite::handshake::derive_accept_key;
 use uuid::Uuid;
 
 use super::frame::{self, Frame};
-use super::now_ms;
-use super::socket;
 use roomlog_protocol::wire::write_header;
 use roomlog_protocol::{Encoding, encode};
+use roomlog_testkit::now_ms;
+use roomlog_testkit::wire::{Whole, first_frame};
 
 /// The members of a room, and the number of its newest message.
 #[derive(Default)]
@@ -76,10 +76,10 @@ pub async fn serve() -> io::Result<()> {
 }
 
 async fn connection(mut stream: TcpStream, rooms: Rooms) {
-    let _slower_at_worst = stream.set_nodelay(true);
+    let _ = stream.set_nodelay(true); // It is slower at worst.
     let Ok(encoding) = upgrade(&mut stream).await else { return };
     let peer = Rc::new(Peer { stream, encoding, waiting: RefCell::default() });
-    let _it_has_gone = peer.read(&rooms).await;
+    let _ = peer.read(&rooms).await; // However it ends, it is gone.
     for room in rooms.borrow_mut().values_mut() {
         room.members.retain(|member| !Rc::ptr_eq(member, &peer));
     }
@@ -123,7 +123,7 @@ impl Peer {
                 Err(error) => return Err(error),
             }
             let mut used = 0;
-            while let Some(socket::Whole { payload, end, .. }) = socket::first(&kept[used..]) {
+            while let Some(Whole { payload, end, .. }) = first_frame(&kept[used..]) {
                 // The generator's mask is all zeros, so there is nothing to unmask.
                 let payload = &kept[used + payload..used + end];
                 let handled = frame::each(self.encoding, payload, |frame| self.handle(&frame, rooms));

@@ -14,9 +14,7 @@ mod member;
 mod plot;
 mod process;
 mod quick;
-mod redis;
 mod report;
-mod resp;
 mod socket;
 mod spawn;
 mod strace;
@@ -29,7 +27,7 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
@@ -38,10 +36,9 @@ use serde::Serialize;
 
 pub use self::dialect::Dialect;
 pub use self::quick::Quick;
-pub use self::redis::Fsync;
 use self::report::Figures;
 pub use self::report::{Findings, Outcome, Report};
-pub use self::spawn::{Server, SpawnOptions, Started};
+pub use self::spawn::{Fsync, Server, SpawnOptions, Started};
 pub use self::sweep::Sweep;
 use self::tally::Tally;
 use roomlog_protocol::Encoding;
@@ -287,13 +284,8 @@ fn connections_at_most() -> usize {
 /// Raises the limit of open files as far as the system allows, for this process and those that it starts.
 pub fn raise_open_files() {
     if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _as_many_as_before = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most); // As many as before will do.
     }
-}
-
-/// Returns the Unix time in milliseconds.
-fn now_ms() -> u64 {
-    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64)
 }
 
 /// Prints a line of progress each second if standard error is a terminal.
@@ -306,8 +298,8 @@ async fn progress(title: &str, tally: &Tally) -> std::convert::Infallible {
             let received = tally.received.get();
             let doing = tally.doing.get();
             let rate = received - before;
-            let _nobody_watches =
-                write!(io::stderr(), "\r\x1b[K{title}  {doing}  {received} delivered, {rate}/s");
+            // The terminal may be gone.
+            let _ = write!(io::stderr(), "\r\x1b[K{title}  {doing}  {received} delivered, {rate}/s");
             before = received;
         }
     }

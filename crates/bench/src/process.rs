@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::{time::clock_getcpuclockid, unistd::Pid};
 
 use super::Target;
+use roomlog_testkit::Memory;
 
 /// Returns the CPU time of processes, in user mode and in the kernel. `None` if one of them is not known, or
 /// there are none.
@@ -44,20 +45,9 @@ fn cpu_of(_pid: u32) -> Option<Duration> {
     None
 }
 
-/// Memory of processes, in bytes.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Memory {
-    /// Resident now.
-    pub rss: u64,
-    /// Resident now, with shared memory divided by the number of processes that share it.
-    pub pss: u64,
-    /// Peak of the resident memory.
-    pub peak: u64,
-}
-
 /// Returns the memory of processes. `None` if one of them is not known, or there are none.
 pub(super) fn memory(pids: &[u32]) -> Option<Memory> {
-    let each: Option<Vec<Memory>> = pids.iter().map(|pid| memory_of(*pid)).collect();
+    let each: Option<Vec<Memory>> = pids.iter().map(|pid| Memory::of(*pid)).collect();
     each.filter(|each| !each.is_empty()).map(|each| {
         each.iter().fold(Memory::default(), |sum, one| Memory {
             rss: sum.rss + one.rss,
@@ -65,18 +55,6 @@ pub(super) fn memory(pids: &[u32]) -> Option<Memory> {
             peak: sum.peak + one.peak,
         })
     })
-}
-
-fn memory_of(pid: u32) -> Option<Memory> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let (rss, peak) = (field(&status, "VmRSS:")?, field(&status, "VmHWM:")?);
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    Some(Memory { rss, pss: field(&rollup, "Pss:").unwrap_or(rss), peak })
-}
-
-fn field(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 /// CPU times of all participants at one moment.
@@ -121,11 +99,5 @@ mod tests {
     fn the_process_group_is_parsed_after_any_process_name() {
         assert_eq!(group_of("9 (a) S) S 1 7 7 0"), Some(7));
         assert_eq!(group_of("9 (a) S"), None);
-    }
-
-    #[test]
-    fn memory_is_reported_in_bytes() {
-        assert_eq!(field("VmHWM:\t  900 kB\nVmRSS:\t   12 kB\n", "VmRSS:"), Some(12 * 1024));
-        assert_eq!(field("", "VmRSS:"), None);
     }
 }

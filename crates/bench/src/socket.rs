@@ -1,5 +1,6 @@
 //! A WebSocket with minimal overhead for a load generator: a TCP socket, no buffer except while a frame is
-//! half received, and frames written by hand. It trusts the server to follow the protocol.
+//! half received, and no library around it. It trusts the server to follow the protocol. The client of the
+//! tests checks everything and keeps what it receives, which would cost more than the server under load.
 
 use std::cell::RefCell;
 use std::io;
@@ -11,14 +12,10 @@ use tokio::sync::Mutex;
 
 use super::BenchError;
 use super::dialect::Upgrade;
+use roomlog_testkit::wire::{BINARY, CLOSE, FIN, PING, PONG, TEXT, Whole, first_frame, write_frame};
 
-const FIN: u8 = 0x80;
-const TEXT: u8 = Opcode::Text as u8;
-const BINARY: u8 = Opcode::Binary as u8;
-const CLOSE: u8 = 0x8;
-const PING: u8 = 0x9;
-const PONG: u8 = 0xa;
-const MASKED: u8 = 0x80;
+/// A mask of zeros, which clients may choose: the server has its full work, this side none.
+const MASK: [u8; 4] = [0; 4];
 
 /// Size of the read buffer in bytes, shared by all sockets of the thread.
 const SCRATCH: usize = 256 * 1024;
@@ -39,14 +36,14 @@ thread_local! {
 /// The type of a frame.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Opcode {
-    Text = 0x1,
-    Binary = 0x2,
+    Text = TEXT as isize,
+    Binary = BINARY as isize,
 }
 
 impl Opcode {
     /// Appends a frame that holds a whole message.
     pub fn write(self, payload: &[u8], out: &mut Vec<u8>) {
-        write_masked(self as u8, payload, out);
+        write_frame(FIN | self as u8, MASK, payload, out);
     }
 }
 
@@ -110,7 +107,7 @@ impl Socket {
 
     /// Writes all of it.
     pub async fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
-        let _in_one_piece = self.writing.lock().await;
+        let _guard = self.writing.lock().await;
         while !bytes.is_empty() {
             match self.stream.try_write(bytes) {
                 Ok(written) => bytes = &bytes[written..],
@@ -161,15 +158,15 @@ impl Socket {
     /// Passes on all complete messages, and returns their size in bytes.
     fn parse(&self, bytes: &[u8], take: &mut impl FnMut(&[u8]) -> Result<(), String>) -> io::Result<usize> {
         let mut used = 0;
-        while let Some(Whole { opcode, payload, end }) = first(&bytes[used..]) {
+        while let Some(Whole { opcode, payload, end }) = first_frame(&bytes[used..]) {
             let payload = &bytes[used + payload..used + end];
             match opcode {
                 TEXT | BINARY => take(payload).map_err(io::Error::other)?,
                 CLOSE => return Err(io::ErrorKind::ConnectionAborted.into()),
                 PING => {
                     let mut pong = Vec::new();
-                    write_masked(PONG, payload, &mut pong);
-                    let _the_server_closes_then = self.stream.try_write(&pong);
+                    write_frame(FIN | PONG, MASK, payload, &mut pong);
+                    let _ = self.stream.try_write(&pong); // Without one, the server closes.
                 }
                 _ => {}
             }
@@ -185,58 +182,4 @@ fn source(to: SocketAddr, index: u64) -> Option<SocketAddr> {
     let further = u8::try_from(index / FROM_ONE_ADDRESS).unwrap_or(u8::MAX).min(253);
     let address = Ipv4Addr::new(127, 0, 0, 1 + further);
     (to.ip().is_loopback() && further > 0).then(|| (address, 0).into())
-}
-
-/// A complete frame: its type, and where its payload begins and ends.
-pub(super) struct Whole {
-    pub opcode: u8,
-    pub payload: usize,
-    pub end: usize,
-}
-
-/// Returns the first frame of these bytes, masked or not, if it is complete.
-pub(super) fn first(bytes: &[u8]) -> Option<Whole> {
-    let (opcode, length) = (bytes.first()? & 0xf, *bytes.get(1)?);
-    let (length, header) = match length & !MASKED {
-        126 => (u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?).into(), 4),
-        127 => (u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?), 10),
-        short => (short.into(), 2),
-    };
-    let payload = header + if bytes[1] & MASKED == 0 { 0 } else { 4 };
-    let end = payload + usize::try_from(length).ok()?;
-    (bytes.len() >= end).then_some(Whole { opcode, payload, end })
-}
-
-/// Appends a frame masked with zeros, which clients may choose: the server has its full work, this side none.
-fn write_masked(opcode: u8, payload: &[u8], out: &mut Vec<u8>) {
-    out.push(FIN | opcode);
-    match payload.len() {
-        short @ 0..=125 => out.push(MASKED | short as u8),
-        middle @ 126..=0xffff => {
-            out.push(MASKED | 126);
-            out.extend_from_slice(&(middle as u16).to_be_bytes());
-        }
-        long => {
-            out.push(MASKED | 127);
-            out.extend_from_slice(&(long as u64).to_be_bytes());
-        }
-    }
-    out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(payload);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_frame_is_parsed_once_it_is_complete() {
-        for length in [0, 125, 126, 0xffff, 0x1_0000] {
-            let mut out = Vec::new();
-            write_masked(TEXT, &vec![b'x'; length], &mut out);
-            assert!(first(&out[..out.len() - 1]).is_none());
-            let whole = first(&out).map(|whole| (whole.opcode, whole.end - whole.payload, whole.end));
-            assert_eq!(whole, Some((TEXT, length, out.len())));
-        }
-    }
 }

@@ -2,15 +2,13 @@
 
 use std::cell::Cell;
 use std::io;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
+use nix::sys::signal::Signal;
 
 use super::BenchError;
+use roomlog_testkit::Process;
 
 /// Duration of the count.
 const TIME: Duration = Duration::from_secs(2);
@@ -31,31 +29,22 @@ pub(super) async fn count(pids: &[u32], received: &Cell<u64>) -> Result<(u64, u6
     let mut command = Command::new("strace");
     command.args(["-c", "-f"]).args(pids.iter().flat_map(|pid| ["-p".to_owned(), pid.to_string()]));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut strace = command.process_group(0).kill_on_drop(true).spawn().map_err(failed)?;
-    let stderr = strace.stderr.take().ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?;
-    let mut lines = BufReader::new(stderr).lines();
-    let mut said = Vec::new();
+    let mut strace = Process::lead(command).map_err(failed)?;
+    let lines = strace.stderr();
     // strace reports each process once it is attached to all of the process's threads.
-    let mut attached = 0;
-    while attached < pids.len() {
-        let line = lines.next_line().await.map_err(failed)?;
-        let line =
-            line.ok_or_else(|| BenchError::Refused(format!("strace cannot attach: {}", said.join("; "))))?;
-        attached += usize::from(line.contains("attached"));
-        said.push(line);
+    let attached = |lines: &[String]| lines.iter().filter(|line| line.contains("attached")).count();
+    let all = |lines: &[String]| (attached(lines) >= pids.len()).then_some(());
+    if strace.says(&lines, all).await.is_none() {
+        let said = lines.lock().join("; ");
+        return Err(BenchError::Refused(format!("strace cannot attach: {said}")));
     }
     let before = received.get();
     tokio::time::sleep(TIME).await;
     let received = received.get() - before;
-    if let Some(pid) = strace.id().and_then(|pid| i32::try_from(pid).ok()) {
-        let _already_gone = kill(Pid::from_raw(pid), Signal::SIGINT);
-    }
-    while let Some(line) = lines.next_line().await.map_err(failed)? {
-        if let Some(calls) = total(&line) {
-            return Ok((calls, received));
-        }
-    }
-    Err(BenchError::Refused("strace counted nothing".into()))
+    let _ = strace.signal(Signal::SIGINT); // If it has ended, it has counted nothing.
+    let calls = strace.says(&lines, |lines| lines.iter().find_map(|line| total(line))).await;
+    let calls = calls.ok_or_else(|| BenchError::Refused("strace counted nothing".into()))?;
+    Ok((calls, received))
 }
 
 /// Returns the number of calls in the last line of the table: share, seconds, µs per call, calls, perhaps

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use roomlog_testkit::{Redis, Rest, Server, admin, eventually, path, run_program, spawn_program};
+use roomlog_testkit::{Rest, admin, eventually, path, redis_and_server, run_program, spawn_program};
 
 const SHORT: [&str; 6] = ["--repeats", "1", "--duration", "300ms", "--warmup", "100ms"];
 
@@ -61,8 +61,7 @@ async fn members_are_spread_over_nodes() {
 
 #[tokio::test]
 async fn durable_members_acknowledge_every_message() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let (url, token) = (server.url(), admin());
     let env = [("ROOMLOG_URL", url.as_str()), ("ROOMLOG_TOKEN", token.as_str())];
     let report = bench("durable", &["--rate", "200"], &env).await;
@@ -106,8 +105,7 @@ async fn the_highest_sustainable_rate_is_found_with_bursts_too() {
 
 #[tokio::test]
 async fn system_calls_are_counted_if_strace_is_installed() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let (url, token, pid) = (server.url(), admin(), server.pid().to_string());
     let env = [("ROOMLOG_URL", url.as_str()), ("ROOMLOG_TOKEN", token.as_str())];
     let report = bench("fanout", &["--rate", "100", "--syscalls", "--server-pid", &pid], &env).await;
@@ -200,8 +198,7 @@ async fn returning_and_slow_members_miss_nothing() {
 
 #[tokio::test]
 async fn a_running_server_is_measured_with_a_token() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let (url, token, pid) = (server.url(), admin(), server.pid().to_string());
     let env = [("ROOMLOG_URL", url.as_str()), ("ROOMLOG_TOKEN", token.as_str())];
     let report = bench("fanout", &["--server-pid", &pid], &env).await;

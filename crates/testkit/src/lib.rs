@@ -1,5 +1,5 @@
-//! The foundation of the tests: Redis servers and clusters, servers of the binary under test, tokens, and
-//! clients. All of it ends with the test, however the test ends.
+//! The foundation of the tests and of the load generator: Redis servers and clusters, servers of the binary
+//! under test, tokens, and clients. All processes end with the test, however the test ends.
 
 mod authority;
 mod client;
@@ -9,6 +9,7 @@ mod codec;
 mod dice;
 mod events;
 mod nginx;
+mod process;
 mod prometheus;
 mod redis;
 mod resp;
@@ -32,15 +33,14 @@ pub use codec::{binary, from_msgpack, to_msgpack};
 pub use dice::Dice;
 pub use events::{Event, Events};
 pub use nginx::Nginx;
+pub use process::{Lines, Memory, Process, follow, listening};
 pub use prometheus::Prometheus;
 pub use redis::{Redis, free_port};
-pub use resp::{Place, Reply};
-pub use rest::{Answer, Rest, answer};
-pub use server::{
-    Lines, NO_CHECKS, Server, follow, program, run, run_program, run_with_input, spawn, spawn_program,
-};
+pub use resp::{Connection, Place, Reply};
+pub use rest::{Answer, Rest, answer, install_tls_provider};
+pub use server::{NO_CHECKS, Server, program, run, run_program, run_with_input, spawn, spawn_program};
 pub use shim::{Dials, compiled};
-pub use token::{SECRET, admin, everything, now, sign, token, token_for, token_with_id};
+pub use token::{SECRET, admin, everything, now, now_ms, sign, token, token_for, token_with_id};
 
 /// Returns the absolute path of a file in the repository.
 pub fn path(path: &str) -> PathBuf {
@@ -87,10 +87,25 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("in vain for {DEADLINE:?}: {what}"))
 }
 
+/// Starts a Redis, and a server on it.
+pub async fn redis_and_server() -> (Redis, Server) {
+    let (redis, [server]) = redis_and_servers().await;
+    (redis, server)
+}
+
+/// Starts a Redis, and this many servers on it: `let (redis, [one, two]) = redis_and_servers().await;`
+pub async fn redis_and_servers<const COUNT: usize>() -> (Redis, [Server; COUNT]) {
+    let redis = Redis::start().await;
+    let mut servers = Vec::new();
+    for _ in 0..COUNT {
+        servers.push(Server::on(&redis.url()).await);
+    }
+    (redis, servers.try_into().expect("as many as were started"))
+}
+
 /// Starts a server, and a client that publishes `count` messages to the room `room`. Returns their ids too.
 pub async fn room_with(count: usize) -> (Redis, Server, Client, Vec<String>) {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (redis, server) = redis_and_server().await;
     let mut client = Client::connect(&server, &everything("ann")).await;
     let ids = client.publish_many("room", count, 10).await;
     (redis, server, client, ids)

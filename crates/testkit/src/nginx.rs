@@ -2,16 +2,17 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
 use super::eventually;
+use super::process::Process;
 
 /// A running nginx. Dropping it kills it.
 #[derive(Debug)]
 pub struct Nginx {
-    child: Child,
+    _process: Process,
     pub address: SocketAddr,
     _dir: TempDir,
 }
@@ -27,16 +28,9 @@ impl Nginx {
         std::fs::write(&path, format!("daemon off;\nmaster_process off;\n{config}")).unwrap();
         let mut command = Command::new("nginx");
         command.arg("-e").arg("stderr").arg("-c").arg(&path).stdin(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().expect("nginx; scripts/install-deps.sh nginx");
-        let nginx = Self { child, address, _dir: dir };
+        let process = Process::start(command).expect("nginx; scripts/install-deps.sh nginx");
+        let nginx = Self { _process: process, address, _dir: dir };
         eventually("nginx answers", async || tokio::net::TcpStream::connect(address).await.is_ok()).await;
         nginx
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        let _already_gone = self.child.kill();
-        self.child.wait().unwrap();
     }
 }

@@ -2,26 +2,28 @@
 //! the intervals are shorter.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::process::Process;
 use super::redis::{Redis, free_port};
 use super::{Rest, Server, eventually, repository};
 
 /// A running Prometheus, with the exporters that it scrapes. Dropping it kills them.
 #[derive(Debug)]
 pub struct Prometheus {
-    children: Vec<Child>,
+    _processes: Vec<Process>,
     rest: Rest,
     _dir: TempDir,
 }
 
-fn start(program: &str, args: &[String]) -> Child {
+fn start(program: &str, args: &[String]) -> Process {
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().unwrap_or_else(|error| panic!("{program}: {error}; scripts/install-deps.sh {program}"))
+    Process::start(command)
+        .unwrap_or_else(|error| panic!("{program}: {error}; scripts/install-deps.sh {program}"))
 }
 
 /// Shortens the durations in alert rules: alerts fire after seconds, and look at the last few seconds only.
@@ -43,12 +45,12 @@ impl Prometheus {
     /// Starts a Prometheus that scrapes these nodes and these Redis servers every second.
     pub async fn start(nodes: &[&Server], redises: &[&Redis]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut children = Vec::new();
+        let mut processes = Vec::new();
         let mut exporters = Vec::new();
         for redis in redises {
             let address = format!("127.0.0.1:{}", free_port());
             let args = ["--redis.addr", &redis.url(), "--web.listen-address", &address];
-            children.push(start("prometheus-redis-exporter", &args.map(str::to_owned)));
+            processes.push(start("prometheus-redis-exporter", &args.map(str::to_owned)));
             exporters.push(address);
         }
         let nodes: Vec<String> = nodes.iter().map(|node| node.address.to_string()).collect();
@@ -70,8 +72,9 @@ impl Prometheus {
             format!("--storage.tsdb.path={}", path("data")),
             format!("--web.listen-address={address}"),
         ];
-        children.push(start("prometheus", &args));
-        let prometheus = Self { children, rest: Rest::at(&format!("http://{address}")), _dir: dir };
+        processes.push(start("prometheus", &args));
+        let prometheus =
+            Self { _processes: processes, rest: Rest::at(&format!("http://{address}")), _dir: dir };
         eventually("Prometheus has read everything", async || {
             let all = nodes.len() + exporters.len();
             prometheus.is_up().await && prometheus.value("sum(up)").await == Some(all as f64)
@@ -120,14 +123,5 @@ impl Prometheus {
         assert!(!self.firing().await.contains(alert), "{alert} fires before its cause");
         cause().await;
         eventually(&format!("{alert} fires"), async || self.firing().await.contains(alert)).await;
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        for child in &mut self.children {
-            let _already_gone = child.kill();
-            child.wait().unwrap();
-        }
     }
 }

@@ -1,16 +1,18 @@
 //! A Redis (or Valkey) process in its own directory, which can be stopped, started again and frozen.
 
+use std::io;
 use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
+use tokio::time::{sleep, timeout};
 
+use super::process::Process;
 use super::resp::{self, Place, Reply};
-use super::{Clock, eventually};
+use super::{Clock, DEADLINE, eventually, soon};
 
 const LOG: &str = "redis.log";
 
@@ -23,7 +25,7 @@ pub struct Redis {
     place: Place,
     settings: Vec<String>,
     surroundings: Surroundings,
-    child: Child,
+    process: Process,
 }
 
 /// The conditions under which it runs.
@@ -96,14 +98,30 @@ impl Redis {
         Self::start_in(Surroundings::default(), port, settings).await
     }
 
+    /// Starts a Redis on a free port with these settings, for programs that must not panic.
+    ///
+    /// # Errors
+    /// If none is installed, or it does not answer. The error then has its log.
+    pub async fn try_on_port(settings: &[&str]) -> io::Result<Self> {
+        Self::try_start_in(Surroundings::default(), Some(free_port()), settings).await
+    }
+
     async fn start_in(surroundings: Surroundings, port: Option<u16>, settings: &[&str]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::try_start_in(surroundings, port, settings).await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    async fn try_start_in(
+        surroundings: Surroundings,
+        port: Option<u16>,
+        settings: &[&str],
+    ) -> io::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("roomlog-").tempdir()?;
         let place = port.map_or_else(|| Place::Socket(dir.path().join("redis.sock")), Place::Port);
         let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
-        let child = spawn(&dir, &place, &settings, &surroundings);
-        let mut redis = Self { dir, place, settings, surroundings, child };
-        redis.wait().await;
-        redis
+        let process = spawn(&dir, &place, &settings, &surroundings)?;
+        let mut redis = Self { dir, place, settings, surroundings, process };
+        redis.wait().await?;
+        Ok(redis)
     }
 
     /// Returns the URL for clients.
@@ -154,56 +172,62 @@ impl Redis {
 
     /// Kills it as a crash would.
     pub fn stop(&mut self) {
-        let _already_gone = self.child.kill();
-        self.child.wait().unwrap();
+        self.process.kill();
     }
 
     /// Asks it to end, and waits until it has.
     pub async fn terminate(&mut self) {
-        self.signal(Signal::SIGTERM);
-        eventually("Redis ends", async || self.has_ended()).await;
+        soon("Redis ends", self.process.terminate()).await;
     }
 
     pub fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
+        self.process.exit().is_some()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     /// Starts it again after [`Redis::stop`], with the data that it kept.
     pub async fn start_again(&mut self) {
-        self.child = spawn(&self.dir, &self.place, &self.settings, &self.surroundings);
-        self.wait().await;
+        self.process = spawn(&self.dir, &self.place, &self.settings, &self.surroundings).unwrap();
+        self.wait().await.unwrap();
     }
 
     /// Freezes it: its connections stay open, and it answers nothing.
     pub fn pause(&self) {
-        self.signal(Signal::SIGSTOP);
+        self.process.signal(Signal::SIGSTOP).unwrap();
     }
 
     /// Resumes it after [`Redis::pause`].
     pub fn resume(&self) {
-        self.signal(Signal::SIGCONT);
+        self.process.signal(Signal::SIGCONT).unwrap();
     }
 
-    fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
-    }
-
-    async fn wait(&mut self) {
-        eventually("Redis answers", async || {
-            assert!(self.child.try_wait().unwrap().is_none(), "Redis ended right after its start");
-            matches!(resp::ask(&self.place, &["PING"]), Ok(Reply::Bytes(_)))
-        })
-        .await;
+    async fn wait(&mut self) -> io::Result<()> {
+        let failed = |what: &str, log: String| Err(io::Error::other(format!("Redis {what}: {log}")));
+        let answer = async {
+            while !matches!(resp::ask(&self.place, &["PING"]), Ok(Reply::Bytes(_))) {
+                if self.process.exit().is_some() {
+                    return failed("ended right after its start", self.log());
+                }
+                sleep(Duration::from_millis(10)).await;
+            }
+            Ok(())
+        };
+        match timeout(DEADLINE, answer).await {
+            Ok(answer) => answer,
+            Err(_) => failed("does not answer", self.log()),
+        }
     }
 }
 
-impl Drop for Redis {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-fn spawn(dir: &TempDir, place: &Place, settings: &[String], surroundings: &Surroundings) -> Child {
+fn spawn(
+    dir: &TempDir,
+    place: &Place,
+    settings: &[String],
+    surroundings: &Surroundings,
+) -> io::Result<Process> {
     let (dir, delay) = (dir.path(), surroundings.delay);
     let start = |program: &str| {
         let mut command = if delay.is_zero() { Command::new(program) } else { delayed(program, delay) };
@@ -231,7 +255,8 @@ fn spawn(dir: &TempDir, place: &Place, settings: &[String], surroundings: &Surro
             ])
             .args(settings)
             .envs(surroundings.env.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Process::start(command)
     };
     if surroundings.valkey {
         // On PATH, or where scripts/install-deps.sh puts it on systems without a package.
@@ -240,11 +265,20 @@ fn spawn(dir: &TempDir, place: &Place, settings: &[String], surroundings: &Surro
         let own = format!("{}/roomlog/valkey/valkey-server", data.unwrap_or_default());
         return start("valkey-server")
             .or_else(|_| start(&own))
-            .expect("a valkey-server; `make deps` installs one");
+            .map_err(|error| missing("valkey-server", error));
     }
     start("redis-server")
         .or_else(|_| start("valkey-server"))
-        .expect("a redis-server or valkey-server on PATH; `make deps` installs one")
+        .map_err(|error| missing("redis-server or valkey-server", error))
+}
+
+fn missing(program: &str, error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => io::Error::other(format!(
+            "no {program} on PATH: install Redis or Valkey 7.0 or newer (`make deps`)"
+        )),
+        _ => error,
+    }
 }
 
 /// Runs a program whose disk syncs take longer. strace is detached from it (`-D`), so that the child process

@@ -43,7 +43,7 @@ impl Answer {
 
 impl Rest {
     pub fn new(server: &Server, token: &str) -> Self {
-        Self { token: Some(token.into()), ..Self::anonymous(server) }
+        Self::anonymous(server).bearing(token)
     }
 
     /// Creates a client without a token.
@@ -51,18 +51,23 @@ impl Rest {
         Self::at(&server.url())
     }
 
-    /// Creates a client of a server other than the one under test.
+    /// Creates a client without a token for this URL.
     pub fn at(url: &str) -> Self {
-        let _installed_by_another_test = rustls::crypto::ring::default_provider().install_default();
+        install_tls_provider();
         let client = Client::builder().no_proxy().build().unwrap();
         Self { client, url: url.to_owned(), token: None }
     }
 
     /// Creates a client for this URL and token that trusts this authority.
     pub fn trusting(url: &str, authority: reqwest::Certificate, token: &str) -> Self {
-        let _installed_by_another_test = rustls::crypto::ring::default_provider().install_default();
+        install_tls_provider();
         let client = Client::builder().no_proxy().tls_certs_only([authority]).build().unwrap();
         Self { client, url: url.to_owned(), token: Some(token.to_owned()) }
+    }
+
+    /// Uses this token.
+    pub fn bearing(self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self }
     }
 
     /// Begins a request.
@@ -144,6 +149,11 @@ impl Rest {
             Err(read(response).await)
         }
     }
+}
+
+/// Makes the process's TLS connections use ring.
+pub fn install_tls_provider() {
+    let _ = rustls::crypto::ring::default_provider().install_default(); // The first one stays.
 }
 
 /// Sends a request and reads the response.

@@ -1,17 +1,15 @@
 //! The binary under test: servers that end with the test, and commands that run to completion.
 
-use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
+use std::process::{Command, ExitStatus, Stdio};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+use super::process::{Lines, Memory, Process, listening};
 use super::redis::free_port;
 use super::token::SECRET;
 use super::{eventually, soon};
@@ -19,13 +17,10 @@ use super::{eventually, soon};
 /// Settings with which position checks are so rare that only the bell can bring a message from another node.
 pub const NO_CHECKS: [(&str, &str); 1] = [("ROOMLOG_HUB__CHECK_INTERVAL", "1h")];
 
-/// The lines that a process has written to its standard error.
-pub type Lines = Arc<Mutex<Vec<String>>>;
-
 /// A running server. Dropping it kills it, and shows its log if the test failed.
 #[derive(Debug)]
 pub struct Server {
-    child: Child,
+    process: Process,
     log: Lines,
     pub address: SocketAddr,
 }
@@ -109,27 +104,23 @@ impl Server {
     pub async fn unread(env: &[(&str, &str)]) -> Self {
         let address: SocketAddr = ([127, 0, 0, 1], free_port()).into();
         let mut command = command(&["serve", "--listen", &address.to_string()], env);
-        let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary");
-        let server = Self { child, log: Lines::default(), address };
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let process = Process::start(command).expect("the binary");
+        let server = Self { process, log: Lines::default(), address };
         eventually("the server listens", async || TcpStream::connect(address).await.is_ok()).await;
         server
     }
 
     async fn started(mut command: Command) -> Result<Self, Vec<String>> {
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary");
-        let log = follow(child.stderr.take().unwrap());
-        let address = "127.0.0.1:0".parse().unwrap();
-        let mut server = Self { child, log, address };
-        let (mut found, mut ended) = (None, false);
-        eventually("the server listens", async || {
-            ended = server.child.try_wait().unwrap().is_some();
-            found = server.log.lock().iter().find_map(|line| address_in(line));
-            found.is_some() || ended
-        })
-        .await;
-        let Some(address) = found.filter(|_| !ended) else { return Err(server.log()) };
-        server.address = address;
-        Ok(server)
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut process = Process::start(command).expect("the binary");
+        let log = process.stderr();
+        let address = |lines: &[String]| lines.iter().find_map(|line| Some(listening(line)?.0));
+        let found = soon("the server listens", process.says(&log, address)).await;
+        match found.filter(|_| process.exit().is_none()) {
+            Some(address) => Ok(Self { process, log, address }),
+            None => Err(log.lock().clone()),
+        }
     }
 
     /// Sends requests to a proxy at this address instead of the server itself.
@@ -146,38 +137,31 @@ impl Server {
     }
 
     pub fn pid(&self) -> Pid {
-        Pid::from_raw(self.child.id() as i32)
+        self.process.pid()
     }
 
     /// Returns its resident memory in bytes.
     pub fn memory(&self) -> u64 {
-        self.status_bytes("VmRSS:")
+        Memory::of(self.process.id()).expect("a running server").rss
     }
 
     /// Returns its peak resident memory in bytes.
     pub fn peak_memory(&self) -> u64 {
-        self.status_bytes("VmHWM:")
-    }
-
-    fn status_bytes(&self, name: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+        Memory::of(self.process.id()).expect("a running server").peak
     }
 
     /// Returns the number of its open files, connections included.
     pub fn open_files(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+        std::fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap().count()
     }
 
     /// Kills it as a crash would.
     pub fn kill(&mut self) {
-        let _already_gone = self.child.kill();
-        self.child.wait().unwrap();
+        self.process.kill();
     }
 
     pub fn signal(&self, signal: Signal) {
-        kill(self.pid(), signal).unwrap();
+        self.process.signal(signal).unwrap();
     }
 
     /// Asks it to end, and waits until it has.
@@ -188,13 +172,7 @@ impl Server {
 
     /// Waits until it ends.
     pub async fn ended(&mut self) -> ExitStatus {
-        let mut status = None;
-        eventually("the server ends", async || {
-            status = self.child.try_wait().unwrap();
-            status.is_some()
-        })
-        .await;
-        status.unwrap()
+        soon("the server ends", self.process.ended()).await
     }
 }
 
@@ -209,25 +187,6 @@ impl Drop for Server {
             assert_eq!(panicked, None, "a task of the server panicked");
         }
     }
-}
-
-fn address_in(line: &str) -> Option<SocketAddr> {
-    let (_, rest) = line.split_once("listening on http")?;
-    let rest = rest.trim_start_matches('s').strip_prefix("://")?;
-    let end = rest.find(|c: char| !c.is_ascii_hexdigit() && !".:[]".contains(c)).unwrap_or(rest.len());
-    rest[..end].parse().ok()
-}
-
-/// Collects the output of a process in a thread, so that the process never waits for a busy test.
-pub fn follow(stream: impl Read + Send + 'static) -> Lines {
-    let lines = Lines::default();
-    let writer = Arc::clone(&lines);
-    std::thread::spawn(move || {
-        for line in BufReader::new(stream).lines().map_while(Result::ok) {
-            writer.lock().push(line);
-        }
-    });
-    lines
 }
 
 /// The result of a command.
@@ -272,7 +231,7 @@ async fn run_to_end(command: Command, input: &str) -> Run {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    let _or_it_ended_without = stdin.write_all(input.as_bytes()).await;
+    let _ = stdin.write_all(input.as_bytes()).await; // It may end without reading it.
     drop(stdin);
     let output = soon("the command ends", child.wait_with_output()).await.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -282,7 +241,7 @@ async fn run_to_end(command: Command, input: &str) -> Run {
 /// A `roomlog` that keeps running, and its output. Dropping it kills it.
 #[derive(Debug)]
 pub struct Running {
-    child: Child,
+    process: Process,
     lines: Lines,
 }
 
@@ -293,9 +252,11 @@ pub fn spawn(args: &[&str], env: &[(&str, &str)]) -> Running {
 
 /// Starts another program of this workspace.
 pub fn spawn_program(name: &str, args: &[&str], env: &[(&str, &str)]) -> Running {
-    let mut child = command_of(name, args, env).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let lines = follow(child.stdout.take().unwrap());
-    Running { child, lines }
+    let mut command = command_of(name, args, env);
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut process = Process::start(command).unwrap();
+    let lines = process.stdout();
+    Running { process, lines }
 }
 
 impl Running {
@@ -306,25 +267,12 @@ impl Running {
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.id()
     }
 
     /// Interrupts it as Ctrl-C does, and waits for its end.
     pub async fn interrupt(&mut self) -> ExitStatus {
-        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGINT).unwrap();
-        let mut status = None;
-        eventually("the command ends", async || {
-            status = self.child.try_wait().unwrap();
-            status.is_some()
-        })
-        .await;
-        status.unwrap()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _already_gone = self.child.kill();
-        self.child.wait().unwrap();
+        self.process.signal(Signal::SIGINT).unwrap();
+        soon("the command ends", self.process.ended()).await
     }
 }

@@ -49,5 +49,10 @@ pub fn sign(claims: &Value) -> String {
 
 /// Returns the current Unix time in seconds.
 pub fn now() -> u64 {
-    SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs()
+    now_ms() / 1000
+}
+
+/// Returns the current Unix time in milliseconds.
+pub fn now_ms() -> u64 {
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64)
 }

@@ -1,5 +1,5 @@
-//! A WebSocket below the level of messages: arbitrary frames, valid or not, in pieces of any size, and the
-//! frames that come back.
+//! A WebSocket below the level of messages. Frames as bytes, written and found, for tests and for the load
+//! generator; and a client that sends arbitrary frames, valid or not, in pieces of any size.
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,23 +15,60 @@ pub const CLOSE: u8 = 0x8;
 pub const PING: u8 = 0x9;
 pub const PONG: u8 = 0xa;
 
+/// The bit of a masked frame beside its length.
+const MASKED: u8 = 0x80;
+
+/// Appends a client's frame with `first` as its first byte. A mask of zeros costs the client nothing, and the
+/// server its full work.
+#[inline]
+pub fn write_frame(first: u8, mask: [u8; 4], payload: &[u8], out: &mut Vec<u8>) {
+    out.push(first);
+    match payload.len() {
+        short @ 0..=125 => out.push(MASKED | short as u8),
+        middle @ 126..=0xffff => {
+            out.push(MASKED | 126);
+            out.extend_from_slice(&(middle as u16).to_be_bytes());
+        }
+        long => {
+            out.push(MASKED | 127);
+            out.extend_from_slice(&(long as u64).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(&mask);
+    if mask == [0; 4] {
+        out.extend_from_slice(payload);
+    } else {
+        out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    }
+}
+
+/// A complete frame: its type, and where its payload begins and ends.
+#[derive(Debug, Clone, Copy)]
+pub struct Whole {
+    pub opcode: u8,
+    pub payload: usize,
+    pub end: usize,
+}
+
+/// Returns the first frame of these bytes, masked or not, if it is complete.
+#[inline]
+pub fn first_frame(bytes: &[u8]) -> Option<Whole> {
+    let (opcode, length) = (bytes.first()? & 0xf, *bytes.get(1)?);
+    let (length, header) = match length & !MASKED {
+        126 => (u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?).into(), 4),
+        127 => (u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?), 10),
+        short => (short.into(), 2),
+    };
+    let payload: usize = header + if bytes[1] & MASKED == 0 { 0 } else { 4 };
+    let end = payload.checked_add(usize::try_from(length).ok()?)?;
+    (bytes.len() >= end).then_some(Whole { opcode, payload, end })
+}
+
 /// Returns a client's frame with `first` as its first byte.
 pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-    let mut bytes = vec![first];
-    match payload.len() {
-        length @ 0..=125 => bytes.push(0x80 | length as u8),
-        length @ 126..=0xffff => {
-            bytes.push(0x80 | 126);
-            bytes.extend((length as u16).to_be_bytes());
-        }
-        length => {
-            bytes.push(0x80 | 127);
-            bytes.extend((length as u64).to_be_bytes());
-        }
-    }
-    bytes.extend(MASK);
-    bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    let mut bytes = Vec::new();
+    write_frame(first, MASK, payload, &mut bytes);
     bytes
 }
 
@@ -79,7 +116,7 @@ impl Wire {
 
     /// Sends raw bytes. A server that has already closed the connection need not accept them.
     pub async fn send(&mut self, bytes: &[u8]) {
-        let _closed_already = soon("bytes are sent", self.client.stream().write_all(bytes)).await;
+        let _ = soon("bytes are sent", self.client.stream().write_all(bytes)).await; // It may be closed.
     }
 
     /// Returns the next event.
@@ -114,17 +151,16 @@ impl Wire {
     /// Returns the opcode and payload of the next frame, or `None` at the end.
     async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
         loop {
-            if let Some((start, length)) = header(&self.read)
-                && self.read.len() >= start + length
-            {
+            if let Some(Whole { opcode, payload, end }) = first_frame(&self.read) {
                 assert_eq!(
                     self.read[0] & 0xf0,
                     FIN,
                     "the server's frames are whole messages without extensions"
                 );
-                let rest = self.read.split_off(start + length);
+                assert_eq!(self.read[1] & MASKED, 0, "servers do not mask");
+                let rest = self.read.split_off(end);
                 let whole = std::mem::replace(&mut self.read, rest);
-                return Some((whole[0] & 0xf, whole[start..].to_vec()));
+                return Some((opcode, whole[payload..].to_vec()));
             }
             let read = soon("the server says something", self.client.stream().read_buf(&mut self.read)).await;
             if !matches!(read, Ok(1..)) {
@@ -132,17 +168,6 @@ impl Wire {
                 return None;
             }
         }
-    }
-}
-
-/// Returns the length of a server's header, and of the payload after it.
-fn header(bytes: &[u8]) -> Option<(usize, usize)> {
-    let length = *bytes.get(1)?;
-    assert_eq!(length & 0x80, 0, "servers do not mask");
-    match length {
-        126 => Some((4, u16::from_be_bytes(bytes.get(2..4)?.try_into().unwrap()).into())),
-        127 => Some((10, u64::from_be_bytes(bytes.get(2..10)?.try_into().unwrap()) as usize)),
-        length => Some((2, length.into())),
     }
 }
 
@@ -171,4 +196,20 @@ pub fn ping_of(msgpack: bool, reference: u64, bytes: usize) -> Vec<u8> {
 /// Formats a value for the text of a failure.
 pub fn shown(bytes: &[u8]) -> Value {
     Value::from(String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_found_once_it_is_complete() {
+        for length in [0, 125, 126, 0xffff, 0x1_0000] {
+            let mut out = Vec::new();
+            write_frame(FIN | TEXT, [0; 4], &vec![b'x'; length], &mut out);
+            assert!(first_frame(&out[..out.len() - 1]).is_none());
+            let whole = first_frame(&out).map(|whole| (whole.opcode, whole.end - whole.payload, whole.end));
+            assert_eq!(whole, Some((TEXT, length, out.len())));
+        }
+    }
 }

@@ -87,7 +87,7 @@ impl Client {
 
     fn message(&mut self, room: &str, publication: &Publication<'_>, take: &mut dyn FnMut(Heard<'_>)) {
         self.position.clear();
-        let _fits = write!(self.position, "{} {}", publication.offset, self.epoch);
+        let _ = write!(self.position, "{} {}", publication.offset, self.epoch); // A string takes it.
         take(Heard::Message { room, id: &self.position, data: &publication.data });
     }
 

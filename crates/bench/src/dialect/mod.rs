@@ -117,7 +117,7 @@ fn text(payload: &[u8], out: &mut Vec<u8>) {
 #[allow(clippy::unwrap_used)]
 mod testing {
     use super::*;
-    use crate::socket::first;
+    use roomlog_testkit::wire::first_frame;
 
     /// Returns the events of a message, as text, and the answers to it.
     pub fn hear(speech: &mut dyn Speech, payload: &str) -> (Vec<String>, Vec<String>) {
@@ -138,7 +138,7 @@ mod testing {
     /// Returns the payloads of these frames.
     pub fn said(mut out: &[u8]) -> Vec<String> {
         let mut said = Vec::new();
-        while let Some(frame) = first(out) {
+        while let Some(frame) = first_frame(out) {
             said.push(String::from_utf8(out[frame.payload..frame.end].to_vec()).unwrap());
             out = &out[frame.end..];
         }

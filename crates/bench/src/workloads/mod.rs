@@ -9,10 +9,11 @@ mod storm;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::process::{Cpu, Memory, memory};
+use super::process::{Cpu, memory};
 use super::report::Figures;
 use super::tally::Tally;
 use super::{BenchError, Plan, Target, Workload, strace};
+use roomlog_testkit::Memory;
 
 /// Runs the plan's workload once.
 pub(super) async fn run(plan: &Plan, target: &Target, tally: &Rc<Tally>) -> Result<Figures, BenchError> {

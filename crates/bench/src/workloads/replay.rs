@@ -3,9 +3,12 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use reqwest::Method;
 use reqwest::header::ACCEPT;
 use serde::Deserialize;
 
@@ -13,11 +16,11 @@ use super::super::frame::read_data;
 use super::super::load::{self, Room};
 use super::super::member::{Join, Member, Record};
 use super::super::report::Figures;
-use super::super::resp::Resp;
 use super::super::tally::{Tally, count};
 use super::super::{BenchError, Plan, Target};
 use super::Usage;
 use roomlog_protocol::Encoding;
+use roomlog_testkit::{Connection, DEADLINE, Rest};
 
 /// Messages of a page.
 const PAGE: usize = 1000;
@@ -96,8 +99,7 @@ pub(super) async fn replay(plan: &Plan, target: &Target, tally: &Rc<Tally>) -> R
     if let Some(address) = target.redis_address {
         tally.doing.set("reading from Redis");
         let usage = Usage::start(target);
-        let mut redis = Resp::connect(address).await?;
-        let took = bare(plan, &mut redis, room, &pages).await?;
+        let took = bare(plan, address, room, pages).await?;
         let bare = add(&mut figures, plan, &BARE, took, &usage);
         figures.add("rest_to_bare", rest / bare);
         figures.add("websocket_to_bare", websocket / bare);
@@ -126,15 +128,13 @@ async fn rest(
     room: &Room,
     tally: &Tally,
 ) -> Result<(Duration, Vec<String>), BenchError> {
-    let url = format!("http://{}/v1/rooms/{}/messages?limit={PAGE}&after=", target.address(0), room.name);
-    let failed = |error: reqwest::Error| BenchError::Refused(format!("{url}: {error}"));
-    // Fails if the process has a provider already, which serves as well.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder().no_proxy().build().map_err(failed)?;
+    let path = format!("/v1/rooms/{}/messages?limit={PAGE}&after=", room.name);
+    let failed = |error: reqwest::Error| BenchError::Refused(error.to_string());
+    let client = Rest::at(&format!("http://{}", target.address(0))).bearing(&target.token);
     let (mut took, mut pages, mut more) = (Duration::ZERO, vec!["0-0".to_owned()], true);
     let record = Record::default();
     while let Some(after) = pages.last().filter(|_| more) {
-        let mut request = client.get(format!("{url}{after}")).bearer_auth(&target.token);
+        let mut request = client.request(Method::GET, &format!("{path}{after}"));
         if plan.encoding == Encoding::MessagePack {
             request = request.header(ACCEPT, "application/msgpack");
         }
@@ -194,21 +194,20 @@ fn finish(record: &Record, plan: &Plan, tally: &Tally) {
     count(&tally.reordered, track.reordered);
 }
 
-/// Reads the same pages with bare commands, several in flight at a time.
-async fn bare(plan: &Plan, redis: &mut Resp, room: &Room, pages: &[String]) -> Result<Duration, BenchError> {
+/// Reads the same pages with bare commands, several in flight at a time, on a thread of its own.
+async fn bare(
+    plan: &Plan,
+    address: SocketAddr,
+    room: &Room,
+    pages: Vec<String>,
+) -> Result<Duration, BenchError> {
     let key = format!("rl:{{{}}}:log", room.name);
-    let limit = PAGE.to_string();
-    let mut read = 0;
-    let started = Instant::now();
-    for index in 0..pages.len() + PIPELINE {
-        if let Some(after) = pages.get(index) {
-            redis.send(&["XRANGE", &key, &format!("({after}"), "+", "COUNT", &limit]).await?;
-        }
-        if index >= PIPELINE {
-            read += redis.reply().await?.elements;
-        }
-    }
-    let took = started.elapsed();
+    let reading = tokio::task::spawn_blocking({
+        let key = key.clone();
+        move || read_pages(address, &key, &pages)
+    });
+    let read = reading.await.unwrap_or_else(|error| Err(error.into()));
+    let (took, read) = read.map_err(|error| BenchError::Io(format!("Redis at {address}"), error))?;
     if read != plan.messages {
         let messages = plan.messages;
         return Err(BenchError::Refused(format!(
@@ -216,4 +215,21 @@ async fn bare(plan: &Plan, redis: &mut Resp, room: &Room, pages: &[String]) -> R
         )));
     }
     Ok(took)
+}
+
+/// Returns the time that this took, and the number of messages.
+fn read_pages(address: SocketAddr, key: &str, pages: &[String]) -> io::Result<(Duration, u64)> {
+    let mut redis = Connection::open(address, DEADLINE)?;
+    let limit = PAGE.to_string();
+    let mut read = 0;
+    let started = Instant::now();
+    for index in 0..pages.len() + PIPELINE {
+        if let Some(after) = pages.get(index) {
+            redis.send(&["XRANGE", key, &format!("({after}"), "+", "COUNT", &limit])?;
+        }
+        if index >= PIPELINE {
+            read += redis.skip()?;
+        }
+    }
+    Ok((started.elapsed(), read))
 }
