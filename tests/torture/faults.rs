@@ -92,8 +92,8 @@ async fn storage(world: &World, fault: Fault, lasts: Duration) -> Option<()> {
                 process.resume();
             }
         }
-        Fault::Failover { shard } if world.plan.topology == Topology::Sentinel => {
-            let _another_is_under_way = shard;
+        // The sentinel has one shard.
+        Fault::Failover { .. } if world.plan.topology == Topology::Sentinel => {
             let place = Place::Port(storage.sentinel().port());
             tokio::task::block_in_place(|| place.ask(&["SENTINEL", "FAILOVER", "main"], LAG_BEFORE)).ok()?;
             sleep(lasts).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use parking_lot::Mutex as Lock;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Proxy;
 use crate::harness::{Clock, DEADLINE, Server};
@@ -83,15 +83,14 @@ impl Node {
     pub async fn terminate(&self) {
         if let Some(mut server) = self.server.lock().await.take() {
             server.signal(Signal::SIGTERM);
-            let _killed = tokio::time::timeout(Duration::from_secs(12), server.ended()).await;
+            let _ = timeout(Duration::from_secs(12), server.ended()).await; // It is killed below.
             self.bury(server);
         }
     }
 
     fn bury(&self, server: Server) {
         self.logs.lock().extend(server.log());
-        // A panic of the server is in the log.
-        let _panicked = catch_unwind(AssertUnwindSafe(|| drop(server)));
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(server))); // A panic of the server is in the log.
     }
 
     /// Kills its process, and returns everything that it has logged.

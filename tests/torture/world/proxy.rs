@@ -111,7 +111,7 @@ async fn accept(listener: TcpListener, target: Arc<Mutex<SocketAddr>>, state: Ar
         let Ok((client, _)) = listener.accept().await else { continue };
         let (target, state, luck) = (*target.lock(), state.subscribe(), dice.next());
         connections.spawn(async move {
-            let _broken = connection(client, target, state, luck).await;
+            let _ = connection(client, target, state, luck).await; // Either side may break it.
         });
         while connections.try_join_next().is_some() {}
     }
@@ -150,8 +150,8 @@ async fn connection(
     };
     let down = pump(from_server, to_client, state.clone(), peer, Direction::Down);
     let cut = async {
-        let _the_proxy_ended =
-            state.wait_for(|state| state.cuts.get(&peer).copied().unwrap_or_default() != cuts).await;
+        // It fails once the proxy has ended.
+        let _ = state.wait_for(|state| state.cuts.get(&peer).copied().unwrap_or_default() != cuts).await;
     };
     tokio::select! {
         ended = up => ended,
@@ -167,7 +167,7 @@ async fn pass(state: &mut watch::Receiver<State>, peer: Peer, direction: Directi
         sleep(Duration::from_millis(rule.delay)).await;
     }
     let flows = |state: &State| !state.rules.get(&peer).is_some_and(|rule| rule.stalls(direction));
-    let _the_proxy_ended = state.wait_for(flows).await;
+    let _ = state.wait_for(flows).await; // It fails once the proxy has ended.
 }
 
 /// Copies one direction. The end of the stream is delayed or withheld like everything else.
