@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::harness::{Client, Redis, Reply, Rest, Server, eventually, everything, served_again};
+use crate::harness::{
+    Client, Redis, Reply, Rest, Server, eventually, everything, redis_and_server, served_again,
+};
 
 /// Enough rooms that each of a node's connections to Redis serves some.
 const ROOMS: usize = 8;
@@ -211,8 +213,7 @@ async fn acks_that_wait_for_an_answer_are_bounded_while_redis_is_silent() {
 /// Rules: http-6, code-9.
 #[tokio::test]
 async fn over_http_a_holder_learns_that_it_was_replaced() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (redis, server) = redis_and_server().await;
     let id = Client::connect(&server, &everything("ann")).await.publish("room", json!(1)).await;
     let bob = Rest::new(&server, &everything("bob"));
     let take = json!({ "durable": "phone", "since": "0" });

@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::harness::{
-    Client, Cluster, Redis, Rest, Server, admin, eventually, everything, id_of, ids, repository, run, within,
+    Client, Cluster, Redis, Rest, Server, admin, eventually, everything, id_of, ids, redis_and_server,
+    repository, run, within,
 };
 
 const PASSWORD: &str = "hunter2";
@@ -190,8 +191,7 @@ async fn commands_outside_the_rule_are_denied() {
 /// If the server's user may not read the name of the history, epochs have none, and everything else works.
 #[tokio::test]
 async fn publishing_works_without_the_right_to_info() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (redis, server) = redis_and_server().await;
     let mut client = Client::connect(&server, &everything("ann")).await;
     redis.ask(&["ACL", "SETUSER", "default", "-info"]);
     client.join("room").await;

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Redis, Server, everything, id_of, run, run_with_input, seqs, spawn};
+use crate::harness::{
+    Client, Redis, Server, everything, id_of, redis_and_server, run, run_with_input, seqs, spawn,
+};
 
 /// The options that a command needs to reach a server: its address and a token.
 struct Shell {
@@ -28,8 +30,7 @@ fn lines(output: &str) -> Vec<Value> {
 }
 
 async fn start() -> (Redis, Server, Shell) {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (redis, server) = redis_and_server().await;
     let shell = Shell { url: server.url(), token: crate::harness::admin() };
     (redis, server, shell)
 }
@@ -112,8 +113,7 @@ async fn a_durable_tail_resumes_where_it_stopped() {
 
 #[tokio::test]
 async fn a_tail_outlives_its_server() {
-    let redis = Redis::start().await;
-    let mut server = Server::on(&redis.url()).await;
+    let (redis, mut server) = redis_and_server().await;
     let address = server.address.to_string();
     let shell = Shell { url: server.url(), token: crate::harness::admin() };
     let tail = spawn(&["tail", "room", "--since", "0"], &shell.env());
@@ -121,7 +121,7 @@ async fn a_tail_outlives_its_server() {
     tail.lines(1).await;
     server.kill();
     drop(server);
-    let _again = Server::at(&address, &redis.url()).await;
+    let _server = Server::at(&address, &redis.url()).await;
     shell.run(&["publish", "room", "2"]).await;
     assert_eq!(seqs(&lines(&tail.lines(2).await.join("\n"))), [1, 2]);
 }

@@ -12,7 +12,8 @@ use roomlog_client::{
 use serde_json::{Value, json};
 
 use crate::harness::{
-    DEADLINE, Dice, Redis, Rest, Server, admin, eventually, everything, free_port, soon, token, token_for,
+    DEADLINE, Dice, Redis, Rest, Server, admin, eventually, everything, free_port, redis_and_server, soon,
+    token, token_for,
 };
 use crate::tails::read;
 
@@ -86,8 +87,7 @@ async fn a_killed_server_loses_repeats_and_reorders_nothing() {
     let seed = uuid::Uuid::new_v4().as_u64_pair().0;
     println!("the seed is {seed}");
     let mut dice = Dice::new(seed);
-    let redis = Redis::start().await;
-    let mut server = Server::on(&redis.url()).await;
+    let (redis, mut server) = redis_and_server().await;
     let address = server.address.to_string();
     let connection = connect(&server);
     let mut tail = connection.room(room("room0")).tail(Some(Start::Oldest)).await.unwrap();
@@ -201,8 +201,7 @@ async fn a_redis_that_is_away_is_waited_for() {
 
 #[tokio::test]
 async fn tokens_are_renewed_on_a_live_connection() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let calls = Arc::new(AtomicUsize::new(0));
     let counter = calls.clone();
     let fetch = move || {
@@ -226,8 +225,7 @@ async fn tokens_are_renewed_on_a_live_connection() {
 
 #[tokio::test]
 async fn an_expired_token_is_replaced_and_what_waits_goes_on() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let (calls, may_renew) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (counter, permission) = (calls.clone(), may_renew.clone());
     let fetch = move || {
@@ -252,8 +250,7 @@ async fn an_expired_token_is_replaced_and_what_waits_goes_on() {
 
 #[tokio::test]
 async fn a_connection_ends_with_a_token_that_cannot_be_renewed() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let everywhere = json!({ "*": ["read", "write"] });
     let brief = connect_to(&server.url(), &token_for("ann", everywhere, Duration::from_secs(1)));
     let revoked = connect_to(&server.url(), &everything("bob"));

@@ -8,13 +8,13 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Client, Redis, Reply, Rest, Server, admin, eventually, everything, id_of, ids, seqs, to_msgpack,
+    Client, Redis, Reply, Rest, Server, admin, eventually, everything, id_of, ids, redis_and_server, seqs,
+    to_msgpack,
 };
 
 /// Starts a server, and a room with `count` messages. Returns their ids too.
 async fn room_with(count: usize) -> (Redis, Server, Vec<String>) {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (redis, server) = redis_and_server().await;
     let ids = Client::connect(&server, &everything("ann")).await.publish_many("room", count, 10).await;
     (redis, server, ids)
 }

@@ -9,7 +9,8 @@ use tokio::time::{interval, timeout};
 use uuid::Uuid;
 
 use crate::harness::{
-    Client, DEADLINE, NO_CHECKS, Redis, Rest, Server, Upgrade, eventually, everything, id_of, ids, seq, seqs,
+    Client, DEADLINE, NO_CHECKS, Redis, Rest, Server, Upgrade, eventually, everything, id_of, ids,
+    redis_and_server, redis_and_servers, seq, seqs,
 };
 
 fn publish(key: &str, data: Value) -> Value {
@@ -146,8 +147,7 @@ async fn requests_fail_without_redis_and_work_again_with_it() {
 #[tokio::test]
 async fn a_node_is_killed_under_load_and_nothing_is_missing() {
     const COUNT: usize = 3000;
-    let redis = Redis::start().await;
-    let (mut one, two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
+    let (redis, [mut one, two]) = redis_and_servers().await;
     let mut writer = Client::connect(&one, &everything("ann")).await;
     let mut reader = Client::connect(&one, &everything("bob")).await;
     reader.subscribe("room", json!({ "since": "0" })).await;
@@ -206,8 +206,7 @@ async fn a_node_is_killed_under_load_and_nothing_is_missing() {
 
 #[tokio::test]
 async fn flushing_the_functions_goes_unnoticed() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (redis, server) = redis_and_server().await;
     let mut client = Client::connect(&server, &everything("ann")).await;
     client.subscribe("room", json!({ "durable": "phone" })).await;
     client.expect("live").await;
@@ -226,8 +225,7 @@ async fn flushing_the_functions_goes_unnoticed() {
 
 #[tokio::test]
 async fn lost_redis_connections_go_unnoticed_by_subscribers() {
-    let redis = Redis::start().await;
-    let (one, two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
+    let (redis, [one, two]) = redis_and_servers().await;
     let mut reader = Client::connect(&one, &everything("ann")).await;
     let mut writer = Client::connect(&two, &everything("bob")).await;
     for room in ["a", "b", "c"] {
@@ -269,8 +267,7 @@ async fn fill(writer: &mut Client, member: &mut Client) -> Vec<String> {
 /// Rules: out-8, sub-4.
 #[tokio::test]
 async fn a_stalled_reader_costs_little_and_misses_nothing() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let mut writer = Client::connect(&server, &everything("ann")).await;
     let mut member = Client::connect(&server, &everything("bob")).await;
     member.join("room").await;
@@ -300,8 +297,7 @@ async fn a_stalled_reader_costs_little_and_misses_nothing() {
 /// Rules: out-4, sub-4.
 #[tokio::test]
 async fn a_slow_reader_gets_a_gap_for_trimmed_messages() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (redis, server) = redis_and_server().await;
     let mut writer = Client::connect(&server, &everything("ann")).await;
     let upgrade = Upgrade { buffer: Some(4096), ..Upgrade::default() };
     let mut slow = Client::connect_with(&server, &everything("slow"), upgrade).await;

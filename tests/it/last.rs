@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Dice, Redis, Server, everything};
+use crate::harness::{Client, Dice, Redis, Server, everything, redis_and_server};
 
 /// Appends messages with these ids, as another node might have done some time ago.
 fn append(redis: &Redis, room: &str, ids: &[(u64, u64)], head: (u64, u64), data: &[u8]) {
@@ -33,8 +33,7 @@ fn right_before(ids: &[(u64, u64)], index: usize) -> String {
 #[tokio::test]
 async fn large_messages_are_not_read_to_be_counted() {
     const COUNT: u64 = 500;
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (redis, server) = redis_and_server().await;
     let text = "x".repeat(60_000);
     let data = [&b"\xda\xea\x60"[..], text.as_bytes()].concat();
     let now = crate::harness::now() * 1000 - COUNT;

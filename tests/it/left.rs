@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{Client, Redis, Rest, Server, admin, eventually, everything};
+use crate::harness::{Client, Redis, Rest, Server, admin, eventually, everything, redis_and_server};
 
 #[tokio::test]
 async fn a_stream_that_is_abandoned_while_it_opens_leaves_no_subscription() {
@@ -35,8 +35,7 @@ async fn a_stream_that_is_abandoned_while_it_opens_leaves_no_subscription() {
 
 #[tokio::test]
 async fn many_failed_commands_log_few_warnings() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (redis, server) = redis_and_server().await;
     let mut client = Client::connect(&server, &everything("ann")).await;
     for number in 0..300 {
         client.publish(&format!("room.{number}"), json!(1)).await;

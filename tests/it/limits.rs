@@ -8,7 +8,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::harness::{
-    Client, Redis, Rest, Server, Upgrade, admin, eventually, everything, sign, soon, token_with_id, within,
+    Client, Redis, Rest, Server, Upgrade, admin, eventually, everything, redis_and_server, sign, soon,
+    token_with_id, within,
 };
 
 /// Opens connections that send these bytes, and no more.
@@ -25,7 +26,8 @@ async fn connections(server: &Server, count: usize, sent: &[u8]) -> Vec<TcpStrea
 /// Reads from a connection until it ends. Returns the text and the time that took.
 async fn until_the_end(mut stream: TcpStream) -> (String, Duration) {
     let (started, mut seen) = (Instant::now(), Vec::new());
-    let _or_reset = timeout(Duration::from_secs(100), stream.read_to_end(&mut seen)).await.expect("an end");
+    let end = timeout(Duration::from_secs(100), stream.read_to_end(&mut seen)).await;
+    let _ = end.expect("an end"); // It may be a reset.
     (String::from_utf8_lossy(&seen).into_owned(), started.elapsed())
 }
 
@@ -96,8 +98,7 @@ async fn the_limit_of_open_files_is_raised_and_some_stay_in_reserve() {
 /// Slow requests, in parallel.
 #[tokio::test]
 async fn incomplete_requests_time_out() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let authorization = format!("Authorization: Bearer {}", everything("ann"));
     let post = |length: usize| {
         format!(

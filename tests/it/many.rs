@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Redis, Rest, Server, admin, eventually, everything, now, seq, token};
+use crate::harness::{
+    Client, Redis, Rest, Server, admin, eventually, everything, now, redis_and_server, seq, token,
+};
 
 /// Rules: code-13.
 #[tokio::test]
@@ -45,8 +47,7 @@ fn keys_of(redis: &Redis, room: &str) -> BTreeSet<String> {
 /// Rules: word-1.
 #[tokio::test]
 async fn a_room_without_messages_stores_only_positions() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (redis, server) = redis_and_server().await;
     let mut client = Client::connect(&server, &everything("bob")).await;
     client.subscribe("room", json!({ "durable": "phone" })).await;
     client.expect("live").await;
@@ -82,8 +83,7 @@ async fn a_room_without_messages_stores_only_positions() {
 
 #[tokio::test]
 async fn an_impossible_position_does_not_break_the_subscription() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let rest = Rest::new(&server, &everything("bob"));
     let take = async |body: Value| rest.post("/v1/rooms/room/subscriptions", &body).await;
     for seq in ["9223372036854775808", "18446744073709551615"] {

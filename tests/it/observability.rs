@@ -9,7 +9,8 @@ use roomlog::metrics::{Kind, Name};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Client, Prometheus, Redis, Rest, Server, Upgrade, admin, eventually, everything, repository, within,
+    Client, Prometheus, Redis, Rest, Server, Upgrade, admin, eventually, everything, redis_and_server,
+    repository, within,
 };
 
 const DASHBOARDS: [&str; 3] = ["delivery", "node", "redis"];
@@ -161,8 +162,7 @@ fn shown(metrics: &str) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn every_metric_is_documented_and_shown_or_left_out_for_a_reason() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let metrics = Rest::anonymous(&server).get("/metrics").await.with(200);
     let shown = shown(metrics.as_str().unwrap());
     let documented = repository("docs/metrics.md");

@@ -6,7 +6,7 @@ use reqwest::header::{
 };
 use reqwest::{Method, Response};
 
-use crate::harness::{Client, Redis, Rest, Server};
+use crate::harness::{Client, Rest, Server, redis_and_server};
 
 async fn get(rest: &Rest, path: &str, headers: &[(reqwest::header::HeaderName, &str)]) -> Response {
     let request = headers
@@ -26,8 +26,7 @@ fn assets(html: &str) -> Vec<&str> {
 
 #[tokio::test]
 async fn the_page_and_its_assets_are_served_from_the_binary() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let rest = Rest::anonymous(&server);
     let page = get(&rest, "/", &[]).await;
     assert_eq!((page.status().as_u16(), header(&page, CONTENT_TYPE)), (200, "text/html; charset=utf-8"));
@@ -69,8 +68,7 @@ async fn the_page_and_its_assets_are_served_from_the_binary() {
 
 #[tokio::test]
 async fn only_a_development_server_issues_tokens() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (redis, server) = redis_and_server().await;
     Rest::anonymous(&server).get("/dev/token?user=ann").await.problem(404, "not_found");
 
     let server = Server::serve(&["--dev"], &[("ROOMLOG_REDIS__URL", &redis.url())]).await;

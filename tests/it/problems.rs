@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Redis, Rest, Server, answer, everything, id_of, seq, token};
+use crate::harness::{Client, Redis, Rest, Server, answer, everything, id_of, redis_and_server, seq, token};
 
 const PATH: &str = "/v1/rooms/room/messages";
 
@@ -46,8 +46,7 @@ async fn foreign_pages_are_refused_over_http_too() {
 /// Rules: rest-1, code-11.
 #[tokio::test]
 async fn batches_and_bodies_have_a_limit() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (redis, server) = redis_and_server().await;
     let rest = Rest::new(&server, &everything("ann"));
     let batch = |count| (0..count).map(|n| json!({ "room": "room", "data": n })).collect::<Value>();
     rest.post("/v1/messages", &batch(1001)).await.problem(400, "bad_request");
@@ -67,8 +66,7 @@ async fn batches_and_bodies_have_a_limit() {
 /// Rules: rest-2.
 #[tokio::test]
 async fn describing_a_room_needs_read_or_manage() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     Client::connect(&server, &everything("ann")).await.publish("room", json!(1)).await;
     for (permission, is_enough) in [("read", true), ("manage", true), ("write", false)] {
         let rest = Rest::new(&server, &token("bob", json!({ "room": [permission] })));

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{Client, Nginx, Redis, Rest, Server, admin, eventually, everything, ids, repository};
+use crate::harness::{
+    Client, Nginx, Rest, Server, admin, eventually, everything, ids, redis_and_servers, repository,
+};
 
 /// Starts nginx in front of two nodes, with the deployment's configuration, in which only addresses are
 /// changed.
@@ -21,8 +23,7 @@ async fn nginx_before(one: &Server, two: &Server) -> Nginx {
 
 #[tokio::test]
 async fn two_nodes_behind_nginx_are_one_service() {
-    let redis = Redis::start().await;
-    let (mut one, two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
+    let (_redis, [mut one, two]) = redis_and_servers().await;
     let nginx = nginx_before(&one, &two).await;
     let direct = one.address;
     one.behind(nginx.address);
@@ -67,8 +68,7 @@ async fn two_nodes_behind_nginx_are_one_service() {
 
 #[tokio::test]
 async fn clients_of_a_dead_node_reconnect_to_the_other() {
-    let redis = Redis::start().await;
-    let (mut one, mut two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
+    let (_redis, [mut one, mut two]) = redis_and_servers().await;
     let nginx = nginx_before(&one, &two).await;
     two.kill();
     let direct = one.address;

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::{
-    Client, Redis, Rest, Server, binary, eventually, everything, id_of, ids, seq, seqs, to_msgpack, token,
+    Client, Redis, Rest, Server, binary, eventually, everything, id_of, ids, redis_and_server,
+    redis_and_servers, seq, seqs, to_msgpack, token,
 };
 
 const KEY: &str = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
@@ -12,8 +13,7 @@ const KEY: &str = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
 /// Rules: word-2.
 #[tokio::test]
 async fn ids_count_each_rooms_messages_without_a_hole() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let mut client = Client::connect(&server, &everything("ann")).await;
     for room in ["one", "two"] {
         let mut last = (0, 0);
@@ -31,8 +31,7 @@ async fn ids_count_each_rooms_messages_without_a_hole() {
 /// Rules: word-3, word-4, op-4, out-2.
 #[tokio::test]
 async fn a_message_reaches_subscribers_unchanged() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let mut ann = Client::connect(&server, &everything("ann")).await;
     let mut bob = Client::connect(&server, &everything("bob")).await;
     bob.join("room").await;
@@ -53,8 +52,7 @@ async fn a_message_reaches_subscribers_unchanged() {
 /// Rules: word-4, op-4, pub-3, pub-5.
 #[tokio::test]
 async fn a_key_stores_a_message_once() {
-    let redis = Redis::start().await;
-    let (one, two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
+    let (_redis, [one, two]) = redis_and_servers().await;
     let mut ann = Client::connect(&one, &everything("ann")).await;
     let mut again = Client::connect(&two, &everything("ann")).await;
     let publish = |data| json!({ "op": "publish", "room": "room", "data": data, "key": KEY });
@@ -79,8 +77,7 @@ async fn a_key_stores_a_message_once() {
 /// Rules: word-4.
 #[tokio::test]
 async fn concurrent_publishes_with_the_same_key_are_stored_once() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let mut client = Client::connect(&server, &everything("ann")).await;
     let frame =
         |reference| json!({ "op": "publish", "ref": reference, "room": "room", "data": 1, "key": KEY });
@@ -97,8 +94,7 @@ async fn concurrent_publishes_with_the_same_key_are_stored_once() {
 /// Rules: pub-6.
 #[tokio::test]
 async fn over_http_the_key_is_in_the_header_or_the_body() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let (rest, path) = (Rest::new(&server, &everything("ann")), "/v1/rooms/room/messages");
     let body = json!({ "data": 1, "key": KEY });
     let first = rest.post(path, &body).await.with(201);
@@ -115,8 +111,7 @@ async fn over_http_the_key_is_in_the_header_or_the_body() {
 /// Rules: ws-3, ws-4.
 #[tokio::test]
 async fn messages_of_one_connection_keep_their_order() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let mut writer = Client::connect(&server, &everything("ann")).await;
     let mut reader = Client::connect(&server, &everything("bob")).await;
     reader.join("room").await;
@@ -134,8 +129,7 @@ async fn messages_of_one_connection_keep_their_order() {
 #[tokio::test]
 async fn publishes_to_one_room_are_answered_in_order() {
     const ROOMS: usize = 3;
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let mut client = Client::connect(&server, &everything("ann")).await;
     for n in 0..300 {
         let room = format!("room{}", n % ROOMS);
@@ -152,8 +146,7 @@ async fn publishes_to_one_room_are_answered_in_order() {
 /// Rules: word-2.
 #[tokio::test]
 async fn many_publishers_on_two_nodes_share_one_count() {
-    let redis = Redis::start().await;
-    let (one, two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
+    let (_redis, [one, two]) = redis_and_servers().await;
     let mut reader = Client::connect(&one, &everything("reader")).await;
     reader.join("room").await;
     let mut a = Client::connect(&one, &everything("a")).await;
@@ -189,8 +182,7 @@ async fn the_stored_size_of_data_is_limited() {
 /// Rules: word-1, word-4, out-1, code-2.
 #[tokio::test]
 async fn missing_fields_of_a_publish_are_named() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (redis, server) = redis_and_server().await;
     let mut client = Client::connect(&server, &everything("ann")).await;
     for (frame, field) in [
         (json!({ "op": "publish", "room": "room" }), "data"),
@@ -212,8 +204,7 @@ async fn missing_fields_of_a_publish_are_named() {
 /// Rules: frame-3.
 #[tokio::test]
 async fn a_type_is_1_to_64_bytes_of_text_without_control_characters() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let mut client = Client::connect(&server, &everything("ann")).await;
     let longest = "ä".repeat(32);
     for op in ["publish", "signal"] {
@@ -228,8 +219,7 @@ async fn a_type_is_1_to_64_bytes_of_text_without_control_characters() {
 /// Rules: word-1, token-1, code-7.
 #[tokio::test]
 async fn publishing_needs_permission() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (redis, server) = redis_and_server().await;
     let rooms = json!({ "chat.*": ["read", "write"], "news": ["read"], "@*": ["write"] });
     let mut client = Client::connect(&server, &token("ann", rooms)).await;
     client.publish("chat.general", json!(1)).await;
@@ -272,8 +262,7 @@ async fn the_rate_limit_is_reported_and_ignoring_it_closes_the_connection() {
 /// Rules: ws-1, word-3.
 #[tokio::test]
 async fn messagepack_carries_the_same_values() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let mut packed = Client::connect_msgpack(&server, &everything("ann")).await;
     let mut json = Client::connect(&server, &everything("bob")).await;
     packed.join("room").await;
@@ -304,8 +293,7 @@ async fn messagepack_carries_the_same_values() {
 /// Rules: word-3.
 #[tokio::test]
 async fn binary_stays_binary_and_is_base64_in_json() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let mut packed = Client::connect_msgpack(&server, &everything("ann")).await;
     let mut json = Client::connect(&server, &everything("bob")).await;
     packed.join("room").await;
@@ -321,8 +309,7 @@ async fn binary_stays_binary_and_is_base64_in_json() {
 /// Rules: word-3.
 #[tokio::test]
 async fn messagepack_without_a_json_equivalent_is_refused() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let mut client = Client::connect_msgpack(&server, &everything("ann")).await;
     let refused: [(&str, &[u8]); 6] = [
         ("an extension", &[0xd4, 1, 2]),
@@ -347,8 +334,7 @@ async fn messagepack_without_a_json_equivalent_is_refused() {
 /// Rules: frame-4.
 #[tokio::test]
 async fn keys_keep_their_order_and_large_integers_become_floating_point_numbers() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let (rest, path) = (Rest::new(&server, &everything("ann")), "/v1/rooms/room/messages");
     let data = r#"{"z":18446744073709551615,"a":-9223372036854775808,"m":18446744073709551616,"b":-9223372036854775809}"#;
     let post = rest.request(reqwest::Method::POST, path).header("Content-Type", "application/json");

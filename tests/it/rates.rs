@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Client, Redis, Rest, Server, everything, token};
+use crate::harness::{Answer, Client, Redis, Rest, Server, everything, redis_and_server, token};
 
 const SIGNALS: &str = "/v1/rooms/room/signals";
 const MESSAGES: &str = "/v1/rooms/room/messages";
@@ -66,8 +66,7 @@ async fn take(rest: &Rest, room: usize, name: &str) -> Answer {
 /// Rules: sub-7.
 #[tokio::test]
 async fn new_durable_subscriptions_share_one_rate_over_all_transports() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (redis, server) = redis_and_server().await;
     // A token with as few permissions as possible: reading.
     let token = token("ann", json!({ "*": ["read"] }));
     let ann = Rest::new(&server, &token);
@@ -101,8 +100,7 @@ async fn new_durable_subscriptions_share_one_rate_over_all_transports() {
 /// Rules: sub-6.
 #[tokio::test]
 async fn the_answer_says_that_a_durable_subscription_is_new() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (redis, server) = redis_and_server().await;
     let mut client = Client::connect(&server, &everything("ann")).await;
     let rest = Rest::new(&server, &everything("ann"));
     for created in [json!(true), Value::Null] {

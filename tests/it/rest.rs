@@ -7,14 +7,14 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Client, Redis, Rest, Server, admin, answer, binary, eventually, everything, id_of, ids, seq, seqs, token,
+    Client, Redis, Rest, Server, admin, answer, binary, eventually, everything, id_of, ids, redis_and_server,
+    seq, seqs, token,
 };
 
 const KEY: &str = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
 
 async fn start() -> (Redis, Server) {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (redis, server) = redis_and_server().await;
     (redis, server)
 }
 
@@ -322,8 +322,7 @@ async fn health_is_that_of_the_process_and_readiness_includes_redis() {
 /// Rules: api-15, rest-6.
 #[tokio::test]
 async fn metrics_are_in_the_prometheus_text_format() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (redis, server) = redis_and_server().await;
     let mut client = Client::connect(&server, &everything("ann")).await;
     client.join("room").await;
     client.publish("room", json!(1)).await;
@@ -376,8 +375,7 @@ async fn the_openapi_document_lists_the_routes() {
 /// Rules: frame-2.
 #[tokio::test]
 async fn impossible_ids_are_refused_and_the_page_before_the_first_is_empty() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let rest = Rest::new(&server, &everything("ann"));
     let mut client = Client::connect(&server, &everything("ann")).await;
     for id in ["18446744073709551615-18446744073709551615", "281474976710656-1", "1-9007199254740992"] {

@@ -3,7 +3,9 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Redis, Rest, Server, admin, eventually, everything, ids, seqs, served_again};
+use crate::harness::{
+    Client, Redis, Rest, Server, admin, eventually, everything, ids, redis_and_servers, seqs, served_again,
+};
 
 fn rewound(after: &str, next: &str) -> Value {
     json!({ "op": "gap", "room": "room", "after": after, "next": next, "reason": "rewound" })
@@ -125,8 +127,7 @@ async fn every_position_of_a_lost_history_is_recognised() {
 
 #[tokio::test]
 async fn a_node_that_missed_a_deletion_does_not_deliver_the_message() {
-    let redis = Redis::start().await;
-    let (one, two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
+    let (redis, [one, two]) = redis_and_servers().await;
     let mut writer = Client::connect(&one, &everything("ann")).await;
     let mut far = Client::connect(&two, &everything("bob")).await;
     far.join("room").await;

@@ -5,15 +5,14 @@ use std::collections::HashSet;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Redis, Rest, Server, everything, id_of};
+use crate::harness::{Client, Rest, everything, id_of, redis_and_servers};
 
 const CONNECTIONS: usize = 10;
 const ROOMS: usize = 1000;
 
 #[tokio::test]
 async fn ten_thousand_rooms_with_one_subscriber_each_work() {
-    let redis = Redis::start().await;
-    let (one, two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
+    let (_redis, [one, two]) = redis_and_servers().await;
     let room = |connection: usize, n: usize| format!("room.{connection}.{n}");
     let mut clients = Vec::new();
     for _ in 0..CONNECTIONS {

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Redis, Rest, Server, admin, eventually, everything, repository, run, token};
+use crate::harness::{
+    Client, Redis, Rest, Server, admin, eventually, everything, redis_and_server, repository, run, token,
+};
 
 #[tokio::test]
 async fn logs_contain_no_tokens_and_no_data() {
@@ -36,8 +38,7 @@ async fn logs_contain_no_tokens_and_no_data() {
 
 #[tokio::test]
 async fn users_cannot_read_or_write_as_another_user() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let mut ann = Client::connect(&server, &everything("ann")).await;
     let mut eve = Client::connect(&server, &everything("eve")).await;
     ann.subscribe("room", json!({ "durable": "phone" })).await;
@@ -66,8 +67,7 @@ async fn users_cannot_read_or_write_as_another_user() {
 
 #[tokio::test]
 async fn garbage_in_redis_affects_only_its_rooms() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (redis, server) = redis_and_server().await;
     let mut client = Client::connect(&server, &everything("ann")).await;
     let rest = Rest::new(&server, &admin());
     client.join("well").await;
@@ -123,8 +123,7 @@ async fn garbage_in_redis_affects_only_its_rooms() {
 /// Rules: token-1, code-7.
 #[tokio::test]
 async fn a_token_for_one_room_grants_no_other() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let mut owner = Client::connect(&server, &everything("ann")).await;
     for room in ["chat.one", "chat.two", "chat.one.deeper", "@ann"] {
         owner.publish(room, json!(1)).await;

@@ -5,7 +5,9 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::harness::{Client, Redis, Rest, Server, Upgrade, eventually, everything, ids, seqs};
+use crate::harness::{
+    Client, Redis, Rest, Server, Upgrade, eventually, everything, ids, redis_and_server, seqs,
+};
 
 /// Rules: out-7, close-1012.
 #[tokio::test]
@@ -41,8 +43,7 @@ async fn a_shutdown_asks_clients_to_reconnect_and_loses_nothing() {
 
 #[tokio::test]
 async fn requests_in_progress_are_answered_first() {
-    let redis = Redis::start().await;
-    let mut server = Server::on(&redis.url()).await;
+    let (redis, mut server) = redis_and_server().await;
     let mut client = Client::connect(&server, &everything("ann")).await;
     let mut refs = Vec::new();
     for number in 0..200 {

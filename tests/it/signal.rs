@@ -2,13 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Redis, Rest, Server, eventually, everything, ids, token};
+use crate::harness::{
+    Client, Redis, Rest, Server, eventually, everything, ids, redis_and_server, redis_and_servers, token,
+};
 
 /// Rules: op-7, out-5.
 #[tokio::test]
 async fn a_signal_reaches_all_other_present_users_on_all_nodes() {
-    let redis = Redis::start().await;
-    let (one, two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
+    let (redis, [one, two]) = redis_and_servers().await;
     let mut sender = Client::connect(&one, &everything("ann")).await;
     let mut same_user = Client::connect(&one, &everything("ann")).await;
     let mut near = Client::connect(&one, &everything("bob")).await;
@@ -33,8 +34,7 @@ async fn a_signal_reaches_all_other_present_users_on_all_nodes() {
 /// Rules: op-7.
 #[tokio::test]
 async fn a_signal_can_be_sent_to_one_user() {
-    let redis = Redis::start().await;
-    let (one, two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
+    let (_redis, [one, two]) = redis_and_servers().await;
     let mut ann = Client::connect(&one, &everything("ann")).await;
     let mut bob = Client::connect(&one, &everything("bob")).await;
     let mut bob_elsewhere = Client::connect(&two, &everything("bob")).await;
@@ -54,8 +54,7 @@ async fn a_signal_can_be_sent_to_one_user() {
 /// Rules: op-7.
 #[tokio::test]
 async fn users_who_left_get_no_signal() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let mut ann = Client::connect(&server, &everything("ann")).await;
     let mut bob = Client::connect(&server, &everything("bob")).await;
     bob.join("room").await;
@@ -71,8 +70,7 @@ async fn users_who_left_get_no_signal() {
 /// Rules: token-1, code-2.
 #[tokio::test]
 async fn invalid_signals_are_refused() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let mut reader = Client::connect(&server, &token("ann", json!({ "room": ["read"] }))).await;
     let signal = json!({ "op": "signal", "room": "room", "type": "t", "data": 1 });
     assert_eq!(reader.error(signal).await, "forbidden");
@@ -90,8 +88,7 @@ async fn invalid_signals_are_refused() {
 /// Rules: pub-8.
 #[tokio::test]
 async fn large_signals_are_refused() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (redis, server) = redis_and_server().await;
     let larger = Server::with(&redis.url(), &[("ROOMLOG_LIMITS__MAX_SIGNAL", "10000")]).await;
     for (server, limit) in [(&server, 4096), (&larger, 10_000)] {
         let mut client = Client::connect(server, &everything("ann")).await;
@@ -111,8 +108,7 @@ const SIGNALS: &str = "/v1/rooms/room/signals";
 /// Rules: http-3, http-4, http-10, http-11, sse-4, sub-12.
 #[tokio::test]
 async fn over_http_signals_are_posted_and_arrive_as_events() {
-    let redis = Redis::start().await;
-    let (one, two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
+    let (_redis, [one, two]) = redis_and_servers().await;
     let mut socket = Client::connect(&one, &everything("cia")).await;
     socket.join("room").await;
     let [ann, bob] =
@@ -186,8 +182,7 @@ async fn over_http_invalid_signals_and_excessive_rates_are_refused() {
 /// Rules: http-10.
 #[tokio::test]
 async fn long_polling_carries_no_signals() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let mut ann = Client::connect(&server, &everything("ann")).await;
     let bob = Rest::new(&server, &everything("bob"));
     let send = async {

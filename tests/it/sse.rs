@@ -2,15 +2,16 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Event, Redis, Rest, Server, admin, everything, id_of, soon, token};
+use crate::harness::{
+    Client, Event, Redis, Rest, Server, admin, everything, id_of, redis_and_server, soon, token,
+};
 
 const PATH: &str = "/v1/rooms/room/events";
 
 /// Starts a server, and a client that publishes `count` messages to a room. Returns their ids, and a reader
 /// of the room's events.
 async fn room_with(count: usize) -> (Redis, Server, Client, Vec<String>, Rest) {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (redis, server) = redis_and_server().await;
     let mut client = Client::connect(&server, &everything("ann")).await;
     let ids = client.publish_many("room", count, 10).await;
     let rest = Rest::new(&server, &token("bob", json!({ "room": ["read"] })));

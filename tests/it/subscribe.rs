@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, NO_CHECKS, Redis, Server, everything, id_of, ids, room_with, seq, seqs, token};
+use crate::harness::{
+    Client, NO_CHECKS, Redis, Server, everything, id_of, ids, redis_and_server, room_with, seq, seqs, token,
+};
 
 /// Rules: op-2, op-10, op-11.
 #[tokio::test]
@@ -209,8 +211,7 @@ async fn impossible_subscriptions_are_refused() {
 /// Rules: word-1, token-2.
 #[tokio::test]
 async fn only_its_user_reads_an_inbox() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let mut ann = Client::connect(&server, &token("ann", json!({}))).await;
     let mut bob = Client::connect(&server, &everything("bob")).await;
     ann.join("@ann").await;

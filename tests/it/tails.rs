@@ -5,7 +5,7 @@ use roomlog_client::{Error, Event, Tail, TailOptions};
 use serde_json::{Value, json};
 
 use crate::client::{connect, numbers, room};
-use crate::harness::{Redis, Rest, Server, everything, soon};
+use crate::harness::{Rest, everything, redis_and_server, soon};
 
 /// Returns the data of the next messages of a tail, which must come without a gap.
 pub async fn read(tail: &mut Tail, count: usize) -> Vec<Value> {
@@ -23,8 +23,7 @@ pub async fn read(tail: &mut Tail, count: usize) -> Vec<Value> {
 #[tokio::test]
 async fn a_slow_reader_holds_nothing_up_and_misses_nothing() {
     const MESSAGES: usize = 4000;
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let connection = connect(&server);
     let mut slow = connection.room(room("busy")).tail(None).await.unwrap();
     let rest = Rest::new(&server, &everything("bob"));
@@ -41,8 +40,7 @@ async fn a_slow_reader_holds_nothing_up_and_misses_nothing() {
 
 #[tokio::test]
 async fn a_durable_position_is_stored_when_its_reader_leaves() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let connection = connect(&server);
     let own = connection.room(room("room"));
     let options = TailOptions { durable: Some("phone".parse().unwrap()), ..TailOptions::new(room("room")) };

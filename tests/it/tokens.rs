@@ -6,16 +6,15 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Client, Redis, Rest, SECRET, Server, Upgrade, admin, everything, now, sign, soon, token, token_for,
-    token_with_id,
+    Client, Redis, Rest, SECRET, Server, Upgrade, admin, everything, now, redis_and_server,
+    redis_and_servers, sign, soon, token, token_for, token_with_id,
 };
 use crate::keys::accepts;
 
 /// Rules: op-8, token-3, sse-5, close-4001, code-5.
 #[tokio::test]
 async fn a_connection_ends_with_its_token_unless_it_is_renewed() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let rooms = json!({ "*": ["read", "write"] });
     const TTL: u64 = 5;
     let ends_at = now() + TTL;
@@ -43,11 +42,10 @@ async fn a_connection_ends_with_its_token_unless_it_is_renewed() {
 /// Rules: op-8, conn-9.
 #[tokio::test]
 async fn renewal_keeps_the_user() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let mut client = Client::connect(&server, &everything("ann")).await;
-    let _some_code = client.error(json!({ "op": "auth", "token": everything("bob") })).await;
-    let _some_code = client.error(json!({ "op": "auth", "token": "nonsense" })).await;
+    client.error(json!({ "op": "auth", "token": everything("bob") })).await;
+    client.error(json!({ "op": "auth", "token": "nonsense" })).await;
     assert_eq!(client.error(json!({ "op": "auth" })).await, "bad_request");
     let expired = sign(&json!({ "sub": "ann", "exp": now() - 60 }));
     assert_eq!(client.error(json!({ "op": "auth", "token": expired })).await, "token_expired");
@@ -57,8 +55,7 @@ async fn renewal_keeps_the_user() {
 /// Rules: op-8, conn-9, out-6.
 #[tokio::test]
 async fn renewal_applies_the_permissions_of_the_new_token() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let mut client = Client::connect(&server, &everything("ann")).await;
     let mut writer = Client::connect(&server, &everything("bob")).await;
     client.join("kept").await;
@@ -81,8 +78,7 @@ async fn renewal_applies_the_permissions_of_the_new_token() {
 /// Rules: conn-8.
 #[tokio::test]
 async fn tokens_have_a_size_and_claims_that_are_checked_or_ignored() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let with = |extra: Value| {
         let mut claims = json!({ "sub": "ann", "exp": now() + 60, "rooms": { "*": ["read"] } });
         claims.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
@@ -130,8 +126,7 @@ async fn refused(server: &Server, token: &str) {
 /// Rules: api-13, conn-5, close-4502, code-6.
 #[tokio::test]
 async fn a_revoked_token_ends_its_connections_on_all_nodes() {
-    let redis = Redis::start().await;
-    let (one, two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
+    let (redis, [one, two]) = redis_and_servers().await;
     let bad = token_with_id("ann", json!({ "*": ["read"] }), "stolen");
     let good = token_with_id("ann", json!({ "*": ["read"] }), "fine");
     let mut ended = [Client::connect(&one, &bad).await, Client::connect(&two, &bad).await];
@@ -157,8 +152,7 @@ async fn a_revoked_token_ends_its_connections_on_all_nodes() {
 /// Rules: api-13, rest-5.
 #[tokio::test]
 async fn all_older_tokens_of_a_user_can_be_revoked() {
-    let redis = Redis::start().await;
-    let (one, two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
+    let (_redis, [one, two]) = redis_and_servers().await;
     let older = everything("ann");
     let mut ended = [Client::connect(&one, &older).await, Client::connect(&two, &older).await];
     let mut other = Client::connect(&two, &everything("bob")).await;
@@ -182,8 +176,7 @@ async fn all_older_tokens_of_a_user_can_be_revoked() {
 /// Rules: api-13, rest-5.
 #[tokio::test]
 async fn revoking_needs_manage_on_all_rooms() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let revocation = json!({ "jti": "x" });
     for rooms in [json!({ "*": ["read", "write"] }), json!({ "chat.*": ["manage"] })] {
         let rest = Rest::new(&server, &token("eve", rooms));
@@ -201,8 +194,7 @@ async fn revoking_needs_manage_on_all_rooms() {
 /// Rules: rest-5.
 #[tokio::test]
 async fn revoking_a_user_covers_issuers_whose_clock_is_ahead() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let ahead = sign(&json!({ "sub": "ann", "iat": now() + 4, "exp": now() + 60 }));
     let mut ended = [Client::connect(&server, &ahead).await];
     let started = Instant::now();
@@ -213,8 +205,7 @@ async fn revoking_a_user_covers_issuers_whose_clock_is_ahead() {
 
 #[tokio::test]
 async fn revocations_are_reread_after_redis_lost_them() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (redis, server) = redis_and_server().await;
     let rest = Rest::new(&server, &admin());
     let stolen = token_with_id("ann", json!({ "*": ["read"] }), "stolen");
     rest.post("/v1/revocations", &json!({ "jti": "other" })).await.with(204);
@@ -234,8 +225,7 @@ async fn revocations_are_reread_after_redis_lost_them() {
 /// Rules: rest-5.
 #[tokio::test]
 async fn a_revocation_expires_with_its_token() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (redis, server) = redis_and_server().await;
     let rest = Rest::new(&server, &admin());
     let expires = now() + 100;
     rest.post("/v1/revocations", &json!({ "jti": "x", "expires": expires })).await.with(204);

@@ -2,12 +2,13 @@
 
 use serde_json::json;
 
-use crate::harness::{Client, Redis, Server, eventually, everything, run};
+use crate::harness::{
+    Client, Redis, Server, eventually, everything, redis_and_server, redis_and_servers, run,
+};
 
 #[tokio::test]
 async fn a_snapshot_shows_the_state_of_all_servers() {
-    let redis = Redis::start().await;
-    let (one, mut two) = (Server::on(&redis.url()).await, Server::on(&redis.url()).await);
+    let (_redis, [one, mut two]) = redis_and_servers().await;
     let mut client = Client::connect(&one, &everything("ann")).await;
     client.join("room").await;
     client.publish("room", json!(1)).await;
@@ -31,8 +32,7 @@ async fn a_snapshot_shows_the_state_of_all_servers() {
 /// `script` provides a terminal, and `q` comes from its input.
 #[tokio::test]
 async fn on_a_terminal_it_runs_until_q_is_pressed() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let command = format!("stty cols 80 rows 24; {} top {}", env!("CARGO_BIN_EXE_roomlog"), server.url());
     let mut child = tokio::process::Command::new("script")
         .args(["--quiet", "--command", &command, "/dev/null"])

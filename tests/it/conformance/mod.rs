@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::harness::wire::{
     BINARY, CLOSE, CONTINUE, FIN, PING, PONG, Seen, TEXT, Wire, close, fragments, frame, ping_of, ping_text,
 };
-use crate::harness::{Client, Redis, Server, Upgrade, everything, id_of};
+use crate::harness::{Client, Redis, Server, Upgrade, everything, id_of, redis_and_server};
 
 const PROTOCOL: &[u16] = &[1002];
 const DATA: &[u16] = &[1007];
@@ -183,8 +183,7 @@ async fn section_2_pings_and_pongs() {
     check(cases, &[]).await;
 
     // 2.10 and 2.11: pongs arrive in the order of the pings, and the last is among them.
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     for chopped in [false, true] {
         let mut wire = Wire::connect(&server, false).await;
         let (_, pings) = ten("2.10");
@@ -381,8 +380,7 @@ async fn section_9_limits_and_10() {
 
 #[tokio::test]
 async fn no_extension_is_negotiated() {
-    let redis = Redis::start().await;
-    let server = Server::on(&redis.url()).await;
+    let (_redis, server) = redis_and_server().await;
     let offer = ("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits".to_owned());
     let upgrade = Upgrade { headers: vec![offer], ..Upgrade::default() };
     // The client fails the upgrade if the answer names an extension that it did not choose itself.
