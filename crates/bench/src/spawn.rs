@@ -1,5 +1,6 @@
 //! Starts the servers to measure: nodes of `roomlog serve` on a fresh Redis, a peer on an equal one, or the
-//! floor.
+//! floor. Unlike the test kit's servers, these keep this program's environment and log, of any program, only
+//! until they listen, and a failure is a reason in the report instead of a panic.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
