@@ -1,6 +1,7 @@
 //! The `roomlog` command: its arguments, and the file that runs each subcommand.
 
 mod config;
+mod dev;
 mod doctor;
 mod files;
 mod history;

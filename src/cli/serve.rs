@@ -1,27 +1,20 @@
 //! `roomlog serve`.
 
-use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Args;
 use metrics::Gauge;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-use super::{ConfigArgs, Failed, RedisArgs, files};
-use crate::auth::{Permission, RoomGrants, mint};
+use super::{ConfigArgs, Failed, RedisArgs, dev, files};
 use crate::config::Config;
-use crate::http::{self, App, listener};
+use crate::http::{self, App, Origins, listener};
 use crate::net::admission::{Admission, Places};
 use crate::net::certificates::Certificates;
 use crate::node::Node;
 use crate::telemetry::logs;
-
-/// Lifetime of a token of `--dev`.
-const DEV_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Runs the server.
 #[derive(Debug, Args)]
@@ -33,7 +26,12 @@ pub(super) struct Serve {
     listen: Option<String>,
     #[command(flatten)]
     redis: RedisArgs,
-    /// For trying things out: makes a secret, takes connections from this machine only, and prints a token
+    /// Origin of web pages that may connect, such as https://app.example.com; repeatable
+    /// (server.allowed_origins)
+    #[arg(long, value_name = "ORIGIN")]
+    allow_origin: Vec<String>,
+    /// For trying things out: accepts connections from this machine only, including pages of its other
+    /// servers, makes a secret that it keeps in the data directory, and prints a token
     #[arg(long)]
     dev: bool,
 }
@@ -67,14 +65,17 @@ impl Serve {
         if let Some(listen) = &self.listen {
             overrides.push(("server.listen".to_owned(), toml::Value::String(listen.clone())));
         }
+        if !self.allow_origin.is_empty() {
+            let origins = self.allow_origin.iter().cloned().map(toml::Value::String).collect();
+            overrides.push(("server.allowed_origins".to_owned(), toml::Value::Array(origins)));
+        }
         let mut config = self.config.load(overrides)?;
         if self.dev {
             if !config.server.listen.ip().is_loopback() {
                 return Err(NotLoopback(config.server.listen).into());
             }
             if config.auth.hs256_secret.is_none() {
-                let secret = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
-                config.auth.hs256_secret = Some(secret.parse()?);
+                config.auth.hs256_secret = Some(dev::secret(&config.embedded.data_dir)?);
             }
         } else if !config.auth.is_configured() {
             return Err(NoKeys.into());
@@ -117,7 +118,7 @@ async fn serve(mut config: Config, dev: bool) -> Result<(), Failed> {
     let app = App {
         shared: node.shared.clone(),
         health: node.health.clone(),
-        allowed_origins: config.server.allowed_origins.as_slice().into(),
+        origins: Origins { listed: config.server.allowed_origins.clone(), loopback: dev }.into(),
         metrics_apart: metrics_listener.is_some(),
         dev_tokens: dev.then(|| Arc::new(config.auth.clone())),
     };
@@ -135,7 +136,7 @@ async fn serve(mut config: Config, dev: bool) -> Result<(), Failed> {
     let url = format!("{scheme}://{address}");
     tracing::info!("listening on {url}");
     if dev {
-        welcome(&config, &url)?;
+        dev::welcome(&config, &url)?;
     }
     tokio::select! {
         _ = terminate.recv() => {}
@@ -158,31 +159,3 @@ async fn serve(mut config: Config, dev: bool) -> Result<(), Failed> {
 #[derive(Debug, thiserror::Error)]
 #[error("ended at once by a second signal; what was not confirmed may be lost")]
 struct EndedAtOnce;
-
-/// Prints the next steps for a user of `--dev`.
-fn welcome(config: &Config, url: &str) -> Result<(), Failed> {
-    let all = [("*".parse()?, Permission::ALL.to_vec())];
-    let token = mint(&config.auth, &"dev".parse()?, &RoomGrants::from(all), DEV_TTL, None)?;
-    let mut out = std::io::stdout();
-    let (bold, plain) = if out.is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
-    writeln!(
-        out,
-        "
-{bold}Roomlog runs on {url}{plain}  (development: this machine only)
-
-A token for the user `dev`, who may do everything for 30 days:
-  export ROOMLOG_URL={url}
-  export ROOMLOG_TOKEN={token}
-
-Publish a message, and read the room:
-  curl -H \"Authorization: Bearer $ROOMLOG_TOKEN\" -H 'Content-Type: application/json' \\
-       -d '{{\"data\": {{\"text\": \"hello\"}}}}' $ROOMLOG_URL/v1/rooms/chat.general/messages
-  curl -H \"Authorization: Bearer $ROOMLOG_TOKEN\" $ROOMLOG_URL/v1/rooms/chat.general/messages
-
-Follow it live:  roomlog tail chat.general --last 10
-In a browser:    {url}/
-"
-    )?;
-    out.flush()?;
-    Ok(())
-}

@@ -12,6 +12,7 @@ mod routes;
 use std::sync::Arc;
 
 use axum::extract::FromRef;
+pub(crate) use middleware::origin::Origins;
 pub(crate) use router::{metrics_router, router};
 
 use crate::background::health::Health;
@@ -24,7 +25,7 @@ use crate::session::Shared;
 pub struct App {
     pub shared: Arc<Shared>,
     pub health: Arc<Health>,
-    pub allowed_origins: Arc<[String]>,
+    pub(crate) origins: Arc<Origins>,
     /// True if metrics have their own listener.
     pub metrics_apart: bool,
     /// The keys for tokens, if anyone who can reach this server gets one: in development.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Client, Redis, Server, everything, id_of, redis_and_server, run, run_with_input, seqs, spawn,
+    Client, Redis, Running, Server, everything, id_of, redis_and_server, run, run_with_input, seqs, spawn,
 };
 
 /// The options that a command needs to reach a server: its address and a token.
@@ -146,25 +146,38 @@ async fn failures_print_a_reason_and_exit_with_a_status() {
     assert!(error.contains("127.0.0.1:1"), "{error}");
 }
 
+/// Starts `serve --dev` with a data directory. Returns the address and the token that it prints.
+async fn dev(dir: &std::path::Path) -> (Running, [(&'static str, String); 2]) {
+    let args = ["serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir", dir.to_str().unwrap()];
+    let server = spawn(&args, &[("ROOMLOG_AUTH__HS256_SECRET", "")]);
+    let mut env = None;
+    crate::harness::eventually("it prints the next steps", async || {
+        let said = server.lines(1).await.join("\n");
+        let value = |name: &'static str| {
+            let (_, rest) = said.split_once(&format!("export {name}="))?;
+            Some((name, rest.split_whitespace().next()?.to_owned()))
+        };
+        env = Some(["ROOMLOG_URL", "ROOMLOG_TOKEN"].map(value)).filter(|_| said.contains("In a browser"));
+        env.is_some()
+    })
+    .await;
+    (server, env.unwrap().map(Option::unwrap))
+}
+
+#[tokio::test]
+async fn tokens_of_a_development_server_survive_its_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut first, [_, token]) = dev(dir.path()).await;
+    first.interrupt().await;
+    let (_second, [url, _]) = dev(dir.path()).await;
+    let env = [("ROOMLOG_URL", &*url.1), ("ROOMLOG_TOKEN", &*token.1)];
+    run(&["publish", "chat.general", "hello"], &env).await.success();
+}
+
 #[tokio::test]
 async fn trying_things_out_takes_one_command() {
     let dir = tempfile::tempdir().unwrap();
-    let args = ["serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir", dir.path().to_str().unwrap()];
-    let server = spawn(&args, &[("ROOMLOG_AUTH__HS256_SECRET", "")]);
-    let mut env = Vec::new();
-    crate::harness::eventually("it prints what one needs next", async || {
-        let said = server.lines(1).await.join("\n");
-        let value = |name: &str| {
-            let (_, rest) = said.split_once(&format!("export {name}="))?;
-            Some(rest.split_whitespace().next()?.to_owned())
-        };
-        env = ["ROOMLOG_URL", "ROOMLOG_TOKEN"]
-            .into_iter()
-            .filter_map(|name| Some((name, value(name)?)))
-            .collect();
-        env.len() == 2 && said.contains("curl")
-    })
-    .await;
+    let (_server, env) = dev(dir.path()).await;
     let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
     run(&["publish", "chat.general", "hello"], &env).await.success();
     let history = run(&["history", "chat.general"], &env).await.success();

@@ -2,11 +2,12 @@
 //! development.
 
 use reqwest::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST,
+    ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY,
+    CONTENT_TYPE, HOST, ORIGIN,
 };
 use reqwest::{Method, Response};
 
-use crate::harness::{Client, Rest, Server, redis_and_server};
+use crate::harness::{Client, Redis, Rest, Server, redis_and_server};
 
 async fn get(rest: &Rest, path: &str, headers: &[(reqwest::header::HeaderName, &str)]) -> Response {
     let request = headers
@@ -71,7 +72,10 @@ async fn only_a_development_server_issues_tokens() {
     let (redis, server) = redis_and_server().await;
     Rest::anonymous(&server).get("/dev/token?user=ann").await.problem(404, "not_found");
 
-    let server = Server::serve(&["--dev"], &[("ROOMLOG_REDIS__URL", &redis.url())]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().to_str().unwrap();
+    let env = [("ROOMLOG_REDIS__URL", &*redis.url()), ("ROOMLOG_EMBEDDED__DATA_DIR", data_dir)];
+    let server = Server::serve(&["--dev"], &env).await;
     let rest = Rest::anonymous(&server);
     let token = rest.get("/dev/token?user=ann").await.with(200)["token"].as_str().unwrap().to_owned();
     let mut ann = Client::connect(&server, &token).await;
@@ -81,4 +85,24 @@ async fn only_a_development_server_issues_tokens() {
     // The page of another server, whose name was made to resolve to this one.
     let foreign = get(&rest, "/dev/token?user=ann", &[(HOST, "evil.example:8080")]).await;
     assert_eq!(foreign.status(), 403);
+}
+
+#[tokio::test]
+async fn a_development_server_accepts_pages_of_its_machine_and_tells_others_why_not() {
+    let redis = Redis::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().to_str().unwrap();
+    let env = [("ROOMLOG_REDIS__URL", &*redis.url()), ("ROOMLOG_EMBEDDED__DATA_DIR", data_dir)];
+    let server = Server::serve(&["--dev"], &env).await;
+    let rest = Rest::anonymous(&server);
+    let page = get(&rest, "/healthz", &[(ORIGIN, "http://localhost:5173")]).await;
+    assert_eq!(
+        (page.status().as_u16(), header(&page, ACCESS_CONTROL_ALLOW_ORIGIN)),
+        (200, "http://localhost:5173")
+    );
+    let foreign = get(&rest, "/healthz", &[(ORIGIN, "https://app.example.com")]).await;
+    // The browser lets the page read the reason.
+    assert_eq!(header(&foreign, ACCESS_CONTROL_ALLOW_ORIGIN), "https://app.example.com");
+    assert_eq!(foreign.status().as_u16(), 403);
+    assert!(foreign.text().await.unwrap().contains("--allow-origin https://app.example.com"));
 }

@@ -38,7 +38,9 @@ pub use prometheus::Prometheus;
 pub use redis::{Redis, free_port};
 pub use resp::{Connection, Place, Reply};
 pub use rest::{Answer, Rest, answer, install_tls_provider};
-pub use server::{NO_CHECKS, Server, program, run, run_program, run_with_input, spawn, spawn_program};
+pub use server::{
+    NO_CHECKS, Running, Server, program, run, run_program, run_with_input, spawn, spawn_program,
+};
 pub use shim::{Dials, compiled};
 pub use token::{SECRET, admin, everything, now, now_ms, sign, token, token_for, token_with_id};
 

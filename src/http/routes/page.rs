@@ -1,7 +1,6 @@
 //! The page at `/`: a chat, built in `demo/` and embedded in the binary. In development, it gets its tokens
 //! here.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::extract::{Path, State};
@@ -9,7 +8,7 @@ use axum::http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST,
     REFERRER_POLICY, VARY,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -20,6 +19,7 @@ use serde_json::json;
 use crate::auth::{Permission, RoomGrants, mint};
 use crate::http::App;
 use crate::http::extract::Query;
+use crate::http::middleware::origin::names_this_machine;
 use crate::http::problem::Problem;
 use crate::protocol::{ErrorCode, Failure, UserId};
 
@@ -97,7 +97,7 @@ async fn dev_token(
     headers: HeaderMap,
     Query(Whose { user }): Query<Whose>,
 ) -> Result<Response, Problem> {
-    if !headers.get(HOST).is_some_and(names_this_machine) {
+    if !headers.get(HOST).and_then(|host| host.to_str().ok()).is_some_and(names_this_machine) {
         let message =
             "tokens for development are given to pages of http://localhost and http://127.0.0.1 only";
         return Err(Failure::forbidden(message).into());
@@ -118,22 +118,10 @@ async fn dev_token(
     Ok((headers, Json(json!({ "token": token }))).into_response())
 }
 
-/// Returns whether a `Host` is a name of this machine that cannot be given to another. Any other name could
-/// belong to a foreign page and be resolved to this machine (DNS rebinding), so that the browser takes both
-/// for one origin.
-fn names_this_machine(host: &HeaderValue) -> bool {
-    let Ok(host) = host.to_str() else { return false };
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use axum::http::HeaderValue;
     use sha2::{Digest, Sha256};
 
     use super::*;
@@ -179,7 +167,7 @@ mod tests {
 
     #[test]
     fn only_names_that_are_surely_this_machine_get_a_token() {
-        let check = |host: &'static str| names_this_machine(&HeaderValue::from_static(host));
+        let check = names_this_machine;
         for good in [
             "localhost",
             "localhost:8080",
