@@ -22,10 +22,8 @@ pub use crate::http::fuzz::{inbox, upgrade};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-/// The body for one kind of input.
 pub type Body = fn(&[u8]);
 
-/// All bodies, by name.
 pub const BODIES: [(&str, Body); 8] = [
     ("json", json),
     ("msgpack", msgpack),
@@ -37,12 +35,10 @@ pub const BODIES: [(&str, Body); 8] = [
     ("notifications", notifications),
 ];
 
-/// Fuzzes a WebSocket message on a JSON connection.
 pub fn json(input: &[u8]) {
     frames(Encoding::Json, input);
 }
 
-/// Fuzzes a WebSocket message on a MessagePack connection.
 pub fn msgpack(input: &[u8]) {
     frames(Encoding::MessagePack, input);
     if let Ok(value) = Data::from_msgpack(Bytes::copy_from_slice(input)) {
@@ -78,7 +74,6 @@ fn data(value: &Data) {
     assert_eq!(Data::from_json(&text(&once)).as_ref(), Ok(&once));
 }
 
-/// Fuzzes ids and names of all kinds, and the cursor of a listing.
 pub fn ids(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     if let Ok(room) = text.parse::<RoomName>() {
@@ -160,7 +155,6 @@ fn verify(token: &str) -> Result<Claims, Failure> {
     VERIFIER.verify(token).now_or_never().expect("nothing to wait for")
 }
 
-/// Fuzzes messages that other clients of the same Redis may publish on a room's channel.
 pub fn notifications(input: &[u8]) {
     let room = "chat".parse().expect("a room");
     let _ = decode(&room, &Bytes::copy_from_slice(input));

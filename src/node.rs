@@ -38,17 +38,14 @@ use crate::service::subscriptions::Subscriptions;
 use crate::session::Shared;
 use crate::telemetry::{Metrics, Traces};
 
-/// Interval at which a shutdown looks for connections and messages that are left.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// The reason why a node cannot start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
     #[error(transparent)]
     Redis(#[from] Unusable),
     #[error(transparent)]
     Embedded(#[from] EmbeddedError),
-    /// The keys for tokens.
     #[error(transparent)]
     Auth(#[from] AuthError),
     #[error("traces.otlp_url: {0}")]
@@ -66,7 +63,6 @@ struct Core {
 
 /// A running node, without its listener.
 pub(crate) struct Node {
-    /// For the routes.
     pub shared: Arc<Shared>,
     pub health: Arc<Health>,
     appender: Arc<Appender>,
@@ -144,9 +140,6 @@ impl Core {
 
 impl Node {
     /// Starts everything but the listener.
-    ///
-    /// # Errors
-    /// If Redis or the keys for tokens cannot be used.
     pub(crate) async fn start(config: &Config) -> Result<Self, StartError> {
         let id = Uuid::new_v4().simple().to_string();
         let mut metrics = Metrics::new(&config.rooms);
@@ -268,7 +261,6 @@ async fn redis(config: &Config) -> Result<(Option<Embedded>, StoreOptions), Embe
     Ok((embedded, options))
 }
 
-/// Gives the notifications of probes to the echo, and all others to the hub.
 fn on_event(hub: Arc<Hub>, echo: Arc<Echo>) -> OnEvent {
     Arc::new(move |event| match event {
         PubSubEvent::Notification(room, Notification::Messages(run)) if room.is_internal() => {

@@ -4,7 +4,6 @@
 //! Code that runs in a simulation waits by tokio's clock, which tests can stop, and leaves the order of no
 //! `select!` to chance.
 
-/// Starts a detached task.
 pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
     #[cfg(test)]
     let Some(task) = crate::simulation::executor::adopt(task) else { return };

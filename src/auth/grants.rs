@@ -7,7 +7,6 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::protocol::{Pattern, RoomName, UserId};
 
-/// A permission that a token can grant for rooms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Permission {
@@ -22,7 +21,6 @@ pub enum Permission {
 impl Permission {
     pub const ALL: [Self; 3] = [Self::Read, Self::Write, Self::Manage];
 
-    /// Returns the permission's name in tokens.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -32,7 +30,6 @@ impl Permission {
     }
 }
 
-/// The `rooms` claim of a token to be minted: permissions by pattern.
 pub type RoomGrants = BTreeMap<Pattern, Vec<Permission>>;
 
 /// The grants of a token. Cheap to clone.
@@ -54,7 +51,6 @@ impl Grants {
         }
     }
 
-    /// Returns whether they grant `manage` for the pattern `*`, as needed to list rooms and revoke tokens.
     pub fn manages_all(&self) -> bool {
         self.holds(Permission::Manage).any(Pattern::is_any)
     }

@@ -12,7 +12,6 @@ use crate::config::{Algorithm, MIN_SECRET, Secret};
 
 #[derive(Clone)]
 pub(super) struct Key {
-    /// The `kid`, if the key has one.
     pub id: Option<String>,
     pub algorithm: Algorithm,
     pub verifying: DecodingKey,
@@ -25,7 +24,6 @@ pub(super) enum Source {
     Url,
 }
 
-/// A description of the problem with a key, for the operator.
 type Refused = &'static str;
 
 impl Key {
@@ -82,7 +80,6 @@ impl Key {
     }
 }
 
-/// Returns the library's value for the algorithm.
 pub(super) const fn jwt_algorithm(algorithm: Algorithm) -> jsonwebtoken::Algorithm {
     match algorithm {
         Algorithm::HS256 => jsonwebtoken::Algorithm::HS256,

@@ -17,39 +17,27 @@ use crate::util::tls;
 use super::jwk::{Key, Source, read_set};
 use super::lookups::{Lookups, Step};
 
-/// Longest time to wait for the JWK set.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Largest JWK set, in bytes.
 const MAX_SET: usize = 1 << 20;
 
-/// A failure to load keys, or to mint a token.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
-    /// The configuration has no key.
     #[error(
         "no key to verify tokens with: set auth.hs256_secret (`openssl rand -hex 32` makes one), \
          auth.public_key_file, auth.jwks_file or auth.jwks_url"
     )]
     NoKeys,
-    /// A file cannot be read.
     #[error("{key}: {}: {source}", path.display())]
-    Unreadable {
-        /// The configuration key.
-        key: &'static str,
-        path: PathBuf,
-        source: std::io::Error,
-    },
-    /// A file or a response contains no usable key.
+    Unreadable { key: &'static str, path: PathBuf, source: std::io::Error },
     #[error("{key}: {place} {problem}")]
     Unusable {
-        /// The configuration key.
         key: &'static str,
         /// The file or URL, without secrets.
         place: String,
         problem: String,
     },
-    /// The JWK set cannot be fetched.
     #[error("auth.jwks_url: {url}: {problem}")]
     Unreachable {
         /// The URL, without secrets.
@@ -61,12 +49,10 @@ pub enum AuthError {
     Mint(String),
 }
 
-/// The result of looking up an unknown key id.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
     Yes,
     No,
-    /// The set cannot be read, or was read too often. The result may be known after this time.
     Unknown(Duration),
 }
 
@@ -89,10 +75,6 @@ struct Remote {
 }
 
 impl KeySet {
-    /// Reads all configured keys, including those at the URL.
-    ///
-    /// # Errors
-    /// No key is configured, or one cannot be read or used.
     pub(crate) async fn load(config: &AuthConfig, metrics: Arc<Metrics>) -> Result<Self, AuthError> {
         if !config.is_configured() {
             return Err(AuthError::NoKeys);
@@ -111,8 +93,6 @@ impl KeySet {
         Ok(Self { fixed, remote })
     }
 
-    /// Refreshes the JWK set every `auth.jwks_refresh`, until cancelled. If that fails, the keys do not
-    /// change. Without a URL, it returns immediately.
     pub(crate) async fn refresh_loop(self: Arc<Self>, cancelled: CancellationToken) {
         let Some(remote) = &self.remote else { return };
         let refresh = async {
@@ -135,7 +115,6 @@ impl KeySet {
         self.fixed.iter().chain(remote.iter().flat_map(|keys| keys.iter())).filter(fits).cloned().collect()
     }
 
-    /// Returns whether a key has this id.
     pub(super) fn has(&self, id: &str) -> bool {
         let fixed = self.fixed.iter().any(|key| key.id.as_deref() == Some(id));
         fixed || self.remote.as_ref().is_some_and(|remote| remote.has(id))

@@ -18,7 +18,6 @@ const ABSENT: usize = 1024;
 const ABSENT_FOR: Duration = EVERY;
 const LONGEST_ID: usize = 256;
 
-/// The next step for an unknown key id.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// The key does not exist: the set was read after the id was named.
@@ -36,7 +35,6 @@ struct Refresh {
     succeeded: bool,
 }
 
-/// The state of reads and absent ids.
 #[derive(Debug)]
 pub(super) struct Lookups {
     left: f64,
@@ -73,7 +71,6 @@ impl Lookups {
         }
     }
 
-    /// Records a read, successful or not.
     pub(super) fn refreshed(&mut self, began: Instant, ended: Instant, succeeded: bool) {
         self.last = Some(Refresh { began, ended, succeeded });
     }

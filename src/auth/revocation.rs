@@ -21,16 +21,9 @@ pub enum Revocation {
     ///
     /// `iat` counts whole seconds. To revoke every token issued up to now, set `before` to now + 1, plus any
     /// lead of the issuer's clock. Tokens that the user gets in the rest of this second are then revoked too.
-    User {
-        user: UserId,
-        /// The first `iat` that is not revoked.
-        before: u64,
-        /// The time when the revocation may be removed.
-        until: u64,
-    },
+    User { user: UserId, before: u64, until: u64 },
 }
 
-/// The error for fields that are not those of a revocation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no revocation: field `{0}` is missing or malformed")]
 pub struct InvalidRevocation(&'static str);
@@ -51,10 +44,6 @@ impl Revocation {
         ]
     }
 
-    /// Parses the fields of [`to_fields`](Self::to_fields). `get` looks them up by name.
-    ///
-    /// # Errors
-    /// Names the first field that is missing or malformed.
     pub fn from_fields<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Self, InvalidRevocation> {
         let text = |name| get(name).ok_or(InvalidRevocation(name));
         let number = |name| text(name)?.parse::<u64>().map_err(|_| InvalidRevocation(name));
@@ -77,10 +66,8 @@ enum Subject {
     User(UserId),
 }
 
-/// All revocations that are still needed.
 #[derive(Debug, Clone, Default)]
 pub struct Revocations {
-    /// `jti` → until.
     tokens: HashMap<Arc<str>, u64>,
     /// User → (before, until), each the maximum of the user's revocations.
     users: HashMap<UserId, (u64, u64)>,
@@ -111,7 +98,6 @@ impl Revocations {
         }
     }
 
-    /// Returns whether the token is revoked, by its `jti` or with its user.
     pub fn is_revoked(&self, claims: &Claims) -> bool {
         let by_token = claims.jti.as_ref().is_some_and(|jti| self.tokens.contains_key(jti.as_str()));
         let by_user = self
@@ -140,7 +126,6 @@ impl Revocations {
         }
     }
 
-    /// Returns whether any revocation can be removed.
     pub fn is_due(&self, now: u64) -> bool {
         self.due.peek().is_some_and(|Reverse((until, _))| *until <= now)
     }

@@ -32,7 +32,6 @@ fn path(name: &str) -> String {
     format!("{}/tests/fixtures/keys/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Creates a verifier with these keys of `[auth]`.
 async fn verifier(auth: &[(&str, &str)]) -> Result<Verifier, AuthError> {
     let overrides = auth.iter().map(|(key, value)| (format!("auth.{key}"), (*value).into())).collect();
     let config = Config::load(None, std::iter::empty(), overrides).unwrap();
@@ -61,7 +60,6 @@ fn rs256(pem: &str, kid: Option<&str>) -> String {
     signed(Algorithm::RS256, kid, &EncodingKey::from_rsa_pem(pem.as_bytes()).unwrap(), &ann())
 }
 
-/// Returns claims that are valid for an hour.
 fn ann() -> Value {
     let now = get_current_timestamp();
     json!({"sub": "ann", "iat": now, "exp": now + 3600, "jti": "j", "rooms": {"chat.*": ["read"]}})
@@ -276,7 +274,6 @@ async fn serve() -> (String, Arc<Mutex<(String, usize)>>) {
     (url, served)
 }
 
-/// Returns the JWK set of the fixtures, with only the keys of these ids.
 fn jwks(ids: &[&str]) -> String {
     let mut set: Value = serde_json::from_str(JWKS).unwrap();
     set["keys"].as_array_mut().unwrap().retain(|key| ids.contains(&key["kid"].as_str().unwrap()));

@@ -22,39 +22,27 @@ pub(crate) const LEEWAY: u64 = 5;
 /// Longest token, in bytes.
 pub(crate) const MAX_TOKEN: usize = 8 * 1024;
 
-/// The content of a verified token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
-    /// The `sub` claim.
     pub user: UserId,
     /// The `exp` claim, in Unix seconds. The token is accepted for [`LEEWAY`] seconds longer.
     pub expires: u64,
     /// The `iat` claim, in Unix seconds.
     pub issued: Option<u64>,
-    /// The `jti` claim.
     pub jti: Option<String>,
     /// The `rooms` claim. A missing claim grants nothing.
     pub grants: Grants,
 }
 
 impl Claims {
-    /// Returns whether the token has expired at `now`, in Unix seconds.
     pub fn is_expired(&self, now: u64) -> bool {
         now > self.expires.saturating_add(LEEWAY)
     }
 
-    /// Requires a permission in a room.
-    ///
-    /// # Errors
-    /// `forbidden`.
     pub fn require(&self, room: &RoomName, permission: Permission) -> Result<(), Failure> {
         self.require_any(room, &[permission])
     }
 
-    /// Requires at least one of these permissions in a room.
-    ///
-    /// # Errors
-    /// `forbidden`.
     pub fn require_any(&self, room: &RoomName, permissions: &[Permission]) -> Result<(), Failure> {
         if permissions.iter().any(|permission| self.grants.allows(room, &self.user, *permission)) {
             return Ok(());
@@ -64,10 +52,6 @@ impl Claims {
         Err(Failure::forbidden(message))
     }
 
-    /// Requires `manage` for all rooms.
-    ///
-    /// # Errors
-    /// `forbidden`.
     pub fn require_manage_all(&self) -> Result<(), Failure> {
         if self.grants.manages_all() {
             Ok(())
@@ -77,7 +61,6 @@ impl Claims {
     }
 }
 
-/// Verifies tokens with the keys and rules of the configuration.
 pub struct Verifier {
     keys: Arc<KeySet>,
     config: AuthConfig,
@@ -85,9 +68,6 @@ pub struct Verifier {
 
 impl Verifier {
     /// Reads the keys. Without a JWK set at a URL, it only reads files.
-    ///
-    /// # Errors
-    /// No key is configured, or one cannot be read or used.
     pub async fn new(config: &AuthConfig, metrics: Arc<Metrics>) -> Result<Self, AuthError> {
         let keys = Arc::new(KeySet::load(config, metrics).await?);
         Ok(Self { keys, config: config.clone() })
@@ -135,7 +115,6 @@ impl Verifier {
         claims?.check(now)
     }
 
-    /// Verifies the signature with the first matching key, then `iss` and `aud`.
     fn decode(&self, token: &str, keys: Vec<Key>) -> Result<RawClaims, Failure> {
         for key in keys {
             match decode::<RawClaims>(token, &key.verifying, &self.validation(key.algorithm)) {
@@ -183,7 +162,6 @@ impl Verifier {
     }
 }
 
-/// Returns the algorithm if it is supported.
 fn accepted(algorithm: jsonwebtoken::Algorithm) -> Option<Algorithm> {
     match algorithm {
         jsonwebtoken::Algorithm::HS256 => Some(Algorithm::HS256),
@@ -206,7 +184,6 @@ fn not_now(wait: Duration) -> Failure {
     }
 }
 
-/// The claims as encoded in the token.
 #[derive(Deserialize)]
 struct RawClaims {
     sub: Option<String>,
@@ -242,7 +219,6 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D:
     Ok(Option::<f64>::deserialize(deserializer)?.map(|seconds| seconds as u64))
 }
 
-/// The claims of a token to be minted.
 #[derive(Serialize)]
 struct Minted<'a> {
     sub: &'a UserId,

@@ -15,7 +15,6 @@ pub struct Health {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     draining: CancellationToken,
-    /// The durability in force, from Redis's configuration.
     pub(super) durability: RwLock<String>,
 }
 

@@ -24,16 +24,15 @@ use crate::util::time::now_ms;
 /// Duration of the lease, in intervals. After a janitor dies, another one follows within this time.
 const LEASE_INTERVALS: u32 = 3;
 
-/// Maximum number of rooms examined concurrently.
 const ROOMS_AT_ONCE: usize = 8;
 
 /// Time after which a room is examined again even if nothing happened in it.
 const LATEST: Duration = Duration::from_secs(24 * 3600);
 
-/// The same for a room with a durable subscription that is behind, so that a new janitor learns of it.
+/// Like [`LATEST`], for a room with a durable subscription that is behind, so that a new janitor learns of
+/// it.
 const LATEST_BEHIND: Duration = Duration::from_secs(600);
 
-/// Interval of the sweeps for rooms that are in no queue.
 const SWEEP: Duration = Duration::from_secs(24 * 3600);
 
 /// Time after which a room is due again that could not be examined.
@@ -45,7 +44,6 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 /// Maximum number of durable subscriptions that are logged and counted after one trim that overran them.
 const OVERRUN_TOLD: usize = 1000;
 
-/// The backlog of a room whose durable subscriptions have not acknowledged everything.
 #[derive(Debug, Clone, Copy)]
 struct Behind {
     lag: u64,
@@ -53,13 +51,11 @@ struct Behind {
     unacknowledged: Option<u64>,
 }
 
-/// The result of examining a room that still exists.
 struct Looked {
     behind: Behind,
     due_ms: u64,
 }
 
-/// The janitor's state between passes.
 #[derive(Default)]
 struct Desk {
     behind: HashMap<RoomName, Behind>,
@@ -67,7 +63,6 @@ struct Desk {
 }
 
 pub(crate) struct Janitor {
-    /// The id of this node, which holds the lease.
     node: String,
     store: Arc<Store>,
     retention: RetentionConfig,
@@ -187,7 +182,6 @@ async fn look_at_due(janitor: &Janitor, queue: u16, brake: &mut Brake) -> Vec<(R
     }
 }
 
-/// Updates the metrics of the durable subscriptions' backlog for each room class.
 fn show_backlog(janitor: &Janitor, behind: &HashMap<RoomName, Behind>) {
     let now = now_ms();
     let mut worst = vec![(0, 0); janitor.metrics.each_class().len()];
@@ -271,7 +265,6 @@ async fn tell_overrun(
     Ok(())
 }
 
-/// Returns the time at which the oldest unacknowledged message in the log was appended.
 async fn unacknowledged(
     janitor: &Janitor,
     room: &RoomName,

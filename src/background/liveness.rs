@@ -12,10 +12,8 @@ use crate::service::subscriptions::Subscriptions;
 /// Interval of the node's liveness marks, and the time that each is valid.
 const LIFE_SIGN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(20));
 
-/// Minimum and maximum interval at which leases are renewed.
 const RENEWAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
 
-/// Marks the node as alive, until `stop`.
 pub(crate) async fn show_life(store: Arc<Store>, node: String, stop: CancellationToken) {
     let (interval, expiry) = LIFE_SIGN;
     loop {

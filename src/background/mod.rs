@@ -17,13 +17,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::tasks;
 
-/// Delay before a task that panicked is started again.
 const RESTART: Duration = Duration::from_secs(1);
 
-/// Time limit for the tasks to end.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The running tasks.
 #[derive(Debug)]
 pub(crate) struct Background {
     stop: CancellationToken,
@@ -31,7 +28,6 @@ pub(crate) struct Background {
 }
 
 impl Background {
-    /// Creates a supervisor of tasks that run until `stop`.
     pub(crate) fn new(stop: CancellationToken) -> Self {
         Self { stop, running: TaskTracker::new() }
     }
@@ -58,7 +54,6 @@ impl Background {
         });
     }
 
-    /// Waits until the tasks have ended, but not for long.
     pub(crate) async fn ended(&self) {
         self.running.close();
         let _ = tokio::time::timeout(PATIENCE, self.running.wait()).await;

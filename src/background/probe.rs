@@ -38,7 +38,6 @@ const READY_FOR: Duration = Duration::from_secs(10);
 /// very few slots.
 const NAMES: usize = 100_000;
 
-/// The pub/sub side of the probes: matches notifications to the probes that wait for them.
 #[derive(Default)]
 pub struct Echo {
     awaited: Mutex<HashMap<Uuid, oneshot::Sender<()>>>,
@@ -65,7 +64,6 @@ impl Echo {
     }
 }
 
-/// A primary's probe and its room.
 struct Probe {
     room: RoomName,
     listening: OnceCell<()>,
@@ -95,7 +93,6 @@ pub struct Probes {
 }
 
 impl Probes {
-    /// Creates the probes of this node. `echo` receives the probes' notifications.
     pub fn new(
         node: &str,
         echo: Arc<Echo>,
@@ -108,12 +105,10 @@ impl Probes {
         Self { node, user, echo, pubsub, appender, store, metrics, probes }
     }
 
-    /// Returns true if a probe of any primary returned recently.
     pub fn are_well(&self) -> bool {
         self.probes.lock().values().any(|probe| probe.is_well())
     }
 
-    /// Sends probes until `stop`.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         while pause(&stop, INTERVAL).await {
             tokio::select! {
@@ -123,7 +118,6 @@ impl Probes {
         }
     }
 
-    /// Sends a probe to each primary, and records which returned.
     pub async fn probe(&self) {
         let was_well = self.are_well();
         let probes = self.probes();

@@ -20,7 +20,6 @@ pub(crate) async fn read_all(access: &Access) {
     }
 }
 
-/// Applies new revocations, until `stop`.
 pub(crate) async fn follow(access: Arc<Access>, stop: CancellationToken) {
     while pause(&stop, INTERVAL).await {
         if access.read_revocations().await == Err(Unavailable) {

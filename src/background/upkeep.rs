@@ -14,13 +14,10 @@ use crate::redis::durability::{Finding, Severity, findings, in_force};
 use crate::redis::embedded::EmbeddedState;
 use crate::telemetry::Metrics;
 
-/// Interval at which metrics are drained and polled figures are read.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// Interval at which Redis's memory is measured.
 const MEMORY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Sampling interval of the scheduling delay of tasks.
 const DELAY_SAMPLES: Duration = Duration::from_millis(250);
 
 /// Number of upkeep rounds after which Redis's configuration is read again: once a minute, and after a
@@ -32,7 +29,6 @@ pub(crate) struct Upkeep {
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     embedded: Option<EmbeddedState>,
-    /// The configured durability.
     wanted: Durability,
 }
 
@@ -47,7 +43,6 @@ impl Upkeep {
         Self { store, health, metrics, embedded, wanted }
     }
 
-    /// Polls until `stop`.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
         let (mut restarts, mut rounds, mut connections) = (0, 0u32, 0);
         loop {
@@ -95,7 +90,6 @@ impl Upkeep {
     }
 }
 
-/// Watches for Redis's memory to become full, until `stop`.
 pub(crate) async fn watch_memory(store: Arc<Store>, metrics: Arc<Metrics>, stop: CancellationToken) {
     loop {
         if let Ok(full) = store.measure_memory().await {
@@ -107,7 +101,6 @@ pub(crate) async fn watch_memory(store: Arc<Store>, metrics: Arc<Metrics>, stop:
     }
 }
 
-/// Measures the scheduling delay of the runtime, until `stop`: how late a periodic task wakes up.
 pub(crate) async fn measure_delay(metrics: Arc<Metrics>, stop: CancellationToken) {
     loop {
         let due = tokio::time::Instant::now() + DELAY_SAMPLES;

@@ -13,13 +13,11 @@ use super::Failed;
 use crate::auth::{Permission, RoomGrants, mint};
 use crate::config::{Config, Secret};
 
-/// Lifetime of the token in the welcome.
 const TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The file in the data directory that holds the secret.
 const FILE: &str = "dev-secret";
 
-/// The secret cannot be kept.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SecretError {
     #[error(
@@ -51,7 +49,6 @@ pub(super) fn secret(dir: &Path) -> Result<Secret, SecretError> {
     text.trim().parse().map_err(|_| SecretError::Damaged(path.clone()))
 }
 
-/// Prints the next steps.
 pub(super) fn welcome(config: &Config, url: &str) -> Result<(), Failed> {
     let all = [("*".parse()?, Permission::ALL.to_vec())];
     let token = mint(&config.auth, &"dev".parse()?, &RoomGrants::from(all), TTL, None)?;

@@ -16,7 +16,6 @@ use crate::redis::embedded::{Embedded, EmbeddedOptions, Found};
 use crate::redis::{Unusable, acl, inspect};
 use crate::util::tls;
 
-/// Time limit for Redis's answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Maximum length of a line of text, in columns.
@@ -42,14 +41,11 @@ pub(super) struct Doctor {
     json: bool,
 }
 
-/// The report on one Redis.
 #[derive(Debug, Serialize)]
 struct Report {
     /// Its URL, without secrets.
     redis: String,
-    /// The configured durability.
     durability: Durability,
-    /// Its version and settings.
     in_force: String,
     findings: Vec<Finding>,
 }
@@ -80,7 +76,6 @@ impl Doctor {
     }
 }
 
-/// Asks the server at the configured address if it is ready.
 async fn ready(config: &Config) -> Result<(), Failed> {
     let mut address = config.server.listen;
     if address.ip().is_unspecified() {
@@ -152,7 +147,6 @@ async fn examine(config: &Config) -> Result<Vec<Report>, Failed> {
 }
 
 impl Report {
-    /// Formats the report for people.
     fn lines(&self, style: Style) -> Vec<String> {
         let Style { bold, dim, red, yellow, green, plain, .. } = style;
         let Self { redis, durability, in_force, findings } = self;
@@ -175,7 +169,6 @@ impl Report {
     }
 }
 
-/// Wraps text at word boundaries, with `indent` spaces before each line.
 fn wrap(text: &str, indent: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {

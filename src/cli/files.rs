@@ -2,7 +2,6 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Raises the limit as far as the system allows, and returns it.
 pub(super) fn raise() -> usize {
     let Ok((now, most)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 1024 };
     let raised = setrlimit(Resource::RLIMIT_NOFILE, most, most).is_ok();

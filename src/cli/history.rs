@@ -11,7 +11,6 @@ use crate::protocol::{MessageId, RoomName};
 use crate::util::time::{now_ms, parse_ms};
 use roomlog_client::{Client, Gap, Message, Page};
 
-/// Maximum number of messages on one page.
 const PAGE: usize = 1000;
 
 /// Prints messages of a room, oldest first. By default, prints the newest.
@@ -79,7 +78,6 @@ struct Printer {
 }
 
 impl Printer {
-    /// Prints page after page, up to a number of messages or an id.
     async fn forward(
         &mut self,
         client: &Client,
@@ -104,7 +102,6 @@ impl Printer {
         Ok(())
     }
 
-    /// Prints the newest messages. Their pages come from the end.
     async fn backward(
         &mut self,
         client: &Client,
@@ -141,7 +138,6 @@ impl Printer {
         Ok(())
     }
 
-    /// Reports what is missing after the last message, up to the head if the page reaches it.
     fn end(&self, page: &Page, to_head: bool) -> Result<(), Failed> {
         let gap = match self.last {
             Some(last) if to_head && last < page.head => {

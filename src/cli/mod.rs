@@ -72,7 +72,6 @@ pub(crate) struct RedisArgs {
 }
 
 impl RedisArgs {
-    /// Returns the keys that these flags set.
     pub(crate) fn overrides(&self) -> Vec<(String, toml::Value)> {
         let set = |key: &str, value: String| (key.to_owned(), toml::Value::String(value));
         let data_dir = self.data_dir.as_ref().map(|dir| dir.to_string_lossy().into_owned());
@@ -81,21 +80,16 @@ impl RedisArgs {
     }
 }
 
-/// The reason why the configuration cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoadError {
     #[error("cannot read {0}: {1}")]
     Unreadable(PathBuf, std::io::Error),
-    /// Its content is invalid.
     #[error(transparent)]
     Invalid(#[from] ConfigError),
 }
 
 impl ConfigArgs {
     /// Reads all layers; `overrides` is the last.
-    ///
-    /// # Errors
-    /// A file that cannot be read, an unknown key, or an invalid value.
     pub(crate) fn load(&self, overrides: Vec<(String, toml::Value)>) -> Result<Config, LoadError> {
         let file = match &self.config {
             None => None,
@@ -110,7 +104,6 @@ impl ConfigArgs {
     }
 }
 
-/// Runs the subcommand of this process.
 pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(serve) => serve.run(),
@@ -134,7 +127,6 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// The reason why a command failed, as text for people.
 pub(crate) type Failed = Box<dyn std::error::Error>;
 
 fn is_closed_pipe(error: &(dyn std::error::Error + 'static)) -> bool {

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 
 use roomlog_client::{Gap, GapReason, Message};
 
-/// The destination and the format of a command's output.
 #[derive(Debug)]
 pub(super) struct Output {
     json: bool,
@@ -25,36 +24,22 @@ impl Output {
         Self { json: json || !terminal, style: Style::of(terminal), day: String::new() }
     }
 
-    /// Returns true if the output is text for people.
     pub(super) fn is_for_people(&self) -> bool {
         !self.json
     }
 
-    /// The terminal style.
     pub(super) fn style(&self) -> Style {
         self.style
     }
 
-    /// Prints a line.
-    ///
-    /// # Errors
-    /// If writing fails, as when the reader of a pipe has gone.
     pub(super) fn line(&self, line: &str) -> io::Result<()> {
         writeln!(io::stdout().lock(), "{line}")
     }
 
-    /// Prints a value as a line of JSON.
-    ///
-    /// # Errors
-    /// As [`Output::line`].
     pub(super) fn json(&self, value: &impl Serialize) -> io::Result<()> {
         self.line(&serde_json::to_string(value)?)
     }
 
-    /// Prints a message.
-    ///
-    /// # Errors
-    /// As [`Output::line`].
     pub(super) fn message(&mut self, message: &Message) -> io::Result<()> {
         if self.json {
             return self.json(message);
@@ -69,9 +54,6 @@ impl Output {
     }
 
     /// Prints a gap. For people it goes to standard error, so that it is never taken for a message.
-    ///
-    /// # Errors
-    /// As [`Output::line`].
     pub(super) fn gap(&self, gap: &Gap) -> io::Result<()> {
         if self.json {
             let Gap { after, next, reason } = gap;
@@ -97,30 +79,20 @@ impl Output {
 }
 
 /// Prints a notice on standard error, apart from the results.
-///
-/// # Errors
-/// If writing fails.
 pub(super) fn note(words: &str) -> io::Result<()> {
     let Style { dim, plain, .. } = Style::of(io::stderr().is_terminal());
     writeln!(io::stderr(), "{dim}-- {words}{plain}")
 }
 
-/// Escape sequences, all empty where there are no colours.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Style {
-    /// Important text.
     pub bold: &'static str,
-    /// Less important text.
     pub dim: &'static str,
-    /// Danger.
     pub red: &'static str,
-    /// Warnings.
     pub yellow: &'static str,
-    /// Good states.
     pub green: &'static str,
     /// Colours of names. Each name always gets the same.
     names: [&'static str; 6],
-    /// Resets the style.
     pub plain: &'static str,
 }
 

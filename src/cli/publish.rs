@@ -27,7 +27,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Pause before lines are resent, unless the server asks for a longer one.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Interval of the progress display.
 const PROGRESS: Duration = Duration::from_millis(200);
 
 /// Publishes one or more messages, and prints their ids.
@@ -171,7 +170,6 @@ async fn send(
     Ok(refused)
 }
 
-/// A line of standard input with its number.
 struct Line {
     number: usize,
     text: io::Result<String>,
@@ -212,7 +210,6 @@ fn batches(lines: Vec<Line>) -> Vec<Vec<Line>> {
     batches
 }
 
-/// Interprets text from a command line or a file.
 fn data(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
 }
@@ -225,7 +222,6 @@ fn print(output: &Output, published: &Published) -> io::Result<()> {
     }
 }
 
-/// Progress of publishing: a counter on a terminal while a file is read, otherwise each line.
 struct Progress {
     count: usize,
     counts_only: bool,

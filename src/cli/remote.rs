@@ -24,10 +24,6 @@ pub(super) struct Remote {
 }
 
 impl Remote {
-    /// Creates a client of the server.
-    ///
-    /// # Errors
-    /// An invalid address or token.
     pub(super) fn client(&self) -> Result<Client, Failed> {
         Ok(Client::new(&self.url, self.token.as_deref())?)
     }
@@ -37,15 +33,10 @@ impl Remote {
     }
 }
 
-/// Runs a command on a single-threaded runtime.
-///
-/// # Errors
-/// The command's own error.
 pub(super) fn run<T>(command: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
 }
 
-/// Describes an error in one line, with advice.
 pub(super) fn advise(error: Error) -> Failed {
     match error {
         Error::Unreachable { url, cause } if cause.contains("refused") => {

@@ -12,7 +12,6 @@ use super::remote::{Remote, advise, run};
 use crate::protocol::{ErrorCode, MessageId, Pattern, RoomName};
 use roomlog_client::{Client, Error, Room};
 
-/// Maximum number of rooms queried concurrently.
 const AT_ONCE: usize = 16;
 
 /// Width of a room's name in the table, in columns.

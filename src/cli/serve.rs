@@ -36,14 +36,12 @@ pub(super) struct Serve {
     dev: bool,
 }
 
-/// `--dev` is for local use.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "--dev takes connections from this machine only, and {0} is open to others; leave --dev out, and set a key for tokens (auth.hs256_secret)"
 )]
 struct NotLoopback(SocketAddr);
 
-/// No key for tokens is configured.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "no key for tokens is configured. To try things out, use --dev. Otherwise set one of auth.hs256_secret, \

@@ -4,16 +4,11 @@ use std::fmt;
 
 use toml::Table;
 
-/// The origin of a configuration value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// The defaults in the binary.
     Defaults,
-    /// The configuration file of this name.
     File(String),
-    /// The environment variable of this name.
     Environment(String),
-    /// The command line.
     Flag,
 }
 
@@ -31,7 +26,6 @@ impl fmt::Display for Origin {
 /// A rejected configuration. The message never contains a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ConfigError {
-    /// Not TOML.
     #[error("{origin}, line {line}: {problem}")]
     Syntax {
         origin: Origin,
@@ -39,24 +33,10 @@ pub(crate) enum ConfigError {
         line: usize,
         problem: String,
     },
-    /// A section or key that does not exist.
     #[error("{origin}: there is no `{key}`; {hint}")]
-    UnknownKey {
-        /// The dotted key, as given.
-        key: String,
-        origin: Origin,
-        /// The nearest key, or the existing ones.
-        hint: String,
-    },
-    /// A value that breaks the key's rule, alone or together with other keys.
+    UnknownKey { key: String, origin: Origin, hint: String },
     #[error("{origin}: `{key}`: {problem}")]
-    BadValue {
-        /// The dotted key.
-        key: String,
-        origin: Origin,
-        /// The rule.
-        problem: String,
-    },
+    BadValue { key: String, origin: Origin, problem: String },
 }
 
 impl ConfigError {

@@ -15,7 +15,6 @@ pub(super) struct Layers {
 }
 
 impl Layers {
-    /// Starts with the defaults, which have every key and one `[[rooms]]` table.
     pub(super) fn new(defaults: &str) -> Result<Self, ConfigError> {
         let values = parse(defaults, Origin::Defaults)?;
         let default_room = values.get("rooms").and_then(|rooms| rooms.get(0)).and_then(Value::as_table);
@@ -23,7 +22,6 @@ impl Layers {
         Ok(Self { values, default_room, origins: BTreeMap::new() })
     }
 
-    /// Applies a whole file.
     pub(super) fn file(&mut self, name: &str, source: &str) -> Result<(), ConfigError> {
         let origin = Origin::File(name.into());
         for (name, value) in parse(source, origin.clone())? {
@@ -59,7 +57,6 @@ impl Layers {
         self.set(key, value, origin)
     }
 
-    /// Applies one value at its dotted key.
     pub(super) fn set(&mut self, key: &str, value: Value, origin: Origin) -> Result<(), ConfigError> {
         let value = if key == "rooms" { self.rooms(value, &origin)? } else { value };
         let replaced = match self.slot(key) {
@@ -74,7 +71,6 @@ impl Layers {
         self.config().map(drop).map_err(|problem| bad_value(key, &origin, reword(&problem, &replaced)))
     }
 
-    /// Returns the configuration, checked as a whole.
     pub(super) fn finish(self) -> Result<Config, ConfigError> {
         let config = self.config().map_err(|problem| bad_value("*", &Origin::Defaults, problem))?;
         match config.check() {

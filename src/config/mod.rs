@@ -28,28 +28,17 @@ use crate::log::Durability;
 /// The first layer, with all keys and their meaning. It is also the documentation of the configuration.
 pub(crate) const DEFAULTS: &str = include_str!("defaults.toml");
 
-/// A complete, checked configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Config {
-    /// `[server]`
     pub server: ServerConfig,
-    /// `[redis]`
     pub redis: RedisConfig,
-    /// `[embedded]`
     pub embedded: EmbeddedConfig,
-    /// `[auth]`
     pub auth: AuthConfig,
-    /// `[limits]`
     pub limits: LimitsConfig,
-    /// `[hub]`
     pub hub: HubConfig,
-    /// `[retention]`
     pub retention: RetentionConfig,
-    /// `[traces]`
     pub traces: TracesConfig,
-    /// `[log]`
     pub log: LogConfig,
-    /// `[[rooms]]`
     pub rooms: RoomPolicies,
 }
 
@@ -58,9 +47,6 @@ impl Config {
     /// `ROOMLOG_<SECTION>__<KEY>` and `ROOMLOG_ROOMS` of `env`, then `overrides` (dotted keys). Other
     /// variables are ignored. Text in `env` and `overrides` becomes a number or a list where the key needs
     /// one. A key for tokens is not required: see [`AuthConfig::is_configured`].
-    ///
-    /// # Errors
-    /// A file that is not TOML, an unknown key, or an invalid value.
     pub(crate) fn load(
         file: Option<(&Path, &str)>,
         env: impl Iterator<Item = (String, String)>,
@@ -81,7 +67,6 @@ impl Config {
         layers.finish()
     }
 
-    /// Returns true if no URL is set, so that the server runs its own Redis.
     pub(crate) fn is_embedded(&self) -> bool {
         self.redis.url.is_none()
     }
@@ -94,9 +79,6 @@ impl Config {
     }
 
     /// Returns the effective configuration as TOML, with `***` for secrets.
-    ///
-    /// # Errors
-    /// A path that is not UTF-8. Paths read from TOML always are.
     pub(crate) fn to_toml(&self) -> Result<String, toml::ser::Error> {
         toml::to_string(self)
     }
@@ -129,7 +111,6 @@ impl Config {
     }
 }
 
-/// Returns the dotted key of an environment variable, if it belongs to the configuration.
 fn env_key(name: &str) -> Option<String> {
     let name = name.strip_prefix("ROOMLOG_")?;
     if name == "ROOMS" {

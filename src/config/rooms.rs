@@ -9,28 +9,24 @@ use crate::protocol::{Pattern, RoomName};
 
 use super::values;
 
-/// Maximum number of labels in one configuration.
 const MAX_LABELS: usize = 16;
 
 /// The retention of the rooms of one pattern. A message is removed when it exceeds any of the three limits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RoomPolicy {
-    /// The pattern of the rooms. Key `match`.
     #[serde(rename = "match")]
     pub pattern: Pattern,
-    /// Maximum age of messages; `None` (written `0s`) for no limit. Default 30 d.
+    /// `None`, written `0s`, for no limit.
     #[serde(with = "values::duration_or_zero")]
     pub max_age: Option<Duration>,
-    /// Maximum number of messages; `None` (written 0) for no limit. Default 1,000,000.
+    /// `None`, written 0, for no limit.
     #[serde(with = "values::count_or_zero")]
     pub max_length: Option<u64>,
-    /// Maximum size of the messages as stored, in bytes; `None` (written 0) for no limit. Default 1 GB, 10^9.
+    /// In bytes as stored; `None`, written 0, for no limit.
     #[serde(with = "values::bytes_or_zero")]
     pub max_bytes: Option<u64>,
-    /// The class under which metrics count these rooms. Default `other`.
     #[serde(deserialize_with = "label")]
     pub label: String,
-    /// True to keep messages that a durable subscription still needs, up to hard limits. Default true.
     pub keep_unacked: bool,
 }
 
@@ -43,12 +39,10 @@ pub struct RoomPolicies {
 }
 
 impl RoomPolicies {
-    /// Returns the policy of a room: the first that matches.
     pub fn of(&self, room: &RoomName) -> &RoomPolicy {
         self.listed.iter().find(|policy| policy.pattern.matches(room)).unwrap_or(&self.rest)
     }
 
-    /// The distinct labels.
     pub fn labels(&self) -> Vec<&str> {
         let mut labels: Vec<&str> = Vec::new();
         for policy in self.iter() {
@@ -59,7 +53,6 @@ impl RoomPolicies {
         labels
     }
 
-    /// All policies, in order.
     pub fn iter(&self) -> impl Iterator<Item = &RoomPolicy> {
         self.listed.iter().chain([&self.rest])
     }

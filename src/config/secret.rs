@@ -11,7 +11,6 @@ use super::values;
 /// Minimum length of a secret for HS256, in bytes: the size of its hash.
 pub(crate) const MIN_SECRET: usize = 32;
 
-/// Shown in place of a secret.
 const MASK: &str = "***";
 
 /// The shared secret that signs HS256 tokens. At least [`MIN_SECRET`] bytes.
@@ -19,7 +18,6 @@ const MASK: &str = "***";
 pub struct Secret(String);
 
 impl Secret {
-    /// Returns the secret itself, for signing or verifying.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -44,12 +42,10 @@ impl FromStr for Secret {
 pub struct SecretUrl(String);
 
 impl SecretUrl {
-    /// Returns the whole URL, for connecting.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Parses a URL with one of these schemes.
     pub(super) fn parse(text: &str, schemes: &[&str]) -> Result<Self, String> {
         match text.split_once("://") {
             Some((scheme, rest)) if schemes.contains(&scheme) && !rest.is_empty() => Ok(Self(text.into())),

@@ -9,14 +9,12 @@ use crate::protocol::RoomName;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-/// Loads these layers; returns an error as its text.
 fn load(file: &str, env: &[(&str, &str)], flags: &[(&str, toml::Value)]) -> Result<Config, String> {
     let env = env.iter().map(|(name, value)| (name.to_string(), value.to_string()));
     let flags = flags.iter().map(|(key, value)| (key.to_string(), value.clone())).collect();
     Config::load(Some((Path::new("roomlog.toml"), file)), env, flags).map_err(|error| error.to_string())
 }
 
-/// Expects an error that contains all of `words` from the file and the variables.
 fn refused(file: &str, env: &[(&str, &str)], words: &[&str]) {
     let error = load(file, env, &[]).unwrap_err();
     for word in words {

@@ -1,5 +1,6 @@
 //! The format of configuration values: durations, sizes, counts, addresses, and text that may be empty. Each
-//! module is used by `#[serde(with = …)]`. Errors explain the rule without repeating the value.
+//! module is used by `#[serde(with = …)]`. Zero or an empty text means none where the name says so. Errors
+//! explain the rule without repeating the value.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,7 +11,6 @@ use toml::Value;
 
 type Read<T> = Result<T, String>;
 
-/// Reads any value, and applies `rule` to it.
 fn read<'de, D: Deserializer<'de>, T>(
     deserializer: D,
     rule: impl FnOnce(&Value) -> Read<T>,
@@ -77,7 +77,6 @@ fn not_zero<T: Default + PartialEq>(value: T) -> Option<T> {
     (value != T::default()).then_some(value)
 }
 
-/// A duration above zero.
 pub(super) mod duration {
     use super::*;
 
@@ -90,7 +89,6 @@ pub(super) mod duration {
     }
 }
 
-/// A duration, zero for none.
 pub(super) mod duration_or_zero {
     use super::*;
 
@@ -108,7 +106,6 @@ pub(super) mod duration_or_zero {
     }
 }
 
-/// A count above zero.
 pub(super) fn count<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -117,7 +114,6 @@ where
     read(deserializer, |value| parse_count(value).and_then(positive))
 }
 
-/// A number of bytes above zero.
 pub(super) fn bytes<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -126,7 +122,6 @@ where
     read(deserializer, |value| parse_bytes(value).and_then(positive))
 }
 
-/// A count, zero for none.
 pub(super) mod count_or_zero {
     use super::*;
 
@@ -147,7 +142,6 @@ pub(super) mod count_or_zero {
     }
 }
 
-/// A number of bytes, zero for none.
 pub(super) mod bytes_or_zero {
     use super::*;
 
@@ -158,7 +152,6 @@ pub(super) mod bytes_or_zero {
     }
 }
 
-/// A number of bytes above zero, empty for none.
 pub(super) mod bytes_or_empty {
     use super::*;
 
@@ -172,7 +165,6 @@ pub(super) mod bytes_or_empty {
     }
 }
 
-/// Anything that is written as text, empty for none.
 pub(super) mod or_empty {
     use super::*;
 
@@ -208,12 +200,10 @@ fn parse_address(value: &Value) -> Read<SocketAddr> {
     })
 }
 
-/// An address and port.
 pub(super) fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
     read(deserializer, parse_address)
 }
 
-/// An address and port, empty for none.
 pub(super) fn address_or_empty<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<SocketAddr>, D::Error> {
@@ -223,7 +213,6 @@ pub(super) fn address_or_empty<'de, D: Deserializer<'de>>(
     })
 }
 
-/// Text that must satisfy `rule`.
 pub(super) fn ruled<'de, D: Deserializer<'de>, T>(
     deserializer: D,
     rule: impl FnOnce(&str) -> Result<T, String>,

@@ -7,19 +7,15 @@ use crate::protocol::CloseCode;
 
 pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(25);
 
-/// Time within which a pong must follow a ping.
 pub(crate) const PONG_WITHIN: Duration = Duration::from_secs(10);
 
-/// Time within which a client must send `connect`.
 pub(crate) const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
-/// Shortest time over which the return of dismissed clients is spread.
 const SHORTEST_SPREAD: Duration = Duration::from_secs(5);
 
 /// Dismissed clients that reconnect per second: as many as the remaining nodes can take.
 const RETURN_RATE: u64 = 2000;
 
-/// The action that is due by the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
     Nothing,
@@ -41,12 +37,10 @@ pub(super) struct Clock {
     pub blocked: bool,
 }
 
-/// Returns the time over which this many clients are to return. Pure.
 pub(super) fn spread(clients: usize) -> Duration {
     SHORTEST_SPREAD.max(Duration::from_millis(1000 * clients as u64 / RETURN_RATE))
 }
 
-/// Returns what is due on a WebSocket. Pure.
 pub(super) fn due(clock: Clock) -> Due {
     let Clock { now, last_input, pinged, expired, blocked } = clock;
     let after = |since: u64, wait: Duration| now.saturating_sub(since) >= wait.as_millis() as u64;

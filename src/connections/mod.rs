@@ -1,5 +1,5 @@
-//! The connections of a node, WebSockets and waiting requests alike: a connection as its owner and the registry
-//! see it, the registry of all, and their timers.
+//! The connections of a node, WebSockets and waiting requests alike: a connection as its owner and the
+//! registry see it, the registry of all, and their timers.
 
 pub(crate) mod keepalive;
 mod registry;
@@ -25,7 +25,6 @@ use crate::telemetry::{Metrics, Transport};
 /// cut.
 pub(crate) const CUT_AFTER: Duration = Duration::from_secs(3);
 
-/// The part of a connection that the registry controls.
 #[derive(Debug)]
 pub struct Connection {
     pub id: Uuid,
@@ -38,12 +37,10 @@ pub struct Connection {
     last_input: AtomicU64,
     /// Time of the last ping, in milliseconds since it was opened.
     pinged: AtomicU64,
-    /// Cancelled when the connection is to end.
     pub ending: CancellationToken,
     farewell: OnceLock<Farewell>,
 }
 
-/// The way a connection was asked to end.
 #[derive(Debug, Clone, Copy)]
 struct Farewell {
     code: CloseCode,
@@ -72,12 +69,10 @@ impl Connection {
         }
     }
 
-    /// Returns the client's claims, once it has authenticated.
     pub fn claims(&self) -> Option<Arc<Claims>> {
         self.claims.read().clone()
     }
 
-    /// Sets the claims, at the start or when the token is renewed.
     pub fn set_claims(&self, claims: Arc<Claims>) {
         *self.claims.write() = Some(claims);
     }
@@ -98,7 +93,6 @@ impl Connection {
         }
     }
 
-    /// Returns the code with which the connection was asked to end.
     pub fn farewell(&self) -> Option<CloseCode> {
         self.farewell.get().map(|farewell| farewell.code)
     }

@@ -20,7 +20,6 @@ use crate::util::time::now_ms;
 /// Delay before the first of many dismissed clients is asked to return.
 const SOONEST_RETURN: Duration = Duration::from_millis(250);
 
-/// Interval at which connections are checked.
 const SWEEP: Duration = Duration::from_millis(500);
 
 /// Registration guard: dropping it removes the connection.
@@ -53,7 +52,6 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Creates a registry of at most `limit` connections.
     pub fn new(limit: usize, metrics: Arc<Metrics>) -> Self {
         metrics.connection_limit.set(limit as f64);
         Self { connections: Mutex::default(), limit, closing: OnceLock::new(), metrics }
@@ -98,7 +96,6 @@ impl Registry {
         self.connections.lock().len()
     }
 
-    /// Returns the number of bytes that wait for clients to read them.
     pub fn waiting_bytes(&self) -> usize {
         self.all().iter().map(|connection| connection.queue.bytes()).sum()
     }
@@ -107,7 +104,6 @@ impl Registry {
         self.len() == 0
     }
 
-    /// Closes the connections with a revoked token.
     pub fn close_revoked(&self, revocations: &Revocations) {
         for connection in self.all() {
             if connection.claims().is_some_and(|claims| revocations.is_revoked(&claims)) {
@@ -128,7 +124,6 @@ impl Registry {
         }
     }
 
-    /// Checks all connections periodically, until `stop`.
     pub async fn sweep(self: Arc<Self>, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(SWEEP);
         loop {

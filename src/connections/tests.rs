@@ -9,7 +9,6 @@ fn registry() -> Arc<Registry> {
     Arc::new(Registry::new(100, Arc::new(Metrics::new(&config.rooms))))
 }
 
-/// Opens a connection of a client that never says anything.
 fn open(registry: &Arc<Registry>, claims: Option<Arc<Claims>>) -> ConnectionGuard {
     let queue = Arc::new(SendQueue::taken(1000, || ()));
     tokio::spawn(registry.clone().sweep(CancellationToken::new()));
@@ -21,7 +20,6 @@ fn claims(expires: u64) -> Arc<Claims> {
     Arc::new(Claims { user, expires, issued: None, jti: None, grants: Default::default() })
 }
 
-/// Waits for the end of a connection. Returns the reason, and the seconds until then.
 async fn end(connection: &Connection) -> (Option<CloseCode>, u64) {
     let opened = Instant::now();
     connection.ending.cancelled().await;

@@ -12,7 +12,6 @@ use serde_json::Value;
 
 use super::*;
 
-/// Returns valid inputs for a body.
 fn valid(name: &str) -> Vec<Vec<u8>> {
     let texts = |texts: &[&str]| texts.iter().map(|text| text.as_bytes().to_vec()).collect();
     let frames = |field: &str| {

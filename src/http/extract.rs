@@ -31,7 +31,6 @@ const BODY_STARTS_WITHIN: Duration = Duration::from_secs(10);
 /// Lowest rate of a body, in bytes per second.
 const SLOWEST: f64 = 16_384.0;
 
-/// The caller: the claims of the `Authorization: Bearer` token.
 pub(crate) struct Bearer(pub Arc<Claims>);
 
 impl std::ops::Deref for Bearer {
@@ -110,14 +109,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     }
 }
 
-/// A body as bytes, and its encoding.
 pub(crate) struct Body(pub Encoding, pub Bytes);
 
 impl Body {
-    /// Decodes it.
-    ///
-    /// # Errors
-    /// `bad_request`.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         let read = match self.0 {
             Encoding::Json => serde_json::from_slice(&self.1).map_err(|error| error.to_string()),
@@ -176,7 +170,6 @@ async fn read(mut body: axum::body::Body, limit: usize) -> Result<Bytes, Failure
     ))
 }
 
-/// The encoding that the client wants for the response.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Accept(Encoding);
 
@@ -219,7 +212,6 @@ fn names_msgpack(headers: &HeaderMap, name: header::HeaderName) -> bool {
     })
 }
 
-/// Returns the token of an `Authorization: Bearer` header.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;

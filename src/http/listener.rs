@@ -55,7 +55,6 @@ const BACKLOG: u32 = 4096;
 /// Pause after a failed accept, as when the process has no file descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ListenError {
     #[error(
@@ -66,10 +65,6 @@ pub(crate) enum ListenError {
     Other(SocketAddr, std::io::Error),
 }
 
-/// Starts to listen.
-///
-/// # Errors
-/// If the address is in use, or does not belong to this machine.
 pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
     listen(address).map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => ListenError::InUse(address),
@@ -175,7 +170,6 @@ async fn connection(
     }
 }
 
-/// Performs the TLS handshake. Returns `None` if it fails.
 async fn handshake(socket: TcpStream, tls: Arc<ServerConfig>) -> Option<Socket> {
     match timeout(FIRST_HEADER_WITHIN, TlsAcceptor::from(tls).accept(socket)).await {
         Ok(Ok(secured)) => Some(Either::Right(Box::new(secured))),
@@ -187,7 +181,6 @@ async fn handshake(socket: TcpStream, tls: Arc<ServerConfig>) -> Option<Socket> 
     }
 }
 
-/// Handles the requests of one connection, and attaches the connection's place to each.
 struct Placed {
     service: TowerToHyperService<Router>,
     place: Arc<Place>,
@@ -235,7 +228,6 @@ mod tests {
     use crate::net::admission::Places;
     use crate::telemetry::Metrics;
 
-    /// Sends bytes, and returns the seconds until the server closes the connection.
     async fn closes_after(bytes: &str) -> u64 {
         let config = Config::load(None, std::iter::empty(), Vec::new()).unwrap();
         let metrics = Arc::new(Metrics::new(&config.rooms));

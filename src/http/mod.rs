@@ -20,13 +20,11 @@ use crate::config::AuthConfig;
 use crate::service::Services;
 use crate::session::Shared;
 
-/// The parts of a node that the routes use.
 #[derive(Clone)]
 pub struct App {
     pub shared: Arc<Shared>,
     pub health: Arc<Health>,
     pub(crate) origins: Arc<Origins>,
-    /// True if metrics have their own listener.
     pub metrics_apart: bool,
     /// The keys for tokens, if anyone who can reach this server gets one: in development.
     pub dev_tokens: Option<Arc<AuthConfig>>,

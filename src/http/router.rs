@@ -32,7 +32,6 @@ use crate::protocol::{ErrorCode, Failure};
 )]
 struct Document;
 
-/// Adds the bearer token to the document.
 struct Bearer;
 
 impl utoipa::Modify for Bearer {
@@ -43,7 +42,6 @@ impl utoipa::Modify for Bearer {
     }
 }
 
-/// Returns every route except `/metrics`, with their documentation.
 fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(websocket::upgrade))
@@ -72,7 +70,6 @@ pub(super) fn document() -> utoipa::openapi::OpenApi {
     routes_and_metrics().into_openapi()
 }
 
-/// Returns the main listener's interface.
 pub(crate) fn router(app: App) -> Router {
     let (router, _) = if app.metrics_apart { routes() } else { routes_and_metrics() }.split_for_parts();
     router
@@ -87,7 +84,6 @@ pub(crate) fn router(app: App) -> Router {
         .with_state(app)
 }
 
-/// Returns the interface of a listener for metrics alone.
 pub(crate) fn metrics_router(app: App) -> Router {
     let (router, _) = OpenApiRouter::new().routes(routes!(operations::metrics)).split_for_parts();
     router.with_state(app)
@@ -98,7 +94,6 @@ pub(crate) fn metrics_router(app: App) -> Router {
 mod tests {
     use super::*;
 
-    /// The requests of the protocol's table.
     const REQUESTS: [(&str, &str); 19] = [
         ("get", "/v1/ws"),
         ("post", "/v1/rooms/{room}/messages"),

@@ -81,7 +81,6 @@ struct Lane {
     shards: Vec<Ready>,
 }
 
-/// The rooms that are ready for a shard.
 #[derive(Default)]
 struct Ready {
     /// Rooms with messages and no append in progress.
@@ -100,7 +99,6 @@ impl Lane {
     }
 }
 
-/// Accepts messages and appends them to the log.
 pub struct Appender {
     store: Arc<Store>,
     hub: Arc<Hub>,
@@ -110,7 +108,6 @@ pub struct Appender {
     metrics: Arc<Metrics>,
 }
 
-/// A batch in progress, with the confirmations of its messages.
 struct Sending {
     batch: Batch,
     waiting: Vec<(Instant, Confirm)>,
@@ -148,7 +145,6 @@ impl Appender {
         self.start(number, shard, &mut lane);
     }
 
-    /// Reserves space in the queue of the room's shard.
     fn space(&self, room: &RoomName, bytes: usize) -> Result<Space, Unavailable> {
         let shard = self.store.shard_of(room)?;
         let share = (QUEUE_BYTES / self.store.shards().map().count().max(1)).max(SHARE_BYTES);
@@ -177,12 +173,10 @@ impl Appender {
         async move { confirmed.await.unwrap_or(Err(Unavailable)) }
     }
 
-    /// Returns the number of unconfirmed messages.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Starts a pipeline for the ready rooms, unless one is about to gather or enough are running.
     fn start(self: &Arc<Self>, number: usize, shard: usize, lane: &mut Lane) {
         // Where appends wait for a replica, pipelines on one connection would wait behind each other.
         let most = if self.store.waits_for_replica() { 1 } else { PIPELINES };
@@ -296,7 +290,6 @@ impl Appender {
         }
     }
 
-    /// Puts a batch back to the front of its room's queue.
     fn put_back(&self, number: usize, batch: Batch, waiting: Vec<(Instant, Confirm)>) {
         let mut lane = self.lanes[number].lock();
         let queue = lane.rooms.entry(batch.room).or_default();
@@ -307,7 +300,6 @@ impl Appender {
         }
     }
 
-    /// Records the messages that are traced.
     fn trace(
         &self,
         batch: &Batch,
@@ -386,7 +378,6 @@ async fn yield_to_ready() {
     .await;
 }
 
-/// Converts the new messages of a batch to log entries, for the readers of this node.
 fn run(batch: Batch, appended: &AppendedBatch) -> Run {
     let Batch { room, messages, .. } = batch;
     let fresh = messages.into_iter().zip(&appended.messages).filter(|(_, appended)| !appended.duplicate);

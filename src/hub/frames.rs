@@ -9,7 +9,6 @@ use crate::protocol::RoomName;
 use crate::protocol::encode::{self, Format};
 use crate::protocol::frame::Frame;
 
-/// A frame with its encodings.
 pub(super) struct Shared<'a> {
     frame: &'a Frame,
     encoded: [Option<Bytes>; Format::COUNT],
@@ -20,7 +19,6 @@ impl<'a> Shared<'a> {
         Self { frame, encoded: Default::default() }
     }
 
-    /// Returns the frame in this format.
     pub(super) fn encoded(&mut self, format: Format) -> Bytes {
         let encoded = &mut self.encoded[format.index()];
         encoded.get_or_insert_with(|| encode::frame(format, self.frame)).clone()

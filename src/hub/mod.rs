@@ -41,19 +41,13 @@ use crate::telemetry::{CatchUpReason, Hole, Metrics};
 
 #[derive(Debug, Clone)]
 pub struct HubOptions {
-    /// Limit of messages in a room's ring.
     pub ring_messages: usize,
-    /// Limit of bytes in a room's ring.
     pub ring_bytes: usize,
-    /// Limit of bytes in all rings.
     pub ring_budget: usize,
-    /// Time for which a room stays active after its last reader has left.
     pub linger: Duration,
-    /// Interval at which positions are compared with heads.
     pub check_interval: Duration,
 }
 
-/// The active rooms of a node.
 pub struct Hub {
     store: Arc<Store>,
     /// Set right after construction, since the hub and pub/sub need each other.
@@ -88,7 +82,6 @@ impl Hub {
         })
     }
 
-    /// Connects the hub to pub/sub, once.
     pub fn connect(&self, pubsub: Arc<PubSub>) {
         let _ = self.pubsub.set(pubsub); // The first one stays.
     }
@@ -119,7 +112,6 @@ impl Hub {
         }
     }
 
-    /// Evicts cached messages that were trimmed or deleted from the room's log.
     pub fn evict(&self, name: &RoomName, cut: Cut) {
         if let Some(room) = self.active(name) {
             room.step(|tail| {
@@ -137,7 +129,7 @@ impl Hub {
             let is_gone = rooms.get(name).is_some_and(|room| !room.is_newer_than(head));
             if is_gone { rooms.remove(name) } else { None }
         };
-        // Members are notified without lease the lock of the room map.
+        // Members are notified without holding the lock of the room map.
         if let Some(room) = gone {
             room.deleted();
             self.closed_rooms.lock().push(room);
@@ -167,15 +159,10 @@ impl Hub {
         writes
     }
 
-    /// Returns the room if it is active on this node.
     pub fn active(&self, room: &RoomName) -> Option<Arc<Room>> {
         self.rooms.read().get(room).cloned()
     }
 
-    /// Activates a room for as long as the guard lives.
-    ///
-    /// # Errors
-    /// If the subscription to its channel fails, or its head cannot be read.
     pub async fn activate(self: &Arc<Self>, name: &RoomName) -> Result<RoomGuard, Unavailable> {
         loop {
             let room = self.rooms.read().get(name).cloned();
@@ -218,9 +205,6 @@ impl Hub {
     }
 
     /// Returns the position where a subscription starts. `None` means new messages only.
-    ///
-    /// # Errors
-    /// If Redis is needed and cannot be reached.
     pub async fn position(&self, room: &Room, start: Option<Start>) -> Result<MessageId, Unavailable> {
         match start {
             None | Some(Start::New | Start::Last(0)) => Ok(room.position()),
@@ -233,34 +217,30 @@ impl Hub {
         }
     }
 
-    /// Starts delivery to a member after a position. The subscription is live at once if the tail is there, and catches
-    /// up otherwise.
+    /// Starts delivery to a member after a position. The subscription is live at once if the tail is there,
+    /// and catches up otherwise.
     pub fn begin(self: &Arc<Self>, guard: &RoomGuard, subscription: &Arc<Subscription>, position: MessageId) {
         let room = Arc::clone(guard);
         room.begin(subscription);
         self.read_on(room, subscription.clone(), position.into(), CatchUpReason::Subscribed);
     }
 
-    /// Ends a subscription at its client's request.
     pub fn leave(&self, subscription: &Subscription) {
         if let Some(room) = self.active(&subscription.room) {
             room.leave(subscription);
         }
     }
 
-    /// Ends a subscription for a reason, and notifies its client.
     pub fn end(&self, subscription: &Subscription, code: Ended) {
         if let Some(room) = self.active(&subscription.room) {
             room.end(subscription, code);
         }
     }
 
-    /// Returns the number of the room's subscribers on this node.
     pub fn subscribers(&self, room: &RoomName) -> usize {
         self.active(room).map_or(0, |room| room.members())
     }
 
-    /// Performs the work that a step of the tail requested.
     fn work(self: &Arc<Self>, room: &Arc<Room>, work: Work) {
         for left in work.left_behind {
             self.read_on(room.clone(), left.subscription, left.position, left.reason);

@@ -14,11 +14,9 @@ use crate::log::{Event, Page, Position, Unavailable, follow};
 use crate::tasks;
 use crate::telemetry::{CatchUpReason, Path, logs};
 
-/// Delay before a reader asks Redis again after a failure.
 const RETRY: Duration = Duration::from_millis(250);
 
 impl Hub {
-    /// Joins the tail at once if possible, and starts a reader otherwise.
     pub(super) fn read_on(
         self: &Arc<Self>,
         room: Arc<Room>,
@@ -40,7 +38,6 @@ impl Hub {
         });
     }
 
-    /// Reads until the subscription is live or has ended.
     async fn catch_up(
         self: &Arc<Self>,
         room: &Arc<Room>,
@@ -74,7 +71,6 @@ impl Hub {
         }
     }
 
-    /// Delivers a page to a subscription, and returns the position after it.
     fn deliver(
         &self,
         turn: Turn<'_>,

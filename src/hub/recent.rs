@@ -14,13 +14,9 @@ const LEAST: usize = 4;
 
 #[derive(Debug, Clone)]
 pub struct RecentLimits {
-    /// Most messages in one ring.
     pub messages: usize,
-    /// Most bytes in one ring.
     pub bytes: usize,
-    /// Most bytes in all rings of the node.
     pub budget: usize,
-    /// Bytes in all rings now.
     pub spent: Arc<AtomicUsize>,
 }
 
@@ -67,7 +63,6 @@ impl RecentMessages {
         position == self.floor || self.entries.binary_search_by_key(&position, |entry| entry.id()).is_ok()
     }
 
-    /// Evicts the entries before an id.
     pub fn evict_before(&mut self, before: MessageId) {
         while let Some(oldest) = self.entries.pop_front_if(|oldest| oldest.id() < before) {
             self.remove(&oldest);
@@ -99,7 +94,6 @@ impl RecentMessages {
         Some(self.entries.range(start..).take(messages).take_while(fits).cloned().collect())
     }
 
-    /// Returns the position before the newest `messages` entries, if the ring has them.
     pub fn before_last(&self, messages: usize) -> Option<MessageId> {
         let start = self.entries.len().checked_sub(messages)?;
         Some(if start == 0 { self.floor } else { self.entries[start - 1].id() })

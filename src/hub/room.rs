@@ -1,8 +1,8 @@
 //! A room that is active on this node: its tail, and delivery to its local subscribers. Subscribing and
 //! leaving are in `members`.
 //!
-//! Lock order: a lane of the appender, the hub's map, a room's state, an send queue. No lock is held across an
-//! await. Pending writes are declared before the lock is taken, so that they are written after it is
+//! Lock order: a lane of the appender, the hub's map, a room's state, a send queue. No lock is held across
+//! an await. Pending writes are declared before the lock is taken, so that they are written after it is
 //! released.
 
 mod members;
@@ -32,7 +32,6 @@ use crate::redis::Place;
 use crate::tasks::planted;
 use crate::telemetry::{CatchUpReason, Class, Metrics, Path, Queue, Timed};
 
-/// A local subscriber of the room.
 #[derive(Debug)]
 struct Member {
     subscription: Arc<Subscription>,
@@ -52,21 +51,18 @@ struct State {
     closed: bool,
 }
 
-/// The position of a read, and its number of entries.
 type ReadKey = (Position, usize);
 
 type SharedRead = SharedFuture<BoxFuture<'static, Result<Arc<Page>, Unavailable>>>;
 
 pub struct Room {
     pub name: RoomName,
-    /// The class under which its metrics are counted.
     pub class: Class,
     /// Set once the node is subscribed to its channel.
     pub(super) channel: OnceCell<Arc<Place>>,
     /// Set once its position is known.
     pub(super) opened: OnceCell<()>,
     state: Mutex<State>,
-    /// Number of entries to read from its log at once.
     pub(super) page_size: PageSize,
     reads: Mutex<HashMap<ReadKey, SharedRead>>,
     changed: Notify,
@@ -81,12 +77,9 @@ pub(super) struct LeftBehind {
     pub reason: CatchUpReason,
 }
 
-/// The work that a step requests from the hub.
 #[derive(Debug, Default)]
 pub(super) struct Work {
-    /// A read to make for the tail.
     pub read: Option<Position>,
-    /// Subscriptions that need a reader.
     pub left_behind: Vec<LeftBehind>,
     pub writes: WriteBatch,
 }
@@ -114,17 +107,14 @@ impl Room {
         }
     }
 
-    /// Returns the newest id that this node has seen.
     pub fn position(&self) -> MessageId {
         self.state.lock().tail.position().unwrap_or_default().id
     }
 
-    /// Returns the state to pass to [`Tail::check`], together with the head that is read next.
     pub(super) fn asking(&self) -> Asked {
         self.state.lock().tail.asking()
     }
 
-    /// Returns the position before the newest `messages` messages, if the ring has them.
     pub(super) fn before_last(&self, messages: usize) -> Option<MessageId> {
         self.state.lock().tail.recent()?.before_last(messages)
     }
@@ -150,7 +140,6 @@ impl Room {
         }
     }
 
-    /// Lets the tail take a step, and delivers the resulting events to live members.
     pub(super) fn step(&self, step: impl FnOnce(&mut Tail) -> Step) -> Work {
         let mut state = self.state.lock();
         let before = state.tail.position();
@@ -227,14 +216,13 @@ impl Room {
         }
     }
 
-    /// Returns whether this cannot be the room that was deleted when its newest id was `head`. Ids after a
+    /// Returns true if this cannot be the room that was deleted when its newest id was `head`. Ids after a
     /// deletion have a later time, and a new room has no ids at first.
     pub(super) fn is_newer_than(&self, head: MessageId) -> bool {
         let position = self.position();
         position > head || (position == MessageId::ZERO && head != MessageId::ZERO)
     }
 
-    /// Delivers a push to the members that want it.
     pub(super) fn push(&self, push: &Push) {
         let mut writes = WriteBatch::default();
         let mut frame = Shared::new(&push.frame);
@@ -269,7 +257,6 @@ impl Room {
         state.closed
     }
 
-    /// Shares a read with concurrent callers that ask for the same.
     pub(super) fn shared_read<F>(self: &Arc<Self>, key: ReadKey, read: F) -> SharedRead
     where
         F: Future<Output = Result<Page, Unavailable>> + Send + 'static,
@@ -290,7 +277,6 @@ impl Room {
     }
 }
 
-/// A guard that keeps a room active.
 pub struct RoomGuard(Arc<Room>);
 
 impl std::ops::Deref for RoomGuard {

@@ -39,7 +39,6 @@ const PARTS_AT_ONCE: usize = 64;
 /// since all may end at once.
 const NOTICES: usize = 4 * 1024 * 1024;
 
-/// The destination of an send queue's bytes.
 pub trait Sink: Send + Sync {
     /// Writes as much as it accepts at once, and returns the number of bytes.
     ///
@@ -47,42 +46,30 @@ pub trait Sink: Send + Sync {
     /// `WouldBlock` if it accepts nothing now; any other error is permanent.
     fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// Sends buffered bytes, if it buffers.
-    ///
-    /// # Errors
-    /// As [`Sink::try_write`].
     fn flush(&self) -> io::Result<()> {
         Ok(())
     }
 
-    /// Waits until it may accept more.
     fn writable(&self) -> BoxFuture<'_, io::Result<()>>;
 
     /// Closes both directions at once, and drops what it accepted but has not sent.
     fn shut(&self);
 
-    /// Records that a message with a timed delivery was written.
     fn delivered(&self, message: Timed);
 }
 
-/// The consumer of the queue.
 enum To {
-    /// The send queue itself writes to the sink.
     Sink(Box<dyn Sink>),
     /// A caller takes the parts. The function ends the connection.
     Taker(Box<dyn Fn() + Send + Sync>),
 }
 
-/// The send queue of one client's connection.
 pub struct SendQueue {
     queue: Mutex<Queue>,
     limit: usize,
-    /// Most permits that may be out at once.
     answers: usize,
     to: To,
-    /// Notified when something can be taken, or the queue was closed.
     ready: Notify,
-    /// Notified when there is room again.
     room: Notify,
     /// Allows one reader of the log at a time, since each holds a page in memory.
     turn: Semaphore,
@@ -139,7 +126,6 @@ impl SendQueue {
         if queue.bytes > self.limit { Added::Full } else { queue.add(part) }
     }
 
-    /// Queues an answer, and returns its permit.
     fn answer(&self, bytes: Bytes) -> Added {
         let mut queue = self.queue.lock();
         self.return_permit(&mut queue);
@@ -180,7 +166,6 @@ impl SendQueue {
         queue.permits -= 1;
     }
 
-    /// Writes as much of the queue as the socket accepts. A task writes the rest.
     fn flush(self: &Arc<Self>) {
         let To::Sink(sink) = &self.to else { return self.ready.notify_one() };
         let mut queue = self.queue.lock();
@@ -284,12 +269,10 @@ impl SendQueue {
         self.close();
     }
 
-    /// Returns whether it was abandoned because its client left too many notices unread.
     pub fn is_overrun(&self) -> bool {
         self.queue.lock().overrun
     }
 
-    /// Waits until everything queued has been written.
     pub async fn written(&self) {
         self.until(|queue| (queue.parts.is_empty() && !queue.writing).then_some(())).await;
     }
@@ -300,19 +283,17 @@ impl SendQueue {
         queue.bytes > 0 || queue.writing
     }
 
-    /// Returns the number of queued bytes.
     pub fn bytes(&self) -> usize {
         self.queue.lock().bytes
     }
 
-    /// Returns a permit for an answer, if [`SendQueue::has_room`] would not wait.
     pub fn has_room_now(self: &Arc<Self>) -> Option<Permit> {
         self.permit(&mut self.queue.lock()).flatten()
     }
 
     /// Waits for a permit for an answer, while the queue is over the limit or all permits are out. Returns
-    /// `None` if the send queue is closed. A client that catches up has pages queued, below the limit, and still
-    /// gets its answers.
+    /// `None` if the send queue is closed. A client that catches up has pages queued, below the limit, and
+    /// still gets its answers.
     pub async fn has_room(self: &Arc<Self>) -> Option<Permit> {
         self.until(|queue| self.permit(queue)).await
     }
@@ -329,7 +310,6 @@ impl SendQueue {
         Some(Some(Permit(Some(self.clone()))))
     }
 
-    /// Waits until `state` returns a value for the queue.
     async fn until<T>(&self, state: impl Fn(&mut Queue) -> Option<T>) -> T {
         loop {
             let mut changed = std::pin::pin!(self.room.notified());

@@ -11,11 +11,9 @@ use crate::protocol::encode::Format;
 use crate::protocol::frame::Ended;
 use crate::protocol::{RoomName, UserId};
 
-/// The frames that a client receives, and their format.
 #[derive(Debug, Clone, Copy)]
 pub struct Receives {
     pub format: Format,
-    /// True to receive pushes.
     pub pushes: bool,
     /// The session under which the client sends. It does not get its own pushes.
     pub sender: Option<Uuid>,
@@ -25,12 +23,10 @@ pub struct Receives {
 #[derive(Debug)]
 pub struct Subscription {
     pub room: RoomName,
-    /// The connection or the stream, as it is named in the log.
     pub session: Uuid,
     pub user: UserId,
     pub queue: Arc<SendQueue>,
     pub receives: Receives,
-    /// Its lease, if it is durable.
     pub lease: Option<Lease>,
     /// True while its client is notified of events of the room.
     begun: AtomicBool,
@@ -41,7 +37,6 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Creates a subscription that is in no room yet.
     pub fn new(
         room: RoomName,
         session: Uuid,
@@ -64,14 +59,12 @@ impl Subscription {
         }
     }
 
-    /// Returns whether a push is for its client.
     pub(super) fn wants(&self, push: &Push) -> bool {
         let is_sender = push.except.is_some() && push.except == self.receives.sender;
         let is_addressed = push.to.as_ref().is_none_or(|to| *to == self.user);
         self.receives.pushes && is_addressed && !is_sender && self.has_begun()
     }
 
-    /// Returns whether its client is notified of events of the room.
     pub(super) fn has_begun(&self) -> bool {
         self.begun.load(Ordering::Acquire)
     }
@@ -82,7 +75,6 @@ impl Subscription {
         leases.is_some_and(|(one, other)| one.durable == other.durable)
     }
 
-    /// Suspends notice of its end until it begins again.
     pub(super) fn mute(&self) {
         self.begun.store(false, Ordering::Release);
     }
@@ -93,12 +85,10 @@ impl Subscription {
         self.ended_before.get().copied()
     }
 
-    /// Stores the reason it ended, to be reported when it begins.
     pub(super) fn end_later(&self, code: Ended) {
         let _ = self.ended_before.set(code); // The first reason stands.
     }
 
-    /// Returns whether it has ended, for any reason.
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }

@@ -18,7 +18,6 @@ use crate::tasks::planted;
 
 #[derive(Debug, Default)]
 pub struct Step {
-    /// Events for live subscribers, in order.
     pub events: Vec<Event>,
     /// A position to read from. The result goes to [`Tail::take`] or [`Tail::read_failed`].
     pub read: Option<Position>,
@@ -27,7 +26,6 @@ pub struct Step {
     pub leave_behind: Option<Position>,
 }
 
-/// The progress of following a room's log.
 #[derive(Debug)]
 pub struct Tail {
     /// The newest delivered position. Unknown before [`Tail::open`].
@@ -41,12 +39,10 @@ pub struct Tail {
     suspect: bool,
     /// True if something arrived that cannot be placed, so that the log must be read.
     wanted: bool,
-    /// True while a read is in progress.
     reading: bool,
     /// Number of interruptions so far. The answer to a query made before one proves nothing about the ring
     /// after it.
     interruptions: u64,
-    /// The value of `interruptions` when the current read began.
     reading_since: u64,
 }
 
@@ -82,7 +78,6 @@ impl Tail {
         self.step(Vec::new())
     }
 
-    /// Returns the newest delivered id, and its epoch.
     pub fn position(&self) -> Option<Position> {
         self.position
     }
@@ -92,7 +87,6 @@ impl Tail {
         (!self.suspect).then_some(&self.ring)
     }
 
-    /// Shrinks the ring to its limits after some of its entries were encoded.
     pub fn shrink_ring(&mut self) {
         self.ring.shrink();
     }
@@ -142,7 +136,6 @@ impl Tail {
         self.step(Vec::new())
     }
 
-    /// Evicts messages that were trimmed or deleted from the log.
     pub fn evict(&mut self, cut: Cut) {
         if cut.after == self.cut {
             self.cut = cut.name;
@@ -182,7 +175,6 @@ impl Tail {
         self.step(Vec::new())
     }
 
-    /// Takes the page of a read.
     pub fn take(&mut self, page: &Page) -> Step {
         self.reading = false;
         let Some(position) = self.position else { return Step::default() };

@@ -10,7 +10,6 @@ use crate::log::{DurableId, Lease};
 use crate::protocol::Encoding;
 use crate::redis::simulated::Peer;
 
-/// A hub without a connection to Redis.
 fn hub() -> Arc<Hub> {
     let config = Config::load(None, std::iter::empty(), Vec::new()).unwrap();
     let metrics = Arc::new(Metrics::new(&config.rooms));

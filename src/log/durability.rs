@@ -5,7 +5,6 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The condition for confirming a publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
@@ -18,7 +17,6 @@ pub enum Durability {
     Disk,
 }
 
-/// The error for a text that names no [`Durability`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("durability is memory, replica or disk, and not {0:?}")]
 pub struct UnknownDurability(String);

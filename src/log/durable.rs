@@ -12,7 +12,6 @@ impl DurableId {
         Self(format!("{user}/{name}"))
     }
 
-    /// The name in Redis.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -37,7 +36,6 @@ pub struct Lease {
     pub holder: String,
 }
 
-/// The start of a durable subscription when it is attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttachAt {
     /// The stored position; the room's newest id if there is none.
@@ -52,7 +50,6 @@ pub enum AttachAt {
     Oldest,
 }
 
-/// The reason why a durable subscription was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotAttached {
     Unavailable,
@@ -62,7 +59,6 @@ pub enum NotAttached {
     TooFast,
     /// It is new, and the user has the maximum number in this room.
     TooMany,
-    /// No message can have the requested start id.
     NoSuchPosition,
 }
 
@@ -72,13 +68,9 @@ impl From<Unavailable> for NotAttached {
     }
 }
 
-/// A durable subscription that was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attached {
-    /// The acknowledged position.
     pub position: MessageId,
-    /// The room's newest id.
     pub head: MessageId,
-    /// True if the subscription is new.
     pub created: bool,
 }

@@ -9,7 +9,6 @@ use crate::protocol::MessageId;
 use crate::protocol::encode::{self, Encoded, Format};
 use crate::protocol::frame::Message;
 
-/// A message as the ring keeps it.
 #[derive(Debug)]
 pub struct Entry {
     pub message: Message,
@@ -33,7 +32,6 @@ impl Entry {
         self.message.id
     }
 
-    /// Returns the `message` frame in this format.
     pub fn encoded(&self, format: impl Into<Format>) -> &Encoded {
         let format = format.into();
         self.encoded[format.index()].get_or_init(|| {
@@ -59,7 +57,6 @@ impl Entry {
         weight.counted_in = Some(total.clone());
     }
 
-    /// Removes the entry from the total that counts it.
     pub fn count_no_more(&self) {
         let mut weight = self.weight.lock();
         if let Some(total) = weight.counted_in.take() {
@@ -77,7 +74,6 @@ impl Entry {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 impl Entry {
-    /// Creates an entry for tests, with `bytes` bytes of text.
     pub fn sample(id: MessageId, bytes: usize) -> std::sync::Arc<Self> {
         std::sync::Arc::new(Self::new(Message {
             room: "room".parse().unwrap(),

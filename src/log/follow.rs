@@ -12,7 +12,6 @@ use crate::tasks::planted;
 #[derive(Debug, Clone)]
 pub enum Event {
     Message(Arc<Entry>),
-    /// Messages are missing here.
     Gap(Gap),
 }
 

@@ -27,7 +27,6 @@ use crate::protocol::{Failure, MessageId};
 pub struct Epoch(pub u64);
 
 impl Epoch {
-    /// The placeholder for an unknown name.
     pub const UNKNOWN: Self = Self(0);
 
     /// Returns whether the two may be the same. An unknown name agrees with any.
@@ -36,10 +35,8 @@ impl Epoch {
     }
 }
 
-/// A position in a room's log, and the epoch of the log that it was read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Position {
-    /// The newest id that was read.
     pub id: MessageId,
     /// The epoch of that id. Unknown for a position that a client names.
     pub epoch: Epoch,
@@ -57,12 +54,10 @@ impl From<Head> for Position {
     }
 }
 
-/// The end of a room's log, with the data that identifies the log's history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Head {
     /// The newest id ever given; `0-0` before the first.
     pub id: MessageId,
-    /// The epoch of that message.
     pub epoch: Epoch,
     /// The name of the last cut; 0 before the first. Messages cached under another cut may be gone.
     pub cut: u64,
@@ -74,24 +69,20 @@ pub struct Cut {
     /// The oldest id that may still be read from memory.
     pub before: MessageId,
     pub name: u64,
-    /// The name of the previous cut.
     pub after: u64,
 }
 
 /// Messages that were appended together, from an answer or a notification.
 #[derive(Debug, Clone, Default)]
 pub struct Run {
-    /// The epoch in which they were appended.
     pub epoch: Epoch,
     /// The id right before the first of them, which proves that nothing lies between.
     pub after: MessageId,
     pub entries: Vec<Arc<Entry>>,
 }
 
-/// Part of a room's log, as returned by one read.
 #[derive(Debug, Clone)]
 pub struct Page {
-    /// The position that was read from.
     pub after: Position,
     /// The newest id shared by the log and the history of `after`, if the log does not have `after`.
     pub fork: Option<MessageId>,
@@ -104,7 +95,6 @@ pub struct Page {
     pub complete: bool,
 }
 
-/// The result of appending a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Appended {
     pub id: MessageId,

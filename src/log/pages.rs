@@ -17,7 +17,6 @@ const FIRST: usize = 16;
 /// Fewest and most entries of a page. The minimum is low, since each entry may have 64 KiB.
 const ENTRIES: (usize, usize) = (8, 512);
 
-/// The page size of one reader, or of all readers of a room.
 #[derive(Debug)]
 pub(crate) struct PageSize(AtomicUsize);
 
@@ -28,7 +27,6 @@ impl Default for PageSize {
 }
 
 impl PageSize {
-    /// Returns the number of entries to request next.
     pub(crate) fn get(&self) -> usize {
         let entries = self.0.load(Ordering::Relaxed);
         // In a simulation, short logs have several pages too.
@@ -37,7 +35,6 @@ impl PageSize {
         entries
     }
 
-    /// Adjusts the size to a page that was read.
     pub(crate) fn learn(&self, entries: &[Arc<Entry>]) {
         if let Some(next) = next_size(entries.len(), entries.iter().map(|entry| entry.size()).sum()) {
             self.0.store(next, Ordering::Relaxed);

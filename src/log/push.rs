@@ -9,7 +9,6 @@ use crate::protocol::frame::Frame;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Push {
     pub frame: Frame,
-    /// The only recipient, if there is one.
     pub to: Option<UserId>,
     /// The session that does not get it: the sender's.
     pub except: Option<Uuid>,

@@ -11,7 +11,6 @@ const FIXED: u64 = 16 * 1024;
 /// The limits of a room. A message above any of them is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Limits {
-    /// Age in ms from which messages are removed.
     pub max_age_ms: Option<u64>,
     pub max_length: Option<u64>,
     /// Most bytes of stored messages. Converted with their average size, so it takes a few trims to reach.
@@ -24,7 +23,6 @@ pub(crate) struct Limits {
 pub struct RoomFacts {
     /// Time of the measurement, in Unix ms of Redis's clock.
     pub now_ms: u64,
-    /// The newest id ever given.
     pub head: MessageId,
     pub first: Option<MessageId>,
     pub length: u64,
@@ -39,7 +37,6 @@ pub struct RoomFacts {
 }
 
 impl RoomFacts {
-    /// Returns the number of entries that the slowest durable subscription has not acknowledged.
     pub fn lag(&self) -> u64 {
         self.lowest.map_or(0, |lowest| self.after(lowest))
     }
@@ -56,7 +53,6 @@ impl RoomFacts {
 pub struct Plan {
     /// Number of entries to keep up to the measured head. Entries appended since then are kept as well.
     pub keep_length: Option<u64>,
-    /// The id before which entries are removed.
     pub before: Option<MessageId>,
 }
 
@@ -131,7 +127,6 @@ impl Limits {
         }
     }
 
-    /// Returns the cut of these limits in a room of `length` entries and `bytes` bytes.
     fn cut(self, length: u64, bytes: u64, now_ms: u64) -> Cut {
         let fitting = |max: u64| {
             let fitting = u128::from(length) * u128::from(max) / u128::from(bytes);

@@ -22,12 +22,10 @@ const RESERVE: usize = 64;
 /// Time for which a stranger keeps its place while others wait. It allows some round trips to authenticate.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The limits of a node's connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Places {
     /// Clients that stay: WebSockets, event streams, long polls.
     pub clients: usize,
-    /// Connections that have not authenticated.
     pub strangers: usize,
     pub all: usize,
 }
@@ -46,11 +44,9 @@ impl Places {
     pub(crate) const FEW: Self = Self { clients: 0, strangers: 16, all: 16 };
 }
 
-/// The places of a listener, and the connections that have them.
 pub(crate) struct Admission {
     places: Places,
     taken: Mutex<Taken>,
-    /// Notified when a place is free again.
     freed: Notify,
     sockets: Gauge,
     metrics: Arc<Metrics>,
@@ -65,7 +61,6 @@ struct Taken {
 }
 
 impl Admission {
-    /// Creates the admission with all places free.
     pub(crate) fn new(places: Places, sockets: Gauge, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self { places, taken: Mutex::default(), freed: Notify::new(), sockets, metrics })
     }
@@ -106,7 +101,6 @@ impl Admission {
         Err(PATIENCE.saturating_sub(age).max(Duration::from_millis(1)))
     }
 
-    /// Takes a place for an accepted connection.
     pub(crate) fn enter(self: &Arc<Self>) -> Arc<Place> {
         let mut taken = self.taken.lock();
         let place = Arc::new(Place {
@@ -201,7 +195,6 @@ mod tests {
         }
     }
 
-    /// Returns the result of `make_room` after `time`.
     fn after(admission: &Admission, time: Duration) -> Result<(), Duration> {
         admission.make_room(Instant::now() + time)
     }

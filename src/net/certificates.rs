@@ -10,21 +10,12 @@ use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_util::sync::CancellationToken;
 
-/// Interval at which the files are checked.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// A certificate that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CertificateError {
-    /// A file that is missing, or has no PEM data of the expected kind.
     #[error("{key}: {}: {problem}", path.display())]
-    File {
-        /// The configuration key.
-        key: &'static str,
-        path: PathBuf,
-        problem: String,
-    },
-    /// A certificate and key that do not match, or are of an unsupported kind.
+    File { key: &'static str, path: PathBuf, problem: String },
     #[error("server.tls_cert and server.tls_key cannot be used together: {0}")]
     Pair(rustls::Error),
 }
@@ -32,7 +23,6 @@ pub(crate) enum CertificateError {
 /// The versions of the two files, each as modification time, length and inode.
 type Stamp = [Option<(SystemTime, u64, u64)>; 2];
 
-/// The certificate and key in force.
 pub(crate) struct Certificates {
     files: [PathBuf; 2],
     current: RwLock<Arc<ServerConfig>>,
@@ -40,16 +30,12 @@ pub(crate) struct Certificates {
 
 impl Certificates {
     /// Reads a certificate, followed by its intermediate certificates, and its key, all as PEM.
-    ///
-    /// # Errors
-    /// If a file cannot be read, or the two do not match.
     pub(crate) fn load(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
         let files = [certificate.to_owned(), key.to_owned()];
         let current = RwLock::new(read(&files)?);
         Ok(Self { files, current })
     }
 
-    /// Returns the configuration for the next connection.
     pub(crate) fn current(&self) -> Arc<ServerConfig> {
         self.current.read().clone()
     }

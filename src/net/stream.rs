@@ -14,7 +14,6 @@ use tokio_util::either::Either;
 
 use super::admission::Place;
 
-/// A socket, plain or with TLS.
 pub(crate) type Socket = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 pub(crate) struct Stream {
@@ -28,7 +27,6 @@ impl Stream {
         Self { socket: Some(socket), place }
     }
 
-    /// Returns the socket itself, after an upgrade.
     pub(crate) fn into_parts(mut self) -> Option<(Socket, Arc<Place>)> {
         Some((self.socket.take()?, self.place.clone()))
     }

@@ -11,11 +11,9 @@ use tokio::net::TcpStream;
 /// Most bytes that are accepted but not yet sent.
 const UNSENT: usize = 64 * 1024;
 
-/// The TLS state of a connection after the handshake.
 pub(crate) struct Tls(Mutex<ServerConnection>);
 
 impl Tls {
-    /// Wraps a connection without I/O in progress.
     pub(crate) fn new(mut session: ServerConnection) -> Self {
         session.set_buffer_limit(Some(UNSENT));
         Self(Mutex::new(session))
@@ -81,7 +79,6 @@ impl Tls {
         }
     }
 
-    /// Tells the client that nothing more will be sent.
     pub(crate) fn close(&self, socket: &TcpStream) {
         let mut session = self.0.lock();
         session.send_close_notify();

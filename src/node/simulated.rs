@@ -14,10 +14,8 @@ use crate::redis::{PubSub, Store};
 use crate::session::Shared;
 use crate::telemetry::Metrics;
 
-/// The secret of tokens for a node on a scripted Redis.
 pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-/// A node without a listener.
 pub(crate) struct Simulated {
     pub shared: Arc<Shared>,
     pub store: Arc<Store>,
@@ -25,7 +23,6 @@ pub(crate) struct Simulated {
 }
 
 impl Simulated {
-    /// Starts a node at a place of the simulated network.
     pub(crate) fn start(
         place: usize,
         config: &Config,
@@ -35,7 +32,6 @@ impl Simulated {
         Self::on(Peer::Network(place), format!("node{place}"), config, verifier, metrics)
     }
 
-    /// Starts a node on a scripted Redis, with these configuration keys.
     pub(crate) async fn scripted(script: &Script, keys: &[(&str, &str)]) -> Arc<Self> {
         let secret = ("auth.hs256_secret", SECRET);
         let keys = keys.iter().chain([&secret]);

@@ -89,7 +89,6 @@ mod tests {
     use super::*;
     use crate::redis::functions::Functions;
 
-    /// The arguments of each of these calls, up to the end of the line.
     fn calls<'a>(text: &'a str, calls: &'a [&str]) -> impl Iterator<Item = &'a str> {
         calls
             .iter()

@@ -18,13 +18,10 @@ use tokio::time::timeout;
 
 use super::errors::ConnectError;
 
-/// Time limit for opening a connection.
 const OPENING: Duration = Duration::from_secs(5);
 
-/// Polling interval while a connection is being opened.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// The address and credentials of Redis, from `redis.url`.
 #[derive(Debug, Clone)]
 pub struct Dial {
     config: Config,
@@ -32,10 +29,6 @@ pub struct Dial {
 }
 
 impl Dial {
-    /// Parses a URL.
-    ///
-    /// # Errors
-    /// If the URL has none of the known forms.
     pub fn new(url: &str, command_timeout: Duration) -> Result<Self, ConnectError> {
         let config = Config::from_url(url).map_err(|error| ConnectError::new(&error, true))?;
         // RESP2 for commands: fred decodes pages of it in half the time, which makes replay 1.6 times as
@@ -43,7 +36,6 @@ impl Dial {
         Ok(Self { config: Config { version: RespVersion::RESP2, ..config }, command_timeout })
     }
 
-    /// The server that the URL names.
     pub fn target(&self) -> &ServerConfig {
         &self.config.server
     }
@@ -52,7 +44,6 @@ impl Dial {
         self.config.uses_tls()
     }
 
-    /// The time after which a command counts as lost.
     pub fn command_timeout(&self) -> Duration {
         self.command_timeout
     }
@@ -100,7 +91,6 @@ impl Dial {
     }
 }
 
-/// The client library's form of one server.
 pub(super) fn one(server: &Server) -> ServerConfig {
     ServerConfig::Centralized { server: server.clone() }
 }

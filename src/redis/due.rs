@@ -20,14 +20,12 @@ const QUEUES: u16 = 16;
 
 const SLOTS: u16 = 16_384;
 
-/// Maximum number of rooms in one call.
 const AT_ONCE: usize = 256;
 
 /// Rooms in which something happened on this node, and that are not written to a queue yet. At most as many
 /// as there are active rooms.
 pub(super) type Notes = Mutex<HashSet<RoomName>>;
 
-/// Rooms taken from a queue for the janitor to look at.
 #[derive(Debug)]
 pub struct Taken {
     /// The time of taking, in Unix ms of the queue's Redis.
@@ -46,7 +44,6 @@ impl Store {
         }
     }
 
-    /// The number of queues.
     pub fn queues(&self) -> u16 {
         if self.clustered() { QUEUES } else { 1 }
     }
@@ -99,9 +96,6 @@ impl Store {
 
     /// Takes due rooms from a queue. They are due again after `patience`, unless [`Store::settle`] sets
     /// another time.
-    ///
-    /// # Errors
-    /// If Redis cannot be reached.
     pub async fn take_due(&self, queue: u16, patience: Duration) -> Result<Taken, Unavailable> {
         let args = [Value::from(AT_ONCE as i64), ms(patience)];
         let reply = self.agree("take", self.queue(queue), args).await?;
@@ -116,9 +110,6 @@ impl Store {
     }
 
     /// Sets when the taken rooms are due next, in Unix ms; `None` for a room that no longer exists.
-    ///
-    /// # Errors
-    /// If Redis cannot be reached.
     pub async fn settle(
         &self,
         queue: u16,

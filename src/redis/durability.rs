@@ -15,21 +15,16 @@ use crate::log::Durability;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Severity {
-    /// As configured.
     Fine,
-    /// A risk that operators should know.
     Warning,
     /// Less than configured: confirmed messages can be lost, or nothing works.
     Danger,
 }
 
-/// One fact about the server that affects durability.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Finding {
     pub severity: Severity,
-    /// The fact itself.
     pub what: String,
-    /// Its consequence for messages.
     pub consequence: String,
     /// The command or setting that fixes it; empty if there is nothing to fix.
     pub fix: String,
@@ -128,7 +123,6 @@ fn role(facts: &ServerFacts) -> Option<Finding> {
     })
 }
 
-/// Checks the append-only file, and when it is synced to disk.
 fn log(facts: &ServerFacts, wanted: Durability) -> Finding {
     use Severity::{Danger, Fine, Warning};
     let on_disk = wanted == Durability::Disk;

@@ -9,22 +9,17 @@ use crate::log::{AttachAt, Attached, DurableId, Lease, NotAttached, Unavailable}
 use crate::protocol::{MessageId, RoomName};
 use crate::telemetry::RedisCall;
 
-/// A durable subscription as stored in Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DurableRecord {
-    /// The user and the name.
     pub durable: DurableId,
-    /// The acknowledged position.
     pub position: MessageId,
     /// The time of its last use, in Unix ms of Redis's clock.
     pub used: u64,
-    /// The holder: a connection, as `<node>/<session>/<number>`, or a client without one, by a name that has
-    /// no node.
+    /// A connection, as `<node>/<session>/<number>`, or a client without one, by a name that has no node.
     pub holder: Option<String>,
 }
 
 impl DurableRecord {
-    /// The node of the connection that holds it.
     pub fn node(&self) -> Option<&str> {
         self.holder.as_deref().and_then(|holder| holder.split_once('/')).map(|(node, _)| node)
     }
@@ -38,7 +33,6 @@ impl DurableRecord {
     }
 }
 
-/// An acknowledgement to write.
 #[derive(Debug, Clone)]
 pub struct Ack {
     pub room: RoomName,
@@ -80,18 +74,16 @@ fn outcomes(
     outcomes
 }
 
-/// Joins ids in the form that functions parse.
 fn joined(ids: &[MessageId]) -> String {
     ids.iter().map(MessageId::to_string).collect::<Vec<_>>().join(",")
 }
 
 impl Store {
-    /// Takes a lease on a durable subscription, which is created if it is new. The previous
+    /// Takes a lease on a durable subscription, and creates the subscription if it is new. The previous
     /// holder is notified through the room's channel.
     ///
-    /// # Errors
-    /// If Redis cannot be reached; or if the subscription is new, and Redis has no room for it, the caller
-    /// does not allow that, or the user has `most` in this room.
+    /// # Errors If the subscription is new, and Redis has no room for it, the caller does not allow that, or
+    /// the user has `most` in this room.
     pub async fn attach(
         &self,
         room: &RoomName,
@@ -157,9 +149,6 @@ impl Store {
     /// Gives up a durable subscription if this holder still has it, and in the same step moves its position
     /// to the last acknowledged ids, newest first. Returns true if the holder had it; with ids, also if it
     /// was given up at these ids before.
-    ///
-    /// # Errors
-    /// If Redis cannot be reached.
     pub async fn detach(
         &self,
         room: &RoomName,
@@ -173,8 +162,8 @@ impl Store {
         Ok(reply.as_u64() == Some(1))
     }
 
-    /// Marks durable subscriptions as used, if the leases on them are still valid. Sends them
-    /// as [`Store::acknowledge`] does. For each, returns true if the holder still has it.
+    /// Marks durable subscriptions as used, if the leases on them are still valid. Sends them as
+    /// [`Store::acknowledge`] does. For each, returns true if the holder still has it.
     pub async fn renew(&self, held: &[(RoomName, Lease)]) -> Vec<Result<bool, Unavailable>> {
         let calls = calls(held, |(room, _)| room);
         let commands = calls.iter().map(|(room, indexes)| {
@@ -189,9 +178,6 @@ impl Store {
 
     /// Deletes a durable subscription and its position. Its holder is notified through the room's channel.
     /// Returns true if it existed.
-    ///
-    /// # Errors
-    /// If Redis cannot be reached.
     pub async fn forget(&self, room: &RoomName, durable: &DurableId) -> Result<bool, Unavailable> {
         let args = [Value::from(durable.as_str())];
         let command = self.function(RedisCall::Manage, "forget", self.keys.log(room), args);
@@ -202,9 +188,6 @@ impl Store {
 
     /// Deletes durable subscriptions that were not used since `before_ms`, and returns them. A call examines
     /// a limited number. The flag is true if it reached that limit, so that there may be more.
-    ///
-    /// # Errors
-    /// If Redis cannot be reached.
     pub async fn expire(
         &self,
         room: &RoomName,
@@ -221,9 +204,6 @@ impl Store {
 
     /// Returns at most `limit` durable subscriptions whose positions are before a `seq`, with their
     /// positions, the furthest behind first.
-    ///
-    /// # Errors
-    /// If Redis cannot be reached.
     pub async fn behind(
         &self,
         room: &RoomName,
@@ -241,9 +221,6 @@ impl Store {
     /// Returns about `limit` of a room's durable subscriptions, ordered by name, and the cursor to continue
     /// from; `None` at the end. The first call takes 0, later ones the cursor of the previous answer. Each
     /// that exists throughout is found at least once.
-    ///
-    /// # Errors
-    /// If Redis cannot be reached.
     pub async fn subscriptions(
         &self,
         room: &RoomName,

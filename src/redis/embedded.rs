@@ -40,7 +40,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Maximum time that a live Redis may refuse connections before the start fails. Loading has no limit.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// Interval of the progress reports of a long start.
 const REPORT: Duration = Duration::from_secs(5);
 
 const POLL: Duration = Duration::from_millis(10);
@@ -53,16 +52,14 @@ const STEADY: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone)]
 pub(crate) struct EmbeddedOptions {
-    /// The data directory. Created if it is missing, accessible to this user only.
+    /// Created if it is missing, accessible to this user only.
     pub data_dir: PathBuf,
-    /// The program to run; by default the first `redis-server` or `valkey-server` on `PATH` that is new
-    /// enough.
+    /// `None` takes the first `redis-server` or `valkey-server` on `PATH` that is new enough.
     pub server: Option<PathBuf>,
-    /// Memory limit in bytes; by default half of the memory of the machine or the container.
+    /// In bytes; `None` is half of the memory of the machine or the container.
     pub max_memory: Option<u64>,
 }
 
-/// Memory limit in bytes where none is configured and the system does not report its memory.
 const UNKNOWN_MEMORY: u64 = 1 << 30;
 
 /// The state of the embedded Redis, for metrics and readiness. Cheap to clone.
@@ -81,7 +78,6 @@ impl EmbeddedState {
         self.0.up.load(Ordering::Acquire)
     }
 
-    /// The number of restarts after it died.
     pub(crate) fn restarts(&self) -> u64 {
         self.0.restarts.load(Ordering::Relaxed)
     }
@@ -101,29 +97,15 @@ pub(crate) struct Embedded {
     supervisor: AbortOnDropHandle<()>,
 }
 
-/// The state of the embedded Redis before anything is started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// A Redis runs on the data directory.
-    Running {
-        /// The URL of its socket.
-        url: String,
-    },
-    /// No Redis runs on it.
-    Idle {
-        /// The program that would be started.
-        program: PathBuf,
-        /// Its version, such as `7.0.15`.
-        version: String,
-    },
+    Running { url: String },
+    Idle { program: PathBuf, version: String },
 }
 
 impl Embedded {
     /// Checks if a Redis runs on the data directory, and if not, which program would be started. Changes
     /// nothing.
-    ///
-    /// # Errors
-    /// If none runs, and no suitable server is installed.
     pub(crate) async fn find(options: &EmbeddedOptions) -> Result<Found, EmbeddedError> {
         if let Some(socket) = home::existing_socket(&options.data_dir)
             && resp::ask(&socket, &["PING"]).await.is_ok()
@@ -135,9 +117,6 @@ impl Embedded {
     }
 
     /// Starts Redis and returns when it is ready. Loading its data may take long.
-    ///
-    /// # Errors
-    /// If no suitable server is installed, the data directory cannot be used or is in use, or Redis fails.
     pub(crate) async fn start(options: &EmbeddedOptions) -> Result<Self, EmbeddedError> {
         let program = Program::find(options.server.as_deref()).await?;
         let home = Home::open(&options.data_dir)?;
@@ -168,7 +147,6 @@ impl Embedded {
         self.url.clone()
     }
 
-    /// A handle to its state.
     pub(crate) fn state(&self) -> EmbeddedState {
         self.state.clone()
     }
@@ -194,7 +172,6 @@ struct Keeper {
 }
 
 impl Keeper {
-    /// Restarts Redis whenever it ends, until `stop`.
     async fn keep(self, mut server: Server, stop: CancellationToken) {
         let mut pause = FIRST_PAUSE;
         loop {
@@ -216,7 +193,6 @@ impl Keeper {
         }
     }
 
-    /// Starts it again until it is ready, with growing pauses.
     async fn launch_again(&self, pause: &mut Duration) -> Server {
         loop {
             sleep(*pause).await;
@@ -228,7 +204,6 @@ impl Keeper {
         }
     }
 
-    /// Starts the process and waits until it is ready.
     async fn launch(&self) -> Result<Server, EmbeddedError> {
         let mut server = Server::start(&self.spawner, &self.program.path, &self.home, self.max_memory)
             .await
@@ -267,7 +242,6 @@ impl Keeper {
         }
     }
 
-    /// The share of its data that is loaded, in percent, if it says.
     async fn loaded(&self) -> String {
         let answer = resp::ask(&self.home.socket, &["INFO", "persistence"]).await;
         let Ok(Reply::Bulk(Some(info))) = answer else { return "unknown".to_owned() };

@@ -18,32 +18,23 @@ const PLAIN: &str = "is it running, and is redis.url right? Where Redis expects 
 const TLS: &str =
     "is it running, and does it speak TLS on this port? Where it does not, redis.url is redis://";
 
-/// A Redis that cannot be used: its URL without secrets, and the reason.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot use the Redis at {0}: {1}")]
 pub(crate) struct Unusable(pub String, pub ConnectError);
 
-/// The reason why the configured Redis cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Not a URL of a known form.
     #[error(
         "redis.url is not usable: {0}. Forms: redis://host:6379, rediss://…, redis-cluster://host:6379?node=host2:6379, \
          redis-sentinel://host:26379?sentinelServiceName=main, redis+unix:///path; with a password \
          redis://user:password@host:6379, where / is written as %2F, @ as %40, % as %25"
     )]
     Url(String),
-    /// The server is unreachable, or its answer is unusable.
     #[error("{problem}; {advice}")]
-    Refused {
-        problem: String,
-        /// The advice.
-        advice: &'static str,
-    },
+    Refused { problem: String, advice: &'static str },
 }
 
 impl ConnectError {
-    /// Describes an error on the way to a Redis, with TLS or without.
     pub(super) fn new(error: &Error, tls: bool) -> Self {
         let details = error.details();
         let (problem, advice) = match error.kind() {
@@ -61,19 +52,16 @@ impl ConnectError {
         Self::Refused { problem, advice }
     }
 
-    /// Describes a Redis that did not answer.
     pub(super) fn silent(tls: bool) -> Self {
         let advice = if tls { TLS } else { ADDRESS };
         Self::Refused { problem: "no answer in time".into(), advice }
     }
 
-    /// Describes sentinels that answer but do not know the primary.
     pub(super) fn unknown_to_sentinels(name: &str) -> Self {
         let problem = format!("its sentinels know no primary called {name}");
         Self::Refused { problem, advice: "is sentinelServiceName in redis.url right?" }
     }
 
-    /// Describes a node that is in no cluster, or in one without slots.
     pub(super) fn no_cluster() -> Self {
         let problem = "it does not tell the slots of a cluster".to_owned();
         Self::Refused { problem, advice: "where Redis is no cluster, redis.url is redis://" }
@@ -88,7 +76,6 @@ impl ConnectError {
         }
     }
 
-    /// Describes a Redis that rejected the functions.
     pub(super) fn functions(error: &Error) -> Self {
         if is_denial(error) {
             return Self::new(error, false);
@@ -102,13 +89,11 @@ fn is_denial(error: &Error) -> bool {
     error.details().starts_with("NOPERM")
 }
 
-/// Extracts the TLS error from the text around it.
 fn of_tls(details: &str) -> String {
     let inner = details.split_once("error: ").map_or(details, |(_, inner)| inner);
     format!("TLS failed with {}", inner.trim_end_matches([' ', '}']))
 }
 
-/// Strips the parts that only programmers need.
 fn words(error: &Error) -> String {
     let details = error.details();
     let message = details.split_once("message: \"").and_then(|(_, rest)| rest.split_once('"'));

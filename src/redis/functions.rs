@@ -16,10 +16,8 @@ pub(crate) const SOURCE: &str = concat!(
     include_str!("functions/due.lua"),
 );
 
-/// The library's code and the names of its functions.
 #[derive(Debug, Clone)]
 pub(crate) struct Functions {
-    /// The argument of `FUNCTION LOAD`.
     pub code: String,
     library: String,
 }
@@ -34,7 +32,6 @@ impl Default for Functions {
 }
 
 impl Functions {
-    /// Returns the full name of a function of the library.
     pub(crate) fn name(&self, function: &str) -> String {
         format!("{}_{function}", self.library)
     }

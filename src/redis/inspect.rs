@@ -16,10 +16,9 @@ use super::store::Store;
 use crate::log::Unavailable;
 
 impl Store {
-    /// Reads the version and configuration of each primary.
+    /// Reads the version and configuration of each primary. Primaries that do not answer are left out.
     ///
-    /// # Errors
-    /// If no primary answers. Primaries that do not answer are left out.
+    /// # Errors If none answers.
     pub async fn server_facts(&self) -> Result<Vec<ServerFacts>, Unavailable> {
         let shards = self.shards.map().serving();
         let asked = join_all(shards.iter().map(|shard| async {
@@ -35,9 +34,6 @@ impl Store {
 
 /// Connects to a Redis only to read its facts, and changes nothing. Returns the facts of each primary, with
 /// its name in a cluster.
-///
-/// # Errors
-/// If the URL is bad, or Redis does not answer.
 pub(crate) async fn inspect(
     url: &str,
     patience: Duration,

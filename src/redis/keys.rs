@@ -3,14 +3,12 @@
 
 use crate::protocol::RoomName;
 
-/// Builds names under the configured prefix.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
     prefix: String,
 }
 
 impl Keys {
-    /// Creates names under `redis.prefix`.
     pub(super) fn new(prefix: &str) -> Self {
         Self { prefix: prefix.into() }
     }
@@ -73,12 +71,10 @@ impl Keys {
         tag.map_or_else(|| format!("{}due", self.prefix), |tag| format!("{}due:{{{tag}}}", self.prefix))
     }
 
-    /// The key that exists while a node is alive.
     pub(super) fn node(&self, node: &str) -> String {
         format!("{}node:{node}", self.prefix)
     }
 
-    /// The pattern that matches every name.
     pub(super) fn pattern(&self) -> String {
         format!("{}*", escape_glob(&self.prefix))
     }

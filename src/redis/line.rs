@@ -18,7 +18,6 @@ use super::shards::Shard;
 use crate::log::Unavailable;
 use crate::tasks;
 
-/// Maximum number of channels in one pipeline, and of waiting requests.
 const AT_ONCE: usize = 256;
 
 /// The place where a channel is subscribed: the line, and which of its successive connections.
@@ -45,15 +44,12 @@ impl Place {
     }
 }
 
-/// A request to a line.
 pub(super) enum Ask {
-    /// Subscribe to a channel.
     Subscribe(Subscribe),
     /// Unsubscribe from the channel of a slot, unless somebody wants it again.
     Unsubscribe(u16, String),
 }
 
-/// A request to subscribe to a channel.
 pub(super) struct Subscribe {
     pub slot: u16,
     pub channel: String,
@@ -63,18 +59,15 @@ pub(super) struct Subscribe {
     pub done: Option<oneshot::Sender<bool>>,
 }
 
-/// The subscriptions of one shard.
 pub(super) struct Line {
     pub(super) shard: Arc<Shard>,
     pub(super) link: Arc<Link>,
     asks: mpsc::Sender<Ask>,
-    /// The number of the current connection.
     made: AtomicU64,
     repairing: AtomicBool,
     stop: CancellationToken,
 }
 
-/// Exclusive right to repair a line.
 pub(super) struct Repairing(Arc<Line>);
 
 impl Drop for Repairing {
@@ -84,7 +77,6 @@ impl Drop for Repairing {
 }
 
 impl Line {
-    /// Starts serving requests, until `stop`.
     pub(super) fn start(
         pubsub: &Arc<PubSub>,
         shard: Arc<Shard>,
@@ -98,12 +90,10 @@ impl Line {
         line
     }
 
-    /// Ends the line and its connection.
     pub(super) fn end(&self) {
         self.stop.cancel();
     }
 
-    /// Notes that the connection was lost, and all its subscriptions with it.
     pub(super) fn lost(&self) {
         self.made.fetch_add(1, Ordering::Relaxed);
     }

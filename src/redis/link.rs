@@ -16,7 +16,6 @@ use tokio_util::task::AbortOnDropHandle;
 use super::dial::{Open, open};
 use super::errors::ConnectError;
 
-/// Interval of the watchdog's PINGs.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Consecutive misses after which a connection that claims to be up is considered down.
@@ -25,10 +24,8 @@ const MISSES_UNTIL_DOWN: u32 = 2;
 /// Consecutive misses after which the client is replaced, and again after each further run of as many.
 const MISSES_UNTIL_REBUILD: u32 = 5;
 
-/// An event on a link with a listener.
 #[derive(Debug)]
 pub enum LinkEvent {
-    /// A message on a subscribed channel.
     Message(Message),
     /// The connection was re-established: its subscriptions are gone, and messages may be lost.
     Reconnected,
@@ -50,16 +47,11 @@ pub struct Link {
     longest_wait: Duration,
     listener: Option<Listener>,
     forwarding: Mutex<Vec<AbortOnDropHandle<()>>>,
-    /// The simulated end that replaces the client in a simulation.
     #[cfg(test)]
     simulated: Option<super::simulated::End>,
 }
 
 impl Link {
-    /// Connects, and watches the connection until `stop`.
-    ///
-    /// # Errors
-    /// If the server refuses, or does not answer within 5 s.
     pub async fn connect(
         builder: Builder,
         longest_wait: Duration,
@@ -74,9 +66,6 @@ impl Link {
     }
 
     /// Returns a link that connects as soon as the server is reachable, and is not usable until then.
-    ///
-    /// # Errors
-    /// If the configuration is invalid.
     pub fn start(
         builder: Builder,
         longest_wait: Duration,
@@ -108,7 +97,6 @@ impl Link {
         })
     }
 
-    /// Returns a link for a simulation. Its client is never used.
     #[cfg(test)]
     pub(super) fn ending_at(end: super::simulated::End, builder: Builder, client: Client) -> Arc<Self> {
         let link =
@@ -116,13 +104,11 @@ impl Link {
         Arc::new(Self { simulated: Some(end), ..link })
     }
 
-    /// The simulated end that replaces the client in a simulation.
     #[cfg(test)]
     pub(super) fn end(&self) -> Option<super::simulated::End> {
         self.simulated.clone()
     }
 
-    /// The current client.
     pub fn client(&self) -> Client {
         self.client.read().clone()
     }
@@ -137,7 +123,6 @@ impl Link {
         self.misses.load(Ordering::Relaxed) < MISSES_UNTIL_DOWN && self.client.read().is_connected()
     }
 
-    /// Notes that a reply arrived.
     pub fn answered(&self) {
         *self.answered.lock() = Instant::now();
     }
@@ -201,7 +186,6 @@ impl Link {
         }
     }
 
-    /// Connects again, if the server is reachable.
     async fn rebuild(&self) -> Option<Open> {
         match open(&self.builder).await {
             Ok(open) => {
@@ -225,7 +209,6 @@ impl Link {
         }
     }
 
-    /// Forwards the events of this client, in place of the previous one's.
     fn listen_to(&self, client: &Client) {
         let Some(listener) = &self.listener else { return };
         let mut messages = client.message_rx();
@@ -255,7 +238,6 @@ enum Pong {
     Missing,
 }
 
-/// Returns when the client's task has ended.
 async fn task_ended(connection: &mut Option<Open>) {
     match connection {
         Some(open) => {

@@ -17,10 +17,8 @@ use crate::protocol::{Data, MessageId, RoomName, UserId};
 use crate::tasks::planted;
 use crate::telemetry::RedisCall;
 
-/// Number of probes kept in a node's room of probes.
 const PROBES: i64 = 16;
 
-/// Time that a room of probes is kept after its last probe.
 const PROBES_STAY: Duration = Duration::from_secs(300);
 
 /// Time that the keys of probes are remembered: none is ever sent again.
@@ -30,7 +28,6 @@ fn is_probe(room: &RoomName) -> bool {
     room.purpose() == Some(internal::PROBES)
 }
 
-/// Messages that are appended to one room together, each with its sender.
 #[derive(Debug, Clone)]
 pub struct Batch {
     pub room: RoomName,
@@ -40,13 +37,11 @@ pub struct Batch {
     pub messages: Vec<(UserId, Draft)>,
 }
 
-/// A batch that was appended.
 #[derive(Debug, Clone)]
 pub struct AppendedBatch {
     pub epoch: Epoch,
     /// The id before its first new message.
     pub after: MessageId,
-    /// The outcome of each message, in order.
     pub messages: Vec<Appended>,
 }
 
@@ -128,19 +123,12 @@ impl Store {
         heads.into_iter().map(|head| head.map(Option::unwrap_or_default)).collect()
     }
 
-    /// Returns the head of a room.
-    ///
-    /// # Errors
-    /// If Redis cannot be reached.
     pub async fn head(&self, room: &RoomName) -> Result<Head, Unavailable> {
         self.heads(std::slice::from_ref(room)).await.pop().unwrap_or(Err(Unavailable))
     }
 
     /// Reads at most `limit` entries after a position, oldest first. Where the log does not have the
     /// position, the page begins at the fork.
-    ///
-    /// # Errors
-    /// If Redis cannot be reached.
     pub async fn read_after(
         &self,
         room: &RoomName,
@@ -168,9 +156,6 @@ impl Store {
 
     /// Reads at most `limit` entries from a time on, in Unix ms, oldest first; 0 reads from the start. The
     /// page begins right before its first entry.
-    ///
-    /// # Errors
-    /// If Redis cannot be reached.
     pub async fn read_since(&self, room: &RoomName, ms: u64, limit: usize) -> Result<Page, Unavailable> {
         let page = self.read_from(room, Position::default(), ms.to_string(), limit).await?;
         let after = page.entries.first().map_or(page.head.id, |first| first.id().predecessor());
@@ -199,9 +184,6 @@ impl Store {
 
     /// Returns at most `limit` of the newest entries before an id (of all entries without one), oldest first,
     /// and the head.
-    ///
-    /// # Errors
-    /// If Redis cannot be reached.
     pub async fn read_before(
         &self,
         room: &RoomName,
@@ -258,8 +240,7 @@ impl Store {
 
     /// Reads a node's own probe back, and keeps its room small and short-lived.
     ///
-    /// # Errors
-    /// If Redis cannot be reached, or the log does not have the probe.
+    /// # Errors Also if the log does not have the probe.
     pub async fn read_probe(&self, room: &RoomName, id: MessageId) -> Result<(), Unavailable> {
         let (log, head) = (self.keys.log(room), self.keys.head(room));
         let at = Value::from(id.to_string());
@@ -308,7 +289,6 @@ impl Store {
     }
 }
 
-/// Returns the head in a reply to [`Store::head_command`], if there is one.
 fn known_head(reply: &Value) -> Option<Head> {
     let Value::Array(values) = reply else { return None };
     let [ms, seq, epoch, cut] = &values[..] else { return None };
@@ -320,7 +300,6 @@ fn known_head(reply: &Value) -> Option<Head> {
     Some(Head { id, epoch, cut: cut.as_u64().unwrap_or_default() })
 }
 
-/// Parses an epoch's name.
 pub(super) fn epoch(name: &str) -> Option<Epoch> {
     u64::from_str_radix(name, 16).ok().map(Epoch)
 }
@@ -336,7 +315,6 @@ fn has_position(page: &Page) -> bool {
     id.seq == 0 || (is_there && epoch.agrees(page.head.epoch))
 }
 
-/// Removes the entry at the position from a page that was read from its position on.
 fn without_position(mut page: Page) -> Page {
     if page.entries.first().is_some_and(|first| first.id() == page.after.id) {
         page.entries.remove(0);
@@ -344,7 +322,6 @@ fn without_position(mut page: Page) -> Page {
     page
 }
 
-/// Returns the value of a field in a reply of names and values.
 fn field(reply: Value, name: &str) -> Option<Value> {
     let mut values = reply.into_array().into_iter();
     while let (Some(key), Some(value)) = (values.next(), values.next()) {

@@ -8,7 +8,6 @@ use fred::types::config::Server;
 use super::shards::Shard;
 use super::topology::{SLOTS, Topology};
 
-/// The shard of each slot.
 #[derive(Default)]
 pub struct Map {
     pub(super) epoch: u64,
@@ -18,7 +17,6 @@ pub struct Map {
 }
 
 impl Map {
-    /// Returns the shard of a slot, if it is served.
     pub fn of_slot(&self, slot: u16) -> Option<&Arc<Shard>> {
         self.slots.get(usize::from(slot)).copied().flatten().and_then(|at| self.shards.get(usize::from(at)))
     }
@@ -48,7 +46,6 @@ impl Map {
         self.shards.iter().find(|shard| shard.number == number)
     }
 
-    /// Bytes waiting to be appended.
     pub fn queued(&self) -> usize {
         self.shards.iter().map(|shard| shard.queued.load(Ordering::Relaxed)).sum()
     }
@@ -89,7 +86,6 @@ pub(super) fn map_of(topology: &Topology, shards: Vec<Arc<Shard>>) -> Map {
     map
 }
 
-/// Returns true if a map matches a topology.
 pub(super) fn is_described(map: &Map, topology: &Topology) -> bool {
     let served: usize =
         topology.primaries.iter().flat_map(|(_, ranges)| ranges).map(ExactSizeIterator::len).sum();

@@ -2,8 +2,8 @@
 //!
 //! `topology` finds the primaries, `shards` connects to each, `link` is one supervised connection, `wire`
 //! sends pipelines over it, and `store` chooses the shard. The operations are in `log`, `positions`,
-//! `durable`, `rooms`, `nodes` and `revocations`. `reserve` tracks which Redis is full. `notification` decodes
-//! notifications, `pubsub` and `line` subscribe to them. `embedded` runs a Redis as a child process.
+//! `durable`, `rooms`, `nodes` and `revocations`. `reserve` tracks which Redis is full. `notification`
+//! decodes notifications, `pubsub` and `line` subscribe to them. `embedded` runs a Redis as a child process.
 
 pub(crate) mod acl;
 mod dial;

@@ -10,18 +10,10 @@ use crate::log::Unavailable;
 use crate::telemetry::RedisCall;
 
 impl Store {
-    /// Marks a node as alive for `expiry`.
-    ///
-    /// # Errors
-    /// If Redis cannot be reached.
     pub async fn node_lives(&self, node: &str, expiry: Duration) -> Result<(), Unavailable> {
         self.agree("live", self.keys.node(node), [ms(expiry)]).await.map(drop)
     }
 
-    /// Returns true if a node was marked as alive within its expiry.
-    ///
-    /// # Errors
-    /// If Redis cannot be reached.
     pub async fn is_alive(&self, node: &str) -> Result<bool, Unavailable> {
         let key = self.keys.node(node);
         let command = Command::new(RedisCall::Manage, "EXISTS", [Value::from(key.as_str())]);
@@ -29,15 +21,11 @@ impl Store {
     }
 
     /// Takes or renews the janitor's lease for `expiry`. Returns true if this node has it.
-    ///
-    /// # Errors
-    /// If Redis cannot be reached.
     pub async fn lease(&self, node: &str, expiry: Duration) -> Result<bool, Unavailable> {
         let reply = self.agree("lease", self.keys.janitor(), [Value::from(node), ms(expiry)]).await?;
         Ok(reply.as_u64() == Some(1))
     }
 
-    /// Calls a function on a key that belongs to no room.
     pub(super) async fn agree(
         &self,
         function: &str,

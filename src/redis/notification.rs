@@ -1,6 +1,6 @@
-//! Notifications: a sharded pub/sub channel for each room that is active on a node. Redis sends live copies of
-//! appended messages, signals and notices on it. Notifications may be lost, repeated or reordered: they only
-//! save time, and the log is the truth. `pubsub` subscribes.
+//! Notifications: a sharded pub/sub channel for each room that is active on a node. Redis sends live copies
+//! of appended messages, signals and notices on it. Notifications may be lost, repeated or reordered: they
+//! only save time, and the log is the truth. `pubsub` subscribes.
 
 use std::sync::Arc;
 
@@ -16,7 +16,6 @@ use crate::protocol::frame::Frame;
 use crate::protocol::{Data, MessageId, RoomName, UserId};
 use crate::telemetry::RedisCall;
 
-/// A notification on a room's channel.
 #[derive(Debug)]
 pub enum Notification {
     Messages(Run),
@@ -25,16 +24,13 @@ pub enum Notification {
     LeaseTaken(Lease),
     /// A lease ended because its durable subscription was deleted.
     LeaseDeleted(Lease),
-    /// Messages were trimmed or deleted.
     Cut(Cut),
     /// The room was deleted. Its newest id was this.
     RoomDeleted(MessageId),
 }
 
-/// An event on the node's pub/sub connections.
 #[derive(Debug)]
 pub enum PubSubEvent {
-    /// A notification for a room.
     Notification(RoomName, Notification),
     /// Notifications may have been lost, for any room.
     Interrupted,
@@ -44,10 +40,6 @@ pub enum PubSubEvent {
 pub(crate) type OnEvent = Arc<dyn Fn(PubSubEvent) + Send + Sync>;
 
 impl Store {
-    /// Publishes a push on a room's channel.
-    ///
-    /// # Errors
-    /// If Redis cannot be reached.
     pub async fn push(&self, room: &RoomName, push: &Push) -> Result<(), Unavailable> {
         let Some(payload) = encode(push) else {
             tracing::error!(op = push.frame.op(), "this frame cannot be pushed to other nodes");

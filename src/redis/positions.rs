@@ -11,9 +11,6 @@ use crate::telemetry::RedisCall;
 impl Store {
     /// Returns the position before the newest `count` messages of a room, or before the oldest if there are
     /// fewer.
-    ///
-    /// # Errors
-    /// If Redis cannot be reached.
     pub async fn before_last(&self, room: &RoomName, count: usize) -> Result<MessageId, Unavailable> {
         let (mut left, mut position) = (count as u64, "+".to_owned());
         loop {

@@ -40,7 +40,6 @@ const ROUND: u16 = 30;
 /// A channel for checking that the user may publish.
 pub(super) const DUMMY: &str = "roomlog:dummy";
 
-/// The channels that this node is subscribed to.
 pub struct PubSub {
     shards: Arc<Shards>,
     keys: Keys,
@@ -55,7 +54,6 @@ pub struct PubSub {
     stop: CancellationToken,
 }
 
-/// A channel with listeners on this node.
 struct Wanted {
     count: usize,
     place: Arc<Place>,
@@ -78,10 +76,6 @@ impl Drop for Want<'_> {
 }
 
 impl PubSub {
-    /// Connects to the primaries of a store, and receives until `stop`.
-    ///
-    /// # Errors
-    /// If no primary answers, or Redis denies access to the channels.
     pub async fn connect(
         store: &Store,
         on_event: OnEvent,
@@ -135,11 +129,9 @@ impl PubSub {
         ConnectError::unless_allowed(trial.await)
     }
 
-    /// Subscribes to a room's channel, until [`PubSub::unsubscribe`] was called as often. Concurrent subscriptions
-    /// go to Redis together. Dropping the future undoes the call.
-    ///
-    /// # Errors
-    /// If Redis cannot be reached; then nothing was changed.
+    /// Subscribes to a room's channel, until [`PubSub::unsubscribe`] was called as often. Concurrent
+    /// subscriptions go to Redis together. Dropping the future undoes the call, and a failure changes
+    /// nothing.
     pub async fn subscribe(&self, room: &RoomName) -> Result<Arc<Place>, Unavailable> {
         let (slot, channel) = (slot_of(room), self.keys.pubsub(room));
         let place = {
@@ -159,19 +151,16 @@ impl PubSub {
         Ok(place)
     }
 
-    /// Drops one listener of each room's channel.
     pub fn unsubscribe(&self, rooms: &[RoomName]) {
         for room in rooms {
             self.no_longer_wanted(slot_of(room), self.keys.pubsub(room));
         }
     }
 
-    /// Returns true if a channel has listeners on this node.
     pub(super) fn wants(&self, slot: u16, channel: &str) -> bool {
         self.wanted.lock().get(&slot).is_some_and(|channels| channels.contains_key(channel))
     }
 
-    /// The primaries. A subscription may have to move to another one.
     pub(super) fn shards(&self) -> &Arc<Shards> {
         &self.shards
     }
@@ -311,7 +300,6 @@ impl PubSub {
         }
     }
 
-    /// Renews the subscriptions of one part of the slots.
     fn resubscribe(&self, part: u16) {
         let width = SLOTS.div_ceil(ROUND);
         let wanted = self.wanted.lock();

@@ -21,7 +21,6 @@ pub(super) struct Reserve {
 }
 
 impl Store {
-    /// Returns true if the Redis of a room was nearly full at the last [`Store::measure_memory`].
     pub fn is_full(&self, room: &RoomName) -> bool {
         self.reserve.any.load(Ordering::Relaxed)
             && self.shard_of(room).is_ok_and(|shard| shard.full.load(Ordering::Relaxed))
@@ -29,9 +28,6 @@ impl Store {
 
     /// Measures the memory of each primary; one that does not answer keeps its last state. Returns true if
     /// any is full.
-    ///
-    /// # Errors
-    /// If no Redis can be reached.
     pub async fn measure_memory(&self) -> Result<bool, Unavailable> {
         let shards = self.shards.map().serving();
         let asked = join_all(shards.iter().map(|shard| async {

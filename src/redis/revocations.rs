@@ -9,20 +9,15 @@ use super::store::{Command, Store};
 use crate::log::Unavailable;
 use crate::telemetry::RedisCall;
 
-/// A stored revocation: pairs of names and values.
 pub(crate) type Record = Vec<(String, String)>;
 
-/// The position before all revocations.
 pub(crate) const NO_REVOCATION: &str = "0-0";
 
-/// Maximum number of revocations in one read.
 const PAGE: u64 = 1000;
 
 impl Store {
-    /// Stores a revocation, and removes those older than `keep`. Waits for a replica where messages do.
-    ///
-    /// # Errors
-    /// If Redis cannot be reached, or no replica confirmed it.
+    /// Stores a revocation, and removes those older than `keep`. Waits for a replica where messages do, and
+    /// fails if none confirms it.
     pub async fn revoke(&self, record: Record, keep: Duration) -> Result<(), Unavailable> {
         let fields = record.into_iter().flat_map(|(name, value)| [name, value]).map(Value::from);
         let args = std::iter::once(ms(keep)).chain(fields);
@@ -34,9 +29,6 @@ impl Store {
     /// Returns the revocations after a position, and the position after them. Returns `None` if the stream no
     /// longer has the position: Redis lost writes, or trimmed it. Then the revocations before it may differ
     /// from those that were read.
-    ///
-    /// # Errors
-    /// If Redis cannot be reached.
     pub async fn revocations_after(
         &self,
         position: &str,

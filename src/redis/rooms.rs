@@ -17,22 +17,18 @@ pub struct RoomCursor {
 }
 
 impl RoomCursor {
-    /// The start of the listing of one primary.
     pub fn of_shard(node: usize) -> Self {
         Self { node, ..Self::default() }
     }
 
-    /// Returns true if the listing is still at that primary.
     pub fn is_of_shard(&self, node: usize) -> bool {
         self.node == node
     }
 
-    /// The cursor as text, for clients to send back.
     pub fn text(&self) -> String {
         format!("{}.{}", self.node, self.cursor)
     }
 
-    /// Parses the text that [`RoomCursor::text`] returned.
     pub fn parse(text: &str) -> Option<Self> {
         let (node, cursor) = text.split_once('.')?;
         cursor.parse::<u64>().ok()?;
@@ -41,10 +37,6 @@ impl RoomCursor {
 }
 
 impl Store {
-    /// Measures a room: its log and its durable subscriptions.
-    ///
-    /// # Errors
-    /// If Redis cannot be reached.
     pub async fn facts(&self, room: &RoomName) -> Result<RoomFacts, Unavailable> {
         let command = self.function(RedisCall::Manage, "look", self.keys.log(room), []);
         let reply = self.run_one(room, command).await?;
@@ -65,9 +57,6 @@ impl Store {
 
     /// Carries out a plan that was made when the room's newest id was `head`, in steps that leave Redis time
     /// for other commands. Returns the number of entries removed, and the oldest that is left.
-    ///
-    /// # Errors
-    /// If Redis cannot be reached.
     pub async fn trim(
         &self,
         room: &RoomName,
@@ -94,9 +83,6 @@ impl Store {
 
     /// Deletes a room if it is empty and has had no new message since its newest id was `head`. Returns true
     /// if it was deleted.
-    ///
-    /// # Errors
-    /// If Redis cannot be reached.
     pub async fn delete_if_empty(&self, room: &RoomName, head: MessageId) -> Result<bool, Unavailable> {
         let args = [Value::from(head.to_string())];
         let command = self.function(RedisCall::Trim, "delete_if_empty", self.keys.log(room), args);
@@ -105,9 +91,6 @@ impl Store {
 
     /// Deletes one message. Nodes that have it in memory are notified through the room's channel. Returns the
     /// cut if the message existed.
-    ///
-    /// # Errors
-    /// If Redis cannot be reached.
     pub async fn delete_message(&self, room: &RoomName, id: MessageId) -> Result<Option<Cut>, Unavailable> {
         let command =
             self.function(RedisCall::Manage, "delete_message", self.keys.log(room), [id.to_string().into()]);
@@ -122,9 +105,6 @@ impl Store {
 
     /// Deletes a room and all that belongs to it. Its subscribers are notified through its channel. Returns
     /// its newest id if it existed.
-    ///
-    /// # Errors
-    /// If Redis cannot be reached.
     pub async fn delete_room(&self, room: &RoomName) -> Result<Option<MessageId>, Unavailable> {
         let window = Value::from(self.options.deduplication_window.as_millis() as i64);
         let command = self.function(RedisCall::Manage, "delete", self.keys.log(room), [window]);
@@ -133,9 +113,6 @@ impl Store {
 
     /// Returns some of the rooms, in no order, and the cursor to continue from; `None` at the end. Each room
     /// that exists throughout is found at least once. One with durable subscriptions may be found twice.
-    ///
-    /// # Errors
-    /// If Redis cannot be reached.
     pub async fn rooms(&self, from: &RoomCursor) -> Result<(Vec<RoomName>, Option<RoomCursor>), Unavailable> {
         let shards = self.shards.map().serving();
         let shard = shards.get(from.node).ok_or(Unavailable)?;

@@ -16,14 +16,12 @@ pub(crate) struct Call {
     pub args: Vec<String>,
 }
 
-/// A reply to a command.
 #[derive(Debug, Clone)]
 pub(crate) enum Reply {
     Nil,
     Int(i64),
     Text(String),
     List(Vec<Reply>),
-    /// No reply: the command is lost.
     Lost,
 }
 
@@ -53,12 +51,10 @@ impl fmt::Debug for Script {
 }
 
 impl Script {
-    /// Creates a script that answers with this function.
     pub(crate) fn new(answer: impl Fn(&Call) -> Reply + Send + Sync + 'static) -> Self {
         Self { answer: Arc::new(answer), calls: Arc::default() }
     }
 
-    /// Returns the calls of a command or function so far.
     pub(crate) fn calls(&self, name: &str) -> Vec<Call> {
         self.calls.lock().iter().filter(|call| call.name == name).cloned().collect()
     }

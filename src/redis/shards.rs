@@ -37,25 +37,20 @@ const ASKED: usize = 3;
 /// Time that a server without slots is kept after the last command to it. A slot may be migrating to it.
 const KEPT: Duration = Duration::from_secs(60);
 
-/// Settings of the connections.
 #[derive(Debug, Clone)]
 pub struct ShardOptions {
-    /// Connections for commands. A room always uses the same one, so that a sender's messages keep their
-    /// order.
+    /// A room always uses the same one, so that a sender's messages keep their order.
     pub clients: usize,
     /// Time that an append waits for a replica, if configured. Appends have connections of their own then.
     pub wait: Option<Duration>,
 }
 
-/// A primary.
 pub struct Shard {
     /// Its index among the shards. Reused once the shard is gone.
     pub number: usize,
     /// Its address; the path, for a Redis on a Unix socket.
     pub server: Server,
-    /// Bytes waiting to be appended there.
     pub queued: AtomicUsize,
-    /// True if its memory is nearly full.
     pub(super) full: AtomicBool,
     config: ServerConfig,
     commands: Vec<Arc<Link>>,
@@ -70,26 +65,19 @@ impl Shard {
         of_slot(&self.commands, slot)
     }
 
-    /// The connection for a slot's appends.
     pub fn append_link(&self, slot: u16) -> &Arc<Link> {
         if self.appends.is_empty() { self.link(slot) } else { of_slot(&self.appends, slot) }
     }
 
-    /// Returns a client for commands that concern no room.
-    ///
-    /// # Errors
-    /// If the server does not answer.
     pub fn client(&self) -> Result<Client, Unavailable> {
         let link = &self.commands[0];
         if link.usable() { Ok(link.client()) } else { Err(Unavailable) }
     }
 
-    /// Returns true if all its connections are up.
     pub fn usable(&self) -> bool {
         self.commands.iter().chain(&self.appends).all(|link| link.usable())
     }
 
-    /// The configuration for further connections to it.
     pub fn config(&self) -> &ServerConfig {
         &self.config
     }
@@ -99,26 +87,19 @@ fn of_slot(links: &[Arc<Link>], slot: u16) -> &Arc<Link> {
     &links[usize::from(slot) % links.len()]
 }
 
-/// All shards, updated as primaries move.
 pub struct Shards {
     dial: Dial,
     source: Source,
     options: ShardOptions,
     map: RwLock<Arc<Map>>,
-    /// Incremented with each new map.
     changes: watch::Sender<u64>,
     look: Notify,
-    /// Selects the primaries that are asked next.
     turn: AtomicUsize,
     connections: Arc<AtomicU64>,
     stop: CancellationToken,
 }
 
 impl Shards {
-    /// Finds the primaries, connects to them, and follows their moves until `stop`.
-    ///
-    /// # Errors
-    /// If the primaries cannot be found, or none can be connected to.
     pub async fn connect(
         dial: Dial,
         options: ShardOptions,
@@ -153,20 +134,14 @@ impl Shards {
         matches!(self.source, Source::Cluster(_))
     }
 
-    /// The current map of slots to shards.
     pub fn map(&self) -> Arc<Map> {
         self.map.read().clone()
     }
 
-    /// Returns the shard of a slot.
-    ///
-    /// # Errors
-    /// If no primary serves it.
     pub fn of_slot(&self, slot: u16) -> Result<Arc<Shard>, Unavailable> {
         self.map.read().of_slot(slot).cloned().ok_or(Unavailable)
     }
 
-    /// Notifies of new maps.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
@@ -299,7 +274,6 @@ impl Shards {
         Ok(shard(server, config, number, commands, appends, stop))
     }
 
-    /// The common parts of one shard's connections.
     fn making(&self, config: &ServerConfig) -> (CancellationToken, impl Fn() -> (Builder, Listener) + use<>) {
         let (dial, config, connections) = (self.dial.clone(), config.clone(), self.connections.clone());
         let make = move || {

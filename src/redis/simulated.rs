@@ -1,5 +1,5 @@
-//! The end of a connection in tests. In place of the client library, it talks to the simulated network, or to a
-//! script. All logic above it is real.
+//! The end of a connection in tests. In place of the client library, it talks to the simulated network, or to
+//! a script. All logic above it is real.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +16,8 @@ use super::scripted::Script;
 use super::store::Command;
 use crate::simulation::network::{self, Kind, Pipeline, Received, Replies};
 
-/// Time after which a command counts as lost.
 pub(crate) const COMMAND_TIMEOUT: Duration = Duration::from_millis(400);
 
-/// The server at the other end of a node's connections.
 #[derive(Debug, Clone)]
 pub(crate) enum Peer {
     /// A server on the simulated network, as seen by the node at this place.
@@ -27,7 +25,6 @@ pub(crate) enum Peer {
     Script(Script),
 }
 
-/// A node's end of a connection.
 #[derive(Debug, Clone)]
 pub(crate) struct End {
     peer: Peer,
@@ -55,13 +52,11 @@ pub(super) fn unused() -> Unused {
     UNUSED.with(Clone::clone)
 }
 
-/// The address of every simulated server: nodes find the newest behind it.
 pub(super) fn server() -> Server {
     Server::new("simulated", 6379)
 }
 
 impl End {
-    /// Returns true if the connection is up.
     pub(crate) fn is_up(&self) -> bool {
         match self.peer {
             Peer::Network(node) => network::is_up(node, self.kind),
@@ -69,7 +64,6 @@ impl End {
         }
     }
 
-    /// Sends commands in one pipeline.
     pub(super) async fn exchange<'a>(self, commands: impl ExactSizeIterator<Item = &'a Command>) -> Replies {
         let bytes = |value: &Value| {
             value.as_bytes().map_or_else(|| value.as_string().unwrap_or_default().into(), Into::into)
@@ -83,7 +77,6 @@ impl End {
         self.ask(commands.map(words).collect()).await
     }
 
-    /// Subscribes to channels, or unsubscribes from them.
     pub(crate) async fn tune(self, command: &str, channels: impl Iterator<Item = &str>) -> Replies {
         self.ask(channels.map(|channel| vec![command.into(), channel.into()]).collect()).await
     }
@@ -114,7 +107,6 @@ impl End {
 }
 
 impl Link {
-    /// Returns a link to a peer. A script sends no messages to the listener.
     pub(super) fn simulated(peer: Peer, kind: Kind, listener: Option<Listener>) -> Arc<Self> {
         if let (Peer::Network(node), Some(listener)) = (&peer, listener) {
             let event = |received| match received {

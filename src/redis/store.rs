@@ -35,18 +35,13 @@ const PIPELINE: usize = 512;
 /// First and longest pause before a command is retried that a server temporarily rejected.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
-/// The options of [`Store::connect`].
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
     pub url: String,
-    /// Prefix of every key.
     pub prefix: String,
-    /// Command connections to each primary. A room always uses the same one, so that a sender's messages keep
-    /// their order.
+    /// To each primary. A room always uses the same one, so that a sender's messages keep their order.
     pub clients: usize,
-    /// The condition under which a publish counts as stored.
     pub durability: Durability,
-    /// Time after which a command counts as lost.
     pub command_timeout: Duration,
     /// Minimum time that a message's key is remembered.
     pub deduplication_window: Duration,
@@ -71,18 +66,15 @@ pub(super) struct Command {
 }
 
 impl Command {
-    /// Creates a command of Redis itself.
     pub(super) fn new(call: RedisCall, name: &'static str, args: impl IntoIterator<Item = Value>) -> Self {
         Self { call, name, args: args.into_iter().collect() }
     }
 
-    /// Returns the key, if this is a function call.
     pub(super) fn function_key(&self) -> Option<String> {
         if self.name == "FCALL" { self.args.get(2).and_then(Value::as_string) } else { None }
     }
 }
 
-/// The reason why a command has no reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
     /// Redis could not be reached in time, or refused. The outcome of a write is unknown.
@@ -94,9 +86,6 @@ pub enum Failure {
 
 impl Store {
     /// Connects, and loads the functions on every primary.
-    ///
-    /// # Errors
-    /// If Redis does not answer, or refuses the functions (as versions before 7 do) or the keys.
     pub async fn connect(
         options: StoreOptions,
         metrics: Arc<Metrics>,
@@ -131,25 +120,18 @@ impl Store {
         &self.shards
     }
 
-    /// The number of command connections to each primary.
     pub fn lanes(&self) -> usize {
         self.options.clients.max(1)
     }
 
-    /// Returns the index of the command connection that serves a room.
     pub fn lane_of(&self, room: &RoomName) -> usize {
         usize::from(slot_of(room)) % self.lanes()
     }
 
-    /// Returns true if appends wait for a replica.
     pub fn waits_for_replica(&self) -> bool {
         self.wire.waits()
     }
 
-    /// Returns the primary of a room.
-    ///
-    /// # Errors
-    /// If no primary serves it.
     pub fn shard_of(&self, room: &RoomName) -> Result<Arc<Shard>, Unavailable> {
         self.shards.of_slot(slot_of(room))
     }
@@ -158,7 +140,6 @@ impl Store {
         self.shards.clustered()
     }
 
-    /// Returns true if any primary answers now.
     pub async fn ping(&self) -> bool {
         let shards = self.shards.map().serving();
         let answers = join_all(shards.iter().map(|shard| async {
@@ -194,18 +175,10 @@ impl Store {
         self.run_in(slot_of(room), commands.into_iter().collect()).await
     }
 
-    /// Runs one command of a room.
-    ///
-    /// # Errors
-    /// As [`Store::run`].
     pub(super) async fn run_one(&self, room: &RoomName, command: Command) -> Result<Value, Unavailable> {
         self.run(room, [command]).await?.pop().ok_or(Unavailable)
     }
 
-    /// Runs one command on a key that belongs to no room.
-    ///
-    /// # Errors
-    /// As [`Store::run`].
     pub(super) async fn run_on(&self, key: &str, command: Command) -> Result<Value, Unavailable> {
         self.run_in(redis_keyslot(key.as_bytes()), vec![command]).await?.pop().ok_or(Unavailable)
     }
@@ -283,7 +256,6 @@ pub(super) fn slot_of(room: &RoomName) -> u16 {
     redis_keyslot(room.as_str().as_bytes())
 }
 
-/// The attempts at a command: for as long as a command may take, with growing pauses.
 struct Tries {
     until: Instant,
     pause: Duration,

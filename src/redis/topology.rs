@@ -19,37 +19,29 @@ use super::dial::{Dial, one, open};
 use super::errors::ConnectError;
 use super::link::Link;
 
-/// Number of slots of a cluster.
 pub(super) const SLOTS: u16 = 16_384;
 
-/// Time limit for a server's answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Maximum number of sentinels asked. More are not needed for an agreement.
 const SENTINELS: usize = 16;
 
-/// Time limit for the first sentinel's answer when the node starts.
 const FIRST_ANSWER: Duration = Duration::from_secs(5);
 
-/// The primaries, as one source reported them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Topology {
     /// Grows with each failover. A lower value is older knowledge.
     pub epoch: u64,
-    /// Each primary with its slots.
     pub primaries: Vec<(Server, Vec<RangeInclusive<u16>>)>,
 }
 
-/// The source of the topology.
 pub(super) enum Source {
-    /// The URL.
     Fixed(ServerConfig),
     /// The nodes of the cluster; these are asked first.
     Cluster(Vec<Server>),
     Sentinel(Sentinels),
 }
 
-/// The sentinels that watch a primary.
 pub(super) struct Sentinels {
     name: String,
     dial: Dial,
@@ -58,7 +50,6 @@ pub(super) struct Sentinels {
 }
 
 impl Source {
-    /// Chooses the source by the form of the URL.
     pub(super) fn new(dial: &Dial, stop: &CancellationToken) -> Self {
         match dial.target() {
             ServerConfig::Clustered { hosts, .. } => Self::Cluster(hosts.clone()),
@@ -76,10 +67,6 @@ impl Source {
         }
     }
 
-    /// Finds the primaries when the node starts.
-    ///
-    /// # Errors
-    /// If no source answers.
     pub(super) async fn first(&self, dial: &Dial) -> Result<Option<Topology>, ConnectError> {
         match self {
             Self::Fixed(_) => Ok(None),
@@ -170,7 +157,6 @@ impl Sentinels {
         newest
     }
 
-    /// Finds the reason why no sentinel names the primary.
     async fn why_not(&self) -> ConnectError {
         let known: Vec<Server> = self.known.lock().keys().cloned().collect();
         let mut why = ConnectError::silent(self.dial.tls());
@@ -201,7 +187,6 @@ async fn ask(client: &Client, name: &'static str, args: &[&str]) -> Option<Value
     timeout(PATIENCE, client.custom(command, args)).await.ok()?.ok()
 }
 
-/// Parses the epoch in a reply to `CLUSTER INFO`.
 fn current_epoch(info: &str) -> Option<u64> {
     info.lines().find_map(|line| line.strip_prefix("cluster_current_epoch:"))?.trim().parse().ok()
 }
@@ -226,7 +211,6 @@ fn primaries(reply: Value, asked: &Server) -> Option<Vec<(Server, Vec<RangeInclu
     (!found.is_empty()).then_some(found)
 }
 
-/// Parses the address and the epoch in a sentinel's description of a server.
 fn described(reply: Value) -> Option<(Server, u64)> {
     let (mut host, mut port, mut epoch) = (None, None, 0);
     let mut fields = reply.into_array().into_iter();
@@ -241,7 +225,6 @@ fn described(reply: Value) -> Option<(Server, u64)> {
     Some((Server::new(host?, port?), epoch))
 }
 
-/// Parses the address that a sentinel gives to clients.
 fn named(reply: Value) -> Option<Server> {
     let mut parts = reply.into_array().into_iter();
     let (host, port) = (parts.next()?.into_string()?, parts.next()?.as_u64()?);

@@ -28,16 +28,13 @@ const KEYS_IN_SLOT: usize = 10_000;
 /// their request or session.
 const WARNINGS: u32 = 20;
 
-/// The period of [`WARNINGS`].
 const WARNINGS_PERIOD: Duration = Duration::from_secs(1);
 
 pub(super) type InSlot = (u16, Command);
 
-/// Sends commands.
 pub(super) struct Wire {
     shards: Arc<Shards>,
     functions: Functions,
-    /// Time that an append waits for a replica.
     wait: Option<Duration>,
     metrics: Arc<Metrics>,
     warned: Mutex<Warned>,
@@ -50,7 +47,6 @@ struct Warned {
     unsaid: u64,
 }
 
-/// The options of a round.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct How {
     /// Sends `ASKING` before each command.
@@ -69,15 +65,10 @@ impl Wire {
         Self { shards, functions, wait, metrics, warned: Mutex::default() }
     }
 
-    /// Returns the full name of a function.
     pub(super) fn function(&self, name: &str) -> String {
         self.functions.name(name)
     }
 
-    /// Loads the functions.
-    ///
-    /// # Errors
-    /// If the server refuses them.
     pub(super) async fn load_functions(&self, client: &Client) -> Result<(), Error> {
         client.function_load::<(), _>(true, self.functions.code.as_str()).await
     }
@@ -92,7 +83,6 @@ impl Wire {
         self.exchange(shard, link, commands, false).await
     }
 
-    /// Returns true if appends wait for a replica.
     pub(super) fn waits(&self) -> bool {
         self.wait.is_some()
     }

@@ -26,7 +26,6 @@ pub struct Access {
     issuer_ahead: AtomicU64,
 }
 
-/// The tokens to revoke.
 #[derive(Debug)]
 pub enum Revoked {
     Token {
@@ -121,9 +120,6 @@ impl Access {
     }
 
     /// Applies the new revocations of all nodes, and forgets expired ones. One caller at a time.
-    ///
-    /// # Errors
-    /// If Redis cannot be reached.
     pub async fn read_revocations(&self) -> Result<(), Unavailable> {
         loop {
             let applied = self.applied.lock().clone();

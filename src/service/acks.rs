@@ -27,10 +27,8 @@ use crate::telemetry::Metrics;
 /// Time for which rooms that become due are gathered into one write.
 const TICK: Duration = Duration::from_millis(25);
 
-/// Polling interval during shutdown, until everything is written.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Returns the failure of a client that no longer holds a durable subscription.
 pub(crate) fn lease_lost() -> Failure {
     let message =
         "this holder has lost the durable subscription: a newer one took it over, or it was deleted";
@@ -52,7 +50,6 @@ pub struct Acks {
 }
 
 impl Acks {
-    /// Gathers acknowledgements, which [`Acks::run`] writes.
     pub fn new(store: Arc<Store>, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Self {
         let slots = Mutex::new(Slots::new());
         Self { store, hub, slots, wake: Notify::new(), waiting: TaskTracker::new(), metrics }
@@ -101,7 +98,6 @@ impl Acks {
         }
     }
 
-    /// Records that a durable subscription of a connection has handled everything up to an id.
     pub fn note(&self, subscription: &Arc<Subscription>, id: MessageId, written: Option<Written>) {
         if let Some(lease) = &subscription.lease {
             self.record(&subscription.room, lease, By::Connection(subscription.clone()), id, written);

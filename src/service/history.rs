@@ -17,7 +17,6 @@ use crate::redis::Store;
 /// Size of messages, in bytes, after which a page ends early and reports that there are more.
 const PAGE_BYTES: usize = 1024 * 1024;
 
-/// Reads pages of rooms' logs.
 pub struct History {
     store: Arc<Store>,
     hub: Arc<Hub>,
@@ -91,7 +90,6 @@ async fn page(
     }
 }
 
-/// The start of a page.
 enum From {
     /// After a position. Messages missing right after it are a loss.
     Position(Position),
@@ -167,7 +165,6 @@ fn first_gap(entries: &[Arc<Entry>], before: Option<MessageId>, head: MessageId)
     Some(Gap { after, next, reason: reason(after, next) })
 }
 
-/// The entries of a page, and the space left in it.
 struct Taken {
     entries: Vec<Arc<Entry>>,
     bytes: usize,
@@ -185,7 +182,6 @@ impl Taken {
         (self.limit - self.entries.len() + 1).min(self.size.get())
     }
 
-    /// Adds an entry, unless the page is full.
     fn add(&mut self, entry: Arc<Entry>) -> bool {
         let fits = self.entries.len() < self.limit && (self.bytes < PAGE_BYTES || self.entries.is_empty());
         if fits {

@@ -21,7 +21,6 @@ pub(crate) fn of_connection(
     Lease { durable: DurableId::new(user, name), holder: format!("{node}/{session}/{number}") }
 }
 
-/// Creates a new lease for a client that comes over HTTP.
 pub(crate) fn of_client(user: &UserId, name: &SubscriptionName) -> Lease {
     held_by(user, name, Uuid::new_v4())
 }

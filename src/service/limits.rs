@@ -17,7 +17,6 @@ struct Limit {
 }
 
 impl Limit {
-    /// The time after which an unused bucket is full again.
     fn fills_in(self) -> Duration {
         Duration::from_secs_f64(self.at_once / self.a_second)
     }
@@ -51,7 +50,6 @@ struct Users {
     turned: Option<Instant>,
 }
 
-/// One rate limit of all users.
 #[derive(Debug)]
 struct Rates {
     limit: Option<Limit>,
@@ -87,7 +85,6 @@ impl Rates {
         users.young.entry(user.clone()).or_insert(bucket).spend(limit, now)
     }
 
-    /// Returns a token that was not needed.
     fn give_back(&self, user: &UserId) {
         if let (Some(limit), Some(bucket)) = (self.limit, self.users.lock().young.get_mut(user)) {
             bucket.left = (bucket.left + 1.0).min(limit.at_once);
@@ -99,7 +96,6 @@ impl Rates {
 /// first start.
 const CREATED_AT_ONCE: u32 = 1000;
 
-/// The rate limits of a node.
 #[derive(Debug)]
 pub struct Limits {
     /// Publishes and signals.
@@ -116,31 +112,21 @@ impl Limits {
         }
     }
 
-    /// Counts a publish or a signal of a user.
-    ///
-    /// # Errors
-    /// `rate_limited`.
     pub fn publish(&self, user: &UserId) -> Result<(), Failure> {
         let spent = self.publishing.spend(user, Instant::now());
         spent.map_err(|wait| too_fast("publishes and signals", wait))
     }
 
-    /// Counts a new durable subscription of a user.
-    ///
-    /// # Errors
-    /// `rate_limited`.
     pub fn create(&self, user: &UserId) -> Result<(), Failure> {
         let spent = self.creating.spend(user, Instant::now());
         spent.map_err(|wait| too_fast("new durable subscriptions", wait))
     }
 
-    /// Takes back a creation that did not happen.
     pub fn not_created(&self, user: &UserId) {
         self.creating.give_back(user);
     }
 }
 
-/// Returns the `rate_limited` failure, with `retry_after` set to `wait`.
 fn too_fast(of: &str, wait: Duration) -> Failure {
     Failure {
         code: ErrorCode::RateLimited,

@@ -22,7 +22,6 @@ use self::push::Pusher;
 use self::rooms::Rooms;
 use self::subscriptions::Subscriptions;
 
-/// The services of a node, for its edges.
 pub struct Services {
     pub access: Arc<Access>,
     pub publisher: Publisher,

@@ -19,7 +19,6 @@ pub struct Publisher {
     max_message: usize,
 }
 
-/// A message that passed all checks and can be queued.
 #[must_use]
 pub struct Admitted<'a> {
     appender: &'a Arc<Appender>,

@@ -8,7 +8,6 @@ use crate::hub::Hub;
 use crate::protocol::{ErrorCode, Failure, MessageId, Pattern, RoomName};
 use crate::redis::{RoomCursor, RoomFacts, Store};
 
-/// The permissions that each allow reading a room's state.
 pub(crate) const KNOW: [Permission; 2] = [Permission::Read, Permission::Manage];
 
 /// Fewest rooms in a page of the listing, if there are that many.

@@ -30,23 +30,19 @@ pub struct Subscriptions {
     acks: Arc<Acks>,
     limits: Arc<Limits>,
     leases: Leases,
-    /// Maximum number of durable subscriptions of a user in a room.
     most: usize,
 }
 
-/// A subscription to open.
 pub struct Spec {
     pub room: RoomName,
     /// `None` for new messages only, or for the stored position of a durable subscription.
     pub start: Option<Start>,
     pub durable: Option<Durable>,
-    /// The connection, or the stream.
     pub session: Uuid,
     pub queue: Arc<SendQueue>,
     pub receives: Receives,
 }
 
-/// The lease of a durable subscription to open.
 pub enum Durable {
     /// The lease is taken, and ends with the subscription.
     Take(Lease),
@@ -57,11 +53,8 @@ pub enum Durable {
 /// A subscription that is open but does not deliver yet.
 #[must_use = "dropping it ends the subscription"]
 pub struct Pending {
-    /// The position after which delivery starts.
     pub position: MessageId,
-    /// The room's newest id.
     pub head: MessageId,
-    /// True if a durable subscription was created.
     pub created: bool,
     open: Open,
     muted: Option<Muted>,
@@ -75,7 +68,6 @@ pub struct Open {
     lease: Held,
 }
 
-/// The duty towards a lease at the end of a subscription.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Held {
     No,
@@ -101,7 +93,6 @@ impl Drop for Muted {
 }
 
 impl Pending {
-    /// Starts delivery.
     pub fn start(self) -> Open {
         let Self { position, open, muted, room, .. } = self;
         if let Some(mut muted) = muted {
@@ -113,7 +104,6 @@ impl Pending {
 }
 
 impl Open {
-    /// Notes that the lease is valid.
     fn hold(&mut self, lease: &Lease, held: Held) {
         self.service.leases.insert(&self.subscription.room, lease);
         self.lease = held;
@@ -123,12 +113,10 @@ impl Open {
         self.subscription.has_ended()
     }
 
-    /// Returns the subscription if it is durable.
     pub fn durable(&self) -> Option<&Arc<Subscription>> {
         self.subscription.lease.is_some().then_some(&self.subscription)
     }
 
-    /// Ends it for a reason, and notifies its client.
     pub fn end(&self, code: Ended) {
         self.service.hub.end(&self.subscription, code);
     }
@@ -287,9 +275,6 @@ impl Subscriptions {
     }
 
     /// Deletes the caller's own durable subscription, which it has released.
-    ///
-    /// # Errors
-    /// `unavailable`.
     pub async fn forget(&self, room: &RoomName, lease: &Lease) -> Result<(), Failure> {
         self.store.forget(room, &lease.durable).await?;
         Ok(())
@@ -324,7 +309,6 @@ impl Subscriptions {
         Ok((listed.collect(), next))
     }
 
-    /// Marks this node's leases as in use.
     pub async fn renew_leases(&self) {
         self.leases.renew(&self.store).await;
     }
@@ -347,11 +331,9 @@ impl Subscriptions {
     }
 }
 
-/// A durable subscription in a listing.
 #[derive(Debug)]
 pub struct Listed {
     pub record: DurableRecord,
-    /// The number of messages that are not acknowledged.
     pub lag: u64,
     /// True if a connection holds it now.
     pub connected: bool,

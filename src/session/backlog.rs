@@ -11,7 +11,6 @@ const LIMIT: usize = 64 * 1024;
 /// Bytes that a message counts in addition to its length, so that empty messages count too.
 const EACH: usize = 64;
 
-/// Messages in the order of arrival.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
     waiting: VecDeque<Received>,

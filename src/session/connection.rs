@@ -70,7 +70,6 @@ pub(crate) fn serve(
     })
 }
 
-/// Sends the goodbye, closes the socket, and ends the session.
 async fn end(connection: &Connection, reader: Reader, client: Client) {
     let ended = async {
         let session = match client {
@@ -121,16 +120,12 @@ struct Listener {
     place: Arc<Place>,
     encoding: Encoding,
     reader: Reader,
-    /// Messages that arrived while an earlier frame was handled.
     backlog: Backlog,
-    /// Set once the client has authenticated.
     is_known: bool,
     client: Client,
 }
 
 impl Listener {
-    /// Reads and handles messages until the client closes or violates the protocol, or the connection is
-    /// ended.
     async fn listen(&mut self) {
         loop {
             let received = match self.backlog.pop() {

@@ -14,7 +14,6 @@ use crate::protocol::frame::{Answer, Frame};
 use crate::protocol::request::Request;
 use crate::protocol::{CloseCode, Encoding, ErrorCode, Failure, encode};
 
-/// A connection that awaits `connect`.
 pub(crate) struct Unauthenticated {
     shared: Arc<Shared>,
     connection: Arc<Connection>,
@@ -80,7 +79,6 @@ impl Unauthenticated {
     }
 }
 
-/// Returns the code that ends a connection after a failed `connect`.
 fn close_code(code: ErrorCode) -> CloseCode {
     match code {
         ErrorCode::TokenExpired => CloseCode::TokenExpired,

@@ -21,7 +21,6 @@ pub(crate) enum Received {
     Binary(Bytes),
     /// A ping, with the payload of its pong.
     Ping(Bytes),
-    /// A pong, which shows that the client is alive.
     Pong,
     /// A close, with its code if there is one.
     Close(Option<u16>),
@@ -32,13 +31,11 @@ pub(crate) enum Received {
 }
 
 impl Received {
-    /// Returns whether nothing can come after it.
     pub(crate) fn is_last(&self) -> bool {
         matches!(self, Self::Close(_) | Self::Bad(_) | Self::Gone)
     }
 }
 
-/// The messages that a client may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Allowance {
     /// One message of at most this many bytes. Anything after it waits until [`Inbox::allow`].
@@ -54,7 +51,6 @@ impl Allowance {
     }
 }
 
-/// The receiving state of one connection.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     /// The beginning of a frame.
@@ -83,7 +79,6 @@ impl Inbox {
         self.take(&mut waiting);
     }
 
-    /// Returns the next complete item.
     pub(crate) fn next(&mut self) -> Option<Received> {
         let next = self.ready.pop_front();
         if self.ready.is_empty() {
@@ -108,7 +103,6 @@ impl Inbox {
         }
     }
 
-    /// Takes all complete frames, and returns their length in bytes.
     fn frames(&mut self, bytes: &mut [u8]) -> usize {
         let mut used = 0;
         while !self.over {
@@ -223,7 +217,6 @@ mod tests {
 
     use super::*;
 
-    /// Returns the bytes of these messages as tungstenite's client writes them.
     fn sent(messages: &[Message]) -> Vec<u8> {
         let mut out = Cursor::new(Vec::new());
         let mut client = WebSocket::from_raw_socket(&mut out, Role::Client, None);

@@ -1,5 +1,5 @@
-//! One WebSocket connection: `connection` reads and ends it, `handshake` turns it into a [`Session`], and `ops`
-//! maps each request to a service and an answer. Requests go in, frames come out of the send queue.
+//! One WebSocket connection: `connection` reads and ends it, `handshake` turns it into a [`Session`], and
+//! `ops` maps each request to a service and an answer. Requests go in, frames come out of the send queue.
 
 mod backlog;
 pub(crate) mod connection;
@@ -25,12 +25,9 @@ use crate::service::Services;
 use crate::service::subscriptions::Open;
 use crate::telemetry::Metrics;
 
-/// Subscriptions that are released concurrently when a session ends.
 const RELEASES_AT_ONCE: usize = 64;
 
-/// The parts of a node that its connections share.
 pub struct Shared {
-    /// The node's id, part of the names of lease holders.
     pub node: String,
     pub services: Arc<Services>,
     pub registry: Arc<Registry>,
@@ -52,7 +49,6 @@ pub(crate) struct Session {
     subscriptions: HashMap<RoomName, Open>,
     /// Number of leases so far, which distinguishes this connection's holders.
     leases: u64,
-    /// Permits for publishes that wait for Redis.
     in_flight: Arc<Semaphore>,
     /// Consecutive requests above the rate.
     refusals: u32,
@@ -103,7 +99,6 @@ impl Session {
         stream::iter(subscriptions.into_values()).for_each_concurrent(RELEASES_AT_ONCE, release).await;
     }
 
-    /// Waits until all publishes are answered.
     async fn settled(&self) {
         let all = u32::try_from(self.shared.limits.publishes_in_flight).unwrap_or(u32::MAX);
         let _ = self.in_flight.acquire_many(all).await; // The permits are returned at once.

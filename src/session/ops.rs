@@ -1,5 +1,5 @@
-//! The requests of a client: each is mapped to a service and an answer. The match in [`Session::op`] is the list
-//! of what a client can ask.
+//! The requests of a client: each is mapped to a service and an answer. The match in [`Session::op`] is the
+//! list of what a client can ask.
 
 use std::sync::Arc;
 
@@ -20,7 +20,6 @@ use crate::telemetry::{Queue, logs};
 /// Consecutive requests above the rate that are refused before the connection is closed.
 const REFUSALS_UNTIL_CLOSE: u32 = 100;
 
-/// A request that succeeded.
 enum Reply {
     Answer(Answer),
     /// The answer was sent, or follows when Redis has confirmed.
@@ -187,7 +186,6 @@ impl Session {
         Ok(Reply::Sent)
     }
 
-    /// Ends this connection's subscription to a room, if it has one.
     async fn release(&mut self, room: &RoomName) {
         if let Some(subscription) = self.subscriptions.remove(room) {
             let _ = subscription.release().await; // It has ended regardless; the ack is retried.
@@ -208,7 +206,6 @@ impl Session {
         })
     }
 
-    /// Acknowledges a message that exists.
     fn ack(&mut self, reference: Option<u64>, room: &RoomName, id: MessageId) -> Result<Reply, Refusal> {
         let subscription = self.durable(room)?.clone();
         let (session, encoding) = (self.connection.id, self.encoding);
@@ -234,7 +231,6 @@ impl Session {
         Ok(Reply::Sent)
     }
 
-    /// Returns the subscription to a room that can be acknowledged.
     fn durable(&self, room: &RoomName) -> Result<&Arc<Subscription>, Failure> {
         let refused = || Failure::new(ErrorCode::NotDurable, "only durable subscriptions are acknowledged");
         self.subscribed(room)?.durable().ok_or_else(refused)
@@ -283,7 +279,6 @@ impl Session {
         self.permit = None;
     }
 
-    /// Answers the frame that is being handled.
     fn send(&mut self, frame: &Frame) {
         if let Some(permit) = self.permit.take() {
             permit.push(encode::frame(self.encoding, frame));

@@ -54,7 +54,6 @@ pub(crate) struct Reader {
     stream: OwnedReadHalf,
     tls: Option<Arc<Tls>>,
     inbox: Inbox,
-    /// Bytes of one read.
     at_once: usize,
 }
 
@@ -65,7 +64,6 @@ impl Reader {
         self.inbox.allow(Allowance::Many(max_message));
     }
 
-    /// Lets a client that has not authenticated yet send one more message.
     pub(super) fn allow_another(&mut self) {
         self.inbox.allow(Allowance::One(STRANGER));
     }

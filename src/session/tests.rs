@@ -20,7 +20,6 @@ use crate::redis::{Notification, PubSubEvent};
 use crate::service::access::Revoked;
 use crate::telemetry::{Timed, Transport};
 
-/// A socket that accepts everything.
 #[derive(Clone, Default)]
 struct Wire(Arc<Mutex<Vec<u8>>>);
 
@@ -39,7 +38,6 @@ impl Sink for Wire {
     fn delivered(&self, _: Timed) {}
 }
 
-/// A client, before and after its handshake.
 struct Client {
     connection: ConnectionGuard,
     wire: Wire,
@@ -66,7 +64,6 @@ impl Client {
         client
     }
 
-    /// Sends a frame, and returns the answer to it.
     async fn ask(&mut self, frame: Value) -> Value {
         self.tell(frame).await;
         self.next().await
@@ -82,7 +79,6 @@ impl Client {
         }
     }
 
-    /// Waits for the next frame.
     async fn next(&mut self) -> Value {
         loop {
             if let Some(frame) = self.received() {
@@ -103,7 +99,6 @@ impl Client {
     }
 }
 
-/// Returns a token that grants reading and writing all rooms.
 fn token(user: &str) -> String {
     let secret = ("auth.hs256_secret".to_owned(), toml::Value::String(SECRET.into()));
     let config: AuthConfig = Config::load(None, std::iter::empty(), vec![secret]).unwrap().auth;

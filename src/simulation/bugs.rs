@@ -3,7 +3,6 @@
 
 use std::cell::Cell;
 
-/// A bug to plant, described by its behaviour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Bug {
     /// A hole in a page is skipped silently.
@@ -53,7 +52,6 @@ pub(crate) enum Bug {
 }
 
 impl Bug {
-    /// All bugs.
     pub(crate) const ALL: [Self; 22] = [
         Self::FollowTellsNoGap,
         Self::TailTakesAnyRun,
@@ -110,12 +108,10 @@ impl Bug {
         })
     }
 
-    /// Returns whether the bug is in the library of functions.
     pub(crate) fn is_in_library(self) -> bool {
         self.change().is_some()
     }
 
-    /// Returns the library with this bug.
     pub(crate) fn plant(self, source: &str) -> String {
         let Some((from, to)) = self.change() else { return source.to_owned() };
         assert!(source.contains(from), "{self:?} has no place in the library any more");
@@ -127,17 +123,14 @@ thread_local! {
     static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
 }
 
-/// Plants a bug on this thread, or removes it.
 pub(crate) fn plant(bug: Option<Bug>) {
     PLANTED.set(bug);
 }
 
-/// Returns the bug that is planted on this thread.
 pub(crate) fn planted() -> Option<Bug> {
     PLANTED.get()
 }
 
-/// Returns whether this bug is planted.
 pub(crate) fn is_planted(bug: Bug) -> bool {
     PLANTED.get() == Some(bug)
 }

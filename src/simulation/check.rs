@@ -10,17 +10,13 @@ use super::data::Id;
 use super::record::Order;
 use super::world::World;
 
-/// A schedule, arranged for the rules.
 struct Facts<'a> {
     world: &'a World,
-    /// The final log of the surviving history.
     log: Vec<Id>,
     there: HashSet<Id>,
-    /// The newest id ever given in that log.
     head: Id,
 }
 
-/// Returns the promises that were broken.
 pub(super) fn check(world: &World) -> Vec<String> {
     let log = world.log();
     let facts = Facts { world, there: log.iter().copied().collect(), log, head: world.head() };
@@ -66,7 +62,6 @@ impl Facts<'_> {
     }
 }
 
-/// Checks that confirmed messages are stored once, and in order.
 fn publishes(facts: &Facts<'_>, found: &mut Vec<String>) {
     let record = &facts.world.record;
     let mut places: HashMap<u128, Vec<Id>> = HashMap::new();

@@ -26,7 +26,6 @@ use crate::telemetry::{Timed, Transport};
 /// More requests than a client sends in a schedule.
 const REQUESTS: usize = 256;
 
-/// A client's end of a socket.
 struct Socket {
     connection: usize,
     more: Arc<Notify>,
@@ -71,7 +70,6 @@ impl Sink for Socket {
 }
 
 pub(super) struct Client {
-    /// The index in the record.
     pub connection: usize,
     requests: mpsc::Sender<Incoming>,
     queue: Arc<SendQueue>,
@@ -101,7 +99,6 @@ impl Client {
         Self { connection, requests, queue }
     }
 
-    /// Breaks the connection.
     pub(super) fn disconnect(self) {
         in_world(|world| {
             world.note(|| format!("connection {} ends", self.connection));
@@ -126,7 +123,6 @@ impl Client {
         self.send(asked, Request::Publish { room: room(), message });
     }
 
-    /// Subscribes to the room.
     pub(super) fn subscribe(&self, start: Option<Start>, durable: bool) {
         let named = match start {
             Some(Start::After(id)) => Some((id.ms, id.seq)),
@@ -157,7 +153,6 @@ impl Client {
     }
 }
 
-/// The only room of a simulation.
 pub(super) fn room() -> RoomName {
     thread_local! {
         static NAME: RoomName = ROOM.parse().expect("a name");
@@ -165,7 +160,6 @@ pub(super) fn room() -> RoomName {
     NAME.with(Clone::clone)
 }
 
-/// Runs a connection's task.
 async fn serve(
     mut session: Session,
     entered: ConnectionGuard,

@@ -5,7 +5,6 @@ use std::rc::Rc;
 
 pub(super) type Text = Rc<[u8]>;
 
-/// A stream id.
 pub(super) type Id = (u64, u64);
 
 #[derive(Debug, Clone, PartialEq)]
@@ -73,13 +72,11 @@ impl Words {
         (at..self.len()).map(|at| self.get(at))
     }
 
-    /// Returns the number after this word, if the command has it.
     fn option(&self, name: &[u8]) -> Option<usize> {
         (1..self.len()).find(|at| self.get(*at) == name).map(|at| self.number(at + 1) as usize)
     }
 }
 
-/// An entry of a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub id: Id,
@@ -90,7 +87,6 @@ pub(crate) struct Entry {
 pub(crate) struct Stream {
     pub entries: Vec<Rc<Entry>>,
     pub last: Id,
-    /// Consumer groups with their positions.
     pub groups: Vec<(Text, Text)>,
 }
 
@@ -101,7 +97,6 @@ enum Value {
     Stream(Stream),
 }
 
-/// All keys.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Data {
     keys: Vec<(Text, Value)>,
@@ -184,7 +179,6 @@ impl Data {
         }
     }
 
-    /// Returns the stream at this key, if there is one.
     pub(crate) fn stream(&self, key: &[u8]) -> Option<&Stream> {
         match self.find(key) {
             Some(Value::Stream(stream)) => Some(stream),
@@ -199,7 +193,6 @@ impl Data {
         })
     }
 
-    /// Runs a command that concerns keys only.
     pub(crate) fn run(&mut self, words: &Words) -> Reply {
         let key = words.get(1);
         match words.get(0) {

@@ -24,7 +24,6 @@ struct Task {
 #[derive(Default)]
 struct Ready {
     bits: Mutex<Vec<u64>>,
-    /// Wakes the schedule, which waits because no task is ready.
     idle: Mutex<Option<Waker>>,
 }
 
@@ -45,7 +44,6 @@ impl Ready {
         self.bits.lock().iter().map(|word| word.count_ones() as usize).sum()
     }
 
-    /// Takes the ready task with this index.
     fn take(&self, mut place: usize) -> Option<usize> {
         for (at, word) in self.bits.lock().iter_mut().enumerate() {
             let count = word.count_ones() as usize;
@@ -88,7 +86,6 @@ thread_local! {
     static OWNER: Cell<Owner> = const { Cell::new(0) };
 }
 
-/// Makes the tasks of this thread those of a simulation from now on.
 pub(crate) fn begin() {
     EXECUTOR.set(Some(Executor::default()));
     OWNER.set(0);
@@ -118,7 +115,6 @@ pub(crate) fn adopt<F: std::future::Future<Output = ()> + 'static>(future: F) ->
     })
 }
 
-/// Runs a closure as this owner, who owns the tasks that it starts.
 pub(crate) fn as_owner<T>(owner: Owner, work: impl FnOnce() -> T) -> T {
     let before = OWNER.replace(owner);
     let outcome = work();
@@ -126,12 +122,10 @@ pub(crate) fn as_owner<T>(owner: Owner, work: impl FnOnce() -> T) -> T {
     outcome
 }
 
-/// Returns the number of ready tasks.
 pub(crate) fn ready() -> usize {
     EXECUTOR.with_borrow(|executor| executor.as_ref().map_or(0, |executor| executor.ready.count()))
 }
 
-/// Wakes the schedule once a task is ready.
 pub(crate) fn wake_when_ready(waker: &Waker) {
     EXECUTOR.with_borrow(|executor| {
         if let Some(executor) = executor {
@@ -140,7 +134,6 @@ pub(crate) fn wake_when_ready(waker: &Waker) {
     });
 }
 
-/// Polls the ready task with this index.
 pub(crate) fn poll(place: usize) {
     let taken = EXECUTOR.with_borrow_mut(|executor| {
         let executor = executor.as_mut()?;
@@ -162,7 +155,6 @@ pub(crate) fn poll(place: usize) {
     });
 }
 
-/// Drops all tasks of an owner.
 pub(crate) fn kill(owner: Owner) {
     let killed: Vec<Task> = EXECUTOR.with_borrow_mut(|executor| {
         let Some(Executor { tasks, .. }) = executor else { return Vec::new() };

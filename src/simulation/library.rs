@@ -11,45 +11,34 @@ use super::bugs::Bug;
 use super::data::{Data, Id, Reply, Text, Words};
 use crate::redis::functions::{Functions, SOURCE};
 
-/// Maximum number of servers in one schedule.
 pub(super) const SERVERS: usize = 4;
 
 /// Resets the library's memory to that of a server that has just started.
 const RESET: &str = "\nredis.on_reset(function() deleted_ms, history, read_at = 0, nil, nil end)\n";
 
-/// An entry that was added to a stream.
 #[derive(Debug)]
 pub(crate) struct Added {
     pub id: Id,
-    /// The id before it.
     pub after: Option<Id>,
     pub fields: Vec<Text>,
 }
 
-/// The server's state as the commands of a call see it, and their effects.
 #[derive(Debug, Default)]
 pub(crate) struct Context {
     pub data: Data,
-    /// Unix time in microseconds.
     pub time_us: u64,
-    /// The name of the server's history.
     pub history: String,
-    /// The listeners of each channel.
     pub listeners: Vec<(Text, usize)>,
-    /// Published payloads, with their channels.
     pub published: Vec<(Text, Text)>,
-    /// Entries that were added.
     pub added: Vec<Added>,
     words: Words,
 }
 
 impl Context {
-    /// Creates a server with this data set and history name.
     pub(crate) fn new(data: Data, history: String) -> Self {
         Self { data, history, ..Self::default() }
     }
 
-    /// Runs a command.
     pub(crate) fn run(&mut self, words: &Words) -> Reply {
         match words.get(0) {
             b"TIME" => {
@@ -81,16 +70,13 @@ impl Context {
     }
 }
 
-/// The server on which a call is running.
 type Current = Rc<RefCell<Context>>;
 
-/// The library in one server.
 struct Instance {
     functions: HashMap<String, Function>,
     reset: Function,
 }
 
-/// The library in the servers of this thread.
 pub(super) struct Library {
     lua: Lua,
     current: Current,
@@ -99,7 +85,6 @@ pub(super) struct Library {
 }
 
 impl Library {
-    /// Loads the library, with a bug if one is planted.
     pub(super) fn load(bug: Option<Bug>) -> Result<Self> {
         let lua = Lua::new();
         let current = Current::default();
@@ -115,12 +100,10 @@ impl Library {
         Ok(Self { lua, current, instances, prefix: Functions::default().name("") })
     }
 
-    /// Resets a server's memory to that of one that has just started.
     pub(super) fn reset(&self, server: usize) {
         self.instances[server].reset.call::<()>(()).expect("the reset is ours");
     }
 
-    /// Runs a command that a server received.
     pub(super) fn run(&self, server: usize, context: &mut Context, words: &Words) -> Reply {
         if words.get(0) != b"FCALL" {
             return context.run(words);

@@ -27,16 +27,12 @@ use tokio::task::coop::unconstrained;
 use self::bugs::Bug;
 use self::schedule::Schedule;
 
-/// The outcome of a schedule.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Outcome {
-    /// Promises that were broken.
     pub violations: Vec<String>,
     /// The reason why the schedule proves nothing, if it does not.
     pub void: Option<&'static str>,
-    /// The events, if a trace was requested.
     pub trace: Vec<String>,
-    /// Number of steps, to check that a seed always does the same.
     pub steps: usize,
 }
 
@@ -49,7 +45,6 @@ thread_local! {
     static PAGE: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
-/// Returns the maximum number of entries of a page in this thread's simulation.
 pub(crate) fn page() -> usize {
     PAGE.get()
 }
@@ -58,7 +53,6 @@ fn set_page(most: usize) {
     PAGE.set(most);
 }
 
-/// Runs the schedule of a seed, with a bug if one is given.
 pub(crate) fn run(seed: u64, bug: Option<Bug>, traced: bool) -> Outcome {
     bugs::plant(bug);
     executor::begin();

@@ -14,29 +14,21 @@ use super::data::{Reply, Text, Words};
 use super::executor;
 use super::world::{World, in_world};
 
-/// The commands of one pipeline, each as its words.
 pub(crate) type Pipeline = Vec<Vec<Vec<u8>>>;
 
-/// The replies to a pipeline.
 pub(crate) type Replies = Vec<Result<Value, Error>>;
 
-/// An event on a connection for notifications.
 #[derive(Debug)]
 pub(crate) enum Received {
-    /// A message on a channel.
     Message(Text, Text),
-    /// The connection was established again.
     Reconnected,
 }
 
-/// The callback for events on a node's connection for notifications.
 pub(crate) type OnEvent = Arc<dyn Fn(Received) + Send + Sync>;
 
-/// The purpose of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Commands,
-    /// Notifications.
     PubSub,
 }
 
@@ -45,13 +37,11 @@ impl Kind {
 }
 
 struct Request {
-    /// The commands that have not been executed yet.
     pipeline: std::vec::IntoIter<Vec<Vec<u8>>>,
     replies: Replies,
     done: oneshot::Sender<Replies>,
 }
 
-/// A connection of a node to its server.
 #[derive(Default)]
 pub(crate) struct Connection {
     requests: VecDeque<Request>,
@@ -63,14 +53,11 @@ pub(crate) struct Connection {
     back: Option<u64>,
 }
 
-/// A node's place in the network.
 pub(crate) struct Place {
-    /// The server that it is connected to.
     pub server: usize,
     connections: [Connection; 2],
     on_event: Option<OnEvent>,
     pub alive: bool,
-    /// The time at which it learns of the newest server.
     pub moves: Option<u64>,
 }
 
@@ -80,18 +67,12 @@ impl Place {
     }
 }
 
-/// An event that can happen next in the network.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Event {
-    /// A pipeline reaches the server.
     Request(usize, Kind),
-    /// Replies reach the node.
     Reply(usize, Kind),
-    /// A notification reaches the node.
     Message(usize),
-    /// A broken connection is established again.
     Back(usize, Kind),
-    /// A node connects to the newest server.
     Move(usize),
 }
 
@@ -110,7 +91,6 @@ pub(crate) struct Rates {
 const HELD: u64 = 1500;
 const BROKEN: u64 = 600;
 
-/// Returns whether a node's connection is up.
 pub(crate) fn is_up(node: usize, kind: Kind) -> bool {
     in_world(|world| {
         let place = &world.places[node];
@@ -118,7 +98,6 @@ pub(crate) fn is_up(node: usize, kind: Kind) -> bool {
     })
 }
 
-/// The same as [`is_up`], from within the world.
 pub(crate) fn stands(world: &World, node: usize, kind: Kind) -> bool {
     world.places[node].connections[kind as usize].back.is_none()
 }
@@ -137,7 +116,6 @@ pub(crate) fn send(node: usize, kind: Kind, pipeline: Pipeline) -> oneshot::Rece
     replies
 }
 
-/// Registers the callback for events on a node's connection for notifications.
 pub(crate) fn listen(node: usize, on_event: OnEvent) {
     in_world(|world| world.places[node].on_event = Some(on_event));
 }
@@ -228,7 +206,6 @@ impl World {
         None
     }
 
-    /// Returns whether a call of a function whose name ends with `function` is in flight.
     pub(crate) fn is_asked(&self, function: &[u8]) -> bool {
         let requests = self.places.iter().flat_map(|place| &place.connections[0].requests);
         let mut words =
@@ -294,7 +271,6 @@ impl World {
         (place.server, place.moves) = (newest, None);
     }
 
-    /// Ends all faults and stalls.
     pub(crate) fn calm(&mut self) {
         self.rates = Rates::default();
         let (now, newest) = (self.now_us, self.servers.len() - 1);
@@ -349,7 +325,6 @@ impl World {
         Reply::Integer(1)
     }
 
-    /// Passes a message that was published on a server to its listeners there.
     pub(crate) fn publish(&mut self, server: usize, channel: &Text, payload: &Text) {
         for listener in 0..self.servers[server].context.listeners.len() {
             let (known, node) = &self.servers[server].context.listeners[listener];
@@ -361,7 +336,6 @@ impl World {
     }
 }
 
-/// Converts a reply as the client library does.
 fn value(reply: Reply) -> Result<Value, Error> {
     Ok(match reply {
         Reply::Nil => Value::Null,

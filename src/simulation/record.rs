@@ -11,23 +11,18 @@ use super::data::{Id, id_of};
 /// A moment: the number of things recorded before.
 pub(super) type Order = usize;
 
-/// A frame of a subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Told {
-    /// A message: its id, and its key.
     Message(Id, u128),
     /// A gap: delivery continues at the second id, since the messages after the first are gone. The flag is
     /// set if they were lost.
     Gap(Id, Id, bool),
-    /// All messages up to this id were delivered.
     Live(Id),
 }
 
-/// The start of a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Began {
     pub durable: bool,
-    /// The position that the client named.
     pub named: Option<Id>,
 }
 
@@ -39,14 +34,11 @@ pub(crate) struct Run {
     /// The moment of the request. The next field is that of the confirmation.
     pub asked: Order,
     pub confirmed: Order,
-    /// The position at its start.
     pub position: Id,
     pub told: Vec<(Order, Told)>,
-    /// The moment of its end.
     pub over: Option<Order>,
 }
 
-/// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asked {
     Publish(usize),
@@ -55,7 +47,6 @@ pub(crate) enum Asked {
     Ack(usize),
 }
 
-/// One attempt to publish a message.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Publish {
     pub key: u128,
@@ -74,22 +65,18 @@ pub(crate) struct Ack {
     pub answered: Option<(Order, bool)>,
 }
 
-/// A connection of a client.
 pub(crate) struct Connection {
     pub client: usize,
     pub node: usize,
     pub open: bool,
     /// Number of bytes that the client accepts before it stops reading.
     pub takes: usize,
-    /// Wakes the task that waits for the client to accept more.
     pub more: Arc<Notify>,
-    /// The index of its current subscription.
     pub run: Option<usize>,
     pub asked: Vec<(u64, Order, Asked)>,
     received: Vec<u8>,
 }
 
-/// The record of a schedule.
 #[derive(Default)]
 pub(crate) struct Record {
     order: Order,
@@ -118,7 +105,6 @@ struct Frame<'a> {
 }
 
 impl Record {
-    /// Returns the current moment.
     pub(crate) fn order(&self) -> Order {
         self.order
     }
@@ -128,7 +114,6 @@ impl Record {
         self.order
     }
 
-    /// Records that a client connects to a node.
     pub(crate) fn connect(&mut self, client: usize, node: usize) -> usize {
         self.connections.push(Connection {
             client,
@@ -143,7 +128,6 @@ impl Record {
         self.connections.len() - 1
     }
 
-    /// Records that a connection ends, and its subscription with it.
     pub(crate) fn disconnect(&mut self, connection: usize) {
         self.end_run(connection);
         let connection = &mut self.connections[connection];
@@ -158,7 +142,6 @@ impl Record {
         }
     }
 
-    /// Records a request, and returns its `ref`.
     pub(crate) fn ask(&mut self, connection: usize, asked: Asked) -> u64 {
         let order = self.next();
         self.references += 1;
@@ -166,13 +149,11 @@ impl Record {
         self.references
     }
 
-    /// Records a publish.
     pub(crate) fn publish(&mut self, key: u128) -> Asked {
         self.publishes.push(Publish { key, asked: self.order + 1, answered: None });
         Asked::Publish(self.publishes.len() - 1)
     }
 
-    /// Records an acknowledgement.
     pub(crate) fn acknowledge(&mut self, connection: usize, id: Id) -> Asked {
         let Connection { asked, run, .. } = &self.connections[connection];
         let changes = asked.iter().any(|(_, _, asked)| !matches!(asked, Asked::Publish(_) | Asked::Ack(_)));
@@ -273,7 +254,6 @@ impl Record {
     }
 }
 
-/// Splits off the payload of the first WebSocket message, if it is complete.
 fn message(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (header, length) = match *bytes.get(1)? {
         126 => (4, u64::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),

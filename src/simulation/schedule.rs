@@ -32,7 +32,6 @@ const MOST_STEPS: usize = 200_000;
 /// Number of schedules after which the gathered metrics are folded once.
 const UPKEEP: u64 = 500;
 
-/// The objects that a thread creates once for all its schedules.
 #[derive(Clone)]
 struct Parts {
     config: Config,
@@ -69,7 +68,6 @@ fn parts() -> Parts {
     Parts { config, verifier, metrics, claims }
 }
 
-/// The kinds of events that happen in a schedule.
 #[derive(Debug, Clone, Copy)]
 struct Profile {
     failovers: bool,
@@ -81,16 +79,11 @@ struct Profile {
     slow: bool,
 }
 
-/// The phase of a schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Actions and faults happen.
     Busy,
-    /// Neither happens any more.
     Quiet,
-    /// The last questions have been asked.
     Asked,
-    /// The schedule has ended.
     Over,
 }
 
@@ -108,12 +101,10 @@ pub(super) struct Schedule {
     events: Vec<Event>,
     begun: Instant,
     alarm: Pin<Box<Sleep>>,
-    /// Number of steps.
     pub steps: usize,
 }
 
 impl Schedule {
-    /// Creates the schedule of a seed.
     pub(super) fn new(seed: u64, traced: bool) -> Self {
         let begun = Instant::now();
         let mut world = World::new(seed, traced);
@@ -232,7 +223,6 @@ impl Schedule {
         }
     }
 
-    /// Executes the next action of clients or operators, or the next fault.
     fn act(&mut self) {
         let now = in_world(|world| world.now_us);
         match self.phase {

@@ -11,12 +11,10 @@ use parking_lot::Mutex;
 use super::bugs::Bug;
 use super::{Outcome, run};
 
-/// Reads a number from the environment.
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
-/// Formats a seed and its violations, with the whole trace.
 fn report(seed: u64, outcome: &Outcome) -> String {
     let traced = run(seed, None, true);
     let mut text = String::new();
@@ -102,7 +100,6 @@ fn many_schedules() {
     assert!(broken.is_empty());
 }
 
-/// Returns the first seed, from `first` on, that finds a bug.
 fn found(bug: Bug, first: u64) -> Option<u64> {
     let breaks = |seed: &u64, bug| !run(*seed, bug, false).violations.is_empty();
     (first..first + 20_000).find(|seed| breaks(seed, Some(bug)) && !breaks(seed, None))
@@ -142,7 +139,6 @@ fn planted_bugs_are_found() {
     }
 }
 
-/// Prints the seeds for [`FOUND`].
 #[test]
 #[ignore = "takes minutes"]
 fn where_planted_bugs_are_found() {

@@ -15,19 +15,14 @@ use super::record::{Record, Told};
 /// deduplication windows.
 const BEGINNING: u64 = 1_700_000_000_000;
 
-/// The only room of a schedule.
 pub(super) const ROOM: &str = "room";
 
-/// The key of its log.
 pub(super) const LOG: &[u8] = b"rl:{room}:log";
 
-/// The key of its head.
 const HEAD: &[u8] = b"rl:{room}:head";
 
-/// The key of its durable subscriptions.
 pub(super) const SUBS: &[u8] = b"rl:{room}:subs";
 
-/// A Redis server.
 pub(crate) struct Server {
     pub context: Context,
     /// Its clock's offset from the schedule's clock, in µs.
@@ -36,24 +31,17 @@ pub(crate) struct Server {
     pub inherits: usize,
 }
 
-/// The facts about an entry that was ever appended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Known {
-    /// The key of its message.
     pub key: u128,
-    /// Set once it was trimmed or deleted.
     pub removed: bool,
-    /// Set once its room was deleted.
     pub deleted: bool,
-    /// The server that gave it its id.
     pub server: usize,
     /// The id before it in that log.
     pub after: Option<Id>,
-    /// Number of ids given before.
     pub number: usize,
 }
 
-/// A loss of the newest writes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Loss {
     /// The moment from which writes may be lost, in the order of the record.
@@ -62,19 +50,15 @@ pub(crate) struct Loss {
     pub till: usize,
 }
 
-/// The state of a replica.
 struct Replica {
     data: Data,
     /// The moment of that state, in the order of the record.
     from: usize,
-    /// Number of ids given by then.
     given: usize,
 }
 
-/// The state of a schedule.
 pub(crate) struct World {
     pub rng: fastrand::Rng,
-    /// Microseconds since the schedule began.
     pub now_us: u64,
     /// The beginning by Redis's clock, in Unix microseconds.
     pub began_us: u64,
@@ -85,7 +69,6 @@ pub(crate) struct World {
     /// Their ids, in the order in which they were given.
     pub given: Vec<Id>,
     pub record: Record,
-    /// The state of the replica, if it has fallen behind.
     replica: Option<Replica>,
     pub losses: Vec<Loss>,
     /// Set once nodes have written to two servers at the same time.
@@ -93,17 +76,14 @@ pub(crate) struct World {
     pub deletions: usize,
     /// Set if clocks of servers differ, or are changed.
     pub clocks_differ: bool,
-    /// Number of deletions that may be in progress.
     deleting: usize,
     /// The moment of the last questions, in the order of the record.
     pub asked_at_last: usize,
-    /// The newest id at that moment.
     pub head_at_last: Id,
     /// Things that servers did and must not do.
     pub wrong: Vec<String>,
     /// The reason why this schedule proves nothing, if an assumption does not hold.
     pub void: Option<&'static str>,
-    /// The events, if a trace was requested.
     pub trace: Option<Vec<String>>,
     library: Rc<Library>,
 }
@@ -118,18 +98,15 @@ pub(super) fn in_world<T>(work: impl FnOnce(&mut World) -> T) -> T {
     WORLD.with_borrow_mut(|world| work(world.as_mut().expect("there is a simulation")))
 }
 
-/// Installs a new world.
 pub(super) fn begin(world: World) {
     WORLD.set(Some(world));
 }
 
-/// Removes the world.
 pub(super) fn end() -> Option<World> {
     WORLD.take()
 }
 
 impl World {
-    /// Creates a world with one server and no nodes.
     pub(crate) fn new(seed: u64, traced: bool) -> Self {
         let bug = bugs::planted().filter(|bug| bug.is_in_library());
         let load = || Rc::new(Library::load(bug).expect("the library can be loaded"));
@@ -162,7 +139,6 @@ impl World {
         world
     }
 
-    /// Adds an event to the trace, if there is one.
     pub(crate) fn note(&mut self, what: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             trace.push(format!("{:>9.3} ms  {}", self.now_us as f64 / 1000.0, what()));
@@ -175,7 +151,6 @@ impl World {
         self.servers.push(Server { context: Context::new(data, history), ahead_us, inherits });
     }
 
-    /// Returns whether another server can take over.
     pub(crate) fn may_fail_over(&self) -> bool {
         self.servers.len() < SERVERS && self.deleting == 0 && !self.is_asked(b"_delete")
     }
@@ -230,12 +205,10 @@ impl World {
         self.servers[entry.server + 1..].iter().all(|server| entry.number < server.inherits)
     }
 
-    /// Returns the surviving data set.
     pub(crate) fn newest(&self) -> &Data {
         &self.servers[self.servers.len() - 1].context.data
     }
 
-    /// Returns the newest id of the room, from its head.
     pub(crate) fn head(&self) -> Id {
         let part = |name: &[u8]| -> u64 {
             let text = self.newest().field(HEAD, name);
@@ -244,12 +217,10 @@ impl World {
         if part(b"seq") == 0 { (0, 0) } else { (part(b"ms"), part(b"seq")) }
     }
 
-    /// Returns the entries of the surviving log.
     pub(crate) fn log(&self) -> Vec<Id> {
         ids(self.newest())
     }
 
-    /// Runs a command on a server.
     pub(crate) fn run(&mut self, server: usize, words: &Words) -> Reply {
         let function = if words.get(0) == b"FCALL" { words.get(1) } else { b"" };
         let takes_out =
@@ -300,20 +271,17 @@ impl World {
         }
     }
 
-    /// Adds a place for a node that starts.
     pub(crate) fn add_place(&mut self) -> usize {
         let newest = self.servers.len() - 1;
         self.places.push(Place::new(newest));
         self.places.len() - 1
     }
 
-    /// Draws a node that is alive.
     pub(crate) fn some_place(&mut self) -> usize {
         let alive: Vec<usize> = (0..self.places.len()).filter(|place| self.places[*place].alive).collect();
         alive[self.rng.usize(..alive.len())]
     }
 
-    /// Kills a node.
     pub(crate) fn kill(&mut self, place: usize) {
         self.note(|| format!("node {place} is killed"));
         for kind in Kind::ALL {
@@ -322,7 +290,6 @@ impl World {
         self.places[place].alive = false;
     }
 
-    /// Changes the newest server's clock.
     pub(crate) fn set_clock(&mut self) {
         let ahead_us = self.rng.i64(-3_000_000..3_000_000);
         self.note(|| format!("the clock of Redis is set to {} ms ahead", ahead_us / 1000));
@@ -339,7 +306,6 @@ impl World {
         alone
     }
 
-    /// Notes that a deletion has ended, or was given up.
     pub(crate) fn end_deletion(&mut self) {
         self.deleting -= 1;
     }
@@ -358,7 +324,6 @@ impl World {
         if self.rng.u32(..10) < 6 { read_to.or(any) } else { any }
     }
 
-    /// Returns the newest message delivered on a connection, if its subscription is durable.
     pub(crate) fn newest_told(&self, connection: usize) -> Option<Id> {
         let run = &self.record.runs[self.record.connections[connection].run?];
         let told = run.told.iter().rev().find_map(|(_, told)| match told {
@@ -369,7 +334,6 @@ impl World {
     }
 }
 
-/// Returns the ids of the entries in the log of a data set.
 pub(super) fn ids(data: &Data) -> Vec<Id> {
     data.stream(LOG).map(|log| log.entries.iter().map(|entry| entry.id).collect()).unwrap_or_default()
 }

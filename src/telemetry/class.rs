@@ -16,18 +16,15 @@ impl Class {
     }
 }
 
-/// The classes, and the lookup of a room's class.
 #[derive(Debug)]
 pub(super) struct Classes {
     patterns: Vec<(Pattern, Class)>,
-    /// The class of rooms that no pattern matches.
     rest: Class,
     probes: Class,
     labels: Vec<String>,
 }
 
 impl Classes {
-    /// Builds the classes that the policies name.
     pub(super) fn new(policies: &RoomPolicies) -> Self {
         let labels: Vec<String> = policies.labels().into_iter().map(str::to_owned).collect();
         let class =
@@ -38,7 +35,6 @@ impl Classes {
         Self { patterns, rest, probes: Class(labels.len() as u8), labels }
     }
 
-    /// Returns the class of a room.
     pub(super) fn of(&self, room: &RoomName) -> Class {
         if room.is_internal() {
             return self.probes;

@@ -22,7 +22,6 @@ const WAITING: usize = 4096;
 
 static LOST: OnceLock<ErrorCounter> = OnceLock::new();
 
-/// The number of dropped lines.
 pub(crate) fn dropped() -> u64 {
     LOST.get().map_or(0, |lost| lost.dropped_lines() as u64)
 }
@@ -56,17 +55,14 @@ pub(crate) fn start(config: &LogConfig) -> WorkerGuard {
     guard
 }
 
-/// The span of a request.
 pub(crate) fn request(id: &str) -> Span {
     tracing::error_span!("request", id, session = tracing::field::Empty)
 }
 
-/// The span of a session.
 pub(crate) fn session(id: Uuid) -> Span {
     tracing::error_span!("session", %id)
 }
 
-/// Records the session in the span of the request that opened it.
 pub(crate) fn opens(session: Uuid) {
     Span::current().record("session", tracing::field::display(session));
 }

@@ -28,13 +28,10 @@ const FINE_BUCKETS: [f64; 28] = [
     0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0,
 ];
 
-/// The histograms with the finer buckets.
 const FINE: [Name; 4] = [Name::PublishSeconds, Name::DeliverySeconds, Name::CanarySeconds, Name::TaskDelay];
 
-/// A handle for each metric, or for each value of its label.
 #[allow(missing_docs)] // Each is documented by its `Name`.
 pub struct Metrics {
-    /// The recorder of followed messages, if traces are sent.
     pub traces: Option<Traces>,
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
@@ -69,9 +66,7 @@ pub struct Metrics {
     pub janitor: Gauge,
     pub retention_held: Gauge,
     pub redis_up: Gauge,
-    /// Primaries of Redis.
     pub primaries: Gauge,
-    /// Primaries whose probe returned.
     pub primaries_well: Gauge,
     pub redis_full: Gauge,
     pub durability: Gauge,
@@ -81,7 +76,6 @@ pub struct Metrics {
     pub task_delay: Histogram,
 }
 
-/// The metrics of each room class.
 #[allow(missing_docs)]
 pub struct OfClass {
     publishes: Vec<Counter>,
@@ -118,7 +112,6 @@ impl OfClass {
         }
     }
 
-    /// Returns handles that count nothing.
     fn uncounted() -> Self {
         Self {
             publishes: Outcome::ALL.iter().map(|_| Counter::noop()).collect(),
@@ -135,7 +128,6 @@ impl OfClass {
 }
 
 impl Metrics {
-    /// Creates the metrics of a server with these room classes.
     pub fn new(rooms: &RoomPolicies) -> Self {
         let recorder = recorder();
         let make = Make(&recorder);
@@ -217,7 +209,6 @@ impl Metrics {
         }
     }
 
-    /// Renders everything in Prometheus's text format.
     pub fn render(&self) -> String {
         self.process.sample(&self.recorder);
         self.full_queues[Queue::Log as usize].absolute(logs::dropped());
@@ -229,12 +220,10 @@ impl Metrics {
         self.handle.run_upkeep();
     }
 
-    /// Returns the class of a room.
     pub fn class(&self, room: &RoomName) -> Class {
         self.classes.of(room)
     }
 
-    /// The metrics of a class.
     pub fn of(&self, class: Class) -> &OfClass {
         &self.by_class[class.index()]
     }
@@ -244,40 +233,33 @@ impl Metrics {
         &self.by_class[..self.classes.labels().len()]
     }
 
-    /// Counts a probe.
     pub fn canary(&self, outcome: CanaryOutcome) {
         self.canaries[outcome as usize].increment(1);
     }
 
-    /// The number of a transport's connections.
     pub fn connections(&self, transport: Transport) -> &Gauge {
         &self.connections[transport as usize]
     }
 
-    /// Counts a connection that a client opened.
     pub fn opened(&self, transport: Transport) {
         self.opened[transport as usize].increment(1);
         self.connections(transport).increment(1);
     }
 
-    /// Counts a connection that the server closed.
     pub fn closed(&self, code: CloseCode) {
         self.closed[code as usize].increment(1);
     }
 
-    /// Records a finished publish.
     pub fn published(&self, class: Class, outcome: Outcome, started: Instant) {
         let counted = self.of(class);
         counted.publishes[outcome as usize].increment(1);
         counted.publish_seconds.record(started.elapsed());
     }
 
-    /// Counts messages handed to subscribers.
     pub fn delivered(&self, class: Class, path: Path, messages: usize) {
         self.of(class).deliveries[path as usize].increment(messages as u64);
     }
 
-    /// Records a message that was written to a live subscriber's socket.
     pub fn delivered_to_socket(&self, message: Timed) {
         let seconds = now_ms().saturating_sub(message.appended) as f64 / 1000.0;
         self.of(message.class).delivery_seconds.record(seconds);
@@ -286,33 +268,27 @@ impl Metrics {
         }
     }
 
-    /// Counts a subscription that starts catching up.
     pub fn catch_up(&self, reason: CatchUpReason) {
         self.catch_ups[reason as usize].increment(1);
     }
 
-    /// Counts a gap that a subscriber was notified of.
     pub fn gap(&self, class: Class, reason: GapReason) {
         self.of(class).gaps[reason as usize].increment(1);
     }
 
-    /// Counts a hole in the live copies.
     pub fn hole(&self, found_by: Hole) {
         self.holes[found_by as usize].increment(1);
     }
 
-    /// Counts a full queue.
     pub fn full(&self, queue: Queue) {
         self.full_queues[queue as usize].increment(1);
     }
 
-    /// Records a command to Redis that ended.
     pub fn redis_call(&self, call: RedisCall, elapsed: Duration, ok: bool) {
         self.redis_calls[call as usize][usize::from(!ok)].increment(1);
         self.redis_seconds[call as usize].record(elapsed);
     }
 
-    /// Counts a refresh of the JWK set.
     pub fn key_set(&self, outcome: Success) {
         self.key_sets[outcome as usize].increment(1);
     }

@@ -2,7 +2,6 @@
 //! room's or a user's name.
 #![allow(unreachable_pub)] // One macro defines all labels, whatever their reach.
 
-/// The type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Counter,
@@ -13,7 +12,6 @@ pub enum Kind {
 
 macro_rules! names {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $kind:ident, $help:literal;)*) => {
-        /// The metrics on `/metrics`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Name {
             $(#[doc = $help] $name,)*
@@ -22,17 +20,14 @@ macro_rules! names {
         impl Name {
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
-            /// The name in Prometheus.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $text),* }
             }
 
-            /// The help text.
             pub const fn help(self) -> &'static str {
                 match self { $(Self::$name => $help),* }
             }
 
-            /// The type.
             pub const fn kind(self) -> Kind {
                 match self { $(Self::$name => Kind::$kind),* }
             }
@@ -103,10 +98,8 @@ macro_rules! label {
         }
 
         impl $label {
-            /// All values, in the order of their discriminants.
             pub const ALL: &[Self] = &[$(Self::$value),*];
 
-            /// The value in Prometheus.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$value => $text),* }
             }
@@ -115,37 +108,28 @@ macro_rules! label {
 }
 
 label!(
-    /// The transport of a client.
     Transport {
         WebSocket = "websocket",
-        /// Server-Sent Events.
         Events = "sse",
-        /// Long polling.
         Poll = "poll",
     }
 );
 
 label!(
-    /// The outcome of a probe.
     CanaryOutcome {
         Returned = "returned",
-        /// It did not return in time.
         Lost = "lost",
     }
 );
 
 label!(
-    /// The kind of a context switch.
     Switch {
-        /// The task waited for something.
         Voluntary = "voluntary",
-        /// The processor was given to another task.
         Involuntary = "involuntary",
     }
 );
 
 label!(
-    /// The direction of a system call.
     Direction {
         Read = "read",
         Write = "write",
@@ -153,7 +137,6 @@ label!(
 );
 
 label!(
-    /// The outcome of an operation that either works or fails.
     Success {
         Ok = "ok",
         Failed = "failed",
@@ -161,7 +144,6 @@ label!(
 );
 
 label!(
-    /// The outcome of a publish.
     Outcome {
         Stored = "stored",
         /// Redis had stored it already.
@@ -171,21 +153,15 @@ label!(
 );
 
 label!(
-    /// The path of a message to a subscriber.
     Path {
-        /// Pushed when it was appended.
         Live = "live",
-        /// Read from the room's ring.
         Recent = "ring",
-        /// Read from Redis.
         Redis = "redis",
     }
 );
 
 label!(
-    /// The reason for catching up.
     CatchUpReason {
-        /// The subscription is new.
         Subscribed = "subscribed",
         /// Its client reads more slowly than messages arrive.
         Slow = "slow",
@@ -195,7 +171,6 @@ label!(
 );
 
 label!(
-    /// The way in which a hole was found.
     Hole {
         /// A later message arrived.
         PubSub = "bell",
@@ -205,13 +180,11 @@ label!(
 );
 
 label!(
-    /// A bounded queue.
     Queue {
         /// Messages to append. If full: `unavailable`.
         Append = "append",
         /// A connection's outgoing bytes. If full: its subscriptions catch up.
         Send = "outbox",
-        /// Open connections.
         Connections = "connections",
         /// A connection's publishes in progress. If full: it is not read from.
         InFlight = "in_flight",
@@ -221,25 +194,15 @@ label!(
 );
 
 label!(
-    /// The purpose of a command to Redis.
     RedisCall {
-        /// Appends.
         Append = "append",
-        /// Waits for replication.
         Wait = "wait",
-        /// Reads of the log.
         Read = "read",
-        /// Reads of heads.
         Head = "head",
-        /// Attaches, detaches or renewals of durable subscriptions.
         Attach = "attach",
-        /// Writes of positions.
         Ack = "ack",
-        /// Signals.
         Signal = "signal",
-        /// Trims.
         Trim = "trim",
-        /// Listings, measurements or deletions of rooms and subscriptions.
         Manage = "manage",
     }
 );

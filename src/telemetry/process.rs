@@ -7,7 +7,6 @@ use nix::sys::resource::{UsageWho, getrusage};
 
 use super::names::{Direction, Switch};
 
-/// The values to read.
 pub(super) struct Process {
     collector: Collector,
     switches: Vec<Counter>,
@@ -31,7 +30,6 @@ impl Process {
         Self { collector, switches, calls, runtime }
     }
 
-    /// Reads the values, and records them with this recorder.
     pub(super) fn sample(&self, recorder: &PrometheusRecorder) {
         with_local_recorder(recorder, || self.collector.collect());
         if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {

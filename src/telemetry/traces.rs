@@ -18,20 +18,16 @@ use super::class::Class;
 use crate::config::TracesConfig;
 use crate::util::tls;
 
-/// Time limit for the collector's answer, and for sending the rest at shutdown.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A message whose delivery is timed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timed {
     pub key: Uuid,
     /// The time at which Redis appended it, in Unix ms.
     pub appended: u64,
-    /// The class of its room.
     pub class: Class,
 }
 
-/// Creates spans and sends them.
 #[derive(Debug)]
 pub struct Traces {
     processor: BatchSpanProcessor,
@@ -42,9 +38,6 @@ pub struct Traces {
 
 impl Traces {
     /// Starts sending to the configured destination; returns `None` without one.
-    ///
-    /// # Errors
-    /// If the address is invalid.
     pub fn start(config: &TracesConfig, node: &str) -> Result<Option<Self>, ExporterBuildError> {
         let Some(url) = &config.otlp_url else { return Ok(None) };
         tls::install_provider();
@@ -68,7 +61,6 @@ impl Traces {
         (mixed as f64) < self.below * u64::MAX as f64
     }
 
-    /// Records a message's publish: submitted, then appended, and answered now.
     pub fn published(&self, key: Uuid, room: &str, submitted: Instant, sent: Instant, outcome: &'static str) {
         let (now, root) = (SystemTime::now(), root_of(key));
         let at = |instant: Instant| now - instant.elapsed();
@@ -79,7 +71,6 @@ impl Traces {
         self.send(key, "publish", root, none, SpanKind::Server, at(submitted), now, attributes(), failed);
     }
 
-    /// Records that a message was written to a subscriber's socket.
     pub fn delivered(&self, message: Timed) {
         let appended = SystemTime::UNIX_EPOCH + Duration::from_millis(message.appended);
         // The times come from the clocks of two machines, and a span must not end before it begins.
@@ -129,7 +120,6 @@ impl Traces {
         });
     }
 
-    /// Sends the remaining spans.
     pub fn flush(&self) {
         let _ = self.processor.shutdown_with_timeout(PATIENCE); // A collector that does not answer loses them.
     }

@@ -13,7 +13,6 @@ pub(crate) fn limit() -> Option<u64> {
     machine.into_iter().chain(limits).min()
 }
 
-/// Parses `MemTotal` of `/proc/meminfo`.
 fn total(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)

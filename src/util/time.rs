@@ -2,7 +2,6 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Returns the Unix time in milliseconds.
 pub(crate) fn now_ms() -> u64 {
     unix_ms(SystemTime::now())
 }
@@ -17,7 +16,6 @@ fn unix_ms(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
-/// Returns the Unix time in seconds.
 pub(crate) fn now_s() -> u64 {
     now_ms() / 1000
 }

@@ -1,12 +1,11 @@
-//! Outgoing TLS: the provider of its cryptography, and advice on errors. All outgoing connections trust the system's
-//! authorities, or those that SSL_CERT_FILE and SSL_CERT_DIR name instead.
+//! Outgoing TLS: the provider of its cryptography, and advice on errors. All outgoing connections trust the
+//! system's authorities, or those that SSL_CERT_FILE and SSL_CERT_DIR name instead.
 
 /// Sets the process's provider of cryptography, unless it has one: clients for HTTPS need it.
 pub(crate) fn install_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default(); // The existing one works as well.
 }
 
-/// Returns advice for an error, by the library's text, if it is a known TLS error.
 pub(crate) fn advice(error: &str) -> Option<&'static str> {
     let advice = [
         (

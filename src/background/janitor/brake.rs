@@ -5,12 +5,10 @@ use std::time::{Duration, Instant};
 /// Time without removal by age after a clock has jumped ahead. It lets an operator correct the clock.
 const HOLD: Duration = Duration::from_secs(3600);
 
-/// The knowledge about the clock of one Redis.
 #[derive(Debug, Default)]
 pub(super) struct Brake {
     /// The last reading before a jump: when it was taken, and the time that it showed.
     believed: Option<(Instant, u64)>,
-    /// The time at which a jump was noticed.
     jumped: Option<Instant>,
 }
 

@@ -2,14 +2,11 @@
 
 use super::samples::{Buckets, Samples};
 
-/// The state of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
-    /// Messages get through.
     Ready,
     /// Messages do not get through, or the server is shutting down.
     NotReady,
-    /// It cannot be reached; with the reason.
     Unreachable(String),
 }
 
@@ -40,7 +37,6 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// Returns the figures of a server that cannot be reached.
     pub fn unreachable(node: String, reason: &str) -> Self {
         let nothing = Self::of(node, &Samples::default(), None);
         Self { state: State::Unreachable(reason.to_owned()), durable_as_wanted: true, ..nothing }
@@ -92,7 +88,6 @@ pub struct Overview {
 }
 
 impl Overview {
-    /// Combines the figures of all servers.
     pub fn of(nodes: Vec<Figures>) -> Self {
         let mut all = Figures::unreachable("all".into(), "");
         let add = |a: Option<f64>, b: Option<f64>| match (a, b) {
@@ -124,7 +119,6 @@ impl Overview {
         Self { nodes, all }
     }
 
-    /// The number of servers that are ready.
     pub fn ready(&self) -> usize {
         self.nodes.iter().filter(|node| node.state == State::Ready).count()
     }

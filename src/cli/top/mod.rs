@@ -18,7 +18,6 @@ use super::Failed;
 use super::output::Output;
 use super::remote::run;
 
-/// Time between the two readings of a snapshot.
 const APART: Duration = Duration::from_secs(1);
 
 /// Shows whether messages get through, how fast, and what goes wrong, for one or more servers. `q` quits.
@@ -71,7 +70,6 @@ impl Top {
     }
 }
 
-/// Takes two readings, for rates.
 async fn snapshot(watch: &mut Watch) -> Result<(), Failed> {
     watch.look().await;
     tokio::time::sleep(APART).await;

@@ -23,12 +23,10 @@ impl Samples {
         samples
     }
 
-    /// Returns true if such a series exists.
     pub fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 
-    /// Returns the sum of the series of this name with this label, or of all series of this name.
     pub fn sum(&self, name: &str, label: Option<(&str, &str)>) -> f64 {
         let chosen = |sample: &&Sample| {
             label.is_none_or(|(name, value)| {
@@ -38,12 +36,10 @@ impl Samples {
         self.0.get(name).into_iter().flatten().filter(chosen).map(|sample| sample.value).sum()
     }
 
-    /// Returns the maximum of the series of this name.
     pub fn max(&self, name: &str) -> f64 {
         self.0.get(name).into_iter().flatten().map(|sample| sample.value).fold(0.0, f64::max)
     }
 
-    /// Returns the cumulative counts of a histogram's buckets, summed over all labels.
     pub fn buckets(&self, histogram: &str) -> Buckets {
         let mut counts: Vec<(f64, f64)> = Vec::new();
         for Sample { labels, value } in self.0.get(&format!("{histogram}_bucket")).into_iter().flatten() {
@@ -64,14 +60,12 @@ impl Samples {
 pub struct Buckets(Vec<(f64, f64)>);
 
 impl Buckets {
-    /// Returns the increase since an earlier reading.
     pub fn since(&self, before: &Self) -> Self {
         let of =
             |bound: f64| before.0.iter().find(|(known, _)| *known == bound).map_or(0.0, |(_, count)| *count);
         Self(self.0.iter().map(|(bound, count)| (*bound, (count - of(*bound)).max(0.0))).collect())
     }
 
-    /// Adds the buckets of another server.
     pub fn plus(&self, other: &Self) -> Self {
         if self.0.is_empty() {
             return other.clone();

@@ -24,12 +24,10 @@ const COLUMNS: [(&str, u16); 10] = [
 
 const BAD: Style = Style::new().fg(Color::Red).add_modifier(Modifier::BOLD);
 
-/// Draws on a terminal.
 pub(super) fn draw(frame: &mut Frame<'_>, overview: &Overview) {
     overview.render(frame.area(), frame.buffer_mut());
 }
 
-/// Returns the same as text, for output that is no terminal.
 pub(super) fn text(overview: &Overview) -> String {
     let area = Rect::new(0, 0, 80, 8 + overview.nodes.len() as u16);
     let mut buffer = Buffer::empty(area);
@@ -60,7 +58,6 @@ fn worse(is_worse: bool) -> Style {
     if is_worse { BAD } else { Style::new() }
 }
 
-/// The values for all servers.
 fn lines(all: &Figures) -> Vec<Line<'static>> {
     let label = |name: &'static str| Span::from(format!("{name:<14}")).dim();
     let spread = |name, buckets: &super::samples::Buckets| {

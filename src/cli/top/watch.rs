@@ -8,17 +8,14 @@ use super::figures::{Figures, Overview};
 use super::samples::Samples;
 use crate::util::tls::install_provider;
 
-/// Time limit for a server's answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A watched server with its last reading.
 #[derive(Debug)]
 pub(super) struct Watched {
     url: String,
     last: Option<(Instant, Samples)>,
 }
 
-/// The watched servers.
 #[derive(Debug)]
 pub(super) struct Watch {
     client: reqwest::Client,
@@ -26,10 +23,6 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Creates a watch of the servers at these addresses.
-    ///
-    /// # Errors
-    /// If no HTTP client can be created.
     pub(super) fn new(urls: &[String]) -> reqwest::Result<Self> {
         install_provider();
         let servers = urls.iter().map(|url| Watched { url: url.trim_end_matches('/').into(), last: None });
@@ -37,7 +30,6 @@ impl Watch {
         Ok(Self { client, servers: servers.collect() })
     }
 
-    /// Reads all servers concurrently, and compares them with their previous readings.
     pub(super) async fn look(&mut self) -> Overview {
         let client = &self.client;
         let nodes = join_all(self.servers.iter_mut().map(|server| server.look(client))).await;
@@ -70,7 +62,6 @@ impl Watched {
     }
 }
 
-/// Describes in a few words why a server could not be read.
 fn reason(error: &reqwest::Error) -> String {
     if let Some(status) = error.status() {
         return format!("answers {}", status.as_u16());

@@ -13,7 +13,6 @@ use crate::http::App;
 use crate::http::problem::Problem;
 use crate::protocol::Failure;
 
-/// Refuses requests from pages of other origins, and lets browsers read the responses for allowed ones.
 pub(crate) async fn check(State(app): State<App>, request: Request, next: Next) -> Response {
     let Some(origin) = request.headers().get(ORIGIN).cloned() else {
         return next.run(request).await;

@@ -12,7 +12,6 @@ use crate::telemetry::logs;
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Longest id that is accepted from a client.
 const LONGEST: usize = 64;
 
 pub(crate) async fn name(request: Request, next: Next) -> Response {

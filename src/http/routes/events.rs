@@ -60,7 +60,6 @@ pub(crate) struct LiveQuery {
 }
 
 impl LiveQuery {
-    /// Returns the hold on the stream's durable subscription, if it has one.
     fn lease(&self, user: &UserId) -> Result<Option<Lease>, Failure> {
         match (&self.durable, &self.holder) {
             (None, None) => Ok(None),

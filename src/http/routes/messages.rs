@@ -27,7 +27,6 @@ use crate::session::Shared;
 use crate::telemetry::Transport;
 use crate::util::time::parse_ms;
 
-/// Most messages in one batch.
 const BATCH: usize = 1000;
 
 /// Longest wait of a long poll, in seconds.

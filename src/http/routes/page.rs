@@ -23,7 +23,6 @@ use crate::http::middleware::origin::names_this_machine;
 use crate::http::problem::Problem;
 use crate::protocol::{ErrorCode, Failure, UserId};
 
-/// Lifetime of a token for the page.
 const TTL: Duration = Duration::from_secs(12 * 3600);
 
 /// Allows only the page's own files and this server, since published data must never be executed. Trusted
@@ -86,7 +85,6 @@ fn takes_gzip(headers: &HeaderMap) -> bool {
     })
 }
 
-/// The user for whom a token is requested.
 #[derive(Deserialize)]
 struct Whose {
     user: String,

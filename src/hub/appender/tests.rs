@@ -15,7 +15,6 @@ async fn appender(script: &Script) -> Arc<Appender> {
     Appender::new(store.clone(), hub.clone(), Duration::from_secs(2), shared.metrics.clone())
 }
 
-/// Gives the messages of an append the next ids.
 fn append(call: &Call) -> Reply {
     let count = (call.args.len() - 2) / 5;
     let ids = (1..=count).map(|seq| Reply::from(&*format!("1-{seq}")));

@@ -5,7 +5,6 @@ use super::*;
 use crate::protocol::Encoding;
 use crate::protocol::encode::Format;
 
-/// Returns the size in bytes of an entry with `text` bytes of text.
 fn size(text: usize) -> usize {
     entry(1, text).size()
 }
@@ -22,14 +21,12 @@ fn unlimited() -> RecentLimits {
     RecentLimits { messages: usize::MAX, bytes: usize::MAX, budget: usize::MAX, spent: Arc::default() }
 }
 
-/// Builds a ring from `floor`, with the entries up to `head`.
 fn ring(limits: &RecentLimits, floor: u64, head: u64) -> RecentMessages {
     let mut ring = RecentMessages::new(at(floor), limits.clone());
     (floor + 1..=head).for_each(|seq| ring.push(entry(seq, 0)));
     ring
 }
 
-/// Returns the `seq` of the entries after a position, if the ring knows it.
 fn after(ring: &RecentMessages, position: MessageId) -> Option<Vec<u64>> {
     let entries = ring.after(position, usize::MAX, usize::MAX)?;
     Some(entries.iter().map(|entry| entry.id().seq).collect())

@@ -16,7 +16,6 @@ use crate::protocol::encode;
 use crate::protocol::frame::{Ended, Frame};
 use crate::tasks::planted;
 
-/// The result of joining the tail from a position.
 #[derive(Debug)]
 pub(in crate::hub) enum Join {
     Live,
@@ -56,10 +55,10 @@ impl Holders {
 const VACANT: usize = 1024;
 
 impl Room {
-    /// Adds a subscription as a member, not yet live, so that a takeover ends it. [`Hub::begin`](crate::hub::Hub::begin) starts it.
+    /// Adds a subscription as a member, not yet live, so that a takeover ends it.
+    /// [`Hub::begin`](crate::hub::Hub::begin) starts it.
     ///
-    /// # Errors
-    /// If the room has just been deleted.
+    /// # Errors If the room has just been deleted.
     pub fn enter(&self, subscription: &Arc<Subscription>) -> Result<(), Unavailable> {
         let mut state = self.state.lock();
         if state.closed {
@@ -111,7 +110,6 @@ impl Room {
         Join::Live
     }
 
-    /// Ends a subscription. Returns `false` if it had already ended.
     pub(in crate::hub) fn leave(&self, subscription: &Subscription) -> bool {
         let mut state = self.state.lock();
         self.remove(&mut state, subscription)
@@ -136,7 +134,6 @@ impl Room {
         true
     }
 
-    /// Ends the subscriptions that `which` selects, and notifies their clients of the reason.
     fn end_all(&self, code: Ended, which: impl FnOnce(&State) -> Vec<Arc<Subscription>>) {
         let mut writes = WriteBatch::default();
         let mut state = self.state.lock();
@@ -205,7 +202,6 @@ impl Room {
         true
     }
 
-    /// Ends all subscriptions after the room was deleted.
     pub(in crate::hub) fn deleted(&self) {
         // Closed first, so that no subscription enters after the others have ended.
         self.state.lock().closed = true;
@@ -215,7 +211,6 @@ impl Room {
         self.changed.notify_waiters();
     }
 
-    /// Ends one member's subscription for a reason, and notifies its client.
     pub(in crate::hub) fn end(&self, dismissed: &Subscription, code: Ended) {
         self.end_all(code, |state| {
             let member = state.members.get(dismissed.place.load(Ordering::Acquire));

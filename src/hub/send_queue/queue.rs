@@ -10,13 +10,10 @@ use crate::telemetry::Timed;
 
 #[derive(Debug, Clone)]
 pub struct Part {
-    /// The bytes, complete in themselves.
     pub bytes: Bytes,
-    /// The message in it, if the latency of this delivery is measured.
     pub timed: Option<Timed>,
 }
 
-/// The outcome of queuing a part.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Added {
     /// The caller is responsible for the writing.
@@ -32,9 +29,7 @@ pub(super) struct Queue {
     pub(super) bytes: usize,
     /// True if part of the first item was written: nothing may come before the rest of it.
     started: bool,
-    /// Index of the answer to the newest ping.
     pong: Option<usize>,
-    /// Number of permits that are out.
     pub(super) permits: usize,
     /// True while a task is writing, or what was last taken may not be written yet.
     pub(super) writing: bool,
@@ -54,8 +49,6 @@ impl Queue {
         if self.parts.len() == 1 && !self.writing { Added::First } else { Added::Later }
     }
 
-    /// Inserts a pong before everything that has not been partly written, and replaces one that is already
-    /// queued.
     pub(super) fn pong(&mut self, bytes: Bytes) -> Added {
         self.bytes += bytes.len();
         let part = Part { bytes, timed: None };
@@ -74,7 +67,6 @@ impl Queue {
         self.added()
     }
 
-    /// Removes `count` written bytes.
     pub(super) fn written(&mut self, mut count: usize, sink: &dyn Sink) {
         self.bytes -= count;
         while let Some(first) = self.parts.front_mut().filter(|_| count > 0) {
@@ -92,7 +84,6 @@ impl Queue {
         }
     }
 
-    /// Drops the queue, since its connection is gone.
     pub(super) fn abandon(&mut self) {
         self.parts = VecDeque::new();
         self.bytes = 0;

@@ -16,7 +16,6 @@ fn with_limit(limit: usize) -> Arc<SendQueue> {
     Arc::new(SendQueue::with(limit, 2, To::Taker(Box::new(|| ()))))
 }
 
-/// Returns whether an answer would find room now.
 fn has_room(queue: &Arc<SendQueue>) -> bool {
     queue.has_room_now().is_some()
 }
@@ -33,7 +32,6 @@ fn live(length: usize) -> Part {
     Part { bytes: bytes(length), timed: Some(TIMED) }
 }
 
-/// Returns the lengths of the parts taken, in order.
 async fn taken(queue: &SendQueue, most: usize) -> Vec<usize> {
     queue.take(most).await.iter().map(|part| part.bytes.len()).collect()
 }
@@ -222,7 +220,6 @@ async fn a_client_that_leaves_too_many_notices_unread_is_cut_off() {
     queue.written().await;
 }
 
-/// An abandoned send queue leaves no task behind, even if its socket never accepts anything.
 #[tokio::test]
 async fn an_abandoned_outbox_has_no_task() {
     let (queue, socket) = to_socket(&[]);
@@ -266,7 +263,6 @@ async fn the_newest_pong_alone_waits_and_goes_before_what_has_not_begun() {
     assert_eq!(*socket.had.lock(), expected);
 }
 
-/// A socket that accepts as much as the test allows.
 #[derive(Debug, Default)]
 struct Socket {
     had: Mutex<Vec<u8>>,

@@ -39,13 +39,12 @@ impl Drop for Permit {
 #[derive(Debug)]
 pub struct Turn<'a>(#[expect(dead_code, reason = "held until it is dropped")] pub(super) SemaphorePermit<'a>);
 
-/// A batch of writes to many send queues. Messages for one client that come together go out in one system call.
-/// Dropping it writes.
+/// A batch of writes to many send queues. Messages for one client that come together go out in one system
+/// call. Dropping it writes.
 #[derive(Debug, Default)]
 pub struct WriteBatch(Vec<Arc<SendQueue>>);
 
 impl WriteBatch {
-    /// Queues a live message, if there is room.
     #[must_use]
     pub fn offer(&mut self, queue: &Arc<SendQueue>, part: Part) -> bool {
         let added = queue.offer(part);
@@ -63,7 +62,6 @@ impl WriteBatch {
         }
     }
 
-    /// Queues a page for the client whose turn it is.
     pub fn page(&mut self, _turn: Turn<'_>, queue: &Arc<SendQueue>, parts: Vec<Bytes>) {
         if queue.page(parts) == Added::First {
             self.0.push(queue.clone());
@@ -78,7 +76,6 @@ impl WriteBatch {
         }
     }
 
-    /// Adds the writes of another batch.
     pub fn join(&mut self, mut others: Self) {
         self.0.append(&mut others.0);
     }

@@ -18,7 +18,6 @@ fn entries(ids: &[&str]) -> Vec<Arc<Entry>> {
     ids.iter().map(|text| Entry::sample(id(text), 0)).collect()
 }
 
-/// Builds a run of the first epoch.
 fn run(after: &str, ids: &[&str]) -> Run {
     run_of(1, after, ids)
 }
@@ -35,7 +34,6 @@ fn head_of(epoch: u64, text: &str) -> Head {
     Head { id: id(text), epoch: Epoch(epoch), cut: 0 }
 }
 
-/// Builds a cut right after the previous one.
 fn cut(before: &str, name: u64) -> Cut {
     Cut { before: id(before), name, after: name - 1 }
 }
@@ -44,14 +42,12 @@ fn limits(messages: usize) -> RecentLimits {
     RecentLimits { messages, bytes: usize::MAX, budget: usize::MAX, spent: Arc::default() }
 }
 
-/// Builds a tail at this head.
 fn tail(at: &str) -> Tail {
     let mut tail = Tail::new(limits(10));
     tail.open(head(at));
     tail
 }
 
-/// Builds a page that reaches the log's end.
 fn page(after: &str, ids: &[&str], at: &str) -> Page {
     Page { after: id(after).into(), fork: None, entries: entries(ids), head: head(at), complete: true }
 }
@@ -61,7 +57,6 @@ fn forked(after: &str, fork: &str, ids: &[&str], head: Head) -> Page {
     Page { fork: Some(id(fork)), head, ..page(after, ids, "0") }
 }
 
-/// Builds a page that does not reach the log's end.
 fn first_page(after: &str, ids: &[&str], at: &str) -> Page {
     Page { complete: false, ..page(after, ids, at) }
 }

@@ -7,7 +7,6 @@ use super::*;
 
 const NOW: u64 = 10_000;
 
-/// A log with its durable subscriptions.
 #[derive(Debug, Clone, PartialEq)]
 struct Log {
     head: MessageId,
@@ -37,7 +36,6 @@ impl Log {
         plan(limits, &self.facts())
     }
 
-    /// Returns the log after executing the plan.
     fn trimmed(&self, limits: &Limits) -> Self {
         let plan = self.plan(limits);
         let mut left = self.clone();
@@ -78,7 +76,6 @@ fn log(positions: &[u64]) -> Log {
 
 const NONE: Limits = Limits { max_age_ms: None, max_length: None, max_bytes: None, keep_unacked: true };
 
-/// Checks that `first` is the first remaining `seq`.
 #[track_caller]
 fn check(log: &Log, limits: Limits, first: u64) {
     let left = log.trimmed(&limits);

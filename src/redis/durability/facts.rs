@@ -7,7 +7,6 @@ pub enum Mode {
     /// A single server, with or without sentinels: a data server looks the same either way.
     #[default]
     Standalone,
-    /// A node of a cluster.
     Cluster,
     /// A sentinel, which holds no data.
     Sentinel,
@@ -22,13 +21,10 @@ pub struct ServerFacts {
     pub mode: Mode,
     /// True for a replica, which takes no writes.
     pub is_replica: bool,
-    /// True if every write goes to the append-only file.
     pub appendonly: Option<bool>,
     /// The sync policy of that file: `always`, `everysec` or `no`.
     pub appendfsync: Option<String>,
-    /// True if syncing pauses while the file is rewritten.
     pub no_appendfsync_on_rewrite: Option<bool>,
-    /// True if the last write to that file succeeded.
     pub aof_last_write_ok: bool,
     /// The snapshot schedule, such as `3600 1 300 100`; empty for none.
     pub save: Option<String>,
@@ -36,7 +32,6 @@ pub struct ServerFacts {
     pub maxmemory: u64,
     /// In bytes.
     pub used_memory: u64,
-    /// The policy at the memory limit, such as `noeviction`.
     pub maxmemory_policy: Option<String>,
     pub connected_replicas: u64,
     /// Minimum number of replicas, below which writes are refused; 0 for none.
@@ -47,7 +42,6 @@ pub struct ServerFacts {
 }
 
 impl ServerFacts {
-    /// The settings that [`ServerFacts::read`] needs from `CONFIG GET`.
     pub const SETTINGS: [&'static str; 8] = [
         "appendonly",
         "appendfsync",
@@ -93,7 +87,6 @@ impl ServerFacts {
         }
     }
 
-    /// The major version.
     pub(super) fn major(&self) -> Option<u32> {
         self.version.split('.').next()?.parse().ok()
     }

@@ -5,7 +5,6 @@ use super::*;
 /// The reply of a Redis 7.0.15 to `INFO`, with an append-only file and without a memory limit.
 const INFO: &str = include_str!("info-7.0.15.txt");
 
-/// Its reply to `CONFIG GET`.
 const CONFIG: [(&str, &str); 8] = [
     ("appendonly", "yes"),
     ("appendfsync", "always"),
@@ -33,7 +32,6 @@ fn facts(info: &[(&str, &str)], config: &[(&str, &str)]) -> ServerFacts {
     ServerFacts::read(&text, &pairs)
 }
 
-/// The findings other than `Fine`, as `danger: what`.
 fn troubles(facts: &ServerFacts, wanted: &str) -> Vec<String> {
     findings(facts, wanted.parse().unwrap())
         .into_iter()

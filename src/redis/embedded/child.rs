@@ -21,7 +21,6 @@ use super::home::Home;
 use super::output;
 use roomlog_children::Spawner;
 
-/// Number of its last log lines kept for the error message.
 const KEPT_LINES: usize = 20;
 
 /// Time to read its last lines after it ended: a process that it forked may still hold the pipe.
@@ -64,10 +63,6 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts `program` on `home`, with `max_memory` bytes of memory.
-    ///
-    /// # Errors
-    /// If the system refuses.
     pub(super) async fn start(
         spawner: &Spawner,
         program: &Path,
@@ -103,7 +98,6 @@ impl Server {
         self.lines.lock().iter().cloned().collect()
     }
 
-    /// Asks it to end, and kills it after `patience`.
     pub(super) async fn end(mut self, patience: Duration) {
         if let Some(pid) = self.child.id().and_then(|id| i32::try_from(id).ok()) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM); // It may have exited already.
@@ -120,7 +114,6 @@ impl Server {
     }
 }
 
-/// Forwards Redis's log line by line, and keeps the last lines.
 async fn follow(pipe: pipe::Receiver, kept: Arc<Mutex<VecDeque<String>>>) {
     let mut lines = BufReader::new(pipe).split(b'\n');
     while let Ok(Some(line)) = lines.next_segment().await {

@@ -37,10 +37,6 @@ impl Drop for Home {
 }
 
 impl Home {
-    /// Creates the directory if it is missing, takes its lock, and finds a place for the socket.
-    ///
-    /// # Errors
-    /// If the directory cannot be used, or another node uses it.
     pub(super) fn open(dir: &Path) -> Result<Self, EmbeddedError> {
         let unwritable = |path: &Path, source| EmbeddedError::Unwritable { path: path.to_owned(), source };
         match fs::metadata(dir) {
@@ -86,7 +82,6 @@ fn lock(dir: &Path) -> Result<File, EmbeddedError> {
     Ok(file)
 }
 
-/// Returns the socket for a data directory, after creating a directory for it if needed.
 fn place_for_socket(dir: &Path, temp: &Path) -> Result<PathBuf, EmbeddedError> {
     match name_of_socket(dir, temp) {
         (socket, None) => Ok(socket),

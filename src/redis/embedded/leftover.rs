@@ -16,7 +16,6 @@ use super::resp;
 
 const POLL: Duration = Duration::from_millis(20);
 
-/// The ways to end it, from the mildest to the hardest.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Ask,
@@ -24,10 +23,6 @@ enum Step {
     Kill,
 }
 
-/// Ends the Redis that still runs on `home`, if there is one. Each step gets `patience`.
-///
-/// # Errors
-/// If it survives all of them.
 pub(super) async fn end(home: &Home, patience: Duration) -> Result<(), EmbeddedError> {
     for step in [Step::Ask, Step::Terminate, Step::Kill] {
         if !is_there(home).await {

@@ -12,7 +12,6 @@ const ROUTINE: [&str; 8] = [
     "Valkey is now ready to exit",
 ];
 
-/// Logs one line: warnings as such, all others at debug level.
 pub(super) fn hand_on(line: &str) {
     match parse(line) {
         (true, text) => tracing::warn!(target: "roomlog::redis::server", "{text}"),

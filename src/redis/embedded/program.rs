@@ -27,7 +27,6 @@ const INSTALLERS: [(&str, &str); 6] = [
     ("brew", "brew install redis"),
 ];
 
-/// A suitable server program.
 #[derive(Debug, Clone)]
 pub(super) struct Program {
     pub(super) path: PathBuf,
@@ -35,10 +34,6 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Returns the configured program, or the first on `PATH` that is new enough.
-    ///
-    /// # Errors
-    /// If there is none, it cannot be run, or all are too old.
     pub(super) async fn find(configured: Option<&Path>) -> Result<Self, EmbeddedError> {
         let candidates = match configured {
             Some(path) => vec![path.to_owned()],
@@ -54,7 +49,6 @@ impl Program {
         Err(refused.unwrap_or_else(|| EmbeddedError::NotInstalled { advice: how_to_install() }))
     }
 
-    /// Checks the version of a program.
     async fn check(path: PathBuf) -> Result<Self, EmbeddedError> {
         let unusable = |problem: String| EmbeddedError::Unusable { path: path.clone(), problem };
         let asked = Command::new(&path).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
@@ -65,7 +59,6 @@ impl Program {
         Self::judge(path, &String::from_utf8_lossy(&output.stdout))
     }
 
-    /// Judges the output of a program's `--version`.
     fn judge(path: PathBuf, said: &str) -> Result<Self, EmbeddedError> {
         match parse_version(said) {
             Some((version, number)) if number >= OLDEST => Ok(Self { path, version }),
@@ -85,7 +78,6 @@ fn parse_version(said: &str) -> Option<(String, (u32, u32))> {
     Some((version.to_owned(), (numbers.next()?.ok()?, numbers.next()?.ok()?)))
 }
 
-/// Returns every executable file of that name on `PATH`.
 fn on_path(name: &str) -> Vec<PathBuf> {
     let runnable = |path: &PathBuf| {
         path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)

@@ -9,7 +9,6 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-/// Time limit of one exchange.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Maximum size of a reply, in bytes.

@@ -68,7 +68,6 @@ async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// Starts a Redis as a node leaves it behind that could not end it.
 fn leave_over(dir: &Path) -> std::process::Child {
     let home = Home::open(dir).unwrap();
     let mut command = Command::new("redis-server");

@@ -13,7 +13,6 @@ use crate::simulation::network::Kind;
 use crate::tasks;
 
 impl PubSub {
-    /// Starts receiving.
     pub(crate) fn simulated(
         peer: Peer,
         store: &Store,

@@ -13,7 +13,6 @@ use crate::redis::simulated::{self, Peer};
 use crate::simulation::network::Kind;
 
 impl Shards {
-    /// Returns the shards of a node, without topology discovery.
     pub(in crate::redis) fn simulated(peer: Peer, stop: CancellationToken) -> Arc<Self> {
         let dial = simulated::unused().dial;
         let config = dial.target().clone();

@@ -17,7 +17,6 @@ use crate::redis::wire::Wire;
 use crate::telemetry::Metrics;
 
 impl Store {
-    /// Returns a store on a peer.
     pub(crate) fn simulated(
         peer: Peer,
         config: &Config,

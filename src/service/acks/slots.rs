@@ -17,13 +17,12 @@ use crate::log::Lease;
 use crate::protocol::{MessageId, RoomName};
 use crate::tasks::planted;
 
-/// Shortest time between two writes of a room's positions.
+/// Minimum time between two writes of a room's positions.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Shortest time between two writes if a client waits for the result.
+/// Minimum time between two writes if a client waits for the result.
 pub(super) const INTERVAL_AWAITED: Duration = Duration::from_millis(250);
 
-/// An acknowledged id, and the clients that wait until it is written.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Acked<W> {
     /// The last id that is handled, together with everything before it.
@@ -53,7 +52,6 @@ impl<W> Acked<W> {
 /// Receives what remains to be written once the current write has ended.
 type Taker<W> = oneshot::Sender<Option<Acked<W>>>;
 
-/// The origin of an acknowledgement.
 #[derive(Debug, Clone)]
 pub(super) enum By {
     /// A connection's subscription, which ends if another client holds it. A failed write is retried.
@@ -82,13 +80,11 @@ enum State<W> {
 struct Slot<W> {
     /// Keyed by holder, so that a stale holder's ack never counts for the current one.
     entries: HashMap<Lease, Entry<W>>,
-    /// Time when the last write began.
     written: Option<Instant>,
     /// True while a write is in progress. A room has at most one.
     writing: bool,
     /// True while a client waits for the next write.
     awaited: bool,
-    /// Its time in the queue.
     scheduled: Option<Instant>,
 }
 
@@ -112,7 +108,6 @@ impl<W> Slot<W> {
     }
 }
 
-/// The acknowledgements of a room to write.
 pub(super) struct Batch<W> {
     pub room: RoomName,
     pub acks: Vec<(Lease, By, Acked<W>)>,
@@ -161,17 +156,14 @@ impl<W> Slots<W> {
         self.next_due() != next
     }
 
-    /// Returns the time when the next room is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.queue.peek().map(|Reverse((due, _))| *due)
     }
 
-    /// Returns whether nothing is pending or being written.
     pub(super) fn is_idle(&self) -> bool {
         self.rooms.values().all(|slot| slot.entries.is_empty())
     }
 
-    /// Makes everything due immediately from now on.
     pub(super) fn hurry(&mut self, now: Instant) {
         self.at_once = true;
         for room in self.rooms.keys().cloned().collect::<Vec<_>>() {

@@ -20,7 +20,7 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<String>) {
     holders(facts, found);
 }
 
-/// Returns whether nothing may undo the acknowledgement: it was confirmed, and neither it nor its message can
+/// Returns true if nothing may undo the acknowledgement: it was confirmed, and neither it nor its message can
 /// have been lost or deleted.
 fn is_firm(facts: &Facts<'_>, ack: &Ack) -> bool {
     let Some((order, true)) = ack.answered else { return false };
@@ -49,8 +49,7 @@ fn at_the_end(facts: &Facts<'_>, firm: &[&Ack], found: &mut Vec<String>) {
     }
 }
 
-/// Checks that a holder that has lost a subscription acknowledges nothing any more, and that the current
-/// holder can.
+/// Checks that a holder that lost a subscription acknowledges nothing any more, and that the current one can.
 fn holders(facts: &Facts<'_>, found: &mut Vec<String>) {
     let record = &facts.world.record;
     let runs = || record.runs.iter().filter(|run| run.began.durable);

@@ -29,7 +29,6 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<String>) {
     }
 }
 
-/// A subscriber, replayed event by event.
 struct Reader<'a> {
     facts: &'a Facts<'a>,
     run: &'a Run,
@@ -37,7 +36,6 @@ struct Reader<'a> {
     begun: bool,
     /// The messages that it has and has not been told are gone.
     has: Vec<Id>,
-    /// All messages that it ever got.
     got: HashSet<Id>,
     /// The `seq` from which it must have got everything.
     start: u64,
@@ -156,7 +154,6 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Checks a subscription that lasts to the end of the schedule.
     fn end(&self, broken: &mut impl FnMut(String)) {
         let Facts { world, there, log, head } = self.facts;
         if self.position.1 != head.1 {

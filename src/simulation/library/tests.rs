@@ -2,7 +2,6 @@
 
 use super::*;
 
-/// A server with the room `room`.
 struct Redis {
     library: Library,
     context: Context,
@@ -38,7 +37,6 @@ impl Redis {
         }
     }
 
-    /// Appends a message a millisecond later, and returns its id.
     fn append(&mut self, key: &str) -> String {
         self.context.time_us += 1000;
         self.call("append", &["60000", "0", key, "0", "ann", "message", "x"]).pop().expect("an id")

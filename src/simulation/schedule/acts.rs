@@ -49,7 +49,6 @@ impl Schedule {
         self.clients[client].publish(self.keys.len() as u128);
     }
 
-    /// Sends an unconfirmed message again, through any client.
     fn publish_again(&mut self, client: usize) {
         let key = in_world(|world| {
             let publishes = &world.record.publishes;
@@ -105,7 +104,6 @@ impl Schedule {
         (place, self.nodes[place].clone().expect("it is alive"))
     }
 
-    /// Trims the room, or deletes a message.
     fn take_out(&self) {
         let (place, node) = self.some_node();
         let (keep, id) = in_world(|world| {

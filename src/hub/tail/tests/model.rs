@@ -15,17 +15,13 @@ fn same(a: &Message, b: &Message) -> bool {
 
 #[derive(Clone, Default)]
 pub(super) struct Branch {
-    /// The server's history.
     name: u64,
-    /// All messages ever appended, in order.
     pub(super) all: Vec<Message>,
-    /// The messages that are retained.
     pub(super) kept: Vec<Message>,
     pub(super) head: Head,
     /// Each epoch's name, and the newest id before it.
     epochs: Vec<(u64, MessageId)>,
     ms: u64,
-    /// The log before each write.
     past: Vec<Branch>,
 }
 
@@ -70,7 +66,6 @@ impl Branch {
 pub(super) struct World {
     pub(super) branches: Vec<Branch>,
     pub(super) current: usize,
-    /// The primary that the node is connected to.
     pub(super) serving: usize,
     names: u64,
     /// All messages ever trimmed or deleted. A Redis that lost that write has them again, although readers
@@ -125,7 +120,6 @@ impl World {
         }
     }
 
-    /// Deletes the room. The next append creates it anew.
     pub(super) fn delete(&mut self) {
         let log = self.log();
         let new = Branch { name: log.name, ms: log.ms + 1, ..Branch::default() };
@@ -173,12 +167,7 @@ impl World {
 
 pub(super) enum Read {
     Asked(Position),
-    Begun {
-        asked: Position,
-        branch: usize,
-        head: Head,
-    },
-    /// The page, and the branch that it was read from.
+    Begun { asked: Position, branch: usize, head: Head },
     Done(Page, usize),
     Failed,
 }

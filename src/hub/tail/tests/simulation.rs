@@ -16,7 +16,6 @@ use super::*;
 use crate::log::Epoch;
 use crate::protocol::frame::GapReason;
 
-/// A subscriber that checks the server's guarantees on every event.
 struct Reader {
     start: MessageId,
     position: MessageId,
@@ -121,7 +120,6 @@ enum Notified {
 struct Simulation {
     world: World,
     tail: Tail,
-    /// The head that the tail opens at, once its answer has arrived.
     opening: Option<Head>,
     read: Option<Read>,
     check: Option<(Asked, Option<Head>)>,
@@ -228,7 +226,6 @@ impl Simulation {
         }
     }
 
-    /// Performs a step as the hub does.
     fn step(&mut self, step: Step, branch: usize) {
         let epoch = self.tail.position().unwrap_or_default().epoch;
         for reader in self.readers.iter_mut().filter(|reader| reader.live) {
@@ -356,7 +353,6 @@ impl Simulation {
     }
 }
 
-/// Generates operations on a log that loses nothing.
 fn plain_op() -> impl Strategy<Value = Op> {
     prop_oneof![
         8 => (1..4_usize, 0..3_u64, any::<bool>()).prop_map(|(count, ms, own)| Op::Append { count, ms, own }),

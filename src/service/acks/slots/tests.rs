@@ -33,7 +33,6 @@ fn note(slots: &mut Slots<u64>, seq: u64, waiting: &[u64], now: Instant) -> bool
     slots.note(&room(0), &lease(0), By::Request, acked(seq, waiting), now)
 }
 
-/// Takes what is due of one holder of one room.
 fn due(slots: &mut Slots<u64>, now: Instant) -> Option<Acked<u64>> {
     let batch = slots.take_due(now).pop()?;
     Some(batch.acks.into_iter().next().unwrap().2)
