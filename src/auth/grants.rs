@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_grants_nothing() {
+    fn unknown_permissions_and_patterns_grant_nothing() {
         let grants = grants(r#"{"a": ["admin", "Read", "write"], "a b": ["read"], "": ["manage"]}"#);
         assert!(!allows(&grants, "a", "ann", Permission::Read));
         assert!(allows(&grants, "a", "ann", Permission::Write));
@@ -134,7 +134,7 @@ mod tests {
         }
 
         #[test]
-        fn elsewhere_the_user_makes_no_difference(grants in any_grants(), room in "[ab]{1,3}", user in "[ab]{1,3}") {
+        fn outside_of_inboxes_the_user_makes_no_difference(grants in any_grants(), room in "[ab]{1,3}", user in "[ab]{1,3}") {
             for permission in Permission::ALL {
                 let granted = grants.0.iter().any(|(pattern, held)| {
                     held.contains(&permission) && pattern.matches(&room.parse().unwrap())

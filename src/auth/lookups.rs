@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_set_cannot_be_read_nothing_is_known_and_all_who_wait_are_told() {
+    fn while_the_set_cannot_be_read_every_lookup_reports_unknown() {
         let (mut lookups, start) = (Lookups::new(), Instant::now());
         assert_eq!(lookups.step("a", start, start), Step::Refresh);
         lookups.refreshed(start, start + SECOND, false);
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_are_bounded_and_do_not_make_a_key_absent() {
+    fn invented_ids_cause_few_reads_and_hide_no_valid_key() {
         let (mut lookups, start) = (Lookups::new(), Instant::now());
         for id in ["1", "2", "3", "4"] {
             let now = start + SECOND / 10;
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn the_cache_of_absent_ids_is_bounded() {
         let (mut lookups, start) = (Lookups::new(), Instant::now());
         lookups.refreshed(start, start, true);
         for n in 0..3 * ABSENT {

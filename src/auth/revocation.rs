@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_forgotten_when_their_time_is_over() {
+    fn revocations_are_removed_once_they_expire() {
         let mut revocations = Revocations::default();
         for revocation in [token("x", 500), token("x", 300), user("ann", 100, 500), user("ann", 101, 300)] {
             revocations.insert(revocation);

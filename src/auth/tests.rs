@@ -122,7 +122,7 @@ async fn each_kind_of_public_key_verifies_its_algorithm() {
 }
 
 #[tokio::test]
-async fn a_public_key_is_no_shared_secret() {
+async fn a_public_key_is_never_used_as_a_shared_secret() {
     let forged = signed(Algorithm::HS256, None, &EncodingKey::from_secret(RSA_A_PUBLIC.as_bytes()), &ann());
     let public = [("public_key_file", path("rsa_a.public.pem"))];
     let public = public.each_ref().map(|(key, value)| (*key, value.as_str()));
@@ -231,7 +231,7 @@ async fn minted_tokens_verify() {
 }
 
 #[tokio::test]
-async fn keys_of_no_use_are_refused_at_the_start() {
+async fn unusable_keys_are_refused_at_the_start() {
     for (key, file, word) in [
         ("public_key_file", "ec_p384.public.pem", "another curve"),
         ("public_key_file", "rsa_1024.public.pem", "2048"),
@@ -308,7 +308,7 @@ async fn an_unknown_key_id_refreshes_the_set_early_but_seldom() {
 }
 
 #[tokio::test]
-async fn a_key_that_cannot_be_looked_up_now_is_not_taken_for_a_wrong_one() {
+async fn a_key_that_cannot_be_looked_up_is_reported_as_unavailable() {
     let (url, served) = serve().await;
     served.lock().0 = jwks(&["rsa_a"]);
     let verifier = verifier(&[("jwks_url", &url)]).await.unwrap();
@@ -352,7 +352,7 @@ async fn the_set_is_refreshed_and_a_failure_keeps_the_keys() {
 }
 
 #[tokio::test]
-async fn only_fitting_keys_of_a_set_are_taken() {
+async fn only_supported_keys_of_a_set_are_used() {
     let secret = URL_SAFE_NO_PAD.encode(SECRET);
     let mut set: Value = serde_json::from_str(&jwks(&["rsa_a", "ec_a", "ed_a"])).unwrap();
     set["keys"][0]["use"] = json!("enc");

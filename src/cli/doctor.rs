@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_names_each_finding_its_consequence_and_its_mend() {
+    fn a_report_names_each_finding_its_consequence_and_its_fix() {
         let facts =
             ServerFacts { version: "7.0.15".into(), aof_last_write_ok: true, ..ServerFacts::default() };
         let facts = ServerFacts { appendonly: Some(false), save: Some(String::new()), ..facts };

@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_points_or_how_long_ago() {
+    fn times_are_absolute_or_relative_to_now() {
         assert_eq!(time("1700000000000"), Ok(1_700_000_000_000));
         assert_eq!(time("2023-11-14T22:13:20Z"), Ok(1_700_000_000_000));
         assert_eq!(time("2023-11-14 22:13:20"), Ok(1_700_000_000_000));

@@ -265,7 +265,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_reads_as_json_is_json_and_the_rest_is_text() {
+    fn data_is_json_if_it_parses_and_text_otherwise() {
         for (text, value) in [
             ("{\"a\": 1}", json!({ "a": 1 })),
             ("42", json!(42)),

@@ -27,7 +27,7 @@ fn room(name: &str) -> RoomName {
 }
 
 #[test]
-fn the_defaults_are_a_configuration() {
+fn the_defaults_are_a_valid_configuration() {
     let config = Config::load(None, std::iter::empty(), vec![]).unwrap();
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.server.metrics_listen, None);
@@ -44,7 +44,7 @@ fn the_defaults_are_a_configuration() {
 }
 
 #[test]
-fn each_layer_goes_before_the_last() {
+fn each_layer_overrides_the_previous_one() {
     let file = "[server]\nlisten = \"1.1.1.1:1\"\nshutdown_grace = \"1s\"\n[limits]\nconnections = 5";
     let env = [("ROOMLOG_SERVER__LISTEN", "2.2.2.2:2"), ("ROOMLOG_LIMITS__MAX_MESSAGE", "7")];
     let flags = [("server.listen", "3.3.3.3:3".into()), ("limits.outbox", "1MiB".into())];
@@ -74,7 +74,7 @@ fn variables_of_others_are_ignored() {
 }
 
 #[test]
-fn the_first_matching_room_table_holds_and_is_completed() {
+fn the_first_matching_room_table_applies_with_defaults_for_missing_keys() {
     let file = "[[rooms]]\nmatch = \"chat.*\"\nmax_age = \"7d\"\n[[rooms]]\nmatch = \"chat.a\"\nmax_length = 0\n\
                 [[rooms]]\nmatch = \"log.*\"\nmax_bytes = \"10MB\"\nkeep_unacked = false";
     let config = load(file, &[], &[]).unwrap();
@@ -91,7 +91,7 @@ fn the_first_matching_room_table_holds_and_is_completed() {
 }
 
 #[test]
-fn unknown_keys_are_refused_with_the_nearest() {
+fn unknown_keys_are_refused_with_the_nearest_key() {
     refused(
         "[limits]\nmax_mesage = 1",
         &[],
@@ -188,7 +188,7 @@ fn secrets_are_never_shown() {
 }
 
 #[test]
-fn what_is_printed_reads_back_as_the_same() {
+fn the_printed_configuration_loads_to_the_same_values() {
     let file = "[limits]\npublish_rate = 10\n[redis]\nurl = \"redis://h:1\"\n[[rooms]]\nmatch = \"a\"\nmax_age = \"0s\"";
     let config = load(file, &[], &[]).unwrap();
     let printed = config.to_toml().unwrap();

@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ping_comes_every_25_s_and_wants_a_pong_within_10() {
+    fn a_ping_is_sent_every_25_s_and_its_pong_is_due_within_10() {
         assert_eq!(due(Clock { now: 24_999, ..QUIET }), Due::Nothing);
         assert_eq!(due(Clock { now: 25_000, ..QUIET }), Due::Ping);
         assert_eq!(due(Clock { now: 34_999, pinged: 25_000, ..QUIET }), Due::Nothing);
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn the_more_clients_are_sent_away_the_longer_they_take_to_come_back() {
+    fn reconnects_are_spread_in_proportion_to_the_number_of_clients() {
         let seconds = [0, 1, 10_000, 20_000, 100_000].map(|clients| spread(clients).as_secs());
         assert_eq!(seconds, [5, 5, 5, 10, 50]);
     }
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_ends_even_while_the_client_reads_slowly() {
+    fn an_expired_token_ends_the_connection_of_a_slow_reader_too() {
         let late = Clock { now: 60_001, expired: Some(true), blocked: true, ..QUIET };
         assert_eq!(due(late), Due::Close(CloseCode::TokenExpired));
     }

@@ -28,7 +28,7 @@ fn hub() -> Arc<Hub> {
 }
 
 #[test]
-fn who_fails_to_retake_a_subscription_is_told_that_its_room_was_deleted() {
+fn a_failed_retake_reports_that_the_room_was_deleted() {
     let (hub, name): (_, RoomName) = (hub(), "room".parse().unwrap());
     let room = Arc::new(Room::new(name.clone(), hub.limits.clone(), hub.metrics.clone()));
     hub.rooms.write().insert(name.clone(), room.clone());

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_shrink_at_once_and_grow_by_and_by() {
+    fn pages_shrink_at_once_and_grow_gradually() {
         assert_eq!(next_size(0, 0), None);
         assert_eq!(next_size(64, 64 * 200), Some(256));
         assert_eq!(next_size(512, 512 * 200), Some(512));

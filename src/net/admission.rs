@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn places_fit_the_files_that_there_are() {
+    fn places_fit_the_limit_of_open_files() {
         assert_eq!(Places::new(100_000, 1 << 20), Places { clients: 100_000, strangers: 4096, all: 104_096 });
         assert_eq!(Places::new(10, 1 << 20), Places { clients: 10, strangers: 32, all: 42 });
         assert_eq!(Places::new(100_000, 1024), Places { clients: 720, strangers: 240, all: 960 });
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_have_a_share_and_leave_it_by_showing_a_token() {
+    fn strangers_have_a_share_until_they_authenticate() {
         let admission = admission(2, 4);
         let (first, _second) = (admission.enter(), admission.enter());
         assert!(after(&admission, Duration::ZERO).is_err());
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_stays_a_stranger_makes_way_for_the_next_and_nobody_else_does() {
+    async fn only_strangers_over_their_time_are_cut_for_new_connections() {
         let admission = admission(2, 3);
         let known = admission.enter();
         known.known();

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_is_no_pattern() {
+    fn a_prefix_is_never_taken_for_a_pattern() {
         assert!(
             rule("ann", "a*:")
                 .starts_with("ACL SETUSER ann reset on >PASSWORD ~a\\*:* &a\\*:* &roomlog:dummy +ping ")

@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refusals_are_told_apart() {
+    fn errors_are_parsed_into_redirects() {
         let asked = Server::new("one", 7001);
         let read = |details| Redirect::read(details, &asked);
         let two = Server::new("10.0.0.2", 7002);

@@ -70,7 +70,7 @@ mod tests {
     use super::is_nearly_full;
 
     #[test]
-    fn redis_is_full_from_95_percent_of_its_limit_on_if_it_refuses_then() {
+    fn redis_is_full_from_95_percent_of_its_limit_unless_it_evicts() {
         let info = |used: u64, apart: u64, limit: u64, policy: &str| {
             is_nearly_full(&format!(
                 "# Memory\r\nused_memory:{used}\r\nused_memory_rss:9\r\nmaxmemory:{limit}\r\n\

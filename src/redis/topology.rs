@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_are_read_by_primary() {
+    fn slots_are_parsed_by_primary() {
         let asked = Server::new("asked", 7000);
         let reply = Value::Array(vec![
             range(0, 100, node("a".into(), 7001)),
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn epochs_are_read() {
+    fn epochs_are_parsed() {
         let info = "cluster_state:ok\r\ncluster_current_epoch:17\r\ncluster_my_epoch:3\r\n";
         assert_eq!(current_epoch(info), Some(17));
         assert_eq!(current_epoch("cluster_state:ok"), None);

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn each_user_has_a_rate_also_over_a_turn_and_who_is_silent_is_forgotten() {
+    fn each_user_keeps_its_rate_over_a_rotation_and_idle_users_are_dropped() {
         let (start, rates) = (Instant::now(), Rates::new(Some(1), 2));
         let at = |ms: u64| start + Duration::from_millis(ms);
         for n in 0..1000 {
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_limit_nothing_is_refused_and_nobody_is_noted() {
+    fn without_a_limit_nothing_is_refused_or_tracked() {
         let rates = Rates::new(None, 1);
         assert!((0..1000).all(|n| rates.spend(&user(n), Instant::now()).is_ok()));
         assert!(rates.users.lock().young.is_empty());

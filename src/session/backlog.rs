@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_bounded_and_keeps_the_order() {
+    fn a_backlog_is_bounded_and_keeps_the_order() {
         let mut backlog = Backlog::default();
         let text = |length: usize| Received::Text(vec![b'x'; length].into());
         let mut count = 0;
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_read_after_the_last() {
+    fn nothing_is_accepted_after_the_last_item() {
         let mut backlog = Backlog::default();
         backlog.push(Received::Close(None));
         assert!(!backlog.has_room());

@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_close_ends_what_is_read() {
+    fn nothing_is_read_after_a_close() {
         let close = CloseFrame { code: 4000.into(), reason: "bye".into() };
         let mut bytes = sent(&[Message::text("a"), Message::Close(Some(close))]);
         bytes.extend(sent(&[Message::text("b")]));
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_against_the_rules_is_bad() {
+    fn violations_of_the_protocol_are_reported() {
         let bad = [Received::Bad(CloseCode::ProtocolError)];
         assert_eq!(take(&sent(&[fragment("a", Data::Continue, true)])), bad, "a fragment of nothing");
         let two = [fragment("a", Data::Text, false), fragment("b", Data::Text, true)];
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_is_refused_by_its_header_alone() {
+    fn a_frame_that_is_too_large_is_refused_by_its_header_alone() {
         let large = [Received::Bad(CloseCode::TooLarge)];
         assert_eq!(take(&sent(&[Message::text("x".repeat(1000))])).len(), 1);
         assert_eq!(take(&sent(&[Message::text("x".repeat(1001))])[..8]), large);
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn one_message_is_taken_where_one_is_allowed() {
+    fn only_one_message_is_taken_while_one_is_allowed() {
         let mut inbox = Inbox::new(Allowance::One(10));
         let ping = Message::Ping("now".into());
         inbox.take(&mut sent(&[
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_while_nothing_is_half_received() {
+    fn an_inbox_without_a_partial_message_keeps_no_memory() {
         let mut inbox = Inbox::new(Allowance::Many(1000));
         inbox.take(&mut sent(&[Message::text("a"), Message::text("b")]));
         received(&mut inbox);
@@ -337,7 +337,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn messages_are_the_same_however_their_bytes_come(
+        fn messages_do_not_depend_on_how_their_bytes_are_split(
             messages in prop::collection::vec(message(), 0..20),
             pieces in prop::collection::vec(1..200usize, 1..20),
         ) {
@@ -356,7 +356,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_may_come(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..50), 0..20)) {
+        fn arbitrary_bytes_never_panic_the_inbox(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..50), 0..20)) {
             let mut inbox = Inbox::new(Allowance::Many(1000));
             for mut piece in pieces {
                 inbox.take(&mut piece);

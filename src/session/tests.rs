@@ -205,7 +205,7 @@ async fn a_subscription_that_cannot_be_opened_leaves_nothing_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_session_writes_its_acks_and_gives_its_leases_up() {
+async fn a_dropped_session_writes_its_acks_and_releases_its_leases() {
     let script = Script::new(room);
     let node = Simulated::scripted(&script, &[]).await;
     let mut client = Client::connect(&node, "ann").await;

@@ -37,7 +37,7 @@ fn promises_hold_in_some_schedules() {
 }
 
 #[test]
-fn a_seed_always_does_the_same() {
+fn a_seed_is_deterministic() {
     // Sessions have random ids, which influence nothing.
     let told = |seed| {
         let Outcome { steps, trace, .. } = run(seed, None, true);

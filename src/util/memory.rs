@@ -47,13 +47,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_limit_is_known_and_no_more_than_the_machine_has() {
+    fn the_limit_is_at_most_the_memory_of_the_machine() {
         assert!(limit().is_some_and(|limit| (1 << 20..1 << 50).contains(&limit)));
         assert_eq!(total("MemFree: 1 kB\nMemTotal:  5 kB\n"), Some(5120));
     }
 
     #[test]
-    fn limits_are_looked_for_in_each_group_of_both_versions() {
+    fn limits_are_read_from_each_group_of_both_versions() {
         assert_eq!(
             limit_files("0::/system.slice/roomlog.service\n"),
             [

@@ -62,12 +62,12 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_on_holds_nothing() {
+    fn a_steady_clock_holds_no_removal() {
         assert_eq!(looks(&[(0, 0), (5, 0), (10, 1), (7200, 60), (7205, -3600)]), [false; 5]);
     }
 
     #[test]
-    fn a_jump_ahead_holds_until_the_clock_is_right_again_or_an_hour_has_passed() {
+    fn a_jump_ahead_holds_removal_until_the_clock_is_corrected_or_an_hour_has_passed() {
         let month = 31 * 24 * 3600;
         assert_eq!(
             looks(&[(0, 0), (5, month), (10, month), (15, 0), (20, 0)]),
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn small_jumps_are_no_way_round() {
+    fn only_jumps_beyond_the_tolerance_hold_removal() {
         assert_eq!(looks(&[(0, 0), (5, 66)]), [false, true]);
         assert_eq!(looks(&[(0, 0), (5, 65)]), [false, false]);
     }

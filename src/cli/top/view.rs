@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_matters_is_on_80_columns_and_24_lines_and_trouble_alone_is_red() {
+    fn the_display_fits_80_columns_and_24_lines_and_only_trouble_is_red() {
         let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
         terminal.draw(|frame| draw(frame, &overview())).unwrap();
         let buffer = terminal.backend().buffer();

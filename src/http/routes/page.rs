@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gzip_is_for_those_who_take_it() {
+    fn gzip_is_served_only_to_clients_that_accept_it() {
         let check = |value: &'static str| {
             takes_gzip(&HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(value))]))
         };
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_was_built_of_the_sources_that_are_here() {
+    fn the_embedded_page_was_built_from_the_current_sources() {
         let demo = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("demo");
         let list = std::fs::read_to_string(demo.join("dist/sources.sha256")).unwrap();
         for line in list.lines() {
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn only_names_that_are_surely_this_machine_get_a_token() {
+    fn only_hosts_that_are_surely_this_machine_get_a_token() {
         let check = names_this_machine;
         for good in [
             "localhost",

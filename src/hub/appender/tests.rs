@@ -22,7 +22,7 @@ fn append(call: &Call) -> Reply {
 }
 
 #[tokio::test(start_paused = true)]
-async fn messages_gather_while_an_append_to_their_room_is_under_way() {
+async fn messages_gather_while_an_append_to_their_room_is_in_progress() {
     let script = Script::new(append);
     let appender = appender(&script).await;
     let room: RoomName = "chat".parse().unwrap();

@@ -37,7 +37,7 @@ fn spent(limits: &RecentLimits) -> usize {
 }
 
 #[test]
-fn it_knows_what_comes_after_its_floor_and_each_entry() {
+fn a_ring_returns_the_entries_after_its_floor_and_after_each_entry() {
     let ring = ring(&unlimited(), 3, 6);
     assert_eq!(after(&ring, at(3)), Some(vec![4, 5, 6]));
     assert_eq!(after(&ring, at(5)), Some(vec![6]));
@@ -45,7 +45,7 @@ fn it_knows_what_comes_after_its_floor_and_each_entry() {
 }
 
 #[test]
-fn positions_it_does_not_reach_or_never_saw_are_unknown() {
+fn positions_before_the_ring_or_unknown_to_it_return_none() {
     let ring = ring(&unlimited(), 3, 6);
     for position in [MessageId::ZERO, at(2), at(7), MessageId::new(0, 5), MessageId::new(2, 5)] {
         assert_eq!(after(&ring, position), None, "{position}");
@@ -53,7 +53,7 @@ fn positions_it_does_not_reach_or_never_saw_are_unknown() {
 }
 
 #[test]
-fn a_page_has_at_most_so_many_and_about_so_many_bytes() {
+fn a_page_is_limited_in_messages_and_bytes() {
     let ring = ring(&unlimited(), 0, 9);
     let page = |messages, bytes| ring.after(at(2), messages, bytes).unwrap().len();
     assert_eq!(page(3, usize::MAX), 3);
@@ -63,14 +63,14 @@ fn a_page_has_at_most_so_many_and_about_so_many_bytes() {
 }
 
 #[test]
-fn the_oldest_go_above_the_count() {
+fn the_oldest_entries_are_evicted_above_the_count() {
     let ring = ring(&RecentLimits { messages: 3, ..unlimited() }, 0, 5);
     assert_eq!(after(&ring, at(1)), None);
     assert_eq!(after(&ring, at(2)), Some(vec![3, 4, 5]));
 }
 
 #[test]
-fn the_oldest_go_above_the_bytes() {
+fn the_oldest_entries_are_evicted_above_the_bytes() {
     let limits = RecentLimits { bytes: size(0) * 2 + 1, ..unlimited() };
     let mut ring = ring(&limits, 0, 5);
     assert_eq!(after(&ring, at(3)), Some(vec![4, 5]));
@@ -82,14 +82,14 @@ fn the_oldest_go_above_the_bytes() {
 }
 
 #[test]
-fn a_ring_of_none_knows_only_where_it_stands() {
+fn a_ring_without_entries_knows_only_its_floor() {
     let ring = ring(&RecentLimits { messages: 0, ..unlimited() }, 0, 5);
     assert_eq!(after(&ring, at(5)), Some(vec![]));
     assert_eq!(after(&ring, at(4)), None);
 }
 
 #[test]
-fn rings_share_the_budget_of_the_node_and_each_keeps_a_few() {
+fn rings_share_the_budget_of_the_node_and_each_keeps_a_minimum() {
     let limits = RecentLimits { budget: size(0) * 10, ..unlimited() };
     let mut first = ring(&limits, 0, 8);
     let second = ring(&limits, 0, 8);
@@ -105,7 +105,7 @@ fn rings_share_the_budget_of_the_node_and_each_keeps_a_few() {
 }
 
 #[test]
-fn it_forgets_all_when_it_starts_anew() {
+fn a_restart_empties_the_ring() {
     let limits = unlimited();
     let mut ring = ring(&limits, 0, 5);
     ring.restart(at(7));
@@ -116,7 +116,7 @@ fn it_forgets_all_when_it_starts_anew() {
 }
 
 #[test]
-fn the_newest_so_many_begin_after_a_position_if_all_are_there() {
+fn the_position_before_the_newest_entries_is_known_if_the_ring_has_them_all() {
     let ring = ring(&unlimited(), 3, 6);
     for (count, expected) in [(0, Some(at(6))), (1, Some(at(5))), (3, Some(at(3))), (4, None)] {
         assert_eq!(ring.before_last(count), expected, "{count}");
@@ -125,7 +125,7 @@ fn the_newest_so_many_begin_after_a_position_if_all_are_there() {
 }
 
 #[test]
-fn what_was_taken_out_of_the_log_is_forgotten() {
+fn entries_that_were_trimmed_or_deleted_are_evicted() {
     let limits = unlimited();
     let mut ring = ring(&limits, 0, 5);
     ring.evict_before(at(4));
@@ -168,7 +168,7 @@ fn encodings_count_in_the_budget_until_their_entries_leave() {
 }
 
 #[test]
-fn a_ring_shrinks_when_encoded_forms_spend_the_budget() {
+fn a_ring_shrinks_when_encodings_exceed_the_budget() {
     let limits = RecentLimits { budget: 20 * size(1000), ..unlimited() };
     let mut ring = RecentMessages::new(at(0), limits.clone());
     let entries: Vec<_> = (1..=16).map(|seq| entry(seq, 1000)).collect();

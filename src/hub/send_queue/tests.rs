@@ -37,7 +37,7 @@ async fn taken(queue: &SendQueue, most: usize) -> Vec<usize> {
 }
 
 #[tokio::test]
-async fn live_parts_are_refused_while_it_is_over_its_limit() {
+async fn live_parts_are_refused_while_the_queue_is_over_its_limit() {
     let queue = with_limit(10);
     assert!(offer(&queue, live(4)) && offer(&queue, live(6)), "at the limit there is still room");
     assert!(offer(&queue, live(1)));
@@ -48,7 +48,7 @@ async fn live_parts_are_refused_while_it_is_over_its_limit() {
 }
 
 #[tokio::test]
-async fn what_cannot_wait_is_taken_above_the_limit() {
+async fn notices_and_pongs_are_accepted_above_the_limit() {
     let queue = with_limit(0);
     queue.notice(bytes(100));
     queue.notice(bytes(200));
@@ -56,7 +56,7 @@ async fn what_cannot_wait_is_taken_above_the_limit() {
 }
 
 #[tokio::test]
-async fn the_time_of_a_live_part_goes_with_it() {
+async fn a_live_part_keeps_its_timing() {
     let queue = with_limit(10);
     assert!(offer(&queue, live(1)));
     queue.notice(bytes(1));
@@ -65,7 +65,7 @@ async fn the_time_of_a_live_part_goes_with_it() {
 }
 
 #[tokio::test]
-async fn whoever_waits_for_something_to_write_is_woken() {
+async fn a_waiting_taker_is_woken_by_a_new_part() {
     let queue = with_limit(10);
     let mut take = pin!(taken(&queue, 9));
     assert_eq!(poll_immediate(&mut take).await, None);
@@ -75,7 +75,7 @@ async fn whoever_waits_for_something_to_write_is_woken() {
 
 /// A writer also waits for other events, and drops the wait that did not complete first.
 #[tokio::test]
-async fn a_wait_that_is_dropped_loses_nothing() {
+async fn a_dropped_wait_loses_nothing() {
     let queue = with_limit(10);
     {
         let mut take = pin!(taken(&queue, 9));
@@ -110,7 +110,7 @@ async fn there_is_room_for_pages_at_a_quarter_of_the_limit() {
 
 /// The last parts taken may not be written yet, until the writer asks for more.
 #[tokio::test]
-async fn something_waits_until_the_writer_comes_back_and_finds_nothing() {
+async fn parts_count_as_waiting_until_the_next_take_returns_none() {
     let queue = with_limit(8);
     assert!(!queue.is_waiting());
     queue.notice(bytes(1));
@@ -122,7 +122,7 @@ async fn something_waits_until_the_writer_comes_back_and_finds_nothing() {
 }
 
 #[tokio::test]
-async fn one_reads_at_a_time_and_only_when_there_is_room() {
+async fn one_reader_at_a_time_has_the_turn_and_only_when_there_is_room() {
     let queue = with_limit(8);
     let first = queue.turn().await.unwrap();
     let mut second = pin!(queue.turn());
@@ -135,7 +135,7 @@ async fn one_reads_at_a_time_and_only_when_there_is_room() {
 }
 
 #[tokio::test]
-async fn a_turn_whose_wait_is_dropped_goes_to_the_next() {
+async fn a_turn_passes_to_the_next_reader_when_a_wait_is_dropped() {
     let queue = with_limit(8);
     queue.notice(bytes(8));
     {
@@ -147,7 +147,7 @@ async fn a_turn_whose_wait_is_dropped_goes_to_the_next() {
 }
 
 #[tokio::test]
-async fn what_is_queued_is_written_after_a_close_and_then_it_ends() {
+async fn a_close_still_writes_the_queued_parts_and_then_ends() {
     let queue = with_limit(8);
     queue.notice(bytes(1));
     queue.notice(bytes(2));
@@ -161,7 +161,7 @@ async fn what_is_queued_is_written_after_a_close_and_then_it_ends() {
 }
 
 #[tokio::test]
-async fn a_close_wakes_all_who_wait() {
+async fn a_close_wakes_all_waiters() {
     let queue = with_limit(8);
     let mut take = pin!(taken(&queue, 9));
     assert_eq!(poll_immediate(&mut take).await, None);
@@ -181,7 +181,7 @@ async fn a_close_wakes_all_who_wait() {
 }
 
 #[tokio::test]
-async fn an_abandoned_queue_forgets_what_it_held() {
+async fn an_abandoned_queue_drops_its_parts() {
     let queue = with_limit(8);
     queue.notice(bytes(100));
     queue.abandon();
@@ -190,7 +190,7 @@ async fn an_abandoned_queue_forgets_what_it_held() {
 }
 
 #[tokio::test]
-async fn so_many_answers_are_under_way_as_there_are_permits() {
+async fn answers_in_progress_are_limited_by_permits() {
     let queue = with_limit(8);
     let (first, second) = (queue.has_room_now().unwrap(), queue.has_room_now().unwrap());
     assert!(!has_room(&queue));
@@ -206,7 +206,7 @@ async fn so_many_answers_are_under_way_as_there_are_permits() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_too_many_notices_unread_is_cut_off() {
+async fn a_client_with_too_many_unread_notices_is_disconnected() {
     let (queue, socket) = to_socket(&[]);
     let part = 64 * 1024;
     let mut queued = 0;
@@ -221,7 +221,7 @@ async fn a_client_that_leaves_too_many_notices_unread_is_cut_off() {
 }
 
 #[tokio::test]
-async fn an_abandoned_outbox_has_no_task() {
+async fn an_abandoned_queue_has_no_task() {
     let (queue, socket) = to_socket(&[]);
     queue.notice(bytes(2000));
     tokio::task::yield_now().await;
@@ -238,7 +238,7 @@ async fn an_abandoned_outbox_has_no_task() {
 }
 
 #[tokio::test]
-async fn the_newest_pong_alone_waits_and_goes_before_what_has_not_begun() {
+async fn only_the_newest_pong_waits_ahead_of_unsent_parts() {
     let (queue, socket) = to_socket(&[]);
     let pong = |byte: u8| queue.pong(vec![byte; 5].into());
     queue.notice(vec![b'a'; 4].into());
@@ -314,7 +314,7 @@ fn to_socket(takes: &[usize]) -> (Arc<SendQueue>, Arc<Socket>) {
 }
 
 #[tokio::test]
-async fn what_the_socket_takes_is_written_at_once() {
+async fn the_enqueuing_task_writes_as_much_as_the_socket_accepts() {
     let (queue, socket) = to_socket(&[100, 100]);
     queue.notice(bytes(3));
     queue.notice(bytes(4));
@@ -323,7 +323,7 @@ async fn what_the_socket_takes_is_written_at_once() {
 }
 
 #[tokio::test]
-async fn what_is_gathered_is_written_together_and_in_order_with_the_rest() {
+async fn a_batch_is_written_in_one_call_and_in_order() {
     let (queue, socket) = to_socket(&[100]);
     let mut writes = WriteBatch::default();
     assert!(writes.offer(&queue, live(1)));
@@ -335,7 +335,7 @@ async fn what_is_gathered_is_written_together_and_in_order_with_the_rest() {
 }
 
 #[tokio::test]
-async fn all_of_many_outboxes_are_written() {
+async fn a_batch_of_many_queues_is_written_completely() {
     let sockets: Vec<_> = (0..3 * writes::WRITES_AT_ONCE).map(|_| to_socket(&[100])).collect();
     let mut writes = WriteBatch::default();
     sockets.iter().for_each(|(queue, _)| writes.notice(queue, bytes(1)));
@@ -347,7 +347,7 @@ async fn all_of_many_outboxes_are_written() {
 }
 
 #[tokio::test]
-async fn a_socket_that_breaks_ends_its_outbox() {
+async fn a_broken_socket_abandons_its_queue() {
     let (queue, socket) = to_socket(&[]);
     queue.notice(bytes(2000));
     let mut room = pin!(queue.has_room());

@@ -129,7 +129,7 @@ fn the_same_id_of_another_epoch_is_no_proof() {
 }
 
 #[test]
-fn a_new_epoch_that_goes_on_from_the_position_is_read_once() {
+fn a_new_epoch_that_continues_from_the_position_causes_one_read() {
     let mut tail = tail("1-3");
     check(&tail.receive(&run_of(2, "1-3", &["2-4"])), "read 1-3");
     let read = Page { head: head_of(2, "2-4"), ..page("1-3", &["2-4"], "0") };
@@ -168,7 +168,7 @@ fn a_lost_notification_is_found_by_a_check() {
 }
 
 #[test]
-fn a_check_that_is_older_than_the_position_says_nothing() {
+fn a_check_older_than_the_position_is_ignored() {
     let mut tail = tail("1-1");
     let asked = tail.asking();
     tail.receive(&run("1-1", &["1-2"]));
@@ -177,7 +177,7 @@ fn a_check_that_is_older_than_the_position_says_nothing() {
 }
 
 #[test]
-fn a_head_before_the_position_leads_to_the_fork() {
+fn a_head_before_the_position_leads_to_a_read_of_the_fork() {
     let mut tail = tail("1-5");
     let asked = tail.asking();
     check(&tail.check(asked, head("1-3")), "read 1-5");
@@ -214,7 +214,7 @@ fn a_check_opens_the_ring_of_a_busy_room() {
 }
 
 #[test]
-fn a_deletion_that_was_not_heard_of_empties_the_ring() {
+fn a_missed_deletion_empties_the_ring() {
     let mut tail = tail("1-1");
     tail.receive(&run("1-1", &["1-2", "1-3"]));
     let asked = tail.asking();
@@ -224,7 +224,7 @@ fn a_deletion_that_was_not_heard_of_empties_the_ring() {
 }
 
 #[test]
-fn a_deletion_that_was_heard_of_evicts_what_is_before() {
+fn a_notified_deletion_evicts_only_older_messages() {
     let mut tail = tail("1-1");
     tail.receive(&run("1-1", &["1-2", "1-3"]));
     tail.evict(cut("1-3", 1));
@@ -238,7 +238,7 @@ fn a_deletion_that_was_heard_of_evicts_what_is_before() {
 }
 
 #[test]
-fn a_page_of_before_a_deletion_is_not_kept() {
+fn a_page_read_before_a_deletion_is_not_cached() {
     let mut tail = tail("1-1");
     tail.receive(&run("1-2", &["1-3"]));
     tail.evict(cut("1-3", 1));
@@ -247,7 +247,7 @@ fn a_page_of_before_a_deletion_is_not_kept() {
 }
 
 #[test]
-fn messages_that_were_trimmed_before_they_were_read_are_a_gap() {
+fn messages_trimmed_before_they_were_read_are_reported_as_a_gap() {
     let mut tail = tail("1-1");
     tail.receive(&run("1-3", &["1-4"]));
     check(&tail.take(&page("1-1", &["1-3"], "1-4")), "Trimmed 1-1..1-3, 1-3, Trimmed 1-3..1-5");
@@ -255,7 +255,7 @@ fn messages_that_were_trimmed_before_they_were_read_are_a_gap() {
 }
 
 #[test]
-fn being_far_behind_leaves_members_behind() {
+fn a_tail_that_is_far_behind_leaves_members_to_their_own_readers() {
     let mut tail = tail("1-1");
     tail.receive(&run("1-8", &["1-9"]));
     check(&tail.take(&first_page("1-1", &["1-2", "1-3"], "1-9")), "leave 1-1");
@@ -263,7 +263,7 @@ fn being_far_behind_leaves_members_behind() {
 }
 
 #[test]
-fn a_failed_read_is_asked_for_again_by_the_next_check() {
+fn a_failed_read_is_repeated_by_the_next_check() {
     let mut tail = tail("1-1");
     tail.receive(&run("1-2", &["1-3"]));
     tail.read_failed();

@@ -50,13 +50,13 @@ fn messages_come_in_order() {
 }
 
 #[test]
-fn at_the_head_there_is_nothing() {
+fn at_the_head_there_are_no_events() {
     check("0", &[], "0", true, "at 0-0");
     check("1-2", &[], "1-2", true, "at 1-2");
 }
 
 #[test]
-fn what_is_not_newer_is_skipped() {
+fn entries_that_are_not_newer_are_skipped() {
     check("1-2", &["1-1", "1-2", "1-3", "1-3"], "1-3", true, "1-3, at 1-3");
 }
 
@@ -68,7 +68,7 @@ fn a_seq_that_skips_some_is_a_gap() {
 }
 
 #[test]
-fn delivery_goes_on_after_a_fork() {
+fn delivery_continues_after_a_fork() {
     check_fork("1-5", "1-3", &["2-4", "2-5"], "2-5", "Rewound 1-5..2-4, 2-4, 2-5, at 2-5");
     check_fork("1-5", "1-3", &["1-4", "1-5", "1-6"], "1-6", "Rewound 1-5..1-4, 1-4, 1-5, 1-6, at 1-6");
     check_fork("1-5", "0", &["2-1"], "2-1", "Rewound 1-5..2-1, 2-1, at 2-1");
@@ -89,13 +89,13 @@ fn a_fork_after_which_messages_were_trimmed_is_one_gap() {
 
 /// The head was read first, so later entries show where the log continues.
 #[test]
-fn entries_beyond_the_head_are_told_all_the_same() {
+fn entries_beyond_the_head_are_delivered() {
     check("1-2", &["1-3", "1-4"], "1-3", true, "1-3, 1-4, at 1-4");
     check_fork("1-5", "1-3", &["2-4"], "1-3", "Rewound 1-5..2-4, 2-4, at 2-4");
 }
 
 #[test]
-fn an_end_that_is_gone_is_a_gap() {
+fn a_missing_end_is_a_gap() {
     check("1-2", &["1-3"], "1-5", true, "1-3, Trimmed 1-3..1-6, at 1-5");
     check("1-2", &[], "1-5", true, "Trimmed 1-2..1-6, at 1-5");
 }

@@ -89,7 +89,7 @@ fn without_limits_everything_stays() {
 }
 
 #[test]
-fn what_is_above_a_limit_goes() {
+fn messages_above_a_limit_are_removed() {
     check(&log(&[]), Limits { max_length: Some(10), ..NONE }, 31);
     check(&log(&[]), Limits { max_bytes: Some(1000), ..NONE }, 31);
     check(&log(&[]), Limits { max_age_ms: Some(900), ..NONE }, 31);
@@ -101,14 +101,14 @@ fn what_is_above_a_limit_goes() {
 }
 
 #[test]
-fn age_may_take_everything() {
+fn age_may_remove_every_message() {
     let mut log = log(&[]);
     log.entries.iter_mut().for_each(|(id, _)| id.ms -= 5000);
     check(&log, Limits { max_age_ms: Some(900), ..NONE }, 41);
 }
 
 #[test]
-fn what_a_subscription_needs_stays_up_to_twice_the_limit() {
+fn unacknowledged_messages_stay_up_to_twice_the_limit() {
     for limits in [
         Limits { max_length: Some(10), ..NONE },
         Limits { max_bytes: Some(1000), ..NONE },
@@ -140,7 +140,7 @@ fn a_position_before_the_first_entry_keeps_all_that_there_is() {
 }
 
 #[test]
-fn a_room_that_is_empty_but_for_its_overhead_loses_nothing_for_its_bytes() {
+fn the_fixed_overhead_of_a_stream_causes_no_trim() {
     let facts = RoomFacts { now_ms: NOW, head: MessageId::new(NOW, 7), bytes: 4700, ..RoomFacts::default() };
     let limits = Limits { max_bytes: Some(1), max_length: Some(1), ..NONE };
     assert_eq!(plan(&limits, &facts), Plan::default());
@@ -149,7 +149,7 @@ fn a_room_that_is_empty_but_for_its_overhead_loses_nothing_for_its_bytes() {
 }
 
 #[test]
-fn what_each_subscription_lost_is_counted() {
+fn the_losses_of_each_subscription_are_counted() {
     let id = |seq| MessageId::new(seq * 10, seq);
     let lost = |before: Option<u64>, after: Option<u64>, positions: &[u64]| {
         let positions: Vec<MessageId> = positions.iter().copied().map(id).collect();
@@ -167,7 +167,7 @@ fn what_each_subscription_lost_is_counted() {
 }
 
 #[test]
-fn empty_rooms_go_once_nobody_can_come_back_to_them() {
+fn empty_rooms_expire_once_no_client_can_return_to_them() {
     let facts = RoomFacts { now_ms: NOW, head: MessageId::new(NOW - 300, 7), ..RoomFacts::default() };
     let expired = |facts: &RoomFacts, age| is_empty_room_expired(facts, age, 100);
     assert!(expired(&facts, Some(200)));
@@ -224,7 +224,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_plan_takes_what_is_above_the_limits_and_nothing_else(
+    fn a_plan_removes_exactly_the_messages_above_the_limits(
         log in any_log(Just(100)),
         limits in any_limits(),
     ) {
@@ -248,7 +248,7 @@ proptest! {
     }
 
     #[test]
-    fn the_limit_of_bytes_is_met_in_the_end_whatever_the_sizes(
+    fn repeated_plans_reach_the_limit_of_bytes_for_any_sizes(
         log in any_log(1..500_u64),
         limits in any_limits(),
     ) {
@@ -267,7 +267,7 @@ proptest! {
     }
 
     #[test]
-    fn what_a_plan_takes_is_what_subscriptions_are_told(log in any_log(Just(100)), limits in any_limits()) {
+    fn reported_losses_match_the_removed_messages(log in any_log(Just(100)), limits in any_limits()) {
         let left = log.trimmed(&limits);
         let (before, after) = (log.facts().first, left.facts().first);
         let told: Vec<_> = overrun(before, after, log.head, &log.positions).collect();

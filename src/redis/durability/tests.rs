@@ -42,7 +42,7 @@ fn troubles(facts: &ServerFacts, wanted: &str) -> Vec<String> {
 }
 
 #[test]
-fn facts_are_read_from_what_redis_says() {
+fn facts_are_parsed_from_the_replies_of_redis() {
     let facts = facts(&[], &[("maxmemory", "1073741824")]);
     assert_eq!(
         facts,
@@ -68,7 +68,7 @@ fn facts_are_read_from_what_redis_says() {
 }
 
 #[test]
-fn without_config_what_info_tells_is_used_and_the_rest_is_unknown() {
+fn without_config_facts_come_from_info_or_are_unknown() {
     let facts = ServerFacts::read(INFO, &[]);
     assert_eq!((facts.appendonly, facts.appendfsync.as_deref()), (Some(true), None));
     assert_eq!(facts.maxmemory_policy.as_deref(), Some("noeviction"));
@@ -77,7 +77,7 @@ fn without_config_what_info_tells_is_used_and_the_rest_is_unknown() {
 }
 
 #[test]
-fn a_server_that_says_nothing_gives_warnings() {
+fn a_server_that_hides_its_facts_gives_warnings() {
     let facts = ServerFacts::read("", &[]);
     let found = troubles(&facts, "disk");
     assert_eq!(found.len(), 4, "{found:?}");
@@ -85,7 +85,7 @@ fn a_server_that_says_nothing_gives_warnings() {
 }
 
 #[test]
-fn valkey_is_told_by_its_own_version() {
+fn valkey_is_described_by_its_own_version() {
     let info = format!("{INFO}\r\nserver_name:valkey\r\nvalkey_version:8.1.3\r\n");
     let facts = ServerFacts::read(&info, &[]);
     assert_eq!((facts.is_valkey, facts.version.as_str()), (true, "8.1.3"));
@@ -169,7 +169,7 @@ fn the_worst_comes_first() {
 }
 
 #[test]
-fn what_is_in_force_is_one_line() {
+fn the_settings_in_force_are_one_line() {
     let small =
         facts(&[("connected_slaves", "1")], &[("maxmemory", "1073741824"), ("appendfsync", "everysec")]);
     for (facts, line) in [

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_node_is_told_who_holds_the_directory() {
+    fn a_second_node_learns_which_process_has_the_directory() {
         let temp = tempfile::tempdir().unwrap();
         let first = Home::open(temp.path()).unwrap();
         let error = Home::open(temp.path()).unwrap_err().to_string();
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn looking_for_a_socket_makes_nothing() {
+    fn looking_for_a_socket_creates_nothing() {
         let temp = tempfile::tempdir().unwrap();
         assert_eq!(existing_socket(&temp.path().join("missing")), None);
         assert_eq!(existing_socket(temp.path()), None);

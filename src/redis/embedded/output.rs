@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_told_apart() {
+    fn warnings_and_other_lines_are_distinguished() {
         for (line, expected) in [
             (
                 "1:M 22 Nov 2026 06:14:51.945 * Running mode=standalone, port=0.",

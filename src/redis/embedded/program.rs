@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read_from_what_servers_say() {
+    fn versions_are_parsed_from_the_output_of_servers() {
         for (said, expected) in [
             ("Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64", Some((7, 0))),
             ("Redis server v=6.2.7 sha=00000000:0 malloc=jemalloc-5.1.0 bits=64", Some((6, 2))),

@@ -169,7 +169,7 @@ async fn dropping_ends_redis_and_frees_the_directory() {
 }
 
 #[tokio::test]
-async fn a_redis_left_over_is_replaced() {
+async fn a_leftover_redis_is_replaced() {
     let dir = TempDir::new().unwrap();
     let mut old = leave_over(dir.path());
     eventually("an answer", async || ask(dir.path(), &["PING"]).await.is_ok()).await;
@@ -183,7 +183,7 @@ async fn a_redis_left_over_is_replaced() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_redis_left_over_without_its_socket_is_found_by_its_process() {
+async fn a_leftover_redis_without_its_socket_is_found_by_its_process() {
     let dir = TempDir::new().unwrap();
     let mut old = leave_over(dir.path());
     eventually("an answer", async || ask(dir.path(), &["PING"]).await.is_ok()).await;
@@ -196,7 +196,7 @@ async fn a_redis_left_over_without_its_socket_is_found_by_its_process() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_redis_left_over_that_hangs_is_killed() {
+async fn a_leftover_redis_that_hangs_is_killed() {
     let dir = TempDir::new().unwrap();
     let mut old = leave_over(dir.path());
     eventually("an answer", async || ask(dir.path(), &["PING"]).await.is_ok()).await;
@@ -208,7 +208,7 @@ async fn a_redis_left_over_that_hangs_is_killed() {
 }
 
 #[tokio::test]
-async fn a_long_path_gets_its_socket_elsewhere() {
+async fn a_long_path_has_its_socket_in_another_directory() {
     let dir = TempDir::new().unwrap();
     let long = dir.path().join("long/".repeat(30)).join("with a space");
     let redis = start(&long).await;
@@ -244,7 +244,7 @@ async fn a_node_to_be_killed() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_node_killed_outright_takes_redis_along() {
+async fn a_killed_node_ends_its_redis() {
     let dir = TempDir::new().unwrap();
     let mut node = Command::new(env::current_exe().unwrap())
         .args(["--exact", "redis::embedded::tests::a_node_to_be_killed"])

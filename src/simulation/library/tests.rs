@@ -69,7 +69,7 @@ fn the_position_before_the_newest_messages_stays_when_the_first_of_them_is_delet
 }
 
 #[test]
-fn a_position_of_a_history_that_the_log_knows_nothing_of_shares_nothing_with_it() {
+fn a_position_of_an_unknown_history_shares_nothing_with_the_log() {
     let lost = {
         let mut redis = Redis::new("a");
         (0..3).map(|key| redis.append(&key.to_string())).last().expect("an id")
@@ -89,7 +89,7 @@ fn a_position_of_a_history_that_the_log_knows_nothing_of_shares_nothing_with_it(
 }
 
 #[test]
-fn a_position_of_a_history_that_was_replaced_goes_back_to_its_end() {
+fn a_position_of_a_replaced_history_forks_at_its_end() {
     let mut redis = Redis::new("a");
     let shared = redis.append("1");
     let mut old = Redis::new("a");

@@ -143,7 +143,7 @@ fn an_array_may_have_many_frames() {
 }
 
 #[test]
-fn an_array_has_a_bound() {
+fn an_array_has_a_maximum_number_of_frames() {
     let frames = vec![json!({"op": "ping"}); MAX_FRAMES + 1];
     for (encoding, payload) in [
         (Encoding::Json, serde_json::to_vec(&frames).unwrap()),

@@ -36,7 +36,7 @@ fn lease(holder: usize) -> Lease {
 }
 
 #[test]
-fn who_loses_a_durable_subscription_is_found_by_its_holder() {
+fn ending_a_lease_ends_exactly_the_subscriptions_of_its_holder() {
     let room = room();
     let [first, same, other] = [1, 1, 2].map(|holder| member(&room, Some(lease(holder))));
     let [left, live] = [Some(lease(1)), None].map(|durable| member(&room, durable));
@@ -51,7 +51,7 @@ fn who_loses_a_durable_subscription_is_found_by_its_holder() {
 }
 
 #[test]
-fn members_that_left_take_no_places() {
+fn members_that_left_take_no_slots() {
     let room = room();
     let members: Vec<_> = (0..20_000).map(|n| member(&room, Some(lease(n)))).collect();
     let (stay, leave): (Vec<_>, Vec<_>) = members.iter().enumerate().partition(|(index, _)| index % 100 == 0);

@@ -409,7 +409,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_the_log_loses_is_told(
+    fn every_loss_of_the_log_is_reported_as_a_gap(
         page in 1..6_usize,
         ring in 0..8_usize,
         start in 0..5_usize,
@@ -419,7 +419,7 @@ proptest! {
     }
 
     #[test]
-    fn a_deleted_room_begins_anew(
+    fn a_deleted_room_starts_over(
         page in 1..6_usize,
         ring in 0..8_usize,
         start in 0..5_usize,

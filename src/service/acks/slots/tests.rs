@@ -43,7 +43,7 @@ fn end(slots: &mut Slots<u64>, failed: Option<Acked<u64>>, now: Instant) {
 }
 
 #[test]
-fn the_first_is_due_at_once_and_later_ones_once_an_interval() {
+fn the_first_ack_is_due_at_once_and_later_ones_once_an_interval() {
     let (mut slots, start) = (Slots::new(), Instant::now());
     assert!(note(&mut slots, 1, &[], start), "the next due time changes");
     assert_eq!(due(&mut slots, start), Some(acked(1, &[])));
@@ -56,7 +56,7 @@ fn the_first_is_due_at_once_and_later_ones_once_an_interval() {
 }
 
 #[test]
-fn one_that_is_awaited_is_due_sooner_and_all_are_when_the_server_ends() {
+fn awaited_acks_are_due_sooner_and_all_are_due_at_shutdown() {
     let (mut slots, start) = (Slots::new(), Instant::now());
     note(&mut slots, 1, &[], start);
     due(&mut slots, start).unwrap();
@@ -72,7 +72,7 @@ fn one_that_is_awaited_is_due_sooner_and_all_are_when_the_server_ends() {
 }
 
 #[test]
-fn whoever_gives_up_while_it_is_written_gets_what_is_left_after() {
+fn a_release_during_a_write_gets_the_remainder() {
     for failed in [None, Some(acked(1, &[]))] {
         let (mut slots, start) = (Slots::new(), Instant::now());
         note(&mut slots, 1, &[1], start);
@@ -87,7 +87,7 @@ fn whoever_gives_up_while_it_is_written_gets_what_is_left_after() {
 }
 
 #[test]
-fn a_room_is_forgotten_when_nothing_of_it_is_left() {
+fn a_room_without_pending_acks_is_removed() {
     let (mut slots, start) = (Slots::new(), Instant::now());
     note(&mut slots, 1, &[], start);
     due(&mut slots, start).unwrap();
@@ -122,7 +122,7 @@ proptest! {
     /// Each acknowledgement is written, or handed to the caller that gives up the subscription. Each waiting
     /// client is notified once, and a room has at most one write in progress.
     #[test]
-    fn nothing_is_lost_and_nobody_is_told_twice(steps in prop::collection::vec(step(), 1..200)) {
+    fn no_ack_is_lost_and_no_client_is_notified_twice(steps in prop::collection::vec(step(), 1..200)) {
         let (mut slots, mut now) = (Slots::new(), Instant::now());
         let (mut next, mut told) = (0u64, Vec::new());
         let mut newest: HashMap<Key, MessageId> = HashMap::new();
