@@ -219,7 +219,7 @@ impl Node {
         };
         if tokio::time::timeout(self.shutdown_grace, ended).await.is_err() {
             let (connections, messages) = (registry.len(), self.appender.waiting());
-            tracing::warn!(connections, messages, "the grace time is over; these are cut");
+            tracing::warn!(connections, messages, "the grace time is over; closing the rest");
         }
         self.stop.cancel();
         self.background.ended().await;

@@ -167,7 +167,7 @@ impl Remote {
                 lookups.refreshed(began, Instant::now(), succeeded);
             };
             if let Err(error) = tokio::spawn(refresh.in_current_span()).await {
-                warn!(%error, "the early refresh of the JWK set ended");
+                warn!(%error, "the early refresh of the JWK set was aborted");
             }
         }
     }
@@ -183,7 +183,7 @@ impl Remote {
             }
             Err(error) => {
                 self.metrics.key_set(Success::Failed);
-                warn!(%error, "the JWK set stays as it was");
+                warn!(%error, "the JWK set was not refreshed; keeping the last one");
                 false
             }
         }
@@ -234,9 +234,9 @@ fn usable(
     place: impl ToString,
 ) -> Result<Vec<Key>, AuthError> {
     match keys {
-        Ok(keys) if keys.is_empty() => Err(unusable(key, place, "has no key that can be used here")),
+        Ok(keys) if keys.is_empty() => Err(unusable(key, place, "has no usable key")),
         Ok(keys) => Ok(keys),
-        Err(_) => Err(unusable(key, place, "is no JWK set: {\"keys\": […]}")),
+        Err(_) => Err(unusable(key, place, "is not a JWK set: {\"keys\": […]}")),
     }
 }
 

@@ -25,7 +25,7 @@ pub enum Revocation {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no revocation: field `{0}` is missing or malformed")]
+#[error("not a revocation: field `{0}` is missing or malformed")]
 pub struct InvalidRevocation(&'static str);
 
 impl Revocation {

@@ -126,8 +126,8 @@ async fn a_public_key_is_never_used_as_a_shared_secret() {
     let forged = signed(Algorithm::HS256, None, &EncodingKey::from_secret(RSA_A_PUBLIC.as_bytes()), &ann());
     let public = [("public_key_file", path("rsa_a.public.pem"))];
     let public = public.each_ref().map(|(key, value)| (*key, value.as_str()));
-    refused(&verifier(&public).await.unwrap(), &forged, "not signed with a key").await;
-    refused(&with_secret(&public).await, &forged, "not signed with a key").await;
+    refused(&verifier(&public).await.unwrap(), &forged, "not signed with an accepted key").await;
+    refused(&with_secret(&public).await, &forged, "not signed with an accepted key").await;
     let listed = [&public[..], &[("algorithms", "RS256")]].concat();
     refused(&verifier(&listed).await.unwrap(), &forged, "algorithm is not accepted").await;
 }
@@ -138,7 +138,7 @@ async fn unsigned_and_broken_tokens_are_refused() {
     let part = |json: Value| URL_SAFE_NO_PAD.encode(json.to_string());
     for algorithm in ["none", "None", "NONE", ""] {
         let header = part(json!({"alg": algorithm, "typ": "JWT"}));
-        refused(&verifier, &format!("{header}.{}.", part(ann())), "no JWT").await;
+        refused(&verifier, &format!("{header}.{}.", part(ann())), "not a JWT").await;
     }
     let good = hs256(&ann());
     let (body, signature) = good.rsplit_once('.').unwrap();
@@ -149,10 +149,10 @@ async fn unsigned_and_broken_tokens_are_refused() {
         (format!("{header}.{claims}."), "not signed"),
         (format!("{header}.{other}.{signature}"), "not signed"),
         (format!("{crit}.{claims}.{signature}"), "critical"),
-        (body.to_owned(), "no JWT"),
-        (String::new(), "no JWT"),
-        ("..".into(), "no JWT"),
-        ("é.é.é".into(), "no JWT"),
+        (body.to_owned(), "not a JWT"),
+        (String::new(), "not a JWT"),
+        ("..".into(), "not a JWT"),
+        ("é.é.é".into(), "not a JWT"),
         ("a".repeat(8193), "longer than"),
     ] {
         refused(&verifier, &token, word).await;
@@ -238,7 +238,7 @@ async fn unusable_keys_are_refused_at_the_start() {
         ("public_key_file", "rsa_a.private.pem", "openssl pkey"),
         ("public_key_file", "README.md", "openssl pkey"),
         ("public_key_file", "missing.pem", "No such file"),
-        ("jwks_file", "README.md", "no JWK set"),
+        ("jwks_file", "README.md", "not a JWK set"),
     ] {
         let error = verifier(&[(key, &path(file))]).await.err().unwrap().to_string();
         assert!(error.contains(word) && error.contains(key) && error.contains(file), "{error}");

@@ -94,7 +94,7 @@ impl Verifier {
             return Err(refused(format!("the token is longer than {MAX_TOKEN} bytes")));
         }
         let header = decode_header(token)
-            .map_err(|_| refused("the token is no JWT signed with HS256, RS256, ES256 or EdDSA"))?;
+            .map_err(|_| refused("the token is not a JWT signed with HS256, RS256, ES256 or EdDSA"))?;
         if header.crit.is_some() {
             return Err(refused("the token has critical header parameters, which are not supported"));
         }
@@ -123,7 +123,7 @@ impl Verifier {
                 Err(error) => return Err(self.explain(error.kind())),
             }
         }
-        Err(refused("the token is not signed with a key that is accepted here"))
+        Err(refused("the token is not signed with an accepted key"))
     }
 
     /// Returns the rules that the library checks: `iss` and `aud`. [`RawClaims::check`] has the others, with

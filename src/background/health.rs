@@ -35,11 +35,11 @@ impl Health {
     /// `unavailable`, with the reason.
     pub fn ready(&self) -> Result<String, Failure> {
         if self.draining.is_cancelled() {
-            return Err(Failure::new(ErrorCode::Unavailable, "the server ends"));
+            return Err(Failure::new(ErrorCode::Unavailable, "the server is shutting down"));
         }
         if !self.probes.are_well() {
             let message =
-                "no probe of this node came back through Redis for 10 seconds; see roomlog_canaries_total";
+                "no probe of this node has returned through Redis for 10 seconds; see roomlog_canaries_total";
             return Err(Failure::new(ErrorCode::Unavailable, message));
         }
         Ok(self.durability.read().clone())

@@ -133,7 +133,7 @@ async fn sweep(janitor: &Janitor) {
         let mut added = 0;
         while let Some(from) = cursor.filter(|cursor| cursor.is_of_shard(shard)) {
             let Ok((rooms, next)) = janitor.store.rooms(&from).await else {
-                tracing::warn!(shard, "the sweep for rooms was cut short; Redis cannot be reached");
+                tracing::warn!(shard, "the sweep for rooms stopped early; Redis cannot be reached");
                 break;
             };
             added += janitor.store.enlist(rooms).await;
@@ -157,7 +157,7 @@ async fn look_at_due(janitor: &Janitor, queue: u16, brake: &mut Brake) -> Vec<(R
         if held && !was_held {
             tracing::warn!(
                 queue,
-                "Redis's clock jumped ahead: for an hour, or until it is right again, nothing goes by age"
+                "Redis's clock jumped ahead: removal by age is paused for an hour, or until the clock is corrected"
             );
         }
         let now_ms = taken.now_ms;
@@ -259,7 +259,7 @@ async fn tell_overrun(
     let positions: Vec<MessageId> = behind.iter().map(|(_, position)| *position).collect();
     for (index, lost) in overrun(before.first, after.first, after.head, &positions) {
         let subscription = behind[index].0.as_str();
-        tracing::warn!(%room, subscription, lost, "retention overran a durable subscription; it will be told of a gap");
+        tracing::warn!(%room, subscription, lost, "retention overran a durable subscription; its reader will get a gap");
         janitor.metrics.of(janitor.metrics.class(room)).overrun.increment(lost);
     }
     Ok(())

@@ -46,7 +46,7 @@ impl Background {
         tasks::spawn(async move {
             let _guard = running;
             while AssertUnwindSafe(task(state.clone(), stop.clone())).catch_unwind().await.is_err() {
-                tracing::error!(name, "a background task panicked; it is started again");
+                tracing::error!(name, "a background task panicked; restarting it");
                 if !pause(&stop, RESTART).await {
                     return;
                 }

@@ -127,7 +127,7 @@ impl Probes {
         self.metrics.primaries_well.set(well as f64);
         match (was_well, self.are_well()) {
             (false, true) => tracing::info!("ready: a probe went through append, pub/sub and log"),
-            (true, false) => tracing::warn!("not ready: no probe came back for {READY_FOR:?}"),
+            (true, false) => tracing::warn!("not ready: no probe has returned for {READY_FOR:?}"),
             _ => {}
         }
     }

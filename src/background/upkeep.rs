@@ -83,7 +83,7 @@ impl Upkeep {
             }
         }
         if say {
-            tracing::info!("durability asked for: {}; in force: {in_force}", self.wanted);
+            tracing::info!("durability requested: {}; in force: {in_force}", self.wanted);
         }
         self.metrics.durability.set(f64::from(u8::from(as_wanted)));
         *self.health.durability.write() = in_force;

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Maximum length of a line of text, in columns.
 const WIDTH: usize = 78;
 
-/// Says what in the Redis that the server uses, or would use, endangers messages, and how to fix it. Changes
+/// Reports risks to messages in the Redis that the server uses, or would use, and how to fix them. Changes
 /// nothing. Exits with 1 if confirmed messages can be lost that the configured durability should keep.
 #[derive(Debug, Args)]
 pub(super) struct Doctor {
@@ -152,7 +152,7 @@ impl Report {
         let Self { redis, durability, in_force, findings } = self;
         let mut lines = vec![format!("{bold}Redis: {redis}{plain}")];
         lines.extend(wrap(in_force, 2));
-        lines.push(format!("  {dim}asked for: durability = \"{durability}\"{plain}"));
+        lines.push(format!("  {dim}requested: durability = \"{durability}\"{plain}"));
         for Finding { severity, what, consequence, fix } in findings {
             let (colour, word) = match severity {
                 Severity::Danger => (red, "danger "),

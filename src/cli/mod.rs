@@ -40,13 +40,13 @@ enum Command {
     Publish(publish::Publish),
     /// Follow a room: print its messages as they arrive
     Tail(tail::Follow),
-    /// Print the messages that a room has
+    /// Print a room's messages
     History(history::History),
     /// List the rooms
     Rooms(rooms::Rooms),
     /// Show live whether messages get through, how fast, and what goes wrong
     Top(top::Top),
-    /// Say what in Redis's version and configuration endangers messages, and how to fix it
+    /// Report risks to messages in Redis's version and configuration, and how to fix them
     Doctor(doctor::Doctor),
     /// Print the default configuration with what each key means, or the effective one
     Config(config::Show),

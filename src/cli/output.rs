@@ -71,7 +71,7 @@ impl Output {
             }
             GapReason::Rewound => {
                 format!(
-                    "messages after {after} may be missing: Redis came back without them; it goes on at {next}"
+                    "messages after {after} may be missing: Redis came back without them; delivery continues at {next}"
                 )
             }
         })

@@ -30,15 +30,15 @@ pub(super) struct Serve {
     /// (server.allowed_origins)
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
-    /// For trying things out: accepts connections from this machine only, including pages of its other
-    /// servers, makes a secret that it keeps in the data directory, and prints a token
+    /// Development mode: accepts connections from this machine only, including pages of its other servers,
+    /// makes a secret that it keeps in the data directory, and prints a token
     #[arg(long)]
     dev: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "--dev takes connections from this machine only, and {0} is open to others; leave --dev out, and set a key for tokens (auth.hs256_secret)"
+    "--dev is for connections from this machine only, and {0} is open to others; omit --dev, and set a key for tokens (auth.hs256_secret)"
 )]
 struct NotLoopback(SocketAddr);
 
@@ -140,14 +140,14 @@ async fn serve(mut config: Config, dev: bool) -> Result<(), Failed> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tracing::info!("ending; a second signal ends at once");
+    tracing::info!("shutting down; a second signal stops the server at once");
     let ended = async {
         node.shut_down().await;
         stop.cancel();
         let _ = serving.await;
     };
     tokio::select! {
-        () = ended => tracing::info!("ended"),
+        () = ended => tracing::info!("stopped"),
         _ = terminate.recv() => return Err(EndedAtOnce.into()),
         _ = interrupt.recv() => return Err(EndedAtOnce.into()),
     }
@@ -155,5 +155,5 @@ async fn serve(mut config: Config, dev: bool) -> Result<(), Failed> {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("ended at once by a second signal; what was not confirmed may be lost")]
+#[error("stopped by a second signal; unconfirmed messages may be lost")]
 struct EndedAtOnce;

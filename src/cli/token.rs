@@ -14,13 +14,13 @@ use crate::protocol::{Pattern, UserId};
 pub(super) struct Token {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Whose token it is (`sub`)
+    /// User of the token (`sub`)
     #[arg(long, value_name = "NAME")]
     user: UserId,
-    /// What it grants: a room or pattern, and any of read, write, manage; can be given many times
+    /// Grant: a room or pattern, and any of read, write, manage; can be repeated
     #[arg(long = "room", value_name = "PATTERN=PERMISSIONS", value_parser = grant)]
     rooms: Vec<(Pattern, Vec<Permission>)>,
-    /// How long it is valid, such as 15m, 12h, 30d
+    /// Lifetime, such as 15m, 12h, 30d
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
     ttl: Duration,
     /// Its id (`jti`), by which it can be revoked

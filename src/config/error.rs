@@ -33,7 +33,7 @@ pub(crate) enum ConfigError {
         line: usize,
         problem: String,
     },
-    #[error("{origin}: there is no `{key}`; {hint}")]
+    #[error("{origin}: unknown key `{key}`; {hint}")]
     UnknownKey { key: String, origin: Origin, hint: String },
     #[error("{origin}: `{key}`: {problem}")]
     BadValue { key: String, origin: Origin, problem: String },

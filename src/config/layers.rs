@@ -45,7 +45,7 @@ impl Layers {
             }
             (Some(Value::Array(_)), Value::String(text)) if text.trim_start().starts_with('[') => {
                 text.trim().parse().map_err(|error: toml::de::Error| {
-                    bad_value(key, &origin, format!("is no TOML array: {}", error.message()))
+                    bad_value(key, &origin, format!("is not a TOML array: {}", error.message()))
                 })?
             }
             (Some(Value::Array(_)), Value::String(text)) if key != "rooms" => {

@@ -182,7 +182,7 @@ fn origins<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D:
     };
     match origins.iter().find(|text| !is_origin(text)) {
         Some(bad) => Err(serde::de::Error::custom(format!(
-            "`{bad}` is no origin; write \"https://app.example.com\", without a path, or \"*\" for all"
+            "`{bad}` is not an origin; write \"https://app.example.com\", without a path, or \"*\" for all"
         ))),
         None => Ok(origins),
     }

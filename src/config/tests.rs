@@ -111,7 +111,7 @@ fn unknown_keys_are_refused_with_the_nearest_key() {
         &["`rooms[0].maxage`", "mean `rooms[0].max_age`"],
     );
     let flag = load("", &[], &[("hub.ring", 1.into())]).unwrap_err();
-    assert!(flag.contains("command line: there is no `hub.ring`"), "{flag}");
+    assert!(flag.contains("command line: unknown key `hub.ring`"), "{flag}");
 }
 
 #[test]

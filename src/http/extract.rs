@@ -148,7 +148,7 @@ async fn read(mut body: axum::body::Body, limit: usize) -> Result<Bytes, Failure
         let had = taken.len() + beyond;
         let due = started + BODY_STARTS_WITHIN + Duration::from_secs_f64(had as f64 / SLOWEST);
         let frame = tokio::time::timeout_at(due, body.frame()).await;
-        let frame = frame.map_err(|_| Failure::bad_request("the body comes too slowly"))?;
+        let frame = frame.map_err(|_| Failure::bad_request("the body arrives too slowly"))?;
         let Some(frame) = frame else { break };
         let frame = frame.map_err(|_| Failure::bad_request("the body cannot be read"))?;
         let Ok(data) = frame.into_data() else { continue };
@@ -195,8 +195,9 @@ impl Accept {
         match body {
             Ok(body) => (status, [(header::CONTENT_TYPE, content_type)], body).into_response(),
             Err(error) => {
-                tracing::error!(%error, "an answer could not be encoded");
-                Problem(Failure::new(ErrorCode::Internal, "the answer could not be encoded")).into_response()
+                tracing::error!(%error, "a response could not be encoded");
+                Problem(Failure::new(ErrorCode::Internal, "the response could not be encoded"))
+                    .into_response()
             }
         }
     }

@@ -159,14 +159,14 @@ async fn connection(
                 outcome = connection => outcome,
                 () = place.was_cut() => return,
                 () = tokio::time::sleep(last) => {
-                    tracing::debug!("a request is cut: the server ends");
+                    tracing::debug!("the shutdown cut off a request");
                     return place.cut();
                 }
             }
         }
     };
     if let Err(error) = outcome {
-        tracing::debug!(%error, "a connection broke");
+        tracing::debug!(%error, "a connection failed");
     }
 }
 

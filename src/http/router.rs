@@ -74,9 +74,9 @@ pub(crate) fn router(app: App) -> Router {
     let (router, _) = if app.metrics_apart { routes() } else { routes_and_metrics() }.split_for_parts();
     router
         .merge(page::routes(app.dev_tokens.is_some()))
-        .fallback(async || Problem(Failure::new(ErrorCode::NotFound, "there is nothing here")))
+        .fallback(async || Problem(Failure::new(ErrorCode::NotFound, "no such route")))
         .method_not_allowed_fallback(async || {
-            let failure = Failure::bad_request("this address does not take this method");
+            let failure = Failure::bad_request("this route does not support this method");
             Problem(failure).with_status(StatusCode::METHOD_NOT_ALLOWED)
         })
         .layer(axum::middleware::from_fn_with_state(app.clone(), origin::check))

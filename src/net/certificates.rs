@@ -54,10 +54,10 @@ impl Certificates {
                 match read(&self.files) {
                     Ok(renewed) => {
                         *self.current.write() = renewed;
-                        tracing::info!("the certificate has changed, and is in force for new connections");
+                        tracing::info!("the certificate was reloaded; new connections use it");
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "the new certificate cannot be used; the one before stays in force")
+                        tracing::warn!(%error, "the new certificate cannot be used; keeping the previous one")
                     }
                 }
             }

@@ -99,7 +99,7 @@ fn version(facts: &ServerFacts) -> Option<Finding> {
             Severity::Warning,
             "the server hides its version",
             "before 7.0 nothing can be published or delivered",
-            "see to it that it is Redis 7.0 or newer, or Valkey",
+            "make sure that it is Redis 7.0 or newer, or Valkey",
         )),
     }
 }
@@ -145,7 +145,7 @@ fn log(facts: &ServerFacts, wanted: Durability) -> Finding {
             Warning,
             "the server hides whether it has an append-only file",
             "without one, kill, crash or power loss loses everything since the last snapshot",
-            "see in the provider's console that appendonly is yes",
+            "check in the provider's console that appendonly is yes",
         ),
         (Some(true), Some("always")) => Finding::new(
             Fine,
@@ -179,7 +179,7 @@ fn log(facts: &ServerFacts, wanted: Durability) -> Finding {
             Warning,
             "the server hides appendfsync",
             "unless it is always, a power loss loses confirmed messages",
-            "see in the provider's console that appendfsync is always, or ask for durability = \"replica\"",
+            "check in the provider's console that appendfsync is always, or set durability = \"replica\"",
         ),
         (Some(true), None) => Finding::new(
             Fine,
@@ -196,7 +196,7 @@ fn rewrite(facts: &ServerFacts, wanted: Durability) -> Option<Finding> {
         Finding::new(
             Severity::Danger,
             "no-appendfsync-on-rewrite yes",
-            "while the append-only file is rewritten nothing is brought to the disk, not even with appendfsync always",
+            "while the append-only file is rewritten nothing is synced to disk, not even with appendfsync always",
             "CONFIG SET no-appendfsync-on-rewrite no; CONFIG REWRITE",
         )
     })
@@ -226,7 +226,7 @@ fn eviction(facts: &ServerFacts) -> Finding {
             Severity::Warning,
             "the server hides maxmemory-policy",
             "unless it is noeviction, confirmed messages are deleted at the memory limit",
-            "see in the provider's console that maxmemory-policy is noeviction",
+            "check in the provider's console that maxmemory-policy is noeviction",
         ),
         Some(policy) => {
             let consequence = if policy.starts_with("volatile") {
@@ -245,8 +245,8 @@ fn memory(facts: &ServerFacts) -> Option<Finding> {
         return Some(Finding::new(
             Severity::Warning,
             "maxmemory 0",
-            "Redis takes memory until the system kills it, instead of refusing publishes before that",
-            "CONFIG SET maxmemory 4gb; CONFIG REWRITE (for 4gb put some 60 % of the machine's memory)",
+            "Redis uses memory until the system kills it, instead of refusing publishes before that",
+            "CONFIG SET maxmemory 4gb; CONFIG REWRITE (instead of 4gb, about 60 % of the machine's memory)",
         ));
     }
     let percent = u128::from(facts.used_memory) * 100 / u128::from(facts.maxmemory);
@@ -268,12 +268,12 @@ fn replicas(facts: &ServerFacts, wanted: Durability) -> Option<Finding> {
             Danger,
             "no replica is connected",
             "no publish can be confirmed as being on a replica",
-            "start a replica with REPLICAOF, or ask for durability = \"disk\"",
+            "start a replica with REPLICAOF, or set durability = \"disk\"",
         )),
         (Durability::Replica, _) if facts.min_replicas_to_write == Some(0) => Some(Finding::new(
             Warning,
             "min-replicas-to-write 0",
-            "a primary that is cut off from its replicas goes on appending what a failover then throws away",
+            "a primary that is cut off from its replicas keeps accepting messages that a failover then discards",
             "CONFIG SET min-replicas-to-write 1; CONFIG REWRITE",
         )),
         (Durability::Replica, _) => Some(Finding::new(

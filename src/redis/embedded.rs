@@ -181,7 +181,7 @@ impl Keeper {
             let Some(status) = ended else { return server.end(PATIENCE).await };
 
             let log = server.last_words().await.join("\n");
-            tracing::error!(status = in_words(status), log, "embedded Redis died and is started again");
+            tracing::error!(status = in_words(status), log, "embedded Redis died; restarting it");
             if started.elapsed() >= STEADY {
                 pause = FIRST_PAUSE;
             }

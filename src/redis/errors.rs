@@ -9,14 +9,13 @@ const LOGIN: &str = "put a user and password that Redis knows into redis.url: re
                      redis://:password@host:6379 for the user `default`; write / as %2F in them, @ as %40, % as %25";
 
 const PERMISSIONS: &str =
-    "give this user what is missing with ACL SETUSER; `roomlog doctor --acl` prints a rule that suffices";
+    "grant the missing rights with ACL SETUSER; `roomlog doctor --acl` prints a sufficient rule";
 
 const ADDRESS: &str = "is it running, and is redis.url right?";
 
-const PLAIN: &str = "is it running, and is redis.url right? Where Redis expects TLS, that is rediss://";
+const PLAIN: &str = "is it running, and is redis.url right? If Redis expects TLS, use rediss://";
 
-const TLS: &str =
-    "is it running, and does it speak TLS on this port? Where it does not, redis.url is redis://";
+const TLS: &str = "is it running, and does it use TLS on this port? If not, use redis://";
 
 #[derive(Debug, thiserror::Error)]
 #[error("cannot use the Redis at {0}: {1}")]
@@ -25,7 +24,7 @@ pub(crate) struct Unusable(pub String, pub ConnectError);
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     #[error(
-        "redis.url is not usable: {0}. Forms: redis://host:6379, rediss://…, redis-cluster://host:6379?node=host2:6379, \
+        "redis.url cannot be used: {0}. Forms: redis://host:6379, rediss://…, redis-cluster://host:6379?node=host2:6379, \
          redis-sentinel://host:26379?sentinelServiceName=main, redis+unix:///path; with a password \
          redis://user:password@host:6379, where / is written as %2F, @ as %40, % as %25"
     )]
@@ -40,7 +39,7 @@ impl ConnectError {
         let (problem, advice) = match error.kind() {
             ErrorKind::Url | ErrorKind::Config => return Self::Url(details.to_owned()),
             ErrorKind::Timeout => return Self::silent(tls),
-            _ if details.starts_with("NOAUTH") => ("it wants a password".to_owned(), LOGIN),
+            _ if details.starts_with("NOAUTH") => ("it requires a password".to_owned(), LOGIN),
             _ if details.starts_with("WRONGPASS") => ("it refused the user or password".to_owned(), LOGIN),
             _ if is_denial(error) => (format!("it denied: {details}"), PERMISSIONS),
             _ if let Some(advice) = tls::advice(details) => (of_tls(details), advice),
@@ -63,8 +62,8 @@ impl ConnectError {
     }
 
     pub(super) fn no_cluster() -> Self {
-        let problem = "it does not tell the slots of a cluster".to_owned();
-        Self::Refused { problem, advice: "where Redis is no cluster, redis.url is redis://" }
+        let problem = "it does not report the slots of a cluster".to_owned();
+        Self::Refused { problem, advice: "if Redis is not a cluster, use redis://" }
     }
 
     /// Fails only if an ACL denied the trial. Other errors may be temporary, and the call is made again where

@@ -139,7 +139,7 @@ impl Link {
                 _ = ticks.tick() => {}
             }
             if ended {
-                tracing::debug!("the Redis client ended; building it anew");
+                tracing::debug!("the Redis client stopped; replacing it");
                 connection = None;
             }
             if connection.is_none() {
@@ -197,7 +197,7 @@ impl Link {
                 Some(open)
             }
             Err(error) => {
-                tracing::debug!(%error, "Redis is away");
+                tracing::debug!(%error, "Redis is unreachable");
                 None
             }
         }

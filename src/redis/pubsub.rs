@@ -204,7 +204,7 @@ impl PubSub {
                         Some(notification) => {
                             (pubsub.on_event)(PubSubEvent::Notification(room, notification))
                         }
-                        None => tracing::debug!(%room, "an unknown notification"),
+                        None => tracing::debug!(%room, "ignored an unknown notification"),
                     }
                 }
                 LinkEvent::Reconnected => {

@@ -224,7 +224,7 @@ impl Shards {
                     shards.push(shard);
                 }
                 Err(error) => {
-                    tracing::warn!(%server, %error, "a primary cannot be used; the others can");
+                    tracing::warn!(%server, %error, "a primary cannot be used; the others are not affected");
                     why = Some(error);
                     shards.extend(self.start(server.clone(), one(server), number));
                 }

@@ -69,7 +69,7 @@ impl Unauthenticated {
         let Request::Connect { token } = request? else {
             return Err(unauthenticated("the first frame must be `connect`"));
         };
-        let missing = || unauthenticated("`connect` needs a `token`, unless the upgrade brought one");
+        let missing = || unauthenticated("`connect` needs a `token`, unless one came with the upgrade");
         let token = token.as_ref().or(self.offered.as_ref()).ok_or_else(missing)?;
         let access = &self.shared.services.access;
         let claims = access.authenticate(token).await?;

@@ -73,7 +73,7 @@ impl Session {
         let services = &shared.services;
         let answer = match request {
             Request::Connect { .. } => {
-                return Err(Failure::bad_request("this connection is connected already").into());
+                return Err(Failure::bad_request("this connection has already sent `connect`").into());
             }
             Request::Publish { room, message } => {
                 if self.in_flight.available_permits() == 0 {
@@ -238,7 +238,7 @@ impl Session {
 
     fn subscribed(&self, room: &RoomName) -> Result<&Open, Failure> {
         self.subscriptions.get(room).filter(|subscription| !subscription.has_ended()).ok_or_else(|| {
-            Failure::new(ErrorCode::NotSubscribed, "this connection does not subscribe to the room")
+            Failure::new(ErrorCode::NotSubscribed, "this connection is not subscribed to the room")
         })
     }
 
@@ -248,7 +248,7 @@ impl Session {
         let access = &self.shared.services.access;
         let renewed = access.authenticate(token).await?;
         if renewed.user != self.claims.user {
-            return Err(Failure::forbidden("the new token is of another user").into());
+            return Err(Failure::forbidden("the new token belongs to another user").into());
         }
         self.claims = renewed;
         self.connection.set_claims(self.claims.clone());

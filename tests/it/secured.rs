@@ -59,13 +59,13 @@ async fn a_password_suffices_and_a_missing_one_fails_with_advice() {
     let server = Server::on(&url(":hunter2@")).await;
     let mut client = Client::connect(&server, &everything("ann")).await;
     client.publish("room", json!(1)).await;
-    says(&refusal(&url(""), &[]).await, &["wants a password", "redis://:password@"]);
+    says(&refusal(&url(""), &[]).await, &["requires a password", "redis://:password@"]);
     for wrong in [":hunter3@", "ann:hunter2@"] {
         says(&refusal(&url(wrong), &[]).await, &["refused the user or password", "redis://user:password@"]);
     }
-    says(&refusal(&url(":hunter/2@"), &[]).await, &["redis.url is not usable", "%2F"]);
+    says(&refusal(&url(":hunter/2@"), &[]).await, &["redis.url cannot be used", "%2F"]);
     let doctor = run(&["doctor", "--redis-url", &url("")], &[]).await.failure();
-    says(&doctor, &[&format!("the Redis at {}", url("")), "wants a password"]);
+    says(&doctor, &[&format!("the Redis at {}", url("")), "requires a password"]);
 }
 
 #[tokio::test]
@@ -100,9 +100,9 @@ async fn tls_failures_come_with_advice() {
     let no_file = refusal(&url, &[("SSL_CERT_FILE", "/nowhere/ca.pem")]).await;
     says(&no_file, &["/nowhere/ca.pem", "must name PEM files"]);
     let without = url.replace("rediss://", "redis://");
-    says(&refusal(&without, &[]).await, &["connection reset", "Where Redis expects TLS", "rediss://"]);
+    says(&refusal(&without, &[]).await, &["connection reset", "If Redis expects TLS", "rediss://"]);
     let with = format!("rediss://localhost:{}", redis.port());
-    says(&refusal(&with, &trusting).await, &["no answer in time", "does it speak TLS"]);
+    says(&refusal(&with, &trusting).await, &["no answer in time", "does it use TLS"]);
 
     let (_redis, url) = with_tls(&authority, &["localhost"], &["--tls-auth-clients", "yes"]).await;
     says(&refusal(&url, &trusting).await, &["CertificateRequired", "tls-auth-clients no"]);

@@ -68,7 +68,8 @@ pub fn frame(format: impl Into<Format>, frame: &Frame) -> Bytes {
                 write(encoding, frame, out).unwrap_or_else(|error| {
                     tracing::error!(%error, "a frame could not be encoded");
                     out.truncate(MAX_HEADER);
-                    let failure = Failure::new(super::ErrorCode::Internal, "the answer could not be encoded");
+                    let failure =
+                        Failure::new(super::ErrorCode::Internal, "the response could not be encoded");
                     let _ = write(encoding, &Frame::error(None, failure), out);
                 });
             });

@@ -27,7 +27,7 @@ pub(super) struct Top {
     /// Addresses of the servers, or of their listeners for metrics
     #[arg(env = "ROOMLOG_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
     urls: Vec<String>,
-    /// Time from one reading to the next
+    /// Time between readings
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = humantime::parse_duration)]
     interval: Duration,
 }

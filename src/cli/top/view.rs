@@ -69,7 +69,7 @@ fn lines(all: &Figures) -> Vec<Line<'static>> {
         |name: &str, count: f64| Span::styled(format!("{name} {}   ", short(count)), worse(count > 0.0));
     let (published, delivered) = (rate(all.published), rate(all.delivered));
     let refused = Span::styled(format!("refused {}/s", rate(all.refused)), worse(all.refused > Some(0.0)));
-    let durability = if all.durable_as_wanted { "as asked for" } else { "LESS THAN ASKED FOR" };
+    let durability = if all.durable_as_wanted { "as requested" } else { "LESS THAN REQUESTED" };
     vec![
         Line::from(vec![
             label("messages"),

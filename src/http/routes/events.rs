@@ -100,7 +100,7 @@ pub(crate) async fn stream(
     };
     let durable = live.lease(&claims.user)?.map(Durable::Resume);
     if shared.draining.is_cancelled() {
-        return Err(Failure::new(ErrorCode::Unavailable, "the server ends").into());
+        return Err(Failure::new(ErrorCode::Unavailable, "the server is shutting down").into());
     }
     let queue = Arc::new(SendQueue::taken(shared.limits.outbox, move || place.cut()));
     let connection = Registry::enter_request(&shared.registry, Transport::Events, queue.clone(), &claims)?;

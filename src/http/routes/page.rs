@@ -72,7 +72,7 @@ fn file(path: &str, caching: &'static str, headers: &HeaderMap) -> Result<Respon
 }
 
 fn missing() -> Problem {
-    Problem(Failure::new(ErrorCode::NotFound, "there is nothing here"))
+    Problem(Failure::new(ErrorCode::NotFound, "no such route"))
 }
 
 /// Returns whether the client accepts gzip, with a weight above zero.
@@ -96,14 +96,13 @@ async fn dev_token(
     Query(Whose { user }): Query<Whose>,
 ) -> Result<Response, Problem> {
     if !headers.get(HOST).and_then(|host| host.to_str().ok()).is_some_and(names_this_machine) {
-        let message =
-            "tokens for development are given to pages of http://localhost and http://127.0.0.1 only";
+        let message = "development tokens are issued only to pages of http://localhost and http://127.0.0.1";
         return Err(Failure::forbidden(message).into());
     }
     let keys = app.dev_tokens.as_ref().ok_or_else(missing)?;
     let user: UserId = user.parse()?;
     let internal = |error: &dyn std::fmt::Display| {
-        tracing::error!(%error, "a token for development cannot be made");
+        tracing::error!(%error, "a development token cannot be created");
         Failure::new(ErrorCode::Internal, "the token cannot be made")
     };
     let all = "*".parse().map_err(|error| internal(&error))?;

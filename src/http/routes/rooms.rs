@@ -121,7 +121,7 @@ pub(crate) async fn list(
     let cursor = match &query.cursor {
         None => RoomCursor::default(),
         Some(text) => RoomCursor::parse(text)
-            .ok_or_else(|| Failure::bad_request("`cursor` must be that of the answer before"))?,
+            .ok_or_else(|| Failure::bad_request("`cursor` must come from the previous answer"))?,
     };
     let (rooms, next) = services.rooms.list(&bearer, &pattern, cursor).await?;
     Ok(accept.reply(StatusCode::OK, &RoomList { rooms, cursor: next.map(|cursor| cursor.text()) }))

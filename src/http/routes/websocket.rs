@@ -38,7 +38,7 @@ pub(crate) async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Requ
         Err(failure) => return Problem(failure).into_response(),
     };
     if shared.draining.is_cancelled() {
-        return Problem(Failure::new(ErrorCode::Unavailable, "the server ends")).into_response();
+        return Problem(Failure::new(ErrorCode::Unavailable, "the server is shutting down")).into_response();
     }
     let mut headers = vec![
         (CONNECTION, "upgrade".to_owned()),
@@ -50,7 +50,7 @@ pub(crate) async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Requ
     }
     let token = bearer(request.headers()).map(str::to_owned);
     let upgraded = hyper::upgrade::on(&mut request)
-        .inspect_err(|error| tracing::debug!(%error, "an upgrade broke"))
+        .inspect_err(|error| tracing::debug!(%error, "an upgrade failed"))
         .in_current_span();
     // In a box, which is freed when it completes: the connection lives much longer, and should not keep it in
     // memory.
@@ -73,10 +73,10 @@ pub(crate) fn handshake(headers: &HeaderMap) -> Result<(Encoding, String), Failu
             .any(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
     };
     if !has(CONNECTION, "upgrade") || !has(UPGRADE, "websocket") {
-        return Err(Failure::bad_request("this address is for WebSockets: ask for an upgrade"));
+        return Err(Failure::bad_request("this route is for WebSockets: an upgrade is required"));
     }
     if !has(SEC_WEBSOCKET_VERSION, "13") {
-        return Err(Failure::bad_request("only version 13 of WebSocket is spoken here"));
+        return Err(Failure::bad_request("only WebSocket version 13 is supported"));
     }
     let key = headers.get(SEC_WEBSOCKET_KEY).and_then(|key| key.to_str().ok());
     let key = key.ok_or_else(|| Failure::bad_request("the header Sec-WebSocket-Key is missing"))?;
@@ -93,7 +93,7 @@ pub(crate) fn handshake(headers: &HeaderMap) -> Result<(Encoding, String), Failu
     let known = |asked: &str| Encoding::ALL.into_iter().find(|encoding| encoding.subprotocol() == asked);
     let encoding = asked.find_map(known).ok_or_else(|| {
         Failure::bad_request(
-            "none of the subprotocols is known; there are roomlog.v1.json and roomlog.v1.msgpack",
+            "none of the requested subprotocols is supported; use roomlog.v1.json or roomlog.v1.msgpack",
         )
     })?;
     Ok((encoding, key.to_owned()))

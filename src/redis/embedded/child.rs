@@ -103,10 +103,10 @@ impl Server {
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM); // It may have exited already.
         }
         match timeout(patience, self.child.wait()).await {
-            Ok(Ok(status)) => tracing::debug!(%status, "embedded Redis ended"),
-            Ok(Err(error)) => tracing::warn!(%error, "the end of the embedded Redis was not seen"),
+            Ok(Ok(status)) => tracing::debug!(%status, "embedded Redis stopped"),
+            Ok(Err(error)) => tracing::warn!(%error, "the exit status of the embedded Redis is unknown"),
             Err(_) => {
-                tracing::warn!(?patience, "embedded Redis did not end in time: killed");
+                tracing::warn!(?patience, "embedded Redis did not stop in time and was killed");
                 let _ = self.child.kill().await; // It may have exited already.
             }
         }

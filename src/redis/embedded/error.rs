@@ -50,7 +50,7 @@ pub(crate) enum EmbeddedError {
     TooOld { path: PathBuf, version: String, advice: String },
 
     #[error(
-        "a Redis of an earlier roomlog still runs on {} (pid {}) and does not end: stop it by hand, then start again",
+        "a Redis of an earlier roomlog is still running on {} (pid {}) and cannot be stopped: stop it by hand, then start again",
         .path.display(), .pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string())
     )]
     Leftover { path: PathBuf, pid: Option<i32> },
@@ -58,6 +58,6 @@ pub(crate) enum EmbeddedError {
     #[error("{} could not be started: {source}", .path.display())]
     Spawn { path: PathBuf, source: io::Error },
 
-    #[error("the embedded Redis did not start: it {what}. Its last words:\n{}", .log.join("\n"))]
+    #[error("the embedded Redis did not start: it {what}. Its last log lines:\n{}", .log.join("\n"))]
     Failed { what: String, log: Vec<String> },
 }

@@ -29,7 +29,7 @@ pub(super) async fn end(home: &Home, patience: Duration) -> Result<(), EmbeddedE
             return Ok(());
         }
         let pid = process(home);
-        tracing::warn!(dir = %home.dir.display(), ?pid, ?step, "ending the Redis of an earlier node");
+        tracing::warn!(dir = %home.dir.display(), ?pid, ?step, "stopping the Redis of an earlier node");
         take(step, home, pid).await;
         let deadline = Instant::now() + patience;
         while Instant::now() < deadline && is_there(home).await {
