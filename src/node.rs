@@ -38,7 +38,7 @@ use crate::service::subscriptions::Subscriptions;
 use crate::session::Shared;
 use crate::telemetry::{Metrics, Traces};
 
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
@@ -213,7 +213,7 @@ impl Node {
         registry.close_all(CloseCode::Restarting);
         let ended = async {
             while !registry.is_empty() || self.appender.waiting() > 0 {
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
             services.acks.settled().await;
         };

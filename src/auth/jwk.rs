@@ -155,8 +155,8 @@ fn read_jwk(jwk: serde_json::Value, source: Source) -> Result<Key, Refused> {
         ("oct", _) => return Err("is a shared secret, which a URL must not serve"),
         _ => return Err("is not of RSA, EC P-256, Ed25519 or a shared secret"),
     };
-    let said = jwk.alg.as_deref();
-    let agrees = said.is_none_or(|alg| {
+    let stated = jwk.alg.as_deref();
+    let agrees = stated.is_none_or(|alg| {
         alg == format!("{algorithm:?}") || (algorithm == Algorithm::EdDSA && alg == "Ed25519")
     });
     if !agrees {

@@ -42,7 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 
 /// Maximum number of durable subscriptions that are logged and counted after one trim that overran them.
-const OVERRUN_TOLD: usize = 1000;
+const OVERRUN_REPORTED: usize = 1000;
 
 #[derive(Debug, Clone, Copy)]
 struct Behind {
@@ -51,13 +51,13 @@ struct Behind {
     unacknowledged: Option<u64>,
 }
 
-struct Looked {
+struct Examined {
     behind: Behind,
     due_ms: u64,
 }
 
 #[derive(Default)]
-struct Desk {
+struct State {
     behind: HashMap<RoomName, Behind>,
     swept: Option<Instant>,
 }
@@ -84,18 +84,18 @@ impl Janitor {
     /// Runs until `stop`. Every node writes its notes of rooms to the queues; the janitor examines the rooms
     /// that are due.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let mut desk = Desk::default();
+        let mut state = State::default();
         let mut brakes: Vec<Brake> = (0..self.store.queues()).map(|_| Brake::default()).collect();
         while pause(&stop, self.retention.interval).await {
             self.store.write_notes().await;
             let leased = self.has_lease().await;
             self.metrics.janitor.set(f64::from(u8::from(leased)));
             if leased {
-                pass(&self, &mut desk, &mut brakes).await;
+                pass(&self, &mut state, &mut brakes).await;
             } else {
-                desk = Desk::default();
+                state = State::default();
             }
-            show_backlog(&self, &desk.behind);
+            record_backlog(&self, &state.behind);
         }
     }
 
@@ -106,18 +106,18 @@ impl Janitor {
 }
 
 /// Examines all due rooms, of all queues concurrently. The failure of one queue does not affect the others.
-async fn pass(janitor: &Janitor, desk: &mut Desk, brakes: &mut [Brake]) {
-    if desk.swept.is_none_or(|at| at.elapsed() >= SWEEP) {
+async fn pass(janitor: &Janitor, state: &mut State, brakes: &mut [Brake]) {
+    if state.swept.is_none_or(|at| at.elapsed() >= SWEEP) {
         sweep(janitor).await;
-        desk.swept = Some(Instant::now());
+        state.swept = Some(Instant::now());
     }
     let queues = (0..janitor.store.queues())
         .zip(&mut *brakes)
-        .map(|(queue, brake)| look_at_due(janitor, queue, brake));
+        .map(|(queue, brake)| examine_due(janitor, queue, brake));
     for (room, behind) in futures_util::future::join_all(queues).await.into_iter().flatten() {
         match behind.filter(|behind| behind.lag > 0) {
-            Some(behind) => desk.behind.insert(room, behind),
-            None => desk.behind.remove(&room),
+            Some(behind) => state.behind.insert(room, behind),
+            None => state.behind.remove(&room),
         };
     }
     let held = brakes.iter().any(Brake::is_held);
@@ -147,7 +147,7 @@ async fn sweep(janitor: &Janitor) {
 
 /// Examines the due rooms of a queue. Returns each room with the backlog of its durable subscriptions; `None`
 /// for a room that no longer exists.
-async fn look_at_due(janitor: &Janitor, queue: u16, brake: &mut Brake) -> Vec<(RoomName, Option<Behind>)> {
+async fn examine_due(janitor: &Janitor, queue: u16, brake: &mut Brake) -> Vec<(RoomName, Option<Behind>)> {
     let mut all = Vec::new();
     loop {
         let Ok(taken) = janitor.store.take_due(queue, PATIENCE).await else { return all };
@@ -161,17 +161,17 @@ async fn look_at_due(janitor: &Janitor, queue: u16, brake: &mut Brake) -> Vec<(R
             );
         }
         let now_ms = taken.now_ms;
-        let looks = taken.rooms.clone().into_iter().map(|room| async move {
-            let looked = tend(janitor, &room, now_ms, held).await;
-            (room, looked)
+        let outcomes = taken.rooms.clone().into_iter().map(|room| async move {
+            let examined = examine(janitor, &room, now_ms, held).await;
+            (room, examined)
         });
-        let looks: Vec<_> = stream::iter(looks).buffer_unordered(ROOMS_AT_ONCE).collect().await;
+        let outcomes: Vec<_> = stream::iter(outcomes).buffer_unordered(ROOMS_AT_ONCE).collect().await;
         let mut settled = Vec::new();
-        for (room, looked) in looks {
+        for (room, examined) in outcomes {
             // A room that cannot be reached is due again later.
-            let Ok(looked) = looked else { continue };
-            settled.push((room.clone(), looked.as_ref().map(|looked| looked.due_ms)));
-            all.push((room, looked.map(|looked| looked.behind)));
+            let Ok(examined) = examined else { continue };
+            settled.push((room.clone(), examined.as_ref().map(|examined| examined.due_ms)));
+            all.push((room, examined.map(|examined| examined.behind)));
         }
         let is_settled = janitor.store.settle(queue, &taken, &settled).await;
         // Many rooms can take longer than the lease lasts.
@@ -182,7 +182,7 @@ async fn look_at_due(janitor: &Janitor, queue: u16, brake: &mut Brake) -> Vec<(R
     }
 }
 
-fn show_backlog(janitor: &Janitor, behind: &HashMap<RoomName, Behind>) {
+fn record_backlog(janitor: &Janitor, behind: &HashMap<RoomName, Behind>) {
     let now = now_ms();
     let mut worst = vec![(0, 0); janitor.metrics.each_class().len()];
     for (room, behind) in behind {
@@ -199,12 +199,12 @@ fn show_backlog(janitor: &Janitor, behind: &HashMap<RoomName, Behind>) {
 /// Examines a room: removes unused subscriptions, and messages over its limits. Returns `None` if the room
 /// itself was deleted. Nothing is removed by age if `held`, or if the clock of the room's Redis differs from
 /// the queue's.
-async fn tend(
+async fn examine(
     janitor: &Janitor,
     room: &RoomName,
     now_ms: u64,
     held: bool,
-) -> Result<Option<Looked>, Unavailable> {
+) -> Result<Option<Examined>, Unavailable> {
     let policy = janitor.rooms.of(room);
     let mut facts = janitor.store.facts(room).await?;
     let by_age = !held && facts.now_ms.abs_diff(now_ms) <= ms(CLOCK_TOLERANCE);
@@ -231,7 +231,7 @@ async fn tend(
         tracing::debug!(%room, removed, "trimmed");
         let before = facts;
         facts = RoomFacts { first, length: facts.length.saturating_sub(removed), ..facts };
-        tell_overrun(janitor, room, &before, &facts).await?;
+        report_overrun(janitor, room, &before, &facts).await?;
     }
     let behind = Behind { lag: facts.lag(), unacknowledged: unacknowledged(janitor, room, &facts).await? };
     let due_ms = match (by_age, plan == Default::default()) {
@@ -240,12 +240,12 @@ async fn tend(
         (true, false) => facts.now_ms,
         (false, _) => facts.now_ms + ms(PATIENCE),
     };
-    Ok(Some(Looked { behind, due_ms }))
+    Ok(Some(Examined { behind, due_ms }))
 }
 
 /// Logs the durable subscriptions that lost unacknowledged messages to a trim, and counts these messages, for
 /// those furthest behind.
-async fn tell_overrun(
+async fn report_overrun(
     janitor: &Janitor,
     room: &RoomName,
     before: &RoomFacts,
@@ -255,7 +255,7 @@ async fn tell_overrun(
     if before.lowest.is_none_or(|lowest| lowest.successor().seq >= kept.seq) {
         return Ok(());
     }
-    let behind = janitor.store.behind(room, kept.seq, OVERRUN_TOLD).await?;
+    let behind = janitor.store.behind(room, kept.seq, OVERRUN_REPORTED).await?;
     let positions: Vec<MessageId> = behind.iter().map(|(_, position)| *position).collect();
     for (index, lost) in overrun(before.first, after.first, after.head, &positions) {
         let subscription = behind[index].0.as_str();

@@ -16,7 +16,7 @@ use crate::redis::embedded::{Embedded, EmbeddedOptions, Found};
 use crate::redis::{Unusable, acl, inspect};
 use crate::util::tls;
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Maximum length of a line of text, in columns.
 const WIDTH: usize = 78;
@@ -86,7 +86,7 @@ async fn ready(config: &Config) -> Result<(), Failed> {
         });
     }
     tls::install_provider();
-    let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy();
+    let client = reqwest::Client::builder().timeout(TIMEOUT).no_proxy();
     // The certificate is for the name that clients use. No secret is sent to this address, and only its
     // answer is used.
     let client = client.tls_danger_accept_invalid_certs(true).build()?;
@@ -104,7 +104,7 @@ async fn examine(config: &Config) -> Result<Vec<Report>, Failed> {
     let durability = config.durability();
     if let Some(url) = &config.redis.url {
         let refused = |error| Unusable(url.to_string(), error);
-        let nodes = inspect(url.expose(), PATIENCE).await.map_err(refused)?;
+        let nodes = inspect(url.expose(), TIMEOUT).await.map_err(refused)?;
         let report = |(node, facts): (Option<String>, ServerFacts)| Report {
             redis: node.map_or(url.to_string(), |node| format!("{url}, {node}")),
             durability,
@@ -122,7 +122,7 @@ async fn examine(config: &Config) -> Result<Vec<Report>, Failed> {
     };
     let report = match Embedded::find(&options).await? {
         Found::Running { url } => {
-            let facts = inspect(&url, PATIENCE).await?.pop().map(|(_, facts)| facts).unwrap_or_default();
+            let facts = inspect(&url, TIMEOUT).await?.pop().map(|(_, facts)| facts).unwrap_or_default();
             Report {
                 redis: format!("the server's own, in {place}"),
                 durability,

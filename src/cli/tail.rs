@@ -16,7 +16,7 @@ use crate::protocol::{MessageId, RoomName, SubscriptionName};
 use roomlog_client::{Error, Event, Tail, TailOptions};
 
 /// Interval at which it checks that the output still has a reader.
-const LOOK: Duration = Duration::from_millis(500);
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Prints a room's messages as they arrive, across restarts of the server, until Ctrl-C.
 #[derive(Debug, Args)]
@@ -102,7 +102,7 @@ async fn reader_has_gone() {
         if answered.is_ok() && asked[0].revents().is_some_and(|events| events.intersects(gone)) {
             return;
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(CHECK_INTERVAL).await;
     }
 }
 

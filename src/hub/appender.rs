@@ -191,9 +191,9 @@ impl Appender {
     async fn pipeline(self: Arc<Self>, number: usize, shard: usize) {
         yield_to_ready().await;
         loop {
-            let its = self.store.shards().map().numbered(shard).cloned();
-            let Some(sending) = self.gather(number, shard, its.as_ref()) else { break };
-            self.send(number, its.as_ref(), sending).await;
+            let current = self.store.shards().map().numbered(shard).cloned();
+            let Some(sending) = self.gather(number, shard, current.as_ref()) else { break };
+            self.send(number, current.as_ref(), sending).await;
         }
     }
 
@@ -203,7 +203,7 @@ impl Appender {
         self: &Arc<Self>,
         number: usize,
         shard: usize,
-        its: Option<&Arc<Shard>>,
+        current: Option<&Arc<Shard>>,
     ) -> Option<Vec<Sending>> {
         let mut lane = self.lanes[number].lock();
         let Lane { rooms, shards } = &mut *lane;
@@ -218,7 +218,7 @@ impl Appender {
             && let Some(room) = ready.rooms.pop_front()
         {
             let Some(queue) = rooms.get_mut(&room) else { continue };
-            let subscribed = its.is_some_and(|its| self.hub.is_subscribed(&room, its));
+            let subscribed = current.is_some_and(|current| self.hub.is_subscribed(&room, current));
             let mut batch = Batch { subscribed, room, messages: Vec::new() };
             let mut waiting = Vec::new();
             let mut bytes = 0;

@@ -20,7 +20,7 @@ use super::errors::ConnectError;
 
 const OPENING: Duration = Duration::from_secs(5);
 
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Clone)]
 pub struct Dial {
@@ -124,7 +124,7 @@ pub(super) async fn open(builder: &Builder) -> Result<Open, ConnectError> {
                 connected = open.client.wait_for_connect() => return connected,
                 ended = &mut open.task => return ended.unwrap_or_else(|error| Err(error.into())),
                 // fred checks the state before it listens for changes, and misses a change in between.
-                () = tokio::time::sleep(LOOK_AGAIN) => {}
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
             }
         }
     };

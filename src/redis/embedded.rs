@@ -221,17 +221,17 @@ impl Keeper {
 
     /// Waits until Redis answers `PONG`, and returns true. Returns false if nothing listens for too long.
     async fn answers(&self) -> bool {
-        let (mut heard, mut reported) = (Instant::now(), Instant::now());
+        let (mut answered, mut reported) = (Instant::now(), Instant::now());
         loop {
             match resp::ask(&self.home.socket, &["PING"]).await {
                 Ok(Reply::Status(_)) => return true,
                 Err(error) if error.kind() != std::io::ErrorKind::TimedOut => {
-                    if heard.elapsed() > SILENCE {
+                    if answered.elapsed() > SILENCE {
                         return false;
                     }
                 }
                 // LOADING, or too busy loading to answer.
-                Ok(_) | Err(_) => heard = Instant::now(),
+                Ok(_) | Err(_) => answered = Instant::now(),
             }
             if reported.elapsed() >= REPORT {
                 reported = Instant::now();

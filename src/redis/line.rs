@@ -44,7 +44,7 @@ impl Place {
     }
 }
 
-pub(super) enum Ask {
+pub(super) enum Request {
     Subscribe(Subscribe),
     /// Unsubscribe from the channel of a slot, unless somebody wants it again.
     Unsubscribe(u16, String),
@@ -62,7 +62,7 @@ pub(super) struct Subscribe {
 pub(super) struct Line {
     pub(super) shard: Arc<Shard>,
     pub(super) link: Arc<Link>,
-    asks: mpsc::Sender<Ask>,
+    requests: mpsc::Sender<Request>,
     made: AtomicU64,
     repairing: AtomicBool,
     stop: CancellationToken,
@@ -83,9 +83,9 @@ impl Line {
         link: Arc<Link>,
         stop: CancellationToken,
     ) -> Arc<Self> {
-        let (asks, waiting) = mpsc::channel(AT_ONCE);
+        let (requests, waiting) = mpsc::channel(AT_ONCE);
         let (made, repairing) = (AtomicU64::new(0), AtomicBool::new(false));
-        let line = Arc::new(Self { shard, link, asks, made, repairing, stop });
+        let line = Arc::new(Self { shard, link, requests, made, repairing, stop });
         tasks::spawn(line.clone().work(pubsub.clone(), waiting));
         line
     }
@@ -103,18 +103,18 @@ impl Line {
     }
 
     /// Queues a request; waits while the queue is full.
-    pub(super) async fn ask(&self, ask: Ask) -> Result<(), Unavailable> {
+    pub(super) async fn send(&self, request: Request) -> Result<(), Unavailable> {
         tokio::select! {
             // A line that has ended accepts no more requests.
             biased;
             () = self.stop.cancelled() => Err(Unavailable),
-            asked = self.asks.send(ask) => asked.map_err(|_| Unavailable),
+            asked = self.requests.send(request) => asked.map_err(|_| Unavailable),
         }
     }
 
     /// Queues a request. Returns false if the queue is full.
-    pub(super) fn try_ask(&self, ask: Ask) -> bool {
-        self.asks.try_send(ask).is_ok()
+    pub(super) fn try_send(&self, request: Request) -> bool {
+        self.requests.try_send(request).is_ok()
     }
 
     /// Returns the right to repair the line, unless another task has it.
@@ -122,23 +122,23 @@ impl Line {
         (!self.repairing.swap(true, Ordering::Relaxed)).then(|| Repairing(self.clone()))
     }
 
-    async fn work(self: Arc<Self>, pubsub: Arc<PubSub>, mut waiting: mpsc::Receiver<Ask>) {
-        let mut asks = Vec::new();
+    async fn work(self: Arc<Self>, pubsub: Arc<PubSub>, mut waiting: mpsc::Receiver<Request>) {
+        let mut requests = Vec::new();
         loop {
             tokio::select! {
                 // A line that has ended does no more work.
                 biased;
                 () = self.stop.cancelled() => return,
-                _ = waiting.recv_many(&mut asks, AT_ONCE) => {}
+                _ = waiting.recv_many(&mut requests, AT_ONCE) => {}
             }
             let (mut subscribes, mut unsubscribes) = (Vec::new(), Vec::new());
-            for ask in asks.drain(..) {
-                match ask {
-                    Ask::Subscribe(wish) => {
+            for request in requests.drain(..) {
+                match request {
+                    Request::Subscribe(request) => {
                         self.unsubscribe(&pubsub, &mut unsubscribes).await;
-                        subscribes.push(wish);
+                        subscribes.push(request);
                     }
-                    Ask::Unsubscribe(slot, channel) => {
+                    Request::Unsubscribe(slot, channel) => {
                         self.settle(&pubsub, &mut subscribes).await;
                         unsubscribes.push((slot, channel));
                     }
@@ -149,25 +149,25 @@ impl Line {
         }
     }
 
-    async fn settle(self: &Arc<Self>, pubsub: &Arc<PubSub>, wishes: &mut Vec<Subscribe>) {
-        if wishes.is_empty() {
+    async fn settle(self: &Arc<Self>, pubsub: &Arc<PubSub>, subscribes: &mut Vec<Subscribe>) {
+        if subscribes.is_empty() {
             return;
         }
         let made = self.made();
         let subscribed = if self.link.usable() {
-            let channels = wishes.iter().map(|wish| (wish.slot, wish.channel.as_str()));
+            let channels = subscribes.iter().map(|request| (request.slot, request.channel.as_str()));
             Box::pin(self.subscribe(pubsub, channels.collect())).await
         } else {
-            vec![false; wishes.len()]
+            vec![false; subscribes.len()]
         };
-        for (wish, subscribed) in wishes.drain(..).zip(subscribed) {
+        for (request, subscribed) in subscribes.drain(..).zip(subscribed) {
             if subscribed {
-                *wish.place.subscribed.write() = Some((self.clone(), made));
+                *request.place.subscribed.write() = Some((self.clone(), made));
             }
-            if let Some(done) = wish.done {
+            if let Some(done) = request.done {
                 let _ = done.send(subscribed); // The receiver may be gone.
             } else if !subscribed {
-                pubsub.look_after();
+                pubsub.request_check();
             }
         }
     }
@@ -189,7 +189,7 @@ impl Line {
         }
         let replies = pipeline.try_all::<Value>().await;
         let mut subscribed = vec![false; channels.len()];
-        let mut said = false;
+        let mut warned = false;
         for (index, reply) in replies.into_iter().enumerate().take(channels.len()) {
             let Err(error) = reply else {
                 subscribed[index] = true;
@@ -197,9 +197,9 @@ impl Line {
             };
             match Redirect::read(error.details(), &self.shard.server) {
                 Some(Redirect::Moved(slot, server)) => pubsub.shards().moved(slot, &server),
-                _ if said => {}
+                _ if warned => {}
                 _ => {
-                    said = true;
+                    warned = true;
                     tracing::warn!(%error, "a channel cannot be subscribed to");
                 }
             }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::errors::ConnectError;
 use super::keys::Keys;
-use super::line::{Ask, Line, Place, Subscribe};
+use super::line::{Line, Place, Request, Subscribe};
 use super::link::{Link, LinkEvent, Listener};
 use super::notification::{OnEvent, PubSubEvent, decode};
 use super::shards::{Shard, Shards};
@@ -99,7 +99,7 @@ impl PubSub {
             _ => {}
         }
         pubsub.trial().await?;
-        tasks::spawn(pubsub.clone().tend());
+        tasks::spawn(pubsub.clone().maintain());
         Ok(pubsub)
     }
 
@@ -142,8 +142,8 @@ impl PubSub {
         };
         let mut want = Want { pubsub: self, slot, channel: Some(channel.clone()) };
         let (done, subscribed) = oneshot::channel();
-        let wish = Subscribe { slot, channel, place: place.clone(), done: Some(done) };
-        self.line_of(slot)?.ask(Ask::Subscribe(wish)).await?;
+        let request = Subscribe { slot, channel, place: place.clone(), done: Some(done) };
+        self.line_of(slot)?.send(Request::Subscribe(request)).await?;
         if subscribed.await != Ok(true) {
             return Err(Unavailable);
         }
@@ -166,7 +166,7 @@ impl PubSub {
     }
 
     /// Requests a check: some channels may lack a subscription.
-    pub(super) fn look_after(&self) {
+    pub(super) fn request_check(&self) {
         self.dirty.store(true, Ordering::Relaxed);
         self.wake.notify_one();
     }
@@ -211,7 +211,7 @@ impl PubSub {
                     if let Some(line) = line.lock().as_ref() {
                         line.lost();
                     }
-                    pubsub.look_after();
+                    pubsub.request_check();
                     (pubsub.on_event)(PubSubEvent::Interrupted);
                 }
                 LinkEvent::Lagged => (pubsub.on_event)(PubSubEvent::Interrupted),
@@ -247,7 +247,7 @@ impl PubSub {
         line
     }
 
-    async fn tend(self: Arc<Self>) {
+    async fn maintain(self: Arc<Self>) {
         let mut changes = self.shards.changes();
         // Also connects to primaries that were absent when the node started.
         self.follow_shards();
@@ -307,7 +307,7 @@ impl PubSub {
             let Ok(line) = self.line_of(*slot) else { continue };
             for (channel, wanted) in channels {
                 // If the queue of the line is full, the line is subscribing anyway.
-                line.try_ask(Ask::Subscribe(wanted.wish(*slot, channel)));
+                line.try_send(Request::Subscribe(wanted.request(*slot, channel)));
             }
         }
     }
@@ -317,7 +317,7 @@ impl PubSub {
         for (slot, channel) in left {
             // Where the line is gone, so is the subscription.
             let Ok(line) = self.line_of(slot) else { continue };
-            if !line.try_ask(Ask::Unsubscribe(slot, channel.clone())) {
+            if !line.try_send(Request::Unsubscribe(slot, channel.clone())) {
                 self.left.lock().push((slot, channel));
             }
         }
@@ -330,21 +330,22 @@ impl PubSub {
             let Ok(line) = self.line_of(*slot) else { continue };
             for (channel, wanted) in channels {
                 if !wanted.place.is_on(&line) {
-                    let wishes = unsubscribed
+                    let requests = unsubscribed
                         .entry(line.shard.server.clone())
                         .or_insert_with(|| (line.clone(), Vec::new()));
-                    wishes.1.push(wanted.wish(*slot, channel));
+                    requests.1.push(wanted.request(*slot, channel));
                 }
             }
         }
-        for (line, wishes) in unsubscribed.into_values() {
+        for (line, requests) in unsubscribed.into_values() {
             let pubsub = self.clone();
             tasks::spawn(async move {
                 let Some(_alone) = line.repairing() else { return };
-                let mut subscribed = Vec::with_capacity(wishes.len());
-                for wish in wishes {
+                let mut subscribed = Vec::with_capacity(requests.len());
+                for request in requests {
                     let (done, outcome) = oneshot::channel();
-                    if line.ask(Ask::Subscribe(Subscribe { done: Some(done), ..wish })).await.is_err() {
+                    if line.send(Request::Subscribe(Subscribe { done: Some(done), ..request })).await.is_err()
+                    {
                         return;
                     }
                     subscribed.push(outcome);
@@ -368,7 +369,7 @@ impl Wanted {
         Self { count: 0, place: Arc::default() }
     }
 
-    fn wish(&self, slot: u16, channel: &str) -> Subscribe {
+    fn request(&self, slot: u16, channel: &str) -> Subscribe {
         Subscribe { slot, channel: channel.to_owned(), place: self.place.clone(), done: None }
     }
 }

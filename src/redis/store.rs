@@ -102,7 +102,7 @@ impl Store {
             wire.load_functions(&client).await.map_err(|error| ConnectError::functions(&error))?;
             // Fails where an ACL denies the keys.
             let slot = redis_keyslot(keys.janitor().as_bytes());
-            if shards.of_slot(slot).is_ok_and(|its| Arc::ptr_eq(&its, &shard)) {
+            if shards.of_slot(slot).is_ok_and(|owner| Arc::ptr_eq(&owner, &shard)) {
                 ConnectError::unless_allowed(client.exists::<(), _>(keys.janitor()).await)?;
             }
         }

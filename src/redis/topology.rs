@@ -21,7 +21,7 @@ use super::link::Link;
 
 pub(super) const SLOTS: u16 = 16_384;
 
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Maximum number of sentinels asked. More are not needed for an agreement.
 const SENTINELS: usize = 16;
@@ -184,7 +184,7 @@ async fn ask_node(client: &Client, asked: &Server) -> Option<Topology> {
 async fn ask(client: &Client, name: &'static str, args: &[&str]) -> Option<Value> {
     let command = CustomCommand::new_static(name, ClusterHash::Random, false);
     let args: Vec<Value> = args.iter().map(|arg| Value::from(*arg)).collect();
-    timeout(PATIENCE, client.custom(command, args)).await.ok()?.ok()
+    timeout(TIMEOUT, client.custom(command, args)).await.ok()?.ok()
 }
 
 fn current_epoch(info: &str) -> Option<u64> {

@@ -43,12 +43,12 @@ pub(super) struct Wire {
 #[derive(Default)]
 struct Warned {
     since: Option<Instant>,
-    said: u32,
-    unsaid: u64,
+    logged: u32,
+    suppressed: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct How {
+struct RoundOptions {
     /// Sends `ASKING` before each command.
     asking: bool,
     /// Sends `WAIT` after all commands.
@@ -109,12 +109,12 @@ impl Wire {
             return vec![Err(Failure::Unavailable); commands.len()];
         }
         let started = Instant::now();
-        let how = How { asking: false, waiting };
+        let options = RoundOptions { asking: false, waiting };
         // Boxed: fred's futures take several KB, which would be part of every future that sends a command,
         // and so of each connection.
-        let mut replies = Box::pin(self.round(link, commands.iter(), how)).await;
+        let mut replies = Box::pin(self.round(link, commands.iter(), options)).await;
         if replies.iter().any(|reply| reply.as_ref().is_err_and(|error| is_lost(error, shard))) {
-            Box::pin(self.with_functions(shard, link, commands, how, &mut replies)).await;
+            Box::pin(self.with_functions(shard, link, commands, options, &mut replies)).await;
         }
         let elapsed = started.elapsed();
         let mut asks: HashMap<Server, Vec<usize>> = HashMap::new();
@@ -149,7 +149,7 @@ impl Wire {
         shard: &Shard,
         link: &Arc<Link>,
         commands: &[InSlot],
-        how: How,
+        options: RoundOptions,
         replies: &mut [Result<Value, Error>],
     ) {
         tracing::info!(server = %shard.server, "Redis lost the functions; loading them again");
@@ -159,7 +159,7 @@ impl Wire {
         let lost: Vec<usize> = (0..commands.len())
             .filter(|index| replies[*index].as_ref().is_err_and(|error| is_lost(error, shard)))
             .collect();
-        let again = self.round(link, lost.iter().map(|index| &commands[*index]), how).await;
+        let again = self.round(link, lost.iter().map(|index| &commands[*index]), options).await;
         for (index, reply) in lost.into_iter().zip(again) {
             replies[index] = reply;
         }
@@ -199,8 +199,8 @@ impl Wire {
         if ready.is_empty() {
             return outcomes;
         }
-        let how = How { asking: true, waiting };
-        let replies = self.round(link, ready.iter().map(|index| commands[*index]), how).await;
+        let options = RoundOptions { asking: true, waiting };
+        let replies = self.round(link, ready.iter().map(|index| commands[*index]), options).await;
         let mut lost = false;
         for (index, reply) in ready.into_iter().zip(replies) {
             outcomes[index] = reply.map_err(|error| match Redirect::read(error.details(), &target.server) {
@@ -243,16 +243,16 @@ impl Wire {
     fn warn(&self, call: RedisCall, error: &Error) {
         let mut warned = self.warned.lock();
         if warned.since.is_none_or(|since| since.elapsed() >= WARNINGS_PERIOD) {
-            (warned.since, warned.said) = (Some(Instant::now()), 0);
+            (warned.since, warned.logged) = (Some(Instant::now()), 0);
         }
-        if warned.said >= WARNINGS {
-            warned.unsaid += 1;
+        if warned.logged >= WARNINGS {
+            warned.suppressed += 1;
             return;
         }
-        warned.said += 1;
-        let unsaid = std::mem::take(&mut warned.unsaid);
+        warned.logged += 1;
+        let suppressed = std::mem::take(&mut warned.suppressed);
         drop(warned);
-        tracing::warn!(command = call.as_str(), %error, others = unsaid, "Redis failed a command");
+        tracing::warn!(command = call.as_str(), %error, others = suppressed, "Redis failed a command");
     }
 
     /// Sends commands as one pipeline, and returns one reply for each. Uses `custom` instead of fred's own
@@ -261,7 +261,7 @@ impl Wire {
         &self,
         link: &Arc<Link>,
         commands: impl ExactSizeIterator<Item = &'a InSlot>,
-        How { asking, waiting }: How,
+        RoundOptions { asking, waiting }: RoundOptions,
     ) -> Vec<Result<Value, Error>> {
         #[cfg(test)]
         if let Some(end) = link.end() {

@@ -27,7 +27,7 @@ use crate::telemetry::Metrics;
 /// Time for which rooms that become due are gathered into one write.
 const TICK: Duration = Duration::from_millis(25);
 
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 pub(crate) fn lease_lost() -> Failure {
     let message =
@@ -175,7 +175,7 @@ impl Acks {
         self.waiting.close();
         self.waiting.wait().await;
         while !self.slots.lock().is_idle() {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 

@@ -158,9 +158,9 @@ pub(crate) fn poll(place: usize) {
 pub(crate) fn kill(owner: Owner) {
     let killed: Vec<Task> = EXECUTOR.with_borrow_mut(|executor| {
         let Some(Executor { tasks, .. }) = executor else { return Vec::new() };
-        let its: Vec<usize> =
+        let owned: Vec<usize> =
             tasks.iter().filter(|(_, task)| task.owner == owner).map(|(id, _)| id).collect();
-        its.into_iter().map(|id| tasks.remove(id)).collect()
+        owned.into_iter().map(|id| tasks.remove(id)).collect()
     });
     drop(killed);
 }

@@ -122,8 +122,8 @@ pub(crate) fn listen(node: usize, on_event: OnEvent) {
 
 /// Executes an event. Must be called outside of the world, since nodes are notified of it.
 pub(crate) fn happen(event: Event) {
-    let told = in_world(|world| world.happen(event));
-    if let Some((node, on_event, event)) = told {
+    let notified = in_world(|world| world.happen(event));
+    if let Some((node, on_event, event)) = notified {
         executor::as_owner(node + 1, || on_event(event));
     }
 }

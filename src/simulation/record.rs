@@ -164,15 +164,15 @@ impl Record {
 
     /// Records the bytes that a socket accepts, with the frames in them. Returns their number.
     pub(crate) fn receive<'a>(&mut self, connection: usize, parts: impl Iterator<Item = &'a [u8]>) -> usize {
-        let its = &mut self.connections[connection];
+        let state = &mut self.connections[connection];
         let mut taken = 0;
         for part in parts {
-            let part = &part[..part.len().min(its.takes)];
-            its.received.extend_from_slice(part);
-            its.takes -= if its.takes == usize::MAX { 0 } else { part.len() };
+            let part = &part[..part.len().min(state.takes)];
+            state.received.extend_from_slice(part);
+            state.takes -= if state.takes == usize::MAX { 0 } else { part.len() };
             taken += part.len();
         }
-        let received = std::mem::take(&mut its.received);
+        let received = std::mem::take(&mut state.received);
         let mut rest = &received[..];
         while let Some((payload, after)) = message(rest) {
             self.frames(connection, payload);
@@ -219,10 +219,10 @@ impl Record {
 
     fn answer(&mut self, connection: usize, frame: &Frame<'_>) {
         let order = self.next();
-        let its = &mut self.connections[connection];
-        let place = its.asked.iter().position(|(reference, ..)| Some(*reference) == frame.reference);
+        let state = &mut self.connections[connection];
+        let place = state.asked.iter().position(|(reference, ..)| Some(*reference) == frame.reference);
         let Some(place) = place else { return self.wrong.push("an answer to nothing".to_owned()) };
-        let (_, asked_at, asked) = its.asked.remove(place);
+        let (_, asked_at, asked) = state.asked.remove(place);
         let is_ok = frame.op == "ok";
         if frame.code == Some("internal") {
             self.wrong.push(format!("{asked:?} was answered with an internal error"));

@@ -39,13 +39,13 @@ fn promises_hold_in_some_schedules() {
 #[test]
 fn a_seed_is_deterministic() {
     // Sessions have random ids, which influence nothing.
-    let told = |seed| {
+    let replay = |seed| {
         let Outcome { steps, trace, .. } = run(seed, None, true);
         let masked = |line: &String| line.split('/').filter(|part| part.len() != 36).collect::<String>();
         (steps, trace.iter().map(masked).collect::<Vec<_>>())
     };
     for seed in 0..50 {
-        assert!(told(seed) == told(seed), "seed {seed}");
+        assert!(replay(seed) == replay(seed), "seed {seed}");
     }
 }
 

@@ -226,16 +226,16 @@ impl World {
         let takes_out =
             [&b"delete"[..], b"delete_message", b"trim"].iter().any(|name| function.ends_with(name));
         let of_room = function.ends_with(b"_delete");
-        let its = &mut self.servers[server];
-        let before = if takes_out { ids(&its.context.data) } else { Vec::new() };
+        let state = &mut self.servers[server];
+        let before = if takes_out { ids(&state.context.data) } else { Vec::new() };
         // Rounded to steps that differ by server, so that no two servers give the same id by chance.
-        let ms = (self.began_us + self.now_us).wrapping_add_signed(its.ahead_us) / 1000;
+        let ms = (self.began_us + self.now_us).wrapping_add_signed(state.ahead_us) / 1000;
         let step = SERVERS as u64;
-        its.context.time_us = (ms / step * step + server as u64) * 1000 + self.now_us % 1000;
-        let reply = self.library.run(server, &mut its.context, words);
-        let added = std::mem::take(&mut its.context.added);
-        let published = std::mem::take(&mut its.context.published);
-        let after = if takes_out { ids(&its.context.data) } else { Vec::new() };
+        state.context.time_us = (ms / step * step + server as u64) * 1000 + self.now_us % 1000;
+        let reply = self.library.run(server, &mut state.context, words);
+        let added = std::mem::take(&mut state.context.added);
+        let published = std::mem::take(&mut state.context.published);
+        let after = if takes_out { ids(&state.context.data) } else { Vec::new() };
         for Added { id, after, fields } in added {
             self.entry(server, id, after, &fields);
         }

@@ -52,33 +52,33 @@ mod tests {
 
     /// Simulates readings, as (seconds passed, seconds that the clock is ahead of them). Returns for each if
     /// removal was held.
-    fn looks(looks: &[(u64, i64)]) -> Vec<bool> {
+    fn readings(readings: &[(u64, i64)]) -> Vec<bool> {
         let (mut brake, at) = (Brake::default(), Instant::now());
-        let look = |&(passed, ahead): &(u64, i64)| {
+        let reading = |&(passed, ahead): &(u64, i64)| {
             let shown = START.saturating_add_signed((passed as i64 + ahead) * 1000);
             brake.holds(at + Duration::from_secs(passed), shown, TOLERANCE)
         };
-        looks.iter().map(look).collect()
+        readings.iter().map(reading).collect()
     }
 
     #[test]
     fn a_steady_clock_holds_no_removal() {
-        assert_eq!(looks(&[(0, 0), (5, 0), (10, 1), (7200, 60), (7205, -3600)]), [false; 5]);
+        assert_eq!(readings(&[(0, 0), (5, 0), (10, 1), (7200, 60), (7205, -3600)]), [false; 5]);
     }
 
     #[test]
     fn a_jump_ahead_holds_removal_until_the_clock_is_corrected_or_an_hour_has_passed() {
         let month = 31 * 24 * 3600;
         assert_eq!(
-            looks(&[(0, 0), (5, month), (10, month), (15, 0), (20, 0)]),
+            readings(&[(0, 0), (5, month), (10, month), (15, 0), (20, 0)]),
             [false, true, true, false, false]
         );
-        assert_eq!(looks(&[(0, 0), (5, month), (3600, month), (3606, month)]), [false, true, true, false]);
+        assert_eq!(readings(&[(0, 0), (5, month), (3600, month), (3606, month)]), [false, true, true, false]);
     }
 
     #[test]
     fn only_jumps_beyond_the_tolerance_hold_removal() {
-        assert_eq!(looks(&[(0, 0), (5, 66)]), [false, true]);
-        assert_eq!(looks(&[(0, 0), (5, 65)]), [false, false]);
+        assert_eq!(readings(&[(0, 0), (5, 66)]), [false, true]);
+        assert_eq!(readings(&[(0, 0), (5, 65)]), [false, false]);
     }
 }

@@ -33,8 +33,8 @@ async fn pass_over(script: &Script) {
     let config = Config::load(None, std::iter::empty(), overrides).unwrap();
     let (store, metrics) = (node.store.clone(), node.shared.metrics.clone());
     let janitor = Janitor::new("node".into(), store, config.retention, config.rooms, metrics);
-    let mut desk = Desk { swept: Some(Instant::now()), ..Desk::default() };
-    pass(&janitor, &mut desk, &mut [Brake::default()]).await;
+    let mut state = State { swept: Some(Instant::now()), ..State::default() };
+    pass(&janitor, &mut state, &mut [Brake::default()]).await;
 }
 
 #[tokio::test(start_paused = true)]

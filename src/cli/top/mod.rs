@@ -51,7 +51,7 @@ impl Top {
 
     async fn show(&self, watch: &mut Watch, terminal: &mut DefaultTerminal) -> Result<(), Failed> {
         loop {
-            let overview = watch.look().await;
+            let overview = watch.read().await;
             let next = Instant::now() + self.interval;
             loop {
                 terminal.draw(|frame| draw(frame, &overview))?;
@@ -71,9 +71,9 @@ impl Top {
 }
 
 async fn snapshot(watch: &mut Watch) -> Result<(), Failed> {
-    watch.look().await;
+    watch.read().await;
     tokio::time::sleep(APART).await;
-    let overview = watch.look().await;
+    let overview = watch.read().await;
     Output::new(false).line(text(&overview).trim_end())?;
     if overview.ready() == 0 {
         return Err("no server is ready".into());

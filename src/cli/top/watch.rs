@@ -8,7 +8,7 @@ use super::figures::{Figures, Overview};
 use super::samples::Samples;
 use crate::util::tls::install_provider;
 
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(super) struct Watched {
@@ -26,19 +26,19 @@ impl Watch {
     pub(super) fn new(urls: &[String]) -> reqwest::Result<Self> {
         install_provider();
         let servers = urls.iter().map(|url| Watched { url: url.trim_end_matches('/').into(), last: None });
-        let client = reqwest::Client::builder().timeout(PATIENCE).build()?;
+        let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
         Ok(Self { client, servers: servers.collect() })
     }
 
-    pub(super) async fn look(&mut self) -> Overview {
+    pub(super) async fn read(&mut self) -> Overview {
         let client = &self.client;
-        let nodes = join_all(self.servers.iter_mut().map(|server| server.look(client))).await;
+        let nodes = join_all(self.servers.iter_mut().map(|server| server.read(client))).await;
         Overview::of(nodes)
     }
 }
 
 impl Watched {
-    async fn look(&mut self, client: &reqwest::Client) -> Figures {
+    async fn read(&mut self, client: &reqwest::Client) -> Figures {
         let name = self.url.split_once("://").map_or(&*self.url, |(_, host)| host).to_owned();
         let read = async {
             let answer = client.get(format!("{}/metrics", self.url)).send().await?;

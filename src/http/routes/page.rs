@@ -86,14 +86,14 @@ fn takes_gzip(headers: &HeaderMap) -> bool {
 }
 
 #[derive(Deserialize)]
-struct Whose {
+struct TokenQuery {
     user: String,
 }
 
 async fn dev_token(
     State(app): State<App>,
     headers: HeaderMap,
-    Query(Whose { user }): Query<Whose>,
+    Query(TokenQuery { user }): Query<TokenQuery>,
 ) -> Result<Response, Problem> {
     if !headers.get(HOST).and_then(|host| host.to_str().ok()).is_some_and(names_this_machine) {
         let message = "development tokens are issued only to pages of http://localhost and http://127.0.0.1";

@@ -32,15 +32,15 @@ fn check_page(
     let entries = entries.iter().map(|text| Entry::sample(id(text), 0)).collect();
     let head = Head { id: id(head), ..Head::default() };
     let (events, position) = follow(&Page { after: id(after).into(), fork, entries, head, complete });
-    let mut told: Vec<String> = events
+    let mut shown: Vec<String> = events
         .iter()
         .map(|event| match event {
             Event::Message(entry) => entry.id().to_string(),
             Event::Gap(gap) => format!("{:?} {}..{}", gap.reason, gap.after, gap.next),
         })
         .collect();
-    told.push(format!("at {position}"));
-    assert_eq!(told.join(", "), expected);
+    shown.push(format!("at {position}"));
+    assert_eq!(shown.join(", "), expected);
 }
 
 #[test]

@@ -270,13 +270,13 @@ proptest! {
     fn reported_losses_match_the_removed_messages(log in any_log(Just(100)), limits in any_limits()) {
         let left = log.trimmed(&limits);
         let (before, after) = (log.facts().first, left.facts().first);
-        let told: Vec<_> = overrun(before, after, log.head, &log.positions).collect();
+        let reported: Vec<_> = overrun(before, after, log.head, &log.positions).collect();
         for (index, position) in log.positions.iter().enumerate() {
             let gone = log.entries.len() - left.entries.len();
             let lost = log.entries[..gone].iter().filter(|(id, _)| id > position).count() as u64;
-            let told = told.iter().find(|(told, _)| *told == index).map_or(0, |(_, lost)| *lost);
-            prop_assert!(told >= lost, "{told} of {lost}");
-            prop_assert!(told == 0 || lost > 0 || log.entries.len() < log.head.seq as usize);
+            let reported = reported.iter().find(|(reported, _)| *reported == index).map_or(0, |(_, lost)| *lost);
+            prop_assert!(reported >= lost, "{reported} of {lost}");
+            prop_assert!(reported == 0 || lost > 0 || log.entries.len() < log.head.seq as usize);
         }
     }
 }

@@ -59,12 +59,12 @@ impl Program {
         Self::judge(path, &String::from_utf8_lossy(&output.stdout))
     }
 
-    fn judge(path: PathBuf, said: &str) -> Result<Self, EmbeddedError> {
-        match parse_version(said) {
+    fn judge(path: PathBuf, output: &str) -> Result<Self, EmbeddedError> {
+        match parse_version(output) {
             Some((version, number)) if number >= OLDEST => Ok(Self { path, version }),
             Some((version, _)) => Err(EmbeddedError::TooOld { path, version, advice: how_to_install() }),
             None => {
-                let problem = format!("it answered --version with {:?}", said.trim());
+                let problem = format!("it answered --version with {:?}", output.trim());
                 Err(EmbeddedError::Unusable { path, problem })
             }
         }
@@ -72,8 +72,8 @@ impl Program {
 }
 
 /// Parses `Redis server v=7.0.15 sha=…`: the version as text, and its first two numbers.
-fn parse_version(said: &str) -> Option<(String, (u32, u32))> {
-    let version = said.split_whitespace().find_map(|word| word.strip_prefix("v="))?;
+fn parse_version(output: &str) -> Option<(String, (u32, u32))> {
+    let version = output.split_whitespace().find_map(|word| word.strip_prefix("v="))?;
     let mut numbers = version.split('.').map(str::parse);
     Some((version.to_owned(), (numbers.next()?.ok()?, numbers.next()?.ok()?)))
 }
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn versions_are_parsed_from_the_output_of_servers() {
-        for (said, expected) in [
+        for (output, expected) in [
             ("Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64", Some((7, 0))),
             ("Redis server v=6.2.7 sha=00000000:0 malloc=jemalloc-5.1.0 bits=64", Some((6, 2))),
             ("Valkey server v=8.1.3 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64", Some((8, 1))),
@@ -112,7 +112,7 @@ mod tests {
             ("usage: something else", None),
             ("", None),
         ] {
-            assert_eq!(parse_version(said).map(|(_, number)| number), expected, "{said}");
+            assert_eq!(parse_version(output).map(|(_, number)| number), expected, "{output}");
         }
     }
 

@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Maximum size of a reply, in bytes.
 const LONGEST_REPLY: u64 = 1 << 20;
@@ -30,7 +30,7 @@ pub(super) enum Reply {
 /// `NotFound` or `ConnectionRefused` if nothing listens, `TimedOut` if it does not answer within a second,
 /// `UnexpectedEof` if it closed the connection instead (as it does after `SHUTDOWN`).
 pub(super) async fn ask(socket: &Path, command: &[&str]) -> io::Result<Reply> {
-    timeout(PATIENCE, exchange(socket, command)).await.map_err(|_| io::ErrorKind::TimedOut)?
+    timeout(TIMEOUT, exchange(socket, command)).await.map_err(|_| io::ErrorKind::TimedOut)?
 }
 
 async fn exchange(socket: &Path, command: &[&str]) -> io::Result<Reply> {

@@ -25,7 +25,7 @@ impl PubSub {
         let shard = pubsub.shards.of_slot(0).expect("there is one shard");
         let line = pubsub.line(&shard, link, pubsub.stop.child_token(), &slot);
         pubsub.lines.lock().insert(shard.server.clone(), line);
-        tasks::spawn(pubsub.clone().tend());
+        tasks::spawn(pubsub.clone().maintain());
         pubsub
     }
 }

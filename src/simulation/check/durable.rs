@@ -72,9 +72,9 @@ fn holders(facts: &Facts<'_>, found: &mut Vec<String>) {
         return;
     };
     for ack in record.acks.iter().filter(|ack| ack.asked > facts.world.asked_at_last) {
-        let its = ack.run.is_some_and(|run| std::ptr::eq(&record.runs[run], last));
+        let is_last = ack.run.is_some_and(|run| std::ptr::eq(&record.runs[run], last));
         // A lost message cannot be acknowledged.
-        if its && !facts.is_lost(ack.id) && ack.answered.is_none_or(|(_, ok)| !ok) {
+        if is_last && !facts.is_lost(ack.id) && ack.answered.is_none_or(|(_, ok)| !ok) {
             found.push(format!("the holder can acknowledge: client {} could not", last.client));
         }
     }

@@ -43,7 +43,7 @@ impl Reader {
     }
 
     /// Receives an event. `branch` is that of the page, if the event came from one.
-    fn told(&mut self, event: &Event, world: &World, branch: usize) {
+    fn receive(&mut self, event: &Event, world: &World, branch: usize) {
         match event {
             Event::Message(entry) => {
                 let id = entry.id();
@@ -237,7 +237,7 @@ impl Simulation {
                 reader.live &= reader.room > 0;
                 if reader.live {
                     reader.room -= 1;
-                    reader.told(event, &self.world, branch);
+                    reader.receive(event, &self.world, branch);
                     reader.epoch = epoch;
                 }
             }
@@ -275,12 +275,12 @@ impl Simulation {
                 Some(entries) => {
                     let head = Head { id: head, epoch, cut: 0 };
                     let page = Page { after: from, fork: None, entries, head, complete: false };
-                    self.tell(which, &page, self.world.serving);
+                    self.deliver(which, &page, self.world.serving);
                 }
                 None => reader.read = Some(Read::Asked(from)),
             },
             Some(Read::Done(page, branch)) => {
-                self.tell(which, &page, branch);
+                self.deliver(which, &page, branch);
                 if page.fork.is_some() || self.readers[which].position == position {
                     let step = self.tail.compare(page.head, page.fork.is_some());
                     self.step(step, branch);
@@ -291,10 +291,10 @@ impl Simulation {
         }
     }
 
-    fn tell(&mut self, which: usize, page: &Page, branch: usize) {
+    fn deliver(&mut self, which: usize, page: &Page, branch: usize) {
         let (events, reached) = follow(page);
         let reader = &mut self.readers[which];
-        events.iter().for_each(|event| reader.told(event, &self.world, branch));
+        events.iter().for_each(|event| reader.receive(event, &self.world, branch));
         assert!(reader.position == reached || (reader.position.seq, reached) == (0, MessageId::ZERO));
         reader.position = reached;
         reader.epoch = page.head.epoch;
