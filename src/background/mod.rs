@@ -45,7 +45,13 @@ impl Background {
         let (stop, running) = (self.stop.clone(), self.running.token());
         tasks::spawn(async move {
             let _guard = running;
-            while AssertUnwindSafe(task(state.clone(), stop.clone())).catch_unwind().await.is_err() {
+            while let Err(panic) = AssertUnwindSafe(task(state.clone(), stop.clone())).catch_unwind().await {
+                // The simulation must see the panic.
+                #[cfg(test)]
+                if crate::simulation::executor::is_running() {
+                    std::panic::resume_unwind(panic);
+                }
+                drop(panic);
                 tracing::error!(name, "a background task panicked; restarting it");
                 if !pause(&stop, RESTART).await {
                     return;

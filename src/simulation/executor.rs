@@ -102,6 +102,11 @@ pub(crate) fn end() {
     EXECUTOR.set(None);
 }
 
+/// Returns whether there is a simulation on this thread.
+pub(crate) fn is_running() -> bool {
+    EXECUTOR.with_borrow(Option::is_some)
+}
+
 /// Takes a task over if there is a simulation on this thread. Returns it otherwise.
 pub(crate) fn adopt<F: std::future::Future<Output = ()> + 'static>(future: F) -> Option<F> {
     EXECUTOR.with_borrow_mut(|executor| {
