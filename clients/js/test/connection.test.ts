@@ -200,6 +200,7 @@ describe("a token", () => {
     const { client, errors } = connect(server.url, { token: () => server.devToken("ann") });
     await until("it is open", () => client.state === "open");
     await server.killNode();
+    server.changeKeys();
     const waits = client.room("keys").publish("across");
     await server.startNode();
     expect(await waits).toMatch(/-1$/);

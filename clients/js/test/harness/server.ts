@@ -69,7 +69,7 @@ export class Server {
     return server;
   }
 
-  /** Starts a server that issues tokens to anybody, with another secret after each start. */
+  /** Starts a server that issues tokens to anybody. */
   static startForDevelopment(settings: Record<string, string> = {}): Promise<Server> {
     return Server.start({ AUTH__HS256_SECRET: "", ...settings }, "--dev");
   }
@@ -78,6 +78,11 @@ export class Server {
   async devToken(user: string): Promise<string> {
     const response = await fetch(`${this.url}/dev/token?user=${user}`);
     return ((await response.json()) as { token: string }).token;
+  }
+
+  /** Makes the next start of such a server use another secret. */
+  changeKeys(): void {
+    rmSync(join(this.dir, "dev-secret"));
   }
 
   get url(): string {
@@ -93,6 +98,7 @@ export class Server {
     const env: NodeJS.ProcessEnv = {
       ...process.env,
       ROOMLOG_AUTH__HS256_SECRET: SECRET,
+      ROOMLOG_EMBEDDED__DATA_DIR: this.dir,
       ROOMLOG_REDIS__DURABILITY: "disk",
       ROOMLOG_REDIS__COMMAND_TIMEOUT: "500ms",
       ROOMLOG_SERVER__ALLOWED_ORIGINS: "*",
