@@ -21,7 +21,7 @@ use crate::log::{AttachAt, Attached, DurableId, Lease, NotAttached, Unavailable}
 use crate::protocol::frame::Ended;
 use crate::protocol::request::Start;
 use crate::protocol::{ErrorCode, Failure, MessageId, RoomName, SubscriptionName};
-use crate::redis::{DurableRecord, RoomFacts, Store};
+use crate::redis::{DurableRecord, Store};
 use crate::tasks;
 
 pub struct Subscriptions {
@@ -65,7 +65,8 @@ pub struct Pending {
 pub struct Open {
     service: Arc<Subscriptions>,
     subscription: Arc<Subscription>,
-    lease: Held,
+    /// `None` once it has left its room.
+    held: Option<Held>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -106,7 +107,7 @@ impl Pending {
 impl Open {
     fn hold(&mut self, lease: &Lease, held: Held) {
         self.service.leases.insert(&self.subscription.room, lease);
-        self.lease = held;
+        self.held = Some(held);
     }
 
     pub fn has_ended(&self) -> bool {
@@ -127,24 +128,28 @@ impl Open {
     /// # Errors
     /// If the last acknowledgement could not be written. It is then retried.
     pub async fn release(mut self) -> Result<(), Unavailable> {
-        let held = std::mem::replace(&mut self.lease, Held::No);
-        self.service.leave(&self.subscription, held);
-        match &self.subscription.lease {
-            Some(lease) if held == Held::Taken => self.service.give_up(&self.subscription.room, lease).await,
-            _ => Ok(()),
+        if self.leave() { self.service.give_up(&self.subscription).await } else { Ok(()) }
+    }
+
+    /// Ends delivery, the first time. Returns true if the lease must be given up then.
+    fn leave(&mut self) -> bool {
+        let Some(held) = self.held.take() else { return false };
+        self.service.hub.leave(&self.subscription);
+        if held != Held::No
+            && let Some(lease) = &self.subscription.lease
+        {
+            self.service.leases.remove(&self.subscription.room, lease);
         }
+        held == Held::Taken
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.service.leave(&self.subscription, self.lease);
-        if self.lease == Held::Taken {
+        if self.leave() {
             let (service, subscription) = (self.service.clone(), self.subscription.clone());
             tasks::spawn(async move {
-                if let Some(lease) = &subscription.lease {
-                    let _ = service.give_up(&subscription.room, lease).await; // There is no client to notify.
-                }
+                let _ = service.give_up(&subscription).await; // There is no client to notify.
             });
         }
     }
@@ -183,7 +188,8 @@ impl Subscriptions {
             self.acks.flush(&retaken.subscription).await?;
         }
         room.enter(&subscription)?;
-        let mut open = Open { service: self.clone(), subscription: subscription.clone(), lease: Held::No };
+        let mut open =
+            Open { service: self.clone(), subscription: subscription.clone(), held: Some(Held::No) };
         let muted = retaken.map(|former| {
             room.mute(&former.subscription);
             Muted { room: room.clone(), subscription: former.subscription.clone(), replaced: false }
@@ -293,7 +299,7 @@ impl Subscriptions {
         limit: usize,
     ) -> Result<(Vec<Listed>, Option<u64>), Failure> {
         caller.require_any(room, &KNOW)?;
-        let facts: RoomFacts = self.store.facts(room).await?;
+        let facts = self.store.facts(room).await?;
         let (records, next) = self.store.subscriptions(room, cursor, limit).await?;
         let mut alive: HashMap<String, bool> = HashMap::new();
         for node in records.iter().filter_map(DurableRecord::node) {
@@ -313,16 +319,8 @@ impl Subscriptions {
         self.leases.renew(&self.store).await;
     }
 
-    fn leave(&self, subscription: &Subscription, held: Held) {
-        self.hub.leave(subscription);
-        if held != Held::No
-            && let Some(lease) = &subscription.lease
-        {
-            self.leases.remove(&subscription.room, lease);
-        }
-    }
-
-    async fn give_up(&self, room: &RoomName, lease: &Lease) -> Result<(), Unavailable> {
+    async fn give_up(&self, subscription: &Subscription) -> Result<(), Unavailable> {
+        let Subscription { room, lease: Some(lease), .. } = subscription else { return Ok(()) };
         let left = self.acks.leave(room, lease).await;
         if left == Err(Unavailable) {
             tracing::debug!(%room, "the last acknowledgement could not be written; trying again");
