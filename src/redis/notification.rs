@@ -51,15 +51,15 @@ impl Store {
     }
 }
 
-/// Encodes a push for the channel. A signal is a MessagePack array of `s`, session, from, type, data and
-/// recipient. No other frame is pushed.
+/// Encodes a push for the channel. A signal is a MessagePack array of `s`, or `S` for one of the server,
+/// session, from, type, data and recipient. No other frame is pushed.
 fn encode(push: &Push) -> Option<Bytes> {
-    let Frame::Signal { from, kind, data, .. } = &push.frame else { return None };
+    let Frame::Signal { from, kind, data, sys, .. } = &push.frame else { return None };
     let mut out = vec![0x96];
     let mut write = |part: &[u8]| {
         let _ = rmp::encode::write_bin(&mut out, part);
     };
-    write(b"s");
+    write(if *sys { b"S" } else { b"s" });
     write(push.except.unwrap_or_default().as_bytes());
     write(from.as_str().as_bytes());
     write(kind.as_bytes());
@@ -71,10 +71,10 @@ fn encode(push: &Push) -> Option<Bytes> {
 /// Decodes a notification: a MessagePack array of strings or binaries, the first of which is its kind.
 pub(crate) fn decode(room: &RoomName, payload: &Bytes) -> Option<Notification> {
     let parts = parts(payload)?;
-    let (kind, parts) = parts.split_first()?;
+    let (tag, parts) = parts.split_first()?;
     let text = |part: &[u8]| String::from_utf8(part.to_vec()).ok();
     let lease = |durable, holder| Some(Lease { durable: text(durable)?.into(), holder: text(holder)? });
-    match (*kind, parts) {
+    match (*tag, parts) {
         (b"m", [epoch, after, parts @ ..]) if !parts.is_empty() && parts.len() % 5 == 0 => {
             let entry = |parts: &[&[u8]]| {
                 let id = std::str::from_utf8(parts[0]).ok()?.parse().ok()?;
@@ -87,12 +87,13 @@ pub(crate) fn decode(room: &RoomName, payload: &Bytes) -> Option<Notification> {
                 entries: parts.chunks(5).map(entry).collect::<Option<_>>()?,
             }))
         }
-        (b"s", [session, from, kind, data, to]) => Some(Notification::Push(Push {
+        (b"s" | b"S", [session, from, kind, data, to]) => Some(Notification::Push(Push {
             frame: Frame::Signal {
                 room: room.clone(),
                 from: text(from)?.parse().ok()?,
                 kind: text(kind)?,
                 data: Data::from_msgpack(Bytes::copy_from_slice(data)).ok()?,
+                sys: *tag == b"S",
             },
             to: if to.is_empty() { None } else { Some(text(to)?.parse().ok()?) },
             except: Some(Uuid::from_slice(session).ok()?),
@@ -132,14 +133,15 @@ mod tests {
     #[test]
     fn a_push_arrives_as_it_was_sent() {
         let room: RoomName = "chat".parse().unwrap();
-        let frame = Frame::Signal {
-            room: room.clone(),
-            from: "ann".parse().unwrap(),
-            kind: "typing".into(),
-            data: Data::from_json("{\"a\":[1]}").unwrap(),
-        };
-        for to in [None, Some("bob".parse().unwrap())] {
-            let push = Push { frame: frame.clone(), to, except: Some(Uuid::new_v4()) };
+        for (sys, to) in [(false, None), (true, None), (false, Some("bob".parse().unwrap()))] {
+            let frame = Frame::Signal {
+                room: room.clone(),
+                from: "ann".parse().unwrap(),
+                kind: "typing".into(),
+                data: Data::from_json("{\"a\":[1]}").unwrap(),
+                sys,
+            };
+            let push = Push { frame, to, except: Some(Uuid::new_v4()) };
             let Some(Notification::Push(decoded)) = decode(&room, &encode(&push).unwrap()) else {
                 panic!("no push")
             };

@@ -39,7 +39,7 @@ impl Pusher {
         self.limits.publish(&caller.user)?;
         let SignalDraft { kind, data, to } = signal;
         data.fits(self.max_signal)?;
-        let frame = Frame::Signal { room: room.clone(), from: caller.user.clone(), kind, data };
+        let frame = Frame::Signal { room: room.clone(), from: caller.user.clone(), kind, data, sys: false };
         Ok(self.store.push(room, &Push { frame, to, except: Some(session) }).await?)
     }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use crate::auth::{Claims, Permission};
 use crate::hub::Hub;
-use crate::protocol::{ErrorCode, Failure, MessageId, Pattern, RoomName};
+use crate::log::Push;
+use crate::protocol::frame::Frame;
+use crate::protocol::{Data, ErrorCode, Failure, MessageId, Pattern, RoomName};
 use crate::redis::{RoomCursor, RoomFacts, Store};
 
 pub(crate) const KNOW: [Permission; 2] = [Permission::Read, Permission::Manage];
@@ -15,6 +17,9 @@ const ROOMS: usize = 100;
 
 /// Scans of Redis for one page. A pattern that few rooms match must not delay the response for long.
 const SCANS: usize = 50;
+
+/// The type of the signal that announces a deleted message.
+const DELETED: &str = "$deleted";
 
 pub struct Rooms {
     store: Arc<Store>,
@@ -80,7 +85,7 @@ impl Rooms {
         Ok(())
     }
 
-    /// Deletes one message. Readers that reach its place get a gap.
+    /// Deletes one message. Present subscribers are told; readers that reach its place get a gap.
     ///
     /// # Errors
     /// `forbidden`, `not_found`, `unavailable`.
@@ -94,7 +99,19 @@ impl Rooms {
         let missing = || Failure::new(ErrorCode::NotFound, "there is no such message in this room");
         let cut = self.store.delete_message(room, id).await?.ok_or_else(missing)?;
         self.hub.evict(room, cut);
+        self.announce_deleted(caller, room, id).await;
         Ok(())
+    }
+
+    /// Tells present subscribers to stop showing a message. Best effort, as all signals: the message is gone
+    /// either way.
+    async fn announce_deleted(&self, caller: &Claims, room: &RoomName, id: MessageId) {
+        let Ok(data) = Data::from_json(&format!("{{\"id\":\"{id}\"}}")) else { return };
+        let (kind, from) = (DELETED.to_owned(), caller.user.clone());
+        let frame = Frame::Signal { room: room.clone(), from, kind, data, sys: true };
+        if let Err(error) = self.store.push(room, &Push { frame, to: None, except: None }).await {
+            tracing::debug!(%room, %id, %error, "subscribers were not told of a deleted message");
+        }
     }
 }
 

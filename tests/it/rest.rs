@@ -156,6 +156,35 @@ async fn a_message_can_be_deleted() {
     rest.delete("/v1/rooms/other/messages/1-1").await.problem(403, "forbidden");
 }
 
+/// Rules: rest-9.
+#[tokio::test]
+async fn deleting_a_message_notifies_its_present_subscribers() {
+    let (redis, server) = start().await;
+    let other = Server::on(&redis.url()).await;
+    let mut near = Client::connect(&server, &everything("ann")).await;
+    let mut far = Client::connect_msgpack(&other, &everything("bob")).await;
+    let id = near.publish("room", json!("secret")).await;
+    near.join("room").await;
+    far.join("room").await;
+    let path = "/v1/rooms/room/events?signals=true&since=0";
+    let mut events = Rest::new(&other, &everything("cia")).events(path, &[]).await.unwrap();
+    events.next().await;
+
+    let rest = Rest::new(&server, &token("root", json!({ "room": ["manage"] })));
+    rest.delete(&format!("/v1/rooms/room/messages/{id}")).await.with(204);
+    let expected = json!({
+        "op": "signal", "room": "room", "from": "root", "type": "$deleted", "data": { "id": id }, "sys": true,
+    });
+    for client in [&mut near, &mut far] {
+        assert_eq!(client.next().await, expected);
+    }
+    assert_eq!(events.next().await.data, expected);
+
+    near.ok(json!({ "op": "signal", "room": "room", "type": "$deleted", "data": { "id": id }, "sys": true })).await;
+    let forged = far.expect("signal").await;
+    assert_eq!(forged.get("sys"), None, "only the server's own signals carry it");
+}
+
 /// Rules: api-11, out-6, sub-5, rest-4, code-8.
 #[tokio::test]
 async fn deleting_a_room_notifies_its_subscribers() {

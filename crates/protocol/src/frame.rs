@@ -100,17 +100,20 @@ pub enum Frame {
         #[serde(flatten)]
         gap: Gap,
     },
-    /// A signal of another client.
+    /// A signal of another client, or of the server.
     Signal {
         /// The room that it was sent to.
         room: RoomName,
-        /// The user who sent it.
+        /// The user who sent it, or whose request it announces.
         from: UserId,
         /// Its type.
         #[serde(rename = "type")]
         kind: String,
         /// Its content.
         data: Data,
+        /// Set if the server made it. Clients cannot set this.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        sys: bool,
     },
     /// The server ended a subscription.
     Unsubscribed {

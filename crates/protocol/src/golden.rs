@@ -155,11 +155,12 @@ fn said(name: &str, frame: &Value) -> Option<Frame> {
         }
         ["live"] => Some(Frame::Live { room: room(), id: id("id") }),
         ["gap", ..] => Some(Frame::Gap { room: room(), gap: gap(frame) }),
-        ["signal"] => Some(Frame::Signal {
+        ["signal", ..] => Some(Frame::Signal {
             room: room(),
             from: frame["from"].as_str()?.parse().ok()?,
             kind: frame["type"].as_str()?.into(),
             data: Data::from_json(&frame["data"].to_string()).ok()?,
+            sys: frame["sys"].as_bool().unwrap_or_default(),
         }),
         ["unsubscribed"] => Some(Frame::unsubscribed(room(), Ended::Replaced)),
         ["goodbye", "restarting"] => {
