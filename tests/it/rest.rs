@@ -180,7 +180,8 @@ async fn deleting_a_message_notifies_its_present_subscribers() {
     }
     assert_eq!(events.next().await.data, expected);
 
-    near.ok(json!({ "op": "signal", "room": "room", "type": "$deleted", "data": { "id": id }, "sys": true })).await;
+    near.ok(json!({ "op": "signal", "room": "room", "type": "$deleted", "data": { "id": id }, "sys": true }))
+        .await;
     let forged = far.expect("signal").await;
     assert_eq!(forged.get("sys"), None, "only the server's own signals carry it");
 }
