@@ -173,7 +173,7 @@ const page = `# Benchmarks
 
 Roomlog compared with the usual alternatives: each does the same work for the same load generator, in turn, on one machine.
 \`make bench\` generates this page from the figures; run it on your machine.
-[crates/bench/peers](../crates/bench/peers/README.md) describes each server, and when it confirms a message; [operations](operations.md#measuring) describes the workloads.
+[crates/bench/peers](../crates/bench/peers/README.md) describes each server, and when it confirms a message; [measuring](measuring.md) describes the workloads.
 
 - In parentheses: the ratio to Roomlog in the same run.
 - CPU is that of the server's processes, first without and then with Redis.

@@ -64,7 +64,7 @@ names! {
     Queued = "roomlog_append_queue_messages", Gauge, "Messages waiting to be appended";
     QueuedBytes = "roomlog_append_queue_bytes", Gauge, "Bytes of messages waiting to be appended";
     OutboxBytes = "roomlog_outbox_bytes", Gauge, "Bytes waiting to be written to clients";
-    FullQueues = "roomlog_full_queues_total", Counter, "Number of times that a bounded queue was full, by queue; docs/operations.md lists the consequences";
+    FullQueues = "roomlog_full_queues_total", Counter, "Number of times that a bounded queue was full, by queue; docs/operations/full-queues.md lists the consequences";
     RedisCalls = "roomlog_redis_calls_total", Counter, "Commands sent to Redis, by call and outcome";
     RedisSeconds = "roomlog_redis_call_seconds", Histogram, "Time from sending a command until its reply, by call";
     Lag = "roomlog_subscription_lag_messages", Gauge, "Unacknowledged messages of the durable subscription that is furthest behind, by room class, as last seen by the janitor; 0 on other nodes";

@@ -182,7 +182,7 @@ async fn commands_outside_the_rule_are_denied() {
         let answer = redis.ask(&dry_run).text();
         assert!(answer.contains("permission") && answer.contains(name), "{command:?}: {answer}");
     }
-    let docs = repository("docs/operations.md");
+    let docs = repository("docs/operations/redis.md");
     let shown = docs.lines().find(|line| line.starts_with("ACL SETUSER roomlog ")).expect("the rule");
     let (shown, _more) = shown.split_once(" …").expect("a rule cut short");
     assert!(line.replace(PASSWORD, "PASSWORD").starts_with(shown), "{line}");

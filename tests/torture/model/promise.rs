@@ -1,4 +1,4 @@
-//! The promises of docs/operations.md ("Durability") in a run: the times at which confirmed messages may be
+//! The promises of docs/operations/durability.md in a run: the times at which confirmed messages may be
 //! lost, and those at which unconfirmed ones may be. Everything else must exist at the end.
 
 use super::plan::{Durability, Fault, POWER_AFTER, Plan, Sync, Topology};
