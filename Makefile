@@ -19,7 +19,7 @@ RUNS ?= 200
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help bin run demo torture simulation test test-valkey test-js test-python test-demo bench bench-quick check build deploy dashboards deny deps fuzz soak cargo
+.PHONY: help bin run demo torture simulation test test-valkey test-js test-python test-demo docs docs-serve test-docs bench bench-quick check build deploy dashboards deny deps fuzz soak cargo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -32,7 +32,7 @@ test: cargo deps ## Run all tests (with ARGS="…" for cargo test, the server's 
 	@scripts/install-deps.sh valkey curl nats nginx prometheus prometheus-redis-exporter strace
 	cargo build --workspace --locked
 	cargo test --workspace --locked $(ARGS)
-	@test -n "$(ARGS)" || $(MAKE) --no-print-directory test-js test-python test-demo
+	@test -n "$(ARGS)" || $(MAKE) --no-print-directory test-js test-python test-demo test-docs
 
 # A Valkey under the name of redis-server comes first on PATH, so all tests start it. The package that install-deps.sh falls back to
 # has no TLS.
@@ -69,6 +69,24 @@ demo: ## Rebuild the page that the server embeds, demo/dist
 test-demo: bin deps ## Run all tests of the page, and take screenshots
 	@scripts/install-deps.sh node chromium
 	cd demo && npm ci --no-fund --no-audit && ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" npm test
+
+# The site: the book from docs/, with API references from the code. site/build.mjs assembles it.
+DOCS = $(abspath $(CARGO_TARGET_DIR))/docs
+docs: bin deps ## Build the documentation site in target/docs
+	@scripts/install-deps.sh mdbook node python
+	npm ci --prefix clients/js --no-fund --no-audit
+	npm ci --prefix site --no-fund --no-audit
+	test -x "$(DOCS)-python/bin/pip" || python3 -m venv "$(DOCS)-python"
+	"$(DOCS)-python/bin/pip" install -q --disable-pip-version-check -r site/requirements.txt ./clients/python
+	ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" node site/build.mjs "$(DOCS)"
+
+DOCS_PORT ?= 8000
+docs-serve: docs ## Build the documentation site, and serve it on http://127.0.0.1:8000 (DOCS_PORT=…)
+	python3 -m http.server --bind 127.0.0.1 --directory "$(DOCS)" $(DOCS_PORT)
+
+test-docs: docs ## Build the documentation site, and check its links, search and looks, and the configuration and code that it shows
+	@scripts/install-deps.sh chromium nginx caddy
+	ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" npm test --prefix site
 
 bench: cargo deps ## Compare with other servers for docs/benchmarks.md, about 30 minutes (BENCH="rooms …" for some runs)
 	@scripts/install-deps.sh node nginx nats

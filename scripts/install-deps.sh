@@ -12,6 +12,8 @@
 #   scripts/install-deps.sh nginx    nginx with Nchan, for benchmarks and tests
 #   scripts/install-deps.sh prometheus prometheus-redis-exporter    for tests of metrics and alerts
 #   scripts/install-deps.sh cargo-deny  cargo-deny, which checks dependencies; compiles for about two minutes
+#   scripts/install-deps.sh mdbook   mdBook, which builds the documentation site; compiles for about two minutes
+#   scripts/install-deps.sh caddy    Caddy, for tests of the documentation
 #   scripts/install-deps.sh python   Python 3.10 or newer with venv, for the Python client and for checks of deployment files
 #
 # Only the program is needed: the service of a new package is neither started nor enabled. A service that was running
@@ -22,6 +24,7 @@ OLDEST=7
 OLDEST_NODE=20
 OLDEST_PYTHON=3.10
 CARGO_DENY=0.20.2
+MDBOOK=0.5.4
 NCHAN=/usr/lib/nginx/modules/ngx_nchan_module.so
 
 say() { printf 'install-deps: %s\n' "$*" >&2; }
@@ -254,6 +257,12 @@ install_cargo_deny() {
     cargo install cargo-deny --version "$CARGO_DENY" --locked --quiet >&2 || fail "cargo-deny was not installed"
 }
 
+install_mdbook() {
+    [ "$(mdbook --version 2>/dev/null)" = "mdbook v$MDBOOK" ] && return 0
+    say "installing mdbook $MDBOOK"
+    cargo install mdbook --version "$MDBOOK" --locked --no-default-features --features search --quiet >&2 || fail "mdbook was not installed"
+}
+
 [ "$#" -gt 0 ] || set -- redis
 for what in "$@"; do
     case $what in
@@ -267,6 +276,8 @@ for what in "$@"; do
     node) install_node ;;
     chromium) install_chromium ;;
     cargo-deny) install_cargo_deny ;;
-    *) say "usage: $0 [redis] [valkey] [curl] [make] [strace] [nats] [nginx] [prometheus] [prometheus-redis-exporter] [python] [node] [chromium] [cargo-deny]"; exit 2 ;;
+    mdbook) install_mdbook ;;
+    caddy) install_service caddy ;;
+    *) say "usage: $0 [redis] [valkey] [curl] [make] [strace] [nats] [nginx] [prometheus] [prometheus-redis-exporter] [python] [node] [chromium] [cargo-deny] [mdbook] [caddy]"; exit 2 ;;
     esac
 done
