@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder, Response, Url, redirect};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -167,8 +168,12 @@ impl Client {
         Tail::open(connection, options, false).await
     }
 
-    async fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, Error> {
-        let request = self.http.request(method, self.address(path)?);
+    pub(super) async fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, Error> {
+        self.request_to(method, self.address(path)?).await
+    }
+
+    pub(super) async fn request_to(&self, method: Method, address: Url) -> Result<RequestBuilder, Error> {
+        let request = self.http.request(method, address);
         Ok(match self.tokens.get().await? {
             Some(token) => request.bearer_auth(token),
             None => request,
@@ -180,20 +185,44 @@ impl Client {
     }
 
     async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Error> {
-        let broken = |error: reqwest::Error| match error.is_timeout() {
-            true => Error::silent(&self.base),
-            false => Error::unreachable(&self.base, &error),
-        };
-        let response = request.send().await.map_err(broken)?;
-        if !response.status().is_success() {
-            let refusal = self.refusal(response).await;
-            if let Error::Refused(Failure { code: ErrorCode::TokenExpired, .. }) = refusal {
-                self.tokens.spent().await;
-            }
-            return Err(refusal);
+        Ok(self.answer_with_headers(request).await?.1)
+    }
+
+    pub(super) async fn answer_with_headers<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<(HeaderMap, T), Error> {
+        let response = self.send(request).await?;
+        let headers = response.headers().clone();
+        let body = response.bytes().await.map_err(|error| self.broken(&error))?;
+        let body =
+            serde_json::from_slice(&body).map_err(|error| Error::foreign(&self.base, error.to_string()))?;
+        Ok((headers, body))
+    }
+
+    /// Sends a request whose answer has no content.
+    pub(super) async fn done(&self, request: RequestBuilder) -> Result<(), Error> {
+        self.send(request).await.map(drop)
+    }
+
+    /// Returns the response, if it is a success.
+    async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
+        let response = request.send().await.map_err(|error| self.broken(&error))?;
+        if response.status().is_success() {
+            return Ok(response);
         }
-        let body = response.bytes().await.map_err(broken)?;
-        serde_json::from_slice(&body).map_err(|error| Error::foreign(&self.base, error.to_string()))
+        let refusal = self.refusal(response).await;
+        if let Error::Refused(Failure { code: ErrorCode::TokenExpired, .. }) = refusal {
+            self.tokens.spent().await;
+        }
+        Err(refusal)
+    }
+
+    fn broken(&self, error: &reqwest::Error) -> Error {
+        match error.is_timeout() {
+            true => Error::silent(&self.base),
+            false => Error::unreachable(&self.base, error),
+        }
     }
 
     async fn refusal(&self, response: Response) -> Error {

@@ -12,6 +12,7 @@ mod error;
 mod follower;
 mod frames;
 mod line;
+mod manage;
 mod outbox;
 mod publication;
 mod reader;
@@ -25,7 +26,9 @@ pub use self::connection::{ConnectOptions, Connection, RoomHandle, State};
 pub use self::error::Error;
 pub use self::publication::{Publication, PublishError};
 pub use self::tail::{Event, Tail, TailOptions};
-pub use self::types::{Message, NewMessage, Page, Published, Room, RoomList};
+pub use self::types::{
+    DurableList, DurableSubscription, Message, NewMessage, Page, Published, Revocation, Room, RoomList,
+};
 pub use roomlog_protocol::frame::{Gap, GapReason};
 pub use roomlog_protocol::request::{Range, Start};
 pub use roomlog_protocol::{ErrorCode, Failure, MessageId, Pattern, RoomName, SubscriptionName};

@@ -5,7 +5,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use roomlog_protocol::frame::Gap;
-use roomlog_protocol::{MessageId, RoomName};
+use roomlog_protocol::{MessageId, RoomName, SubscriptionName};
 
 /// A message to publish.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -98,4 +98,47 @@ pub struct RoomList {
     pub rooms: Vec<RoomName>,
     /// The cursor of the next page, or `None` at the end.
     pub cursor: Option<String>,
+}
+
+/// A durable subscription of a room, as the server reports it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DurableSubscription {
+    /// Its user.
+    pub user: String,
+    /// Its name.
+    pub name: SubscriptionName,
+    /// The last acknowledged id.
+    pub position: MessageId,
+    /// Number of messages that are not acknowledged.
+    pub lag: u64,
+    /// Set if a connection holds it now. A client that took it over HTTP has none.
+    pub connected: bool,
+}
+
+/// A page of the list of durable subscriptions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DurableList {
+    /// The subscriptions.
+    pub subscriptions: Vec<DurableSubscription>,
+    /// The cursor of the next page, or `None` at the end.
+    pub cursor: Option<u64>,
+}
+
+/// The tokens to revoke.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Revocation {
+    /// One token.
+    Token {
+        /// Its `jti`.
+        jti: String,
+        /// When it expires, in Unix seconds, if known. The revocation is removed then.
+        expires: Option<u64>,
+    },
+    /// A user's tokens.
+    User {
+        /// The user.
+        user: String,
+        /// Those issued before this time, in Unix seconds; `None` for now.
+        before: Option<u64>,
+    },
 }
