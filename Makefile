@@ -53,9 +53,9 @@ test-js: bin deps ## Run all tests of the JavaScript client
 	cd clients/js && npm ci --no-fund --no-audit && ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" npm test
 
 test-python: bin deps ## Run all tests of the Python client and the examples (ARGS="…" for pytest)
-	@scripts/install-deps.sh curl node python
+	@scripts/install-deps.sh curl node chromium python
 	test -x clients/python/.venv/bin/pip || python3 -m venv clients/python/.venv
-	clients/python/.venv/bin/pip install -q --disable-pip-version-check -r clients/python/requirements.txt
+	clients/python/.venv/bin/pip install -q --disable-pip-version-check -r clients/python/requirements.txt -r examples/requirements.txt
 	clients/python/.venv/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation --force-reinstall ./clients/python
 	npm ci --prefix clients/js --no-fund --no-audit && npm run build --prefix clients/js
 	npm install --prefix examples/node-offline --no-fund --no-audit

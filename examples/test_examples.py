@@ -1,75 +1,13 @@
 """Runs each example as its users do, against a real server that is stopped and restarted meanwhile."""
 
 import asyncio
-import contextlib
 import json
-import os
 import sys
 from pathlib import Path
 
-import pytest_asyncio
-from harness import Server, token, until
+from harness import until
 
 EXAMPLES = Path(__file__).parent
-
-
-class Program:
-    """A running program and its output so far."""
-
-    def __init__(self, process):
-        self.process = process
-        self.lines, self.errors = [], []
-        self._readers = [
-            asyncio.create_task(self._read(stream, into))
-            for stream, into in (
-                (process.stdout, self.lines),
-                (process.stderr, self.errors),
-            )
-        ]
-
-    async def _read(self, stream, into):
-        async for line in stream:
-            into.append(line.decode().rstrip("\n"))
-
-    async def finished(self):
-        code = await asyncio.wait_for(self.process.wait(), 30)
-        await asyncio.gather(*self._readers)
-        assert code == 0, self.errors
-        return self.lines
-
-    async def end(self):
-        with contextlib.suppress(ProcessLookupError):
-            self.process.terminate()
-        await self.process.wait()
-        await asyncio.gather(*self._readers)
-
-
-@pytest_asyncio.fixture
-async def server():
-    server = Server()
-    await asyncio.to_thread(server.start)
-    yield server
-    await asyncio.to_thread(server.end)
-
-
-@pytest_asyncio.fixture
-async def run(server):
-    """Runs programs as the user `dev`."""
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def run(*command, **environment):
-            variables = {
-                **os.environ,
-                "ROOMLOG_URL": server.url,
-                "ROOMLOG_TOKEN": token("dev"),
-                **environment,
-            }
-            pipe = asyncio.subprocess.PIPE
-            program = Program(await asyncio.create_subprocess_exec(*map(str, command), env=variables, stdout=pipe, stderr=pipe))
-            stack.push_async_callback(program.end)
-            return program
-
-        yield run
 
 
 async def test_node_offline(server, run):
