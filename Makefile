@@ -19,7 +19,7 @@ RUNS ?= 200
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help bin run demo torture simulation test test-valkey test-js test-python test-demo docs docs-serve test-docs bench bench-quick check build deploy dashboards deny deps fuzz soak cargo
+.PHONY: help bin run demo torture simulation test test-valkey test-js test-python test-demo docs docs-serve test-docs bench bench-quick check build install deploy dashboards deny deps fuzz soak cargo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -134,6 +134,9 @@ bench-quick: cargo deps ## Compare the cost of messages with crates/bench/record
 
 build: cargo ## Build the optimised binary
 	cargo build --release --locked
+
+install: build ## Install the program, manual pages and completions (PREFIX=…, default /usr/local or ~/.local)
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" scripts/install.sh "$(CARGO_TARGET_DIR)/release/roomlog"
 
 deploy: ## Check the files of the compose stack, dashboards and alert rules
 	scripts/check-deploy.sh

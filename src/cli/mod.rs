@@ -5,6 +5,7 @@ mod dev;
 mod doctor;
 mod files;
 mod history;
+mod install;
 mod output;
 mod publish;
 mod remote;
@@ -50,6 +51,12 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Print the default configuration with what each key means, or the effective one
     Config(config::Show),
+    /// Print the completions of a shell
+    #[command(hide = true)]
+    Completions(install::Completions),
+    /// Print the manual page, or write those of all commands to a directory
+    #[command(hide = true)]
+    Man(install::Manual),
 }
 
 /// The source of the configuration.
@@ -115,6 +122,8 @@ pub fn run() -> ExitCode {
         Command::Top(top) => top.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Config(show) => show.run(),
+        Command::Completions(completions) => completions.run(),
+        Command::Man(manual) => manual.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
