@@ -16,6 +16,7 @@ mod resp;
 mod rest;
 mod server;
 mod shim;
+mod terminal;
 mod token;
 pub mod wire;
 
@@ -42,6 +43,7 @@ pub use server::{
     NO_CHECKS, Running, Server, program, run, run_program, run_with_input, spawn, spawn_program,
 };
 pub use shim::{Dials, compiled};
+pub use terminal::Terminal;
 pub use token::{SECRET, admin, everything, now, now_ms, sign, token, token_for, token_with_id};
 
 /// Returns the absolute path of a file in the repository.

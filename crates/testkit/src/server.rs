@@ -42,7 +42,7 @@ pub(crate) fn built() -> PathBuf {
 }
 
 /// Returns the `roomlog` command with these arguments, and with only the environment that is given here.
-fn command(args: &[&str], env: &[(&str, &str)]) -> Command {
+pub(crate) fn command(args: &[&str], env: &[(&str, &str)]) -> Command {
     command_of("roomlog", args, env)
 }
 
