@@ -1,6 +1,7 @@
 //! The grants of a token: permissions by room pattern. Pure.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -57,6 +58,18 @@ impl Grants {
 
     fn holds(&self, permission: Permission) -> impl Iterator<Item = &Pattern> {
         self.0.iter().filter(move |(_, held)| held.contains(&permission)).map(|(pattern, _)| pattern)
+    }
+}
+
+impl fmt::Display for Grants {
+    /// Writes `read, write on chat.*; read on news`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = |(pattern, held): &(Pattern, Vec<Permission>)| {
+            let held: Vec<&str> = held.iter().map(|permission| permission.as_str()).collect();
+            format!("{} on {}", held.join(", "), pattern.as_str())
+        };
+        let all: Vec<String> = self.0.iter().filter(|(_, held)| !held.is_empty()).map(words).collect();
+        if all.is_empty() { f.write_str("nothing") } else { f.write_str(&all.join("; ")) }
     }
 }
 

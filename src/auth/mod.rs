@@ -11,7 +11,7 @@ pub(crate) mod token;
 pub use grants::{Grants, Permission, RoomGrants};
 pub(crate) use keys::AuthError;
 pub(crate) use revocation::{Revocation, Revocations};
-pub(crate) use token::{Claims, LEEWAY, Verifier, mint};
+pub(crate) use token::{Claims, LEEWAY, RawClaims, Verifier, mint};
 
 #[cfg(test)]
 mod tests;

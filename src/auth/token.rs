@@ -1,8 +1,10 @@
 //! Tokens: the requirements on a JWT, and minting one.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
+use humantime::format_rfc3339_seconds;
+use jsonwebtoken::dangerous::insecure_decode_claims;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{EncodingKey, Header, Validation, decode, decode_header, encode};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -184,28 +186,37 @@ fn not_now(wait: Duration) -> Failure {
     }
 }
 
-#[derive(Deserialize)]
-struct RawClaims {
-    sub: Option<String>,
+/// The claims of a token before they are checked. Times are in Unix seconds.
+#[derive(Debug, Deserialize)]
+pub(crate) struct RawClaims {
+    pub(crate) sub: Option<String>,
     #[serde(default, deserialize_with = "seconds")]
-    exp: Option<u64>,
+    pub(crate) exp: Option<u64>,
     #[serde(default, deserialize_with = "seconds")]
-    nbf: Option<u64>,
+    pub(crate) nbf: Option<u64>,
     #[serde(default, deserialize_with = "seconds")]
     iat: Option<u64>,
     jti: Option<String>,
     #[serde(default)]
-    rooms: Grants,
+    pub(crate) rooms: Grants,
 }
 
 impl RawClaims {
+    /// Reads the claims of a token without verifying anything: for the holder of the token, never for a
+    /// server. `None` if it is no token.
+    pub(crate) fn unverified(token: &str) -> Option<Self> {
+        insecure_decode_claims(token.trim()).ok()
+    }
+
     fn check(self, now: u64) -> Result<Claims, Failure> {
         let expires = self.exp.ok_or_else(|| refused("the token has no `exp`"))?;
         let user = self.sub.ok_or_else(|| refused("the token has no `sub`"))?;
         let user = user.parse().map_err(|error| refused(format!("the token's `sub`: {error}")))?;
         let claims = Claims { user, expires, issued: self.iat, jti: self.jti, grants: self.rooms };
         if claims.is_expired(now) {
-            return Err(Failure::new(ErrorCode::TokenExpired, "the token has expired; get a new one"));
+            let at = format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(expires));
+            let message = format!("the token expired at {at}; get a new one");
+            return Err(Failure::new(ErrorCode::TokenExpired, message));
         }
         if self.nbf.is_some_and(|nbf| nbf > now.saturating_add(LEEWAY)) {
             return Err(refused("the token's `nbf` is in the future"));

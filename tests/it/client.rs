@@ -7,13 +7,13 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use roomlog_client::{
     Client, ConnectOptions, Connection, Error, ErrorCode, Event, MessageId, NewMessage, PublishError,
-    RoomName, Start, State,
+    RoomName, Start, State, TailOptions,
 };
 use serde_json::{Value, json};
 
 use crate::harness::{
-    DEADLINE, Dice, Redis, Rest, Server, admin, eventually, everything, free_port, redis_and_server, soon,
-    token, token_for,
+    DEADLINE, Dice, Redis, Rest, Server, admin, eventually, everything, free_port, now, redis_and_server,
+    sign, soon, token, token_for,
 };
 use crate::tails::read;
 
@@ -279,6 +279,33 @@ async fn a_connection_ends_with_a_token_that_cannot_be_renewed() {
     };
     assert!(error.to_string().contains("token_revoked"), "{error}");
     assert_eq!(tail.next().await, Err(error));
+}
+
+#[tokio::test]
+async fn a_refused_token_is_explained_in_the_words_of_the_server() {
+    let (_redis, server) = redis_and_server().await;
+    let expired = sign(&json!({ "sub": "ann", "exp": now() - 60 }));
+    let foreign = format!("{}x", everything("ann"));
+    for (token, code, reason) in [
+        (expired, ErrorCode::TokenExpired, "token_expired: the token expired at 20"),
+        (
+            foreign,
+            ErrorCode::Unauthenticated,
+            "unauthenticated: the token is not signed with an accepted key",
+        ),
+    ] {
+        let client = Client::new(&server.url(), Some(&token)).unwrap();
+        let connection = client.connect(brisk());
+        for error in [
+            client.publish(&NewMessage::new(room("room"), json!(1))).await.unwrap_err(),
+            client.tail(TailOptions::new(room("room"))).await.unwrap_err(),
+            connection.connected().await.unwrap_err(),
+            connection.room(room("room")).tail(None).await.unwrap_err(),
+        ] {
+            assert!(matches!(&error, Error::Refused(failure) if failure.code == code), "{error:?}");
+            assert!(error.to_string().starts_with(reason), "{error}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ pub enum Error {
     #[error("there is no new token: {0}")]
     Token(String),
     /// The server ended the subscription or the connection for good, or this client did (`closed`).
-    #[error("the server ended it ({code}): {message}")]
+    #[error("{code}: {message}")]
     Ended {
         /// The protocol's code, such as `replaced` or `token_revoked`.
         code: String,

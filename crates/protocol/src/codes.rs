@@ -259,7 +259,9 @@ impl CloseCode {
             Self::Undecodable => (1007, "bad_frame", "the payload cannot be decoded"),
             Self::TooLarge => (1009, "too_large", "the message is above the limit"),
             Self::Restarting => (1012, "restarting", "the server restarts; connect again"),
-            Self::TokenExpired => (4001, "token_expired", "connect again with a fresh token"),
+            Self::TokenExpired => {
+                (4001, "token_expired", "the token has expired; connect again with a new one")
+            }
             Self::NoPong => (4002, "no_pong", "no pong came in time"),
             Self::NoConnect => (4003, "no_connect", "no connect frame came in time"),
             Self::Overloaded => (4004, "overloaded", "this node is full; connect again later"),
