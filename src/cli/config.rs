@@ -9,6 +9,10 @@ use crate::config::DEFAULTS;
 
 /// Prints a configuration.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  roomlog config > roomlog.toml
+  roomlog config --effective --config /etc/roomlog.toml")]
 pub(super) struct Show {
     #[command(flatten)]
     config: ConfigArgs,

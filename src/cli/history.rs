@@ -3,8 +3,9 @@
 use clap::Args;
 
 use super::Failed;
-use super::output::{Output, note};
-use super::remote::{Remote, advise, run};
+use super::output::{Output, hint};
+use super::remote::Remote;
+use super::times::ZoneArgs;
 use crate::protocol::continuity::{follows, reason};
 use crate::protocol::request::Range;
 use crate::protocol::{MessageId, RoomName};
@@ -15,6 +16,11 @@ const PAGE: usize = 1000;
 
 /// Prints messages of a room, oldest first. By default, prints the newest.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  roomlog history chat.general --limit 20
+  roomlog history chat.general --from-time 90m --local
+  roomlog history chat.general --all > chat.jsonl")]
 pub(super) struct History {
     /// The room
     room: RoomName,
@@ -34,17 +40,19 @@ pub(super) struct History {
     #[arg(long, conflicts_with = "limit")]
     all: bool,
     #[command(flatten)]
+    zone: ZoneArgs,
+    #[command(flatten)]
     remote: Remote,
 }
 
 impl History {
     pub(super) fn run(self) -> Result<(), Failed> {
-        run(self.print())
+        self.remote.run(|client| self.print(client))
     }
 
-    async fn print(self) -> Result<(), Failed> {
-        let client = self.remote.client()?;
-        let mut printer = Printer { output: self.remote.output(), last: None, printed: 0 };
+    async fn print(&self, client: Client) -> Result<(), Failed> {
+        let output = self.remote.output().with_times(self.zone.times()?);
+        let mut printer = Printer { output, last: None, printed: 0 };
         let limit = if self.all { usize::MAX } else { usize::try_from(self.limit)? };
         match (self.after, self.from_time, self.before) {
             (Some(MessageId::ZERO), ..) => {
@@ -62,8 +70,8 @@ impl History {
             }
             (None, None, before) => printer.backward(&client, &self.room, before, limit).await?,
         }
-        if printer.printed == 0 && printer.output.is_for_people() {
-            note("no messages")?;
+        if printer.printed == 0 {
+            hint("no messages")?;
         }
         Ok(())
     }
@@ -87,7 +95,7 @@ impl Printer {
         end: Option<MessageId>,
     ) -> Result<(), Failed> {
         while self.printed < limit {
-            let page = client.history(room, range, (limit - self.printed).min(PAGE)).await.map_err(advise)?;
+            let page = client.history(room, range, (limit - self.printed).min(PAGE)).await?;
             for message in &page.messages {
                 if end.is_some_and(|end| message.id >= end) {
                     return Ok(());
@@ -112,7 +120,7 @@ impl Printer {
         let (mut pages, mut count): (Vec<Page>, usize) = (Vec::new(), 0);
         let mut range = before.map_or(Range::Newest, Range::Before);
         while count < limit {
-            let page = client.history(room, range, (limit - count).min(PAGE)).await.map_err(advise)?;
+            let page = client.history(room, range, (limit - count).min(PAGE)).await?;
             let (first, more) = (page.messages.first().map(|message| message.id), page.more);
             count += page.messages.len();
             pages.push(page);

@@ -11,6 +11,10 @@ use super::{Cli, Failed};
 
 /// Prints the completions of a shell.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  roomlog completions bash > ~/.local/share/bash-completion/completions/roomlog
+  roomlog completions fish > ~/.config/fish/completions/roomlog.fish")]
 pub(super) struct Completions {
     /// The shell
     shell: Shell,
@@ -18,6 +22,10 @@ pub(super) struct Completions {
 
 /// Prints the manual page of `roomlog`, or writes the pages of all commands to a directory.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  roomlog man | man -l -
+  roomlog man ~/.local/share/man/man1")]
 pub(super) struct Manual {
     /// Directory for `roomlog.1`, `roomlog-serve.1` and so on; it is created if needed
     #[arg(value_name = "DIR")]

@@ -7,20 +7,25 @@ mod files;
 mod history;
 mod install;
 mod output;
+mod progress;
 mod publish;
 mod remote;
 mod rooms;
 mod serve;
 mod tail;
+mod text;
+mod times;
 mod token;
 mod top;
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use self::output::Style;
+use self::text::{width, wrap};
 use crate::config::{Config, ConfigError};
 
 /// Durable messaging for chat, notification and collaboration servers: a room is a log.
@@ -40,14 +45,22 @@ enum Command {
     /// Publish a message to a room, or each line of standard input
     Publish(publish::Publish),
     /// Follow a room: print its messages as they arrive
+    ///
+    /// Continues after restarts of the server, until Ctrl-C.
     Tail(tail::Follow),
-    /// Print a room's messages
+    /// Print a room's messages, oldest first; the newest 100 by default
     History(history::History),
     /// List the rooms
+    ///
+    /// The token must grant `manage` on `*`.
     Rooms(rooms::Rooms),
     /// Show live whether messages get through, how fast, and what goes wrong
     Top(top::Top),
-    /// Report risks to messages in Redis's version and configuration, and how to fix them
+    /// Report risks to messages in Redis, and what keeps clients from using a server
+    ///
+    /// Examines the Redis that the server uses, or would use, and with --url or ROOMLOG_URL also a running
+    /// server. Names the fix of each problem, and changes nothing. Exits with 1 if confirmed messages can be
+    /// lost that the configured durability should keep, or if clients cannot use the server.
     Doctor(doctor::Doctor),
     /// Print the default configuration with what each key means, or the effective one
     Config(config::Show),
@@ -112,7 +125,7 @@ impl ConfigArgs {
 }
 
 pub fn run() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let outcome = match parse().command {
         Command::Serve(serve) => serve.run(),
         Command::Token(token) => token.run(),
         Command::Publish(publish) => publish.run(),
@@ -130,10 +143,23 @@ pub fn run() -> ExitCode {
         // The reader of the output, such as `head`, has enough.
         Err(error) if is_closed_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&*error);
+            complain(&wrap("roomlog: ", &error.to_string(), width(&io::stderr())));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Parses the command line, or ends the program with its error, or with the help that was asked for.
+fn parse() -> Cli {
+    Cli::try_parse().unwrap_or_else(|error| match width(&io::stderr()).filter(|_| error.use_stderr()) {
+        None => error.exit(),
+        Some(width) => {
+            let text = error.render();
+            let text = if Style::of(true).is_plain() { text.to_string() } else { text.ansi().to_string() };
+            complain(&wrap("", text.trim_end(), Some(width)));
+            std::process::exit(error.exit_code())
+        }
+    })
 }
 
 pub(crate) type Failed = Box<dyn std::error::Error>;
@@ -143,6 +169,47 @@ fn is_closed_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 #[allow(clippy::print_stderr)] // This is what standard error is for.
-fn complain(error: &dyn std::error::Error) {
-    eprintln!("roomlog: {error}");
+fn complain(text: &str) {
+    eprintln!("{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn each_command_has_help_with_examples_that_fits_into_eighty_columns() {
+        for mut command in Cli::command().term_width(80).get_subcommands().cloned() {
+            let name = command.get_name().to_owned();
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            assert!(!about.is_empty() && !about.contains('\n'), "{name}: {about}");
+            let help = command.term_width(80).render_long_help().to_string();
+            assert!(help.contains("Examples:\n  roomlog "), "{name}: {help}");
+            let long = help.lines().find(|line| line.chars().count() > 80);
+            assert_eq!(long, None, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_examples_of_the_help_are_valid() {
+        for command in Cli::command().get_subcommands() {
+            let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for example in
+                examples.lines().filter_map(|line| line.split_once("roomlog ")).map(|(_, args)| args)
+            {
+                let args = example.split(['|', '>']).next().unwrap_or_default();
+                // No argument of an example has a space inside quotes, apart from data.
+                let args = args.replace("{\"text\": \"hello\"}", "1").replace("plain text", "text");
+                let args = args.split_whitespace().map(|word| word.trim_matches(['\'', '"']));
+                let parsed = Cli::try_parse_from(["roomlog"].into_iter().chain(args));
+                assert!(
+                    parsed.is_ok(),
+                    "{example}: {}",
+                    parsed.err().map_or(String::new(), |e| e.to_string())
+                );
+            }
+        }
+    }
 }

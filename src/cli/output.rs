@@ -3,17 +3,20 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
-use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::text::{width, wrap};
+use super::times::Times;
 use roomlog_client::{Gap, GapReason, Message};
 
 #[derive(Debug)]
 pub(super) struct Output {
     json: bool,
     style: Style,
+    times: Times,
+    /// The day of the last message, as printed.
     day: String,
 }
 
@@ -21,7 +24,21 @@ impl Output {
     /// Chooses JSON lines if requested, or if standard output is no terminal.
     pub(super) fn new(json: bool) -> Self {
         let terminal = io::stdout().is_terminal();
-        Self { json: json || !terminal, style: Style::of(terminal), day: String::new() }
+        Self {
+            json: json || !terminal,
+            style: Style::of(terminal),
+            times: Times::default(),
+            day: String::new(),
+        }
+    }
+
+    /// Prints times for people in this zone.
+    pub(super) fn with_times(self, times: Times) -> Self {
+        Self { times, ..self }
+    }
+
+    pub(super) fn times(&self) -> &Times {
+        &self.times
     }
 
     pub(super) fn is_for_people(&self) -> bool {
@@ -44,13 +61,13 @@ impl Output {
         if self.json {
             return self.json(message);
         }
-        let (day, time) = day_and_time(message.id.ms);
+        let day = self.times.day(message.id.ms);
         let Style { dim, plain, .. } = self.style;
         if day != self.day {
-            self.line(&format!("{dim}{day} UTC{plain}"))?;
+            self.line(&format!("{dim}{day}{plain}"))?;
             self.day = day;
         }
-        self.line(&for_people(message, &time, self.style))
+        self.line(&for_people(message, &self.times.clock(message.id.ms), self.style))
     }
 
     /// Prints a gap. For people it goes to standard error, so that it is never taken for a message.
@@ -81,7 +98,12 @@ impl Output {
 /// Prints a notice on standard error, apart from the results.
 pub(super) fn note(words: &str) -> io::Result<()> {
     let Style { dim, plain, .. } = Style::of(io::stderr().is_terminal());
-    writeln!(io::stderr(), "{dim}-- {words}{plain}")
+    writeln!(io::stderr(), "{dim}{}{plain}", wrap("-- ", words, width(&io::stderr())))
+}
+
+/// Prints a hint on standard error for a person at a terminal. Programs do not get it.
+pub(super) fn hint(words: &str) -> io::Result<()> {
+    if io::stderr().is_terminal() { note(words) } else { Ok(()) }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -113,6 +135,10 @@ impl Style {
             names: ["\x1b[32m", "\x1b[33m", "\x1b[34m", "\x1b[35m", "\x1b[36m", "\x1b[96m"],
             plain: "\x1b[0m",
         }
+    }
+
+    pub(super) fn is_plain(&self) -> bool {
+        self.plain.is_empty()
     }
 
     fn name(&self, name: &str) -> &'static str {
@@ -159,15 +185,6 @@ pub(super) fn printable(text: &str) -> Cow<'_, str> {
         .into()
 }
 
-/// Formats a time as `2026-01-31` and `12:00:05`, in UTC.
-pub(super) fn day_and_time(ms: u64) -> (String, String) {
-    // The last second of the year 9999. Later dates have no agreed format.
-    let seconds = (ms / 1000).min(253_402_300_799);
-    let text = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string();
-    let (day, time) = text.split_once('T').unwrap_or((&text, ""));
-    (day.to_owned(), time.trim_end_matches('Z').to_owned())
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -194,11 +211,5 @@ mod tests {
             shown("message", json!("a\u{1b}[31m\nb\u{202e}")),
             "22:13:20  ann       a\\u{1b}[31m\\nb\\u{202e}"
         );
-    }
-
-    #[test]
-    fn times_are_split_into_day_and_time() {
-        assert_eq!(day_and_time(1_700_000_000_999), ("2023-11-14".into(), "22:13:20".into()));
-        assert_eq!(day_and_time(u64::MAX).0, "9999-12-31");
     }
 }

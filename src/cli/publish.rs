@@ -1,7 +1,7 @@
 //! `roomlog publish`.
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal};
 use std::time::Duration;
 
 use clap::Args;
@@ -11,8 +11,9 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Failed;
-use super::output::{Output, note};
-use super::remote::{Remote, advise, run};
+use super::output::{Output, hint, note};
+use super::progress::Progress;
+use super::remote::Remote;
 use crate::protocol::request::DEFAULT_TYPE;
 use crate::protocol::{ErrorCode, RoomName};
 use roomlog_client::{Client, Error, NewMessage, Published};
@@ -27,10 +28,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Pause before lines are resent, unless the server asks for a longer one.
 const PAUSE: Duration = Duration::from_millis(500);
 
-const PROGRESS: Duration = Duration::from_millis(200);
-
 /// Publishes one or more messages, and prints their ids.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  roomlog publish chat.general '{\"text\": \"hello\"}'
+  roomlog publish jobs 'plain text' --type note
+  tail -f app.log | roomlog publish logs -")]
 pub(super) struct Publish {
     /// The room
     room: RoomName,
@@ -50,54 +54,73 @@ pub(super) struct Publish {
 
 impl Publish {
     pub(super) fn run(self) -> Result<(), Failed> {
-        let (client, output) = (self.remote.client()?, self.remote.output());
+        let output = self.remote.output();
         match (self.data.as_str(), self.key) {
             ("-", Some(_)) => Err("--key is for one message; lines get a new key each".into()),
-            ("-", None) => run(self.lines(&client, &output)),
-            _ => run(self.one(&client, &output)),
+            ("-", None) => self.remote.run(|client| self.lines(client, output)),
+            _ => self.remote.run(|client| self.one(client, output)),
         }
     }
 
-    fn message(&self, text: &str) -> NewMessage {
-        let mut message = NewMessage::new(self.room.clone(), data(text));
+    fn message(&self, data: Value) -> NewMessage {
+        let mut message = NewMessage::new(self.room.clone(), data);
         message.kind = Some(self.kind.clone());
         message
     }
 
-    async fn one(&self, client: &Client, output: &Output) -> Result<(), Failed> {
-        let mut message = self.message(&self.data);
+    async fn one(&self, client: Client, output: Output) -> Result<(), Failed> {
+        let (data, broken) = data(&self.data);
+        let mut message = self.message(data);
         message.key = self.key.unwrap_or(message.key);
         match client.publish(&message).await {
-            Ok(published) => Ok(print(output, &published)?),
+            Ok(published) => print(&output, &published)?,
             // Nothing listens: surely nothing is stored, and a key would not help.
             Err(error @ Error::Refused(_)) if error.is_temporary() => {
-                Err(format!("{error}: --key {}", message.key).into())
+                return Err(format!("{error}: --key {}", message.key).into());
             }
-            Err(error) => Err(advise(error)),
+            Err(error) => return Err(error.into()),
+        }
+        match broken {
+            Some(why) => Ok(hint(&format!(
+                "stored as text, since it does not read as JSON: {why}. In a shell, put JSON into single quotes: \
+                 '{{\"text\": \"hello\"}}'"
+            ))?),
+            None => Ok(()),
         }
     }
 
-    async fn lines(&self, client: &Client, output: &Output) -> Result<(), Failed> {
+    async fn lines(&self, client: Client, output: Output) -> Result<(), Failed> {
         let mut lines = read_lines();
-        let mut progress = Progress::new(output);
+        let mut sent = Sent::new(output);
         let (mut waiting, mut refused) = (Vec::new(), 0);
+        let mut broken = Vec::new();
         while lines.recv_many(&mut waiting, LINES).await > 0 {
             for batch in batches(std::mem::take(&mut waiting)) {
                 let mut messages = Vec::with_capacity(batch.len());
                 let mut unreadable = None;
                 for Line { number, text } in batch {
                     match text {
-                        Ok(text) => messages.push((number, self.message(&text))),
+                        Ok(text) => {
+                            let (data, why) = data(&text);
+                            broken.extend(why.map(|why| (number, why)));
+                            messages.push((number, self.message(data)));
+                        }
                         Err(error) => unreadable = Some(format!("line {number}: {error}")),
                     }
                 }
-                refused += send(client, output, messages, &mut progress).await?;
+                refused += send(&client, messages, &mut sent).await?;
                 if let Some(why) = unreadable {
                     return Err(why.into());
                 }
             }
         }
-        progress.end(&self.room)?;
+        sent.end(&self.room)?;
+        if let Some((number, why)) = broken.first() {
+            let count = broken.len();
+            hint(&format!(
+                "lines stored as text that look like JSON: {count}; the first is line {number}: {why}"
+            ))?;
+        }
         match refused {
             0 => Ok(()),
             1 => Err("1 line was refused".into()),
@@ -108,12 +131,7 @@ impl Publish {
 
 /// Sends messages with their line numbers. Batches that are too large are split, and messages that the server
 /// could not store are resent. Returns the number of refused messages.
-async fn send(
-    client: &Client,
-    output: &Output,
-    batch: Vec<(usize, NewMessage)>,
-    progress: &mut Progress,
-) -> Result<usize, Failed> {
+async fn send(client: &Client, batch: Vec<(usize, NewMessage)>, sent: &mut Sent) -> Result<usize, Failed> {
     let (mut refused, mut told) = (0, false);
     let deadline = Instant::now() + PATIENCE;
     let mut batches = VecDeque::from([batch]);
@@ -130,16 +148,16 @@ async fn send(
             }
             Err(Error::Refused(failure)) if failure.code == ErrorCode::TooLarge => vec![Err(failure)],
             // If nothing is published yet, a wrong address is more likely than a server that restarts.
-            Err(error) if error.is_temporary() && progress.count > 0 => {
+            Err(error) if error.is_temporary() && sent.count > 0 => {
                 why = Some(error);
                 Vec::new()
             }
-            Err(error) => return Err(advise(error)),
+            Err(error) => return Err(error.into()),
         };
         let mut again = batch.split_off(outcomes.len());
         for ((number, message), outcome) in batch.into_iter().zip(outcomes) {
             match outcome.map_err(Error::from) {
-                Ok(published) => progress.published(output, &published)?,
+                Ok(published) => sent.published(&published)?,
                 Err(error) if error.is_temporary() => {
                     again.push((number, message));
                     why = why.or(Some(error));
@@ -150,12 +168,12 @@ async fn send(
                     note(&format!("line {number}: {failure}"))?;
                     refused += 1;
                 }
-                Err(error) => return Err(advise(error)),
+                Err(error) => return Err(error.into()),
             }
         }
         if let Some(error) = why {
             if Instant::now() > deadline {
-                return Err(advise(error));
+                return Err(error.into());
             }
             if !std::mem::replace(&mut told, true) {
                 note(&format!("{error}; trying again"))?;
@@ -210,8 +228,14 @@ fn batches(lines: Vec<Line>) -> Vec<Vec<Line>> {
     batches
 }
 
-fn data(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+/// Returns the data of a message: JSON, or else text. If the text looks like JSON, also returns why it is not.
+fn data(text: &str) -> (Value, Option<String>) {
+    let error = match serde_json::from_str(text) {
+        Ok(value) => return (value, None),
+        Err(error) => error,
+    };
+    let looks_like_json = text.trim_start().starts_with(['{', '[', '"']);
+    (Value::String(text.to_owned()), looks_like_json.then(|| error.to_string()))
 }
 
 fn print(output: &Output, published: &Published) -> io::Result<()> {
@@ -222,39 +246,37 @@ fn print(output: &Output, published: &Published) -> io::Result<()> {
     }
 }
 
-struct Progress {
+/// The lines that are stored.
+struct Sent {
+    output: Output,
     count: usize,
+    /// Whether only their number is printed, at the end.
     counts_only: bool,
-    shows: bool,
-    shown: Instant,
+    progress: Progress,
 }
 
-impl Progress {
-    fn new(output: &Output) -> Self {
+impl Sent {
+    fn new(output: Output) -> Self {
         let counts_only = output.is_for_people() && !io::stdin().is_terminal();
-        let shows = !io::stdin().is_terminal() && io::stderr().is_terminal();
-        Self { count: 0, counts_only, shows, shown: Instant::now() }
+        let progress = if counts_only { Progress::new("messages") } else { Progress::hidden() };
+        Self { output, count: 0, counts_only, progress }
     }
 
-    fn published(&mut self, output: &Output, published: &Published) -> io::Result<()> {
+    fn published(&mut self, published: &Published) -> io::Result<()> {
         self.count += 1;
         if !self.counts_only {
-            print(output, published)?;
+            print(&self.output, published)?;
         }
-        if self.shows && self.counts_only && self.shown.elapsed() >= PROGRESS {
-            self.shown = Instant::now();
-            write!(io::stderr(), "\r{} messages", self.count)?;
-        }
-        Ok(())
+        self.progress.show(self.count)
     }
 
-    fn end(&self, room: &RoomName) -> io::Result<()> {
+    fn end(&mut self, room: &RoomName) -> io::Result<()> {
+        self.progress.clear()?;
         if !self.counts_only {
             return Ok(());
         }
-        let erase = if self.shows { "\r" } else { "" };
         let words = if self.count == 1 { "1 message" } else { &format!("{} messages", self.count) };
-        writeln!(io::stdout(), "{erase}published {words} to {room}")
+        self.output.line(&format!("published {words} to {room}"))
     }
 }
 
@@ -274,7 +296,10 @@ mod tests {
             ("{a}", json!("{a}")),
             ("", json!("")),
         ] {
-            assert_eq!(data(text), value);
+            assert_eq!(data(text).0, value);
+        }
+        for (text, is_broken) in [("{text: hello}", true), ("[1,", true), ("hello", false), ("[1]", false)] {
+            assert_eq!(data(text).1.is_some(), is_broken, "{text}");
         }
     }
 

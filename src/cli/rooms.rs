@@ -7,8 +7,11 @@ use futures_util::{StreamExt, stream};
 use serde_json::json;
 
 use super::Failed;
-use super::output::{Output, Style, day_and_time, note};
-use super::remote::{Remote, advise, run};
+use super::output::{Output, Style, hint};
+use super::progress::Progress;
+use super::remote::Remote;
+use super::text::cut;
+use super::times::{Times, ZoneArgs};
 use crate::protocol::{ErrorCode, MessageId, Pattern, RoomName};
 use roomlog_client::{Client, Error, Room};
 
@@ -19,6 +22,10 @@ const NAME: usize = 30;
 
 /// Lists rooms. The token must grant `manage` on `*`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  roomlog rooms --match 'chat.*'
+  roomlog rooms --long")]
 pub(super) struct Rooms {
     /// Only those that match, where * stands for any run of characters
     #[arg(long = "match", value_name = "PATTERN")]
@@ -27,19 +34,21 @@ pub(super) struct Rooms {
     #[arg(long)]
     long: bool,
     #[command(flatten)]
+    zone: ZoneArgs,
+    #[command(flatten)]
     remote: Remote,
 }
 
 impl Rooms {
     pub(super) fn run(self) -> Result<(), Failed> {
-        run(self.list())
+        self.remote.run(|client| self.list(client))
     }
 
-    async fn list(self) -> Result<(), Failed> {
-        let (client, output) = (self.remote.client()?, self.remote.output());
+    async fn list(&self, client: Client) -> Result<(), Failed> {
+        let output = self.remote.output().with_times(self.zone.times()?);
         let rooms = all(&client, self.pattern.as_ref()).await?;
-        if rooms.is_empty() && output.is_for_people() {
-            note("no rooms")?;
+        if rooms.is_empty() {
+            hint("no rooms")?;
         } else if self.long {
             describe(&client, &output, rooms).await?;
         } else {
@@ -56,13 +65,16 @@ impl Rooms {
 
 async fn all(client: &Client, pattern: Option<&Pattern>) -> Result<BTreeSet<RoomName>, Failed> {
     let (mut rooms, mut cursor) = (BTreeSet::new(), None);
+    let mut progress = Progress::new("rooms");
     loop {
-        let list = client.rooms(pattern, cursor.as_deref()).await.map_err(advise)?;
+        let list = client.rooms(pattern, cursor.as_deref()).await?;
         rooms.extend(list.rooms);
         cursor = list.cursor;
         if cursor.is_none() {
+            progress.clear()?;
             return Ok(rooms);
         }
+        progress.show(rooms.len())?;
     }
 }
 
@@ -71,36 +83,33 @@ async fn describe(client: &Client, output: &Output, rooms: BTreeSet<RoomName>) -
     if output.is_for_people() {
         let Style { bold, plain, .. } = output.style();
         output.line(&format!(
-            "{bold}{:width$}  {:>10}  {:>8}  {:19}{plain}",
-            "room", "messages", "memory", "newest (UTC)"
+            "{bold}{:width$}  {:>10}  {:>8}  {}{plain}",
+            "room",
+            "messages",
+            "memory",
+            output.times().column("newest")
         ))?;
     }
     let described = stream::iter(rooms).map(async |room| client.room(&room).await).buffered(AT_ONCE);
     let mut described = std::pin::pin!(described);
     while let Some(room) = described.next().await {
         match room {
-            Ok(room) if output.is_for_people() => output.line(&row(&room, width))?,
+            Ok(room) if output.is_for_people() => output.line(&row(&room, width, output.times()))?,
             Ok(room) => output.json(&room)?,
             // It was deleted meanwhile.
             Err(Error::Refused(failure)) if failure.code == ErrorCode::NotFound => {}
-            Err(error) => return Err(advise(error)),
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(())
 }
 
-fn row(room: &Room, width: usize) -> String {
+fn row(room: &Room, width: usize, times: &Times) -> String {
     let Room { room, head, length, bytes, .. } = room;
-    let name = match room.as_str() {
-        long if long.len() > width => format!("{}…", &long[..width - 1]),
-        name => name.to_owned(),
-    };
+    let name = cut(room.as_str(), width);
     let newest = match *head {
         MessageId::ZERO => "-".to_owned(),
-        head => {
-            let (day, time) = day_and_time(head.ms);
-            format!("{day} {time}")
-        }
+        head => times.full(head.ms),
     };
     format!("{name:width$}  {length:>10}  {:>8}  {newest}", size(*bytes))
 }
@@ -118,6 +127,8 @@ fn size(bytes: u64) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use jiff::tz::TimeZone;
+
     use super::*;
 
     #[test]
@@ -131,7 +142,8 @@ mod tests {
             subscribers: 0,
             subscriptions: 0,
         };
-        assert!(row(&room, NAME).chars().count() <= 80);
+        let times = [Times::default(), Times::local(TimeZone::UTC)];
+        assert!(times.iter().all(|times| row(&room, NAME, times).chars().count() <= 80));
     }
 
     #[test]

@@ -9,17 +9,23 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failed;
-use super::output::{Output, note};
-use super::remote::{Remote, advise, run};
+use super::output::{Output, hint, note, printable};
+use super::remote::Remote;
+use super::times::ZoneArgs;
 use crate::protocol::request::{MAX_LAST, Start};
 use crate::protocol::{MessageId, RoomName, SubscriptionName};
-use roomlog_client::{Error, Event, Tail, TailOptions};
+use roomlog_client::{Client, Error, Event, Tail, TailOptions};
 
 /// Interval at which it checks that the output still has a reader.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Prints a room's messages as they arrive, across restarts of the server, until Ctrl-C.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  roomlog tail chat.general --last 10
+  roomlog tail jobs --durable worker
+  roomlog tail chat.general --since 0 | jq .data")]
 pub(super) struct Follow {
     /// The room
     room: RoomName,
@@ -34,26 +40,28 @@ pub(super) struct Follow {
     #[arg(long, value_name = "NAME")]
     durable: Option<SubscriptionName>,
     #[command(flatten)]
+    zone: ZoneArgs,
+    #[command(flatten)]
     remote: Remote,
 }
 
 impl Follow {
     pub(super) fn run(self) -> Result<(), Failed> {
-        run(self.follow())
+        self.remote.run(|client| self.follow(client))
     }
 
-    async fn follow(self) -> Result<(), Failed> {
-        let Self { room, since, last, durable, remote } = self;
+    async fn follow(&self, client: Client) -> Result<(), Failed> {
+        let mut output = self.remote.output().with_times(self.zone.times()?);
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let start = since.or(last.map(|count| Start::Last(count as usize)));
-        let (client, mut output) = (remote.client()?, remote.output());
-        let options = TailOptions { room, start, durable };
+        let start = self.since.or(self.last.map(|count| Start::Last(count as usize)));
+        let options = TailOptions { room: self.room.clone(), start, durable: self.durable.clone() };
         let mut tail = tokio::select! {
-            tail = client.tail(options) => tail.map_err(advise)?,
+            tail = client.tail(options.clone()) => tail?,
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
         };
+        hint(&followed(&options, self.remote.user().as_deref()))?;
         let printed = tokio::select! {
             printed = print(&mut tail, &mut output) => printed,
             _ = terminate.recv() => Ok(()),
@@ -68,10 +76,24 @@ impl Follow {
     }
 }
 
+/// Returns what is followed, from where, and how to stop.
+fn followed(options: &TailOptions, user: Option<&str>) -> String {
+    let TailOptions { room, start, durable } = options;
+    let user = user.map_or(String::new(), |user| format!(" as {}", printable(user)));
+    let place = match (start, durable) {
+        (None, Some(name)) => format!("from where the durable subscription {name} stopped"),
+        (None | Some(Start::New), _) => "from now on".to_owned(),
+        (Some(Start::Oldest), _) => "from the oldest message on".to_owned(),
+        (Some(Start::After(id)), _) => format!("from the first message after {id} on"),
+        (Some(Start::Last(count)), _) => format!("beginning with the newest {count} messages"),
+    };
+    format!("Following {room}{user}, {place}. Ctrl-C stops.")
+}
+
 async fn print(tail: &mut Tail, output: &mut Output) -> Result<(), Failed> {
     let mut lost = false;
     loop {
-        match tail.next().await.map_err(advise)? {
+        match tail.next().await? {
             Event::Message(message) => {
                 output.message(&message)?;
                 tail.ack(message.id);
@@ -111,5 +133,24 @@ fn since(text: &str) -> Result<Start, String> {
         "0" => Ok(Start::Oldest),
         "$" => Ok(Start::New),
         _ => text.parse::<MessageId>().map(Start::After).map_err(|error| error.to_string()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tail_says_what_it_follows_and_from_where() {
+        let said = |start, durable: Option<&str>| {
+            let durable = durable.map(|name| name.parse().unwrap());
+            let options = TailOptions { room: "chat.general".parse().unwrap(), start, durable };
+            followed(&options, Some("ann"))
+        };
+        assert_eq!(said(None, None), "Following chat.general as ann, from now on. Ctrl-C stops.");
+        assert!(said(None, Some("phone")).contains("from where the durable subscription phone stopped"));
+        assert!(said(Some(Start::Last(10)), None).contains("beginning with the newest 10 messages"));
+        assert!(said(since("5-1").ok(), Some("phone")).contains("from the first message after 5-1 on"));
     }
 }

@@ -11,6 +11,10 @@ use crate::protocol::{Pattern, UserId};
 
 /// Makes a token: HS256, with `auth.hs256_secret`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  roomlog token --user ann --room 'chat.*=read,write'
+  roomlog token --user backend --room '*=read,write,manage' --ttl 30d")]
 pub(super) struct Token {
     #[command(flatten)]
     config: ConfigArgs,

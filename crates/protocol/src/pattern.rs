@@ -62,7 +62,7 @@ impl FromStr for Pattern {
             Ok(Self(text.into()))
         } else {
             Err(InvalidId(
-                "a room pattern is 1 to 256 of A-Z a-z 0-9 . _ : @ - and * for any run of characters",
+                "a room pattern is 1 to 256 of A-Z a-z 0-9 . _ : @ - and * for any run of characters, such as chat.*",
             ))
         }
     }

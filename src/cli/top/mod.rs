@@ -23,6 +23,10 @@ const APART: Duration = Duration::from_secs(1);
 /// Shows whether messages get through, how fast, and what goes wrong, for one or more servers. `q` quits.
 /// Where standard output is no terminal, prints one snapshot.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  roomlog top
+  roomlog top http://a:8080 http://b:8080")]
 pub(super) struct Top {
     /// Addresses of the servers, or of their listeners for metrics
     #[arg(env = "ROOMLOG_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
@@ -36,7 +40,8 @@ impl Top {
     pub(super) fn run(self) -> Result<(), Failed> {
         for url in &self.urls {
             if !url.starts_with("http://") && !url.starts_with("https://") {
-                return Err(format!("`{url}` is no address; write http://{url}").into());
+                let how = "write it as an argument, or in ROOMLOG_URL, as";
+                return Err(format!("`{url}` is no address of a server; {how} http://{url}").into());
             }
         }
         let mut watch = Watch::new(&self.urls)?;

@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 
 use super::figures::{Figures, Overview};
 use super::samples::Samples;
+use crate::cli::remote::cause;
 use crate::util::tls::install_provider;
 
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -63,15 +64,5 @@ impl Watched {
 }
 
 fn reason(error: &reqwest::Error) -> String {
-    if let Some(status) = error.status() {
-        return format!("answers {}", status.as_u16());
-    }
-    if error.is_timeout() {
-        return "no answer".into();
-    }
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
+    error.status().map_or_else(|| cause(error), |status| format!("answers {}", status.as_u16()))
 }
