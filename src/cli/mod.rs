@@ -1,6 +1,8 @@
 //! The `roomlog` command: its arguments, and the file that runs each subcommand.
 
 mod config;
+mod confirm;
+mod delete;
 mod dev;
 mod doctor;
 mod files;
@@ -10,8 +12,10 @@ mod output;
 mod progress;
 mod publish;
 mod remote;
+mod revoke;
 mod rooms;
 mod serve;
+mod subscriptions;
 mod tail;
 mod text;
 mod times;
@@ -54,6 +58,21 @@ enum Command {
     ///
     /// The token must grant `manage` on `*`.
     Rooms(rooms::Rooms),
+    /// List the durable subscriptions of a room, or delete one
+    ///
+    /// Each with its lag (the number of messages that it has not acknowledged), whether a connection holds it
+    /// now, and the time of the last message that it has acknowledged. The token must grant `read` or `manage`
+    /// on the room.
+    Subscriptions(subscriptions::Subscriptions),
+    /// Delete a room, or one of its messages
+    ///
+    /// Deletes a room with its messages and durable subscriptions. Asks first. The token must grant `manage` on
+    /// the room.
+    Delete(delete::Delete),
+    /// Revoke a token, or all tokens of a user
+    ///
+    /// On all nodes; connections that use them are closed. The token in use must grant `manage` on `*`.
+    Revoke(revoke::Revoke),
     /// Show live whether messages get through, how fast, and what goes wrong
     Top(top::Top),
     /// Report risks to messages in Redis, and what keeps clients from using a server
@@ -134,6 +153,9 @@ pub fn run() -> ExitCode {
         Command::Rooms(rooms) => rooms.run(),
         Command::Top(top) => top.run(),
         Command::Doctor(doctor) => doctor.run(),
+        Command::Subscriptions(subscriptions) => subscriptions.run(),
+        Command::Delete(delete) => delete.run(),
+        Command::Revoke(revoke) => revoke.run(),
         Command::Config(show) => show.run(),
         Command::Completions(completions) => completions.run(),
         Command::Man(manual) => manual.run(),
