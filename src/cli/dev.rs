@@ -49,10 +49,15 @@ pub(super) fn secret(dir: &Path) -> Result<Secret, SecretError> {
     text.trim().parse().map_err(|_| SecretError::Damaged(path.clone()))
 }
 
+/// Returns the command that started this program, as it was written.
+pub(super) fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "roomlog".into())
+}
+
 pub(super) fn welcome(config: &Config, url: &str) -> Result<(), Failed> {
     let all = [("*".parse()?, Permission::ALL.to_vec())];
     let token = mint(&config.auth, &"dev".parse()?, &RoomGrants::from(all), TTL, None)?;
-    let program = std::env::args().next().unwrap_or_else(|| "roomlog".into());
+    let program = program();
     let mut out = io::stdout();
     let (bold, plain) = if out.is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
     writeln!(
@@ -60,7 +65,7 @@ pub(super) fn welcome(config: &Config, url: &str) -> Result<(), Failed> {
         "
 {bold}Roomlog runs on {url}{plain}  (development: this machine only)
 
-A token for the user `dev`, who may do everything for 30 days, also after a restart:
+A token for the user `dev`, who may do everything. It is valid for 30 days, also after a restart:
   export ROOMLOG_URL={url}
   export ROOMLOG_TOKEN={token}
 

@@ -21,6 +21,7 @@ mod text;
 mod times;
 mod token;
 mod top;
+mod tour;
 
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;

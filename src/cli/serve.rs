@@ -8,7 +8,7 @@ use metrics::Gauge;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{ConfigArgs, Failed, RedisArgs, dev, files};
+use super::{ConfigArgs, Failed, RedisArgs, dev, files, tour};
 use crate::config::Config;
 use crate::http::{self, App, Origins, listener};
 use crate::net::admission::{Admission, Places};
@@ -18,6 +18,11 @@ use crate::telemetry::logs;
 
 /// Runs the server.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  roomlog serve --dev
+  roomlog serve --config /etc/roomlog.toml
+  roomlog serve --redis-url redis://10.0.0.5:6379 --listen 0.0.0.0:8080")]
 pub(super) struct Serve {
     #[command(flatten)]
     config: ConfigArgs,
@@ -123,6 +128,9 @@ async fn serve(mut config: Config, dev: bool) -> Result<(), Failed> {
     let admission = Admission::new(places, metrics.sockets.clone(), metrics.clone());
     if let Some(certificates) = &certificates {
         tokio::spawn(certificates.clone().watch(stop.clone()));
+    }
+    if dev && let Err(error) = tour::publish(&node.shared.services, &dev::program()).await {
+        tracing::warn!("the tour in chat.general could not be stored: {error}");
     }
     let (router, draining) = (http::router(app.clone()), node.shared.draining.clone());
     let serving = tokio::spawn(listener::serve(listener, router, admission, certificates, draining, grace));
