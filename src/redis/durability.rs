@@ -31,7 +31,7 @@ pub(crate) struct Finding {
 }
 
 impl Finding {
-    fn new(severity: Severity, what: impl Into<String>, consequence: &str, fix: &str) -> Self {
+    pub(crate) fn new(severity: Severity, what: impl Into<String>, consequence: &str, fix: &str) -> Self {
         Self { severity, what: what.into(), consequence: consequence.to_owned(), fix: fix.to_owned() }
     }
 }

@@ -39,6 +39,8 @@ pub struct ServerFacts {
     /// The output buffer limits of a subscriber: hard limit in bytes, soft limit in bytes, time of the soft
     /// limit in seconds; 0 for none.
     pub pubsub_buffer: Option<[u64; 3]>,
+    /// The server's clock when it answered, in Unix milliseconds.
+    pub time_ms: Option<u64>,
 }
 
 impl ServerFacts {
@@ -84,6 +86,7 @@ impl ServerFacts {
             connected_replicas: number(info("connected_slaves")).unwrap_or_default(),
             min_replicas_to_write: number(config("min-replicas-to-write")),
             pubsub_buffer: config("client-output-buffer-limit").and_then(pubsub_buffer),
+            time_ms: number(info("server_time_usec")).map(|us| us / 1000),
         }
     }
 

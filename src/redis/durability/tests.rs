@@ -62,6 +62,7 @@ fn facts_are_parsed_from_the_replies_of_redis() {
             connected_replicas: 0,
             min_replicas_to_write: Some(0),
             pubsub_buffer: Some([33_554_432, 8_388_608, 60]),
+            time_ms: Some(1_795_328_092_905),
         }
     );
     assert!(facts.used_memory > 900_000);
