@@ -40,7 +40,7 @@ export function App() {
 
 /** The list of rooms, the open room and the protocol drawer. */
 function Workspace({ session, onSignOut }: { session: Session; onSignOut: () => void }) {
-  const { joined, client, frames, user } = session;
+  const { joined, frames, user } = session;
   const rooms = useSyncExternalStore(joined.subscribe, joined.all);
   const [open, setOpen] = useState(() => roomInUrl() ?? rooms[0]?.room);
   /** The panel that covers the room on a narrow screen. The list of rooms is always visible on a wide one. */
@@ -66,7 +66,6 @@ function Workspace({ session, onSignOut }: { session: Session; onSignOut: () => 
   }, []);
   const leaveRoom = (room: string): void => {
     joined.leave(room);
-    client.room(room).close();
     if (room === open) setOpen(joined.all()[0]?.room);
   };
   const toggle = (which: "rooms" | "frames"): void => setPanel((panel) => (panel === which ? undefined : which));

@@ -1,7 +1,7 @@
 // One room: its header, messages and composer.
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import type { KeyboardEvent } from "react";
-import type { Unsubscribed } from "@roomlog/client";
+import type { RoomlogError } from "@roomlog/client";
 import { useConnection, useRoom, useRoomlog } from "@roomlog/client/react";
 import { Composer } from "./composer.tsx";
 import { Log } from "./log.tsx";
@@ -30,10 +30,9 @@ const BEGINNING = "0-0";
 
 export function Chat({ room, me, joined, isOpen, isDrawerOpen, onRooms, onDrawer, onLeave }: Props) {
   const client = useRoomlog();
-  const connection = useConnection();
-  const { messages, state, hasOlder, loadOlder, publish, typing, setTyping, gaps, dismiss } = useRoom<unknown>(room, START);
+  const { state: connection } = useConnection();
+  const { messages, state, hasOlder, loadOlder, publish, typing, setTyping, gaps, dismiss, error, resume } = useRoom<unknown>(room, START);
   const [cancelled, setCancelled] = useState<Shown[]>([]);
-  const [ended, setEnded] = useState<Unsubscribed>();
   const [isAtEnd, setAtEnd] = useState(true);
   const [jump, setJump] = useState(0);
   const isVisible = useVisible();
@@ -46,11 +45,7 @@ export function Chat({ room, me, joined, isOpen, isDrawerOpen, onRooms, onDrawer
     if (newest !== undefined) joined.setNewest(room, newest);
     if (state === "live" && isWatched && isAtEnd) joined.markSeen(room, newest ?? BEGINNING);
   }, [joined, room, newest, state, isWatched, isAtEnd]);
-  useEffect(() => {
-    const subscribed = client.room(room);
-    const offs = [subscribed.on("unsubscribed", setEnded), subscribed.on("started", () => setEnded(undefined))];
-    return () => offs.forEach((off) => off());
-  }, [client, room]);
+  const ended = state === "ended" || state === "error" ? error : undefined;
 
   const send = (text: string): void => {
     publish({ text });
@@ -112,7 +107,7 @@ export function Chat({ room, me, joined, isOpen, isDrawerOpen, onRooms, onDrawer
       {ended && (
         <p className="banner" role="alert">
           <span><strong>{explain(ended)}</strong> {ended.code !== "deleted" && sentence(ended.message)}</span>
-          <button type="button" className="link" onClick={() => client.room(room).resume()}>Try again</button>
+          <button type="button" className="link" onClick={resume}>Try again</button>
           <button type="button" className="link" onClick={onLeave}>Leave room</button>
         </p>
       )}
@@ -167,7 +162,7 @@ function describe(newest: string | undefined, state: string): string {
   return count === 1 ? "1 message so far" : `${count.toLocaleString("en")} messages so far`;
 }
 
-function explain({ code }: Unsubscribed): string {
+function explain({ code }: RoomlogError): string {
   if (code === "forbidden") return "You don't have access to this room.";
   return code === "deleted" ? "This room was deleted." : "You were disconnected from this room.";
 }

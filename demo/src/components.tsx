@@ -42,7 +42,7 @@ const LABELS: Record<ConnectionState, string> = {
 
 /** The state of the connection. */
 export function ConnectionStatus() {
-  const state = useConnection();
+  const { state } = useConnection();
   return <span className="connection" data-state={state} role="status">{LABELS[state]}</span>;
 }
 

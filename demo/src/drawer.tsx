@@ -31,7 +31,7 @@ const RECEIVED: Record<string, string> = {
 
 export function Drawer({ frames, onClose }: { frames: Frames; onClose: () => void }) {
   const client = useRoomlog();
-  const connection = useConnection();
+  const { state: connection } = useConnection();
   const shown = useSyncExternalStore(frames.subscribe, frames.all);
   const list = useRef<HTMLOListElement>(null);
   const isAtEnd = useRef(true);

@@ -1,10 +1,10 @@
 // The messages that arrived while the user was not looking: offline, in another room, or with the page closed.
 import { useEffect, useRef, useState } from "react";
-import type { RoomState } from "@roomlog/client";
+import type { UseRoom } from "@roomlog/client/react";
 import type { Missed } from "./timeline.ts";
 
 interface View {
-  state: RoomState;
+  state: UseRoom<unknown>["state"];
   /** Whether the room is open in a visible page. */
   isWatched: boolean;
   newest: string;

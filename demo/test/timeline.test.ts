@@ -10,7 +10,7 @@ const id = (seq: number, minutes = 0): string => `${NOON + minutes * 60_000 + se
 /** `ann 3` is ann's message 3, `ann 3 +10` the same ten minutes later, and `ann` a message that is still being sent. */
 function message(text: string): Shown {
   const [from, seq, later = "0"] = text.split(" ");
-  const common = { room: "room", key: text, from: from!, type: "message", data: text };
+  const common = { room: "room", key: text, from: from!, type: "message", data: text, time: new Date(NOON + Number(later) * 60_000) };
   return seq === undefined ? { ...common, state: "sending" } : { ...common, state: "sent", id: id(Number(seq), Number(later)) };
 }
 

@@ -6,11 +6,13 @@ import type { ConnectionState, Timing } from "./connection.js";
 import { Emitter } from "./emitter.js";
 import { RoomlogError } from "./errors.js";
 import { Outbox } from "./outbox.js";
+import type { PublishOptions } from "./outbox.js";
+import type { AnySignals } from "./content.js";
 import type { Data } from "./data.js";
 import type { Publication } from "./publication.js";
-import { isRoomName } from "./room/names.js";
-import { Room } from "./room/room.js";
-import type { RoomContext, RoomOptions } from "./room/types.js";
+import type { Room } from "./room/room.js";
+import { Rooms } from "./room/rooms.js";
+import type { RoomOptions } from "./room/types.js";
 import { memoryPositions } from "./stores.js";
 import type { OutboxStore, PositionStore } from "./stores.js";
 import { Tokens } from "./token.js";
@@ -52,7 +54,7 @@ export interface RoomlogEvents {
   publication: Publication;
 }
 
-const TIMING: Timing = { backoffMin: 500, backoffMax: 20_000, connect: 10_000, probe: 2_000 };
+const TIMING: Timing = { backoffMin: 500, backoffMax: 20_000, backoffMaxVisible: 5_000, connect: 10_000, probe: 2_000 };
 
 const platform: { WebSocket: unknown } = { WebSocket: globalThis.WebSocket };
 
@@ -65,9 +67,7 @@ export function setWebSocket(WebSocket: unknown): void {
 export class Roomlog extends Emitter<RoomlogEvents> {
   readonly #connection: Connection;
   readonly #outbox: Outbox;
-  /** The application decides on the type of a message's content. */
-  readonly #rooms = new Map<string, Room<any>>();
-  readonly #context: RoomContext;
+  readonly #rooms: Rooms;
   readonly #offs: (() => void)[] = [];
 
   /**
@@ -86,29 +86,22 @@ export class Roomlog extends Emitter<RoomlogEvents> {
     const environment = { socketUrl, httpUrl, codec: codecOf(encoding), fetch: doFetch, WebSocket };
     this.#connection = new Connection(environment, kinds, new Tokens(token), { ...TIMING, ...options.timing });
     this.#outbox = new Outbox(outbox.store, outbox.limit ?? 1000, encoding === "msgpack", this.#connection, {
-      reader: (room) => this.#rooms.get(room),
+      reader: (room) => this.#rooms.reader(room),
       changed: (publication) => {
-        this.#rooms.get(publication.room)?.emit("publication", publication);
+        this.#rooms.published(publication);
         this.emit("publication", publication);
         if (publication.state === "sending") this.#connection.connect();
       },
       failed: (error) => this.emit("error", error),
     });
-    this.#context = {
-      connection: this.#connection,
-      outbox: this.#outbox,
-      positions,
-      binary: encoding === "msgpack",
-      closed: (room) => void this.#rooms.delete(room),
-    };
+    const context = { connection: this.#connection, outbox: this.#outbox, positions, binary: encoding === "msgpack" };
+    this.#rooms = new Rooms(context, (error) => this.emit("error", error));
     this.#connection.on("up", () => {
-      for (const room of this.#rooms.values()) room.up();
+      this.#rooms.up();
       this.#outbox.kick();
     });
-    this.#connection.on("down", () => {
-      for (const room of this.#rooms.values()) room.down();
-    });
-    this.#connection.on("push", (push) => this.#rooms.get(push.room)?.push(push));
+    this.#connection.on("down", () => this.#rooms.down());
+    this.#connection.on("push", (push) => this.#rooms.push(push));
     this.#connection.on("state", (state) => {
       if (state === "closed") this.#outbox.close(this.#connection.reason);
       this.emit("state", state);
@@ -122,6 +115,19 @@ export class Roomlog extends Emitter<RoomlogEvents> {
     return this.#connection.state;
   }
 
+  /**
+   * Why there is no connection: the server's reason where it gave one. Undefined while there is a connection, and before the first
+   * attempt has failed.
+   */
+  get error(): RoomlogError | undefined {
+    return this.#connection.error;
+  }
+
+  /** The time of the next attempt to connect, while the state is `waiting` for it. `wake()` tries at once. */
+  get retryAt(): Date | undefined {
+    return this.#connection.retryAt;
+  }
+
   /** The transport in use. */
   get transport(): TransportKind {
     return this.#connection.transportKind;
@@ -133,26 +139,26 @@ export class Roomlog extends Emitter<RoomlogEvents> {
   }
 
   /**
-   * Returns a room. The same name gives the same object, until it is closed. Options may be left out; passing other options once
-   * the room is followed is an error.
+   * Returns a room. The same name and start give the same object, until it is closed. Objects with other starts read beside it: each
+   * has the messages from its own start on, and all share one subscription of the server.
    */
-  room<T = Data>(name: string, options?: RoomOptions): Room<T> {
-    const known = this.#rooms.get(name);
-    if (known && options && !same(known.options, options)) {
-      if (known.position !== undefined || known.state !== "idle") {
-        throw new RoomlogError("bad_request", `the room ${name} is open with other options: close it before you open it with new ones`);
-      }
-      known.options = { ...options };
-    }
-    if (known) return known;
-    if (!isRoomName(name)) {
-      const rule = "use 1 to 128 of A-Z a-z 0-9 . _ : @ - and begin with a letter, a digit or @";
-      throw new RoomlogError("bad_request", `${JSON.stringify(name)} is not a valid room name: ${rule}`);
-    }
-    const room = new Room<T>(name, { ...options }, this.#context);
-    room.on("error", (error) => this.emit("error", error));
-    this.#rooms.set(name, room);
-    return room;
+  room<T = Data, S extends object = AnySignals>(name: string, options: RoomOptions = {}): Room<T, S> {
+    return this.#rooms.open(name, options);
+  }
+
+  /** @internal The unconfirmed messages to a room. */
+  pending(room: string): Publication<any>[] {
+    return this.#outbox.waiting(room);
+  }
+
+  /** @internal Publishes in a room that need not be open. */
+  publish<T>(room: string, data: T, options?: PublishOptions): Publication<T> {
+    return this.#outbox.publish(room, data, options);
+  }
+
+  /** @internal Returns another object for a room, whose position is not stored. */
+  openAnother<T>(name: string, options: RoomOptions): Room<T> {
+    return this.#rooms.openAnother(name, options);
   }
 
   /** Connects now, instead of when it is first needed. */
@@ -161,7 +167,7 @@ export class Roomlog extends Emitter<RoomlogEvents> {
   }
 
   /**
-   * Checks the connection now, and replaces it if it is dead. Browsers do so when the page is shown or the device comes online;
+   * Connects at once if the client waits to do so. Checks a connection, and replaces it if it is dead. Browsers do so when the page is shown or the device comes online;
    * call it where the platform reports that in another way, as React Native's `AppState`.
    */
   wake(): void {
@@ -171,7 +177,7 @@ export class Roomlog extends Emitter<RoomlogEvents> {
   /** Ends the client. Unconfirmed messages stay in the store of the outbox, if it has one. */
   close(): void {
     for (const off of this.#offs.splice(0)) off();
-    for (const room of [...this.#rooms.values()]) room.close();
+    this.#rooms.close();
     this.#connection.close();
   }
 
@@ -196,9 +202,4 @@ function addresses(url: string): { socketUrl: string; httpUrl: string } {
   if (!match) throw new RoomlogError("bad_request", `${url} is not the address of a server: use one such as wss://chat.example/v1/ws`);
   const [, secure, host, path] = match;
   return { socketUrl: `ws${secure}://${host}${path}/v1/ws`, httpUrl: `http${secure}://${host}${path}` };
-}
-
-function same(a: RoomOptions, b: RoomOptions): boolean {
-  const { since, last, durable, autoAck } = a;
-  return since === b.since && last === b.last && durable === b.durable && autoAck === b.autoAck;
 }

@@ -24,6 +24,8 @@ export interface Timing {
   backoffMin: number;
   /** Greatest range of a pause. Default 20,000. */
   backoffMax: number;
+  /** The same while the page is visible. Default 5,000. */
+  backoffMaxVisible: number;
   /** Longest time to connect. Default 10,000. */
   connect: number;
   /** Time for an answer to a probe, when the device wakes up or comes online. Default 2,000. */
@@ -54,6 +56,10 @@ export class Connection extends Emitter<ConnectionEvents> {
   user: string | undefined;
   /** The transport in use, or tried last. */
   transportKind: TransportKind;
+  /** Why there is no connection, or why the last attempt failed. Undefined while there is one. */
+  error: RoomlogError | undefined;
+  /** The time of the next attempt, while it waits for that. */
+  retryAt: Date | undefined;
   /** The reason why it is closed. */
   reason = new RoomlogError("closed", "the client is closed: create a new one to connect again");
   #transport: Transport | undefined;
@@ -71,6 +77,9 @@ export class Connection extends Emitter<ConnectionEvents> {
   #welcome = false;
   #pingMs = 25_000;
   #retryAfterMs: number | undefined;
+  /** What the server said about the end of the present attempt or connection. */
+  #refusal: RoomlogError | undefined;
+  #goodbye: RoomlogError | undefined;
   readonly #answers = new Answers();
   readonly #timers = new Timers<"dial" | "connect" | "live" | "probe" | "renew">();
   readonly #environment: Environment;
@@ -170,7 +179,7 @@ export class Connection extends Emitter<ConnectionEvents> {
       return;
     }
     if (signal.aborted) return;
-    this.#retryAfterMs = undefined;
+    this.#retryAfterMs = this.#refusal = this.#goodbye = undefined;
     // Giving the attempt up closes the transport, which has no events after that.
     const events: TransportEvents = {
       opened: () => this.#introduce(token),
@@ -201,7 +210,7 @@ export class Connection extends Emitter<ConnectionEvents> {
   #introduce(token: string): void {
     this.#put("connect", { token }, (answer) => {
       // The close that follows an error decides what to do.
-      if (answer instanceof RoomlogError) return void (answer.code === "disconnected" || this.emit("error", answer));
+      if (answer instanceof RoomlogError) return void (answer.code === "disconnected" || (this.#refusal = answer));
       const { user, ping = 25, max_message: limit } = answer;
       this.#timers.clear("connect");
       this.user = user;
@@ -211,6 +220,7 @@ export class Connection extends Emitter<ConnectionEvents> {
       if (limit) this.#transport!.limit = limit * 16;
       this.#openedAt = this.#heardAt = Date.now();
       this.#blocked = 0;
+      this.error = undefined;
       this.#watch();
       this.#renewal.schedule(this.#attempt.signal);
       this.#become("open");
@@ -228,6 +238,7 @@ export class Connection extends Emitter<ConnectionEvents> {
       }
       case "goodbye":
         this.#retryAfterMs = frame.retry_after_ms;
+        this.#goodbye = new RoomlogError(frame.code, frame.message, { retryAfterMs: frame.retry_after_ms });
         return;
       case "pong":
         return;
@@ -244,7 +255,11 @@ export class Connection extends Emitter<ConnectionEvents> {
     const wasOpen = this.state === "open";
     if (wasOpen && Date.now() - this.#openedAt >= STEADY_MS) this.#attempts = 0;
     const final = finalCode(code);
-    if (final) return this.#finish(new RoomlogError(final, closed.message || `the server closed the connection for good, with code ${code}`));
+    const told = this.#refusal ?? this.#goodbye;
+    if (final) {
+      const message = closed.message || `the server closed the connection for good, with code ${code}`;
+      return this.#finish(told ?? new RoomlogError(final, message));
+    }
     if (code === TOKEN_EXPIRED) {
       this.#welcome = false;
       try {
@@ -255,7 +270,7 @@ export class Connection extends Emitter<ConnectionEvents> {
     }
     const suspicious = this.transportKind === "websocket" && !wasOpen && isSuspicious(code);
     if (this.#kind < this.#kinds.length - 1 && (closed.blocked || suspicious)) void this.#judge(closed);
-    else this.#again(closed);
+    else this.#again(closed, this.#refusal);
   }
 
   /** Finds out whether the server is unreachable, or the network blocks this transport only. */
@@ -289,19 +304,21 @@ export class Connection extends Emitter<ConnectionEvents> {
   #again(closed: Closed, error?: RoomlogError): void {
     const signal = this.#drop(closed.message ?? LOST);
     if (signal.aborted) return;
-    if (error?.code === "token_expired") return this.#finish(error);
     if (this.#kind > 0 && Date.now() - this.#kindSince > FALLBACK_MS) [this.#kind, this.#blocked] = [0, 1];
-    const { backoffMin, backoffMax } = this.#timing;
-    const range = Math.min(backoffMax, backoffMin * 2 ** Math.min(this.#attempts++, 30));
+    const { backoffMin, backoffMax, backoffMaxVisible } = this.#timing;
+    const isVisible = globalThis.document?.visibilityState === "visible";
+    const range = Math.min(backoffMax, isVisible ? backoffMaxVisible : Infinity, backoffMin * 2 ** Math.min(this.#attempts++, 30));
     const pause = this.#retryAfterMs ?? Math.random() * range;
+    this.error = error ?? this.#goodbye ?? new RoomlogError("disconnected", closed.message || LOST);
     this.#retryAfterMs = undefined;
+    this.retryAt = new Date(Date.now() + pause);
     this.#timers.set("dial", pause, () => void this.#dial());
     this.#become("waiting");
     if (error) this.emit("error", error);
   }
 
   #finish(error: RoomlogError): void {
-    this.reason = error;
+    this.reason = this.error = error;
     this.#drop(error.message);
     this.#become("closed");
     if (error.code !== "closed") this.emit("error", error);
@@ -315,6 +332,7 @@ export class Connection extends Emitter<ConnectionEvents> {
     this.#attempt.abort();
     const { signal } = (this.#attempt = new AbortController());
     this.#timers.clearAll();
+    this.retryAt = undefined;
     this.#transport?.close();
     this.#transport = undefined;
     const wasOpen = this.state === "open";

@@ -6,6 +6,9 @@ export function parseId(id: string): [ms: number, seq: number] {
   return [Number(id.slice(0, dash)), Number(id.slice(dash + 1))];
 }
 
+/** Returns the time at which the server stored a message, from its id. */
+export const timeOf = (id: string): Date => new Date(parseId(id)[0]);
+
 /** Returns a negative number if `a` comes before `b`. */
 export function compareIds(a: string, b: string): number {
   const [ams, aseq] = parseId(a);

@@ -12,13 +12,15 @@ import { uuid } from "./uuid.js";
 /** Pause after a temporary refusal, unless the server names one. */
 const PAUSE_MS = 1000;
 
-/** An open room, as the outbox uses it. */
+/**
+ * How far a room is read. `away`: it is not followed. `behind`: it is, and has not caught up on this connection. `live`: every
+ * message after `seenFrom` was seen.
+ */
+export type Reading = "away" | "behind" | "live";
+
+/** A room's subscription, as the outbox uses it. */
 export interface Reader {
-  /**
-   * `away`: the room is not followed. `behind`: it is, and has not caught up on this connection. `live`: every message after
-   * `seenFrom` was seen.
-   */
-  readonly reading: "away" | "behind" | "live";
+  readonly reading: Reading;
   /** The id up to which the room was read. */
   readonly position: string | undefined;
   readonly seenFrom: string | undefined;
@@ -31,9 +33,9 @@ export interface OutboxHooks {
 }
 
 /** Options of a message to publish. */
-export interface PublishOptions {
+export interface PublishOptions<K extends string = string> {
   /** `message` if it is missing. */
-  type?: string;
+  type?: K;
   /** A UUID, generated if it is missing. Publishing a key again stores nothing new. */
   key?: string;
 }

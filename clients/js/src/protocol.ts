@@ -1,9 +1,11 @@
 // The wire protocol, version 1, as types: requests with their answers, and pushes. Each new frame is a line of `Requests` or
 // `Pushes`.
+import type { AnySignals, Content, Typed } from "./content.js";
 import type { Data } from "./data.js";
+import { timeOf } from "./ids.js";
 
-/** A message of a room. */
-export interface Message<T = Data> {
+/** The fields of every message of a room, as the server sends them. */
+interface MessageFields {
   /** The room that it is in. */
   room: string;
   /** Its id, `<ms>-<seq>`: its time in Unix milliseconds and its number in the room. */
@@ -12,11 +14,16 @@ export interface Message<T = Data> {
   key: string;
   /** The user who published it. */
   from: string;
-  /** Its type, `message` unless the sender chose another. */
-  type: string;
-  /** Its content. */
-  data: T;
 }
+
+/** A message of a room as the server sends it: with its `type`, `message` unless the sender chose another, and its content, `data`. */
+export type StoredMessage<T = Data> = MessageFields & Content<T>;
+
+/** A message of a room, with its `time`: when the server stored it, by the server's clock. */
+export type Message<T = Data> = StoredMessage<T> & { time: Date };
+
+/** Adds to a message what follows from its fields. */
+export const messageOf = <T>(stored: StoredMessage<T>): Message<T> => ({ ...stored, time: timeOf(stored.id) });
 
 /** Messages that are no longer available. */
 export interface Gap {
@@ -30,11 +37,15 @@ export interface Gap {
 }
 
 /** A message to the users who are present. It is not stored, and delivered at most once. */
-export interface Signal<T = Data> {
+export type Signal<S extends object = AnySignals> = { room: string; from: string } & Typed<S>;
+
+/** A message was deleted from the log. */
+export interface Deleted {
   room: string;
-  from: string;
-  type: string;
-  data: T;
+  /** The message's id. */
+  id: string;
+  /** The user who deleted it. */
+  by: string;
 }
 
 /** Which part of the history: the messages before or after an id, or the newest. */
@@ -46,9 +57,14 @@ export interface HistoryQuery {
 }
 
 /** A part of a room's history. */
-export interface HistoryPage<T = Data> {
+export interface HistoryPage<T = Data> extends Omit<HistoryAnswer<T>, "messages"> {
   /** In ascending order. */
   messages: Message<T>[];
+}
+
+/** The answer to `history`. */
+export interface HistoryAnswer<T = Data> {
+  messages: StoredMessage<T>[];
   /** Whether there are more in the requested direction. */
   more: boolean;
   /** The newest id of the room. */
@@ -92,7 +108,7 @@ export interface Requests {
   unsubscribe: [fields: { room: string; forget?: boolean; durable?: string }, answer: object];
   publish: [fields: { room: string; key: string; type: string; data: Data }, answer: { id: string; duplicate?: boolean }];
   ack: [fields: { room: string; id: string }, answer: object];
-  history: [fields: { room: string } & HistoryQuery, answer: HistoryPage];
+  history: [fields: { room: string } & HistoryQuery, answer: HistoryAnswer];
   signal: [fields: { room: string; type: string; data: Data; to?: string }, answer: object];
   ping: [fields: object, answer: object];
 }
@@ -106,13 +122,17 @@ export type ClientFrame<K extends Op = Op> = { [P in K]: { op: P; ref?: number }
 
 /** Every kind of frame that the server sends for a room without being asked. */
 export interface Pushes {
-  message: Message;
+  message: StoredMessage;
   gap: Gap;
   /** The backlog up to `id` has been delivered. */
   live: { room: string; id: string };
   unsubscribed: { room: string; code: string; message: string };
-  signal: Signal;
+  /** With `sys`, it comes from the server itself, and its type begins with `$`. */
+  signal: Signal & { sys?: boolean };
 }
+
+export type MessageFrame = { op: "message" } & StoredMessage;
+export type GapFrame = { op: "gap" } & Gap;
 
 export type Push = { [P in keyof Pushes]: { op: P } & Pushes[P] }[keyof Pushes];
 

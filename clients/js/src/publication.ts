@@ -13,7 +13,7 @@ interface Owner {
 }
 
 /** A published message. Awaiting it gives the message's id, once the server has confirmed that it is stored. */
-export class Publication<T = Data> implements PromiseLike<string> {
+export class Publication<T = Data> implements Promise<string> {
   /** The message's UUID. The message that comes back through the room has the same. */
   readonly key: string;
   /** The room's name. */
@@ -68,6 +68,20 @@ export class Publication<T = Data> implements PromiseLike<string> {
     rejected?: ((error: RoomlogError) => B | PromiseLike<B>) | null,
   ): Promise<A | B> {
     return this.#promise.then(fulfilled, rejected);
+  }
+
+  /** Handles a failure, as `then` does with its second argument. */
+  catch<B = never>(rejected?: ((error: RoomlogError) => B | PromiseLike<B>) | null): Promise<string | B> {
+    return this.#promise.catch(rejected);
+  }
+
+  /** Runs something when the publication is sent, has failed or is cancelled. */
+  finally(settled?: (() => void) | null): Promise<string> {
+    return this.#promise.finally(settled);
+  }
+
+  get [Symbol.toStringTag](): string {
+    return "Publication";
   }
 
   /** Withdraws the message, if it has not been sent. Otherwise returns false: it may be stored already. */

@@ -1,8 +1,10 @@
 // Hooks for React: a room as state.
-import { createContext, createElement, useCallback, useContext, useEffect, useMemo, useSyncExternalStore } from "react";
+import { createContext, createElement, useContext, useEffect, useMemo, useSyncExternalStore } from "react";
 import type { ReactNode } from "react";
 import type { Roomlog } from "./client.js";
-import type { ConnectionState } from "./connection.js";
+import { ConnectionView } from "./connection-view.js";
+import type { Connection } from "./connection-view.js";
+import type { DataOf, TypeOf } from "./content.js";
 import type { Data } from "./data.js";
 import type { PublishOptions } from "./outbox.js";
 import type { Publication } from "./publication.js";
@@ -10,6 +12,7 @@ import type { RoomOptions } from "./room/types.js";
 import { RoomView } from "./view.js";
 import type { RoomSnapshot } from "./view.js";
 
+export type { Connection } from "./connection-view.js";
 export type { RoomSnapshot, ShownMessage } from "./view.js";
 
 const Context = createContext<Roomlog | undefined>(undefined);
@@ -26,23 +29,27 @@ export function useRoomlog(): Roomlog {
   return client;
 }
 
-/** The state of the client's connection. */
-export function useConnection(): ConnectionState {
+/**
+ * The state of the client's connection. While it waits to connect again, `retryIn` counts the seconds, and `retry()` connects at once.
+ */
+export function useConnection(): Connection {
   const client = useRoomlog();
-  const subscribe = useCallback((changed: () => void) => client.on("state", changed), [client]);
-  return useSyncExternalStore(subscribe, () => client.state, () => client.state);
+  const view = useMemo(() => new ConnectionView(client), [client]);
+  return useSyncExternalStore(view.subscribe, view.snapshot, view.snapshot);
 }
 
 /** The result of `useRoom`. */
 export interface UseRoom<T> extends RoomSnapshot<T> {
   /** Publishes a message. It is in `messages` immediately. */
-  publish(data: T, options?: PublishOptions): Publication<T>;
+  publish<K extends TypeOf<T> = "message" & TypeOf<T>>(data: DataOf<T, K>, options?: PublishOptions<K>): Publication<DataOf<T, K>>;
   /** Loads `limit` older messages, 50 by default. Resolves to whether there are more. */
   loadOlder(limit?: number): Promise<boolean>;
   /** Tells the others that this user types, or no longer does. Call it with every key press: it sends only as often as needed. */
   setTyping(typing: boolean): void;
   /** Removes a message that failed or waits to be sent. */
   dismiss(key: string): void;
+  /** Follows the room again after the server ended it. */
+  resume(): void;
 }
 
 /**
@@ -60,7 +67,10 @@ export function useRoom<T = Data>(name: string, options: RoomOptions = {}): UseR
   const snapshot = useSyncExternalStore(view.subscribe, view.snapshot, view.snapshot);
   useEffect(() => view.follow(), [view]);
   return useMemo(
-    () => ({ ...snapshot, publish: view.publish, loadOlder: view.loadOlder, setTyping: view.setTyping, dismiss: view.dismiss }),
+    () => {
+      const { publish, loadOlder, setTyping, dismiss, resume } = view;
+      return { ...snapshot, publish, loadOlder, setTyping, dismiss, resume };
+    },
     [snapshot, view],
   );
 }

@@ -57,7 +57,9 @@ export class Tokens {
   /** Discards the token, since the server refused it. Throws if there can be no other. */
   spent(): void {
     if (!this.renewable) {
-      throw new RoomlogError("token_expired", "the token has expired: pass a function as `token`, so that the client can fetch a new one");
+      const { exp } = claimsOf(this.#source as string);
+      const when = exp === undefined ? "has expired" : `expired at ${new Date(exp * 1000).toISOString()}`;
+      throw new RoomlogError("token_expired", `the token ${when}; pass a function as \`token\` so that the client can get a new one`);
     }
     this.#current = undefined;
   }

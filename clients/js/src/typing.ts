@@ -18,14 +18,14 @@ export interface TypingEvents {
 
 /** The users who type in a room. The others are known while the room is followed. */
 export class Typing extends Emitter<TypingEvents> {
-  readonly #room: Room<any>;
+  readonly #room: Room<any, any>;
   readonly #users = new Set<string>();
   readonly #timers = new Timers<string>();
   readonly #offs: Off[];
   /** When this user's typing was last signalled; 0 if it has ended since. */
   #signalledAt = 0;
 
-  constructor(room: Room<any>) {
+  constructor(room: Room<any, any>) {
     super();
     this.#room = room;
     this.#offs = [

@@ -1,16 +1,13 @@
-// In a real browser: reloads with IndexedDB and localStorage, tabs, offline; and the hooks, under StrictMode.
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
-import { resolve } from "node:path";
-import { build } from "esbuild";
+// In a real browser: reloads with IndexedDB and localStorage, tabs, and offline.
 import type { Browser, BrowserContext, Page as Tab } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { Roomlog, compareIds } from "../src/node.js";
+import { compareIds } from "../src/node.js";
 import { startChromium } from "./harness/chromium.js";
 import type { Page } from "./harness/page.js";
 import { Proxy } from "./harness/proxy.js";
 import { Random } from "./harness/random.js";
 import { Server, token } from "./harness/server.js";
+import { Site } from "./harness/site.js";
 import { pause, until } from "./harness/until.js";
 
 declare const page: Page;
@@ -21,32 +18,18 @@ const STEPS = 10;
 let server: Server;
 let browser: Browser;
 let origin: string;
-const pages = createServer();
+let site: Site;
 
 beforeAll(async () => {
-  const { outputFiles } = await build({
-    entryPoints: [resolve(import.meta.dirname, "harness/page.tsx")],
-    bundle: true,
-    write: false,
-    format: "iife",
-    jsx: "automatic",
-    define: { "process.env.NODE_ENV": '"development"' },
-  });
-  const script = outputFiles[0]!.text;
-  pages.on("request", (request, response) => {
-    const isScript = request.url === "/page.js";
-    response.setHeader("content-type", isScript ? "text/javascript" : "text/html");
-    response.end(isScript ? script : `<!doctype html><meta charset="utf-8"><body></body><script src="/page.js"></script>`);
-  });
-  pages.listen(0, "127.0.0.1");
+  site = await Site.start();
+  origin = site.url;
   server = await Server.start();
-  origin = `http://127.0.0.1:${(pages.address() as AddressInfo).port}/`;
   browser = await startChromium();
 });
 
 afterAll(async () => {
   await browser?.close();
-  pages.close();
+  site?.end();
   await server?.end();
 });
 
@@ -234,7 +217,7 @@ describe("a page", () => {
     const proxy = await Proxy.to(server.port);
     const tab = await context.newPage();
     await tab.goto(origin);
-    const start = { url: proxy.url, token: token("gus"), room: "online", record: "gus", options: { timing: { backoffMin: 1e9, backoffMax: 1e9 } } };
+    const start = { url: proxy.url, token: token("gus"), room: "online", record: "gus", options: { timing: { backoffMin: 1e9, backoffMax: 1e9, backoffMaxVisible: 1e9 } } };
     await tab.evaluate((start) => page.start(start), start);
     await until("it is open", async () => (await tab.evaluate(() => page.state())) === "open live");
     await context.setOffline(true);
@@ -248,64 +231,6 @@ describe("a page", () => {
     proxy.goOnline();
     await tab.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
     await until("it is open once more", async () => (await tab.evaluate(() => page.state())) === "open live");
-    await context.close();
-    proxy.close();
-  });
-});
-
-describe("the hooks, under StrictMode", () => {
-  it("show a room's messages, unconfirmed ones, older ones, and the users who type", async () => {
-    const name = "hooks";
-    const client = new Roomlog(server.url, { token: () => token("ann") });
-    const room = client.room<{ text: string }>(name);
-    room.on("message", () => {});
-    for (const n of [1, 2, 3, 4, 5]) await room.publish({ text: `${n}` });
-    const context = await browser.newContext();
-    const proxy = await Proxy.to(server.port);
-    const tab = await context.newPage();
-    const errors: string[] = [];
-    tab.on("console", (message) => message.type() === "error" && errors.push(message.text()));
-    tab.on("pageerror", (error) => errors.push(error.message));
-    await tab.goto(origin);
-    await tab.evaluate((start) => page.render(start), { url: proxy.url, token: token("bob"), room: name, record: "" });
-    const shown = (): Promise<string[]> => tab.locator("li").allTextContents();
-    const shows = async (...texts: string[]): Promise<void> => {
-      let now: string[] = [];
-      await until(`the page shows ${texts.join()}`, async () => (now = await shown()).join() === texts.join()).catch(() => expect(now).toEqual(texts));
-    };
-    await shows("ann: 3", "ann: 4", "ann: 5");
-    await until("it is live", async () => (await tab.textContent("#state")) === "open live");
-    await tab.click("#older");
-    await shows("ann: 1", "ann: 2", "ann: 3", "ann: 4", "ann: 5");
-    await until("there is nothing older", async () => (await tab.click("#older", { timeout: 100 }).catch(() => {}), tab.isDisabled("#older")));
-
-    // Published without a connection: shown immediately, and the same element once it is sent.
-    proxy.goOffline();
-    await until("it is offline", async () => (await tab.textContent("#state"))!.includes("catching_up"));
-    await tab.click("#publish");
-    await shows("ann: 1", "ann: 2", "ann: 3", "ann: 4", "ann: 5", "bob: mine 5");
-    const last = tab.locator("li").last();
-    expect(await last.getAttribute("data-state")).toBe("sending");
-    const key = await last.getAttribute("data-key");
-    await last.evaluate((element) => element.setAttribute("id", "same"));
-    await room.publish({ text: "meanwhile" });
-    proxy.goOnline();
-    await until("it is sent", async () => (await tab.locator("#same").getAttribute("data-state")) === "sent");
-    await shows("ann: 1", "ann: 2", "ann: 3", "ann: 4", "ann: 5", "ann: meanwhile", "bob: mine 5");
-    expect(await tab.locator("#same").getAttribute("data-key")).toBe(key);
-
-    await until("the room is live for both", async () => room.state === "live" && (await tab.textContent("#state")) === "open live");
-    const heard: unknown[] = [];
-    room.on("signal", ({ from, type, data }) => heard.push([from, type, data]));
-    await tab.click("#type");
-    await until("the other user sees the signal", () => heard.length > 0);
-    expect(heard[0]).toEqual(["bob", "typing", true]);
-    room.signal("typing", true);
-    await until("it shows the user who types", async () => (await tab.textContent("#typing")) === "ann");
-    await room.publish({ text: "done" });
-    await until("and no longer", async () => (await tab.textContent("#typing")) === "");
-    expect(errors.filter((text) => !/WebSocket connection to|ERR_/.test(text))).toEqual([]);
-    client.close();
     await context.close();
     proxy.close();
   });

@@ -1,5 +1,5 @@
 // Connecting, staying connected, and tokens.
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import { Roomlog } from "../src/node.js";
 import type { RoomlogError, RoomlogOptions } from "../src/node.js";
 import { FAST } from "./harness/device.js";
@@ -125,6 +125,44 @@ describe("a connection", () => {
     await until("it is open", () => client.state === "open");
   });
 
+  it("tells the time of the next attempt, and connects before that on request", async () => {
+    const proxy = await Proxy.to(server.port);
+    open.push(proxy);
+    proxy.goOffline();
+    const timing = { ...FAST, backoffMin: 1e9, backoffMax: 1e9, backoffMaxVisible: 5000 };
+    const { client } = connect(proxy.url, { transports: ["websocket"], timing });
+    expect([client.retryAt, client.error]).toEqual([undefined, undefined]);
+    await until("it waits", () => client.state === "waiting");
+    expect(client.retryAt!.getTime()).toBeGreaterThan(Date.now());
+    expect(client.error).toMatchObject({ code: "disconnected" });
+    proxy.goOnline();
+    client.wake();
+    expect(client.retryAt).toBeUndefined();
+    await until("it is open", () => client.state === "open");
+    expect(client.error).toBeUndefined();
+  });
+
+  it.each([["visible", 5000], ["hidden", 20_000]] as const)("while the page is %s, it pauses for at most %i ms", async (visibilityState, limit) => {
+    const proxy = await Proxy.to(server.port);
+    open.push(proxy);
+    proxy.goOffline();
+    vi.stubGlobal("document", { visibilityState, addEventListener: () => {}, removeEventListener: () => {} });
+    vi.spyOn(Math, "random").mockReturnValue(0.999);
+    try {
+      // A first pause that is beyond both limits.
+      const client = new Roomlog(proxy.url, { token: () => token("ann"), transports: ["websocket"], timing: { backoffMin: 1e9 } });
+      open.push(client);
+      client.connect();
+      await until("it waits", () => client.state === "waiting");
+      const left = client.retryAt!.getTime() - Date.now();
+      expect(left).toBeLessThanOrEqual(limit);
+      expect(left).toBeGreaterThan(limit * 0.9);
+    } finally {
+      vi.unstubAllGlobals();
+      vi.restoreAllMocks();
+    }
+  });
+
   it("reconnects without a pause when the device comes online", async () => {
     const proxy = await Proxy.to(server.port);
     open.push(proxy);
@@ -188,7 +226,8 @@ describe("a token", () => {
     await expect(client.room("refused").history()).rejects.toMatchObject({ code: "unauthenticated" });
     await expect(publication).rejects.toMatchObject({ code: "unauthenticated" });
     expect(client.state).toBe("closed");
-    expect(errors.at(-1)!.code).toBe("unauthenticated");
+    expect(errors.map(({ code }) => code)).toEqual(["unauthenticated"]);
+    expect(client.error).toBe(errors[0]);
     const { length } = proxy.requests;
     client.wake();
     expect(client.state).toBe("closed");
@@ -209,10 +248,26 @@ describe("a token", () => {
     await server.end();
   });
 
-  it("that is a fixed text and has expired closes the client for good", async () => {
-    const { client, errors } = connect(server.url, { token: token("ann", { ttl: -60 }) });
+  it.each([["websocket"], ["sse"], ["polling"]] as const)("that is refused is refused with the server's reason (%s)", async (transport) => {
+    const foreign = token("ann").replace(/[^.]+$/, "c2lnbmVkIHdpdGggYW5vdGhlciBzZWNyZXQ");
+    const { client } = connect(server.url, { token: foreign, transports: [transport] });
+    client.room("refused").on("message", () => {});
     await until("it is closed", () => client.state === "closed");
-    expect(errors.at(-1)).toMatchObject({ code: "token_expired" });
+    expect(client.error).toMatchObject({ code: "unauthenticated" });
+    expect(client.error!.message).toMatch(/sign/);
+    expect(client.error!.message).not.toMatch(/4501/);
+  });
+
+  it.each([["websocket"], ["sse"], ["polling"]] as const)("that is a fixed text and has expired closes the client for good (%s)", async (transport) => {
+    const expired = Math.floor(Date.now() / 1000) - 60;
+    const { client, errors } = connect(server.url, { token: token("ann", { ttl: -60 }), transports: [transport] });
+    client.room("expired").on("message", () => {});
+    await until("it is closed", () => client.state === "closed");
+    const [error] = errors;
+    expect(errors).toEqual([error]);
+    expect(error).toMatchObject({ code: "token_expired", message: expect.stringContaining("pass a function as `token` so that the client can get a new one") });
+    const [, when] = /^the token expired at (\S+); /.exec(error!.message)!;
+    expect(Math.abs(Date.parse(when!) / 1000 - expired)).toBeLessThanOrEqual(1);
   });
 
   // Rules: close-4502.
@@ -226,6 +281,8 @@ describe("a token", () => {
       body: JSON.stringify({ jti: "leaked" }),
     });
     await until("it is closed", () => client.state === "closed");
-    expect(errors.at(-1)).toMatchObject({ code: "token_revoked" });
+    expect(errors).toEqual([client.error]);
+    expect(client.error).toMatchObject({ code: "token_revoked" });
+    expect(client.error!.message).not.toMatch(/450/);
   });
 });

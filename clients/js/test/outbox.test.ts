@@ -49,6 +49,11 @@ describe("publishing", () => {
     expect(room.pending).toEqual([publication]);
     const id = await publication;
     expect(publication).toMatchObject({ state: "sent", id });
+    const settled: string[] = [];
+    const promise: Promise<string> = publication;
+    expect(await promise.finally(() => settled.push("finally"))).toBe(id);
+    expect(await promise.catch(() => settled.push("catch"))).toBe(id);
+    expect(settled).toEqual(["finally"]);
     expect(states).toEqual(["sending", "sent"]);
     expect(room.pending).toEqual([]);
   });

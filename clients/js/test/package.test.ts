@@ -77,8 +77,8 @@ describe("the package", () => {
   it("has types for ES modules and CommonJS", () => {
     const sample = `
       import { Roomlog, RoomlogError, indexedDbOutbox, webPositions } from "@roomlog/client";
-      import type { Message, Publication } from "@roomlog/client";
-      import { useRoom } from "@roomlog/client/react";
+      import type { ByType, Message, Publication } from "@roomlog/client";
+      import { useConnection, useRoom } from "@roomlog/client/react";
       import { Typing } from "@roomlog/client/typing";
 
       interface Chat { text: string; image?: Uint8Array }
@@ -110,6 +110,43 @@ describe("the package", () => {
         const text: string = page.messages[0]!.data.text;
         off();
         return text + (await publication);
+      }
+
+      type Contents = ByType<{ message: Chat; poll: { question: string; options: string[] } }>;
+      type Signals = { typing: boolean; cursor: { x: number; y: number } };
+
+      export async function narrow(client: Roomlog): Promise<string> {
+        const room = client.room<Contents, Signals>("chat.general");
+        const describe = (message: Message<Contents>): string => (message.type === "poll" ? message.data.question : message.data.text);
+        room.on("message", (message) => {
+          const at: number = message.time.getTime();
+          console.log(at, describe(message));
+          // @ts-expect-error: only a poll has a question
+          console.log(message.data.question);
+        });
+        room.on("signal", (signal) => {
+          if (signal.type === "cursor") console.log(signal.data.x);
+          // @ts-expect-error: no such type of signal
+          if (signal.type === "cursors") console.log(signal);
+        });
+        room.on("deleted", ({ id, by }) => console.log(id, by));
+        room.signal("cursor", { x: 1, y: 2 });
+        // @ts-expect-error: the content of another signal
+        room.signal("cursor", true);
+        const id: string = await room.publish({ question: "?", options: [] }, { type: "poll" }).finally(() => {});
+        // @ts-expect-error: the content of a poll, without its type
+        await room.publish({ question: "?", options: [] });
+        // @ts-expect-error: no such type of message
+        await room.publish({ text: "hi" }, { type: "pol" });
+        for await (const message of room.messages()) return describe(message);
+        return (await room.history()).messages.map(describe).join() + id;
+      }
+
+      export function Narrow(): string {
+        const { messages, publish } = useRoom<Contents>("chat.general");
+        const { retryIn, retry } = useConnection();
+        if (retryIn !== undefined && retryIn > 1) retry();
+        return publish({ text: "" }).key + messages.map((message) => (message.type === "poll" ? message.data.question : message.data.text)).join();
       }
 
       export function Component(): string {

@@ -63,7 +63,7 @@ describe("positions", () => {
     const positions = new Positions(store, () => "room", (error) => errors.push(error));
     await Promise.all([positions.load(), positions.load()]);
     expect(store.get).toHaveBeenCalledTimes(1);
-    expect(positions).toMatchObject({ received: "1-7", handled: "1-7", acked: "1-7", seenFrom: "1-7" });
+    expect(positions).toMatchObject({ received: "1-7", handled: "1-7", acked: "1-7" });
     await positions.save("1-8");
     expect(errors).toMatchObject([{ code: "application", message: expect.stringContaining("disk full") }]);
   });

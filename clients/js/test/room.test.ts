@@ -52,7 +52,8 @@ describe("a room", () => {
     const publication = ann.publish(4, { type: "number" });
     await until("the next one came", () => got.length === 3);
     expect(got.map(({ data }) => data)).toEqual([2, 3, 4]);
-    expect(got[2]).toEqual({ room: name, id: await publication, key: publication.key, from: "ann", type: "number", data: 4 });
+    expect(got[2]).toEqual({ room: name, id: await publication, key: publication.key, from: "ann", type: "number", data: 4, time: expect.any(Date) });
+    expect(Math.abs(got[2]!.time.getTime() - Date.now())).toBeLessThan(60_000);
     expect(live).toEqual([`2 ${got[1]!.id}`]);
   });
 
@@ -170,7 +171,7 @@ describe("a room", () => {
     before.close();
     await writer.publish(1);
     const second = connect("bob", { positions: new Life(disk).positions });
-    const got = follow(second.room<number>(name, { last: 0 }));
+    const got = follow(second.room<number>(name));
     await until("it came", () => got.length === 1);
     second.close();
     await writer.publish(2);
@@ -192,8 +193,7 @@ describe("a room", () => {
     room.on("message", ({ data }) => got.push(data));
     await until("the message of the time between arrived", () => got.length === 2);
     expect(got).toEqual([1, 2]);
-    expect(() => client.room(room.name, { last: 3 })).toThrow("other options");
-    expect(client.room(room.name)).toBe(room);
+    expect(client.room(room.name, { since: "0" })).toBe(room);
   });
 
   it.each(["", "a b", ".hidden", "x".repeat(129), "ünder"])("cannot have the name %j", (name) => {
@@ -219,6 +219,21 @@ describe("a room", () => {
     await expect(async () => {
       for await (const _ of room.messages()) break;
     }).rejects.toThrow(RoomlogError);
+  });
+
+  it.each([["websocket"], ["sse"]] as const)("reports a message that is deleted, at once and not as a signal (%s)", async (transport) => {
+    const room = connect("ann", { transports: [transport] }).room<number>(fresh(), { since: "0" });
+    const [got, reported, signals] = [follow(room), [] as unknown[], [] as unknown[]];
+    room.on("deleted", (deleted) => reported.push(deleted));
+    room.on("signal", (signal) => signals.push(signal));
+    const id = await room.publish(1);
+    await until("it came", () => got.length === 1 && room.state === "live");
+    const operator = token("ops", { rooms: { "*": ["manage"] } });
+    const headers = { authorization: `Bearer ${operator}` };
+    expect((await fetch(`${server.url}/v1/rooms/${room.name}/messages/${id}`, { method: "DELETE", headers })).status).toBe(204);
+    await until("it is reported", () => reported.length > 0);
+    expect(reported).toEqual([{ room: room.name, id, by: "ops" }]);
+    expect(signals).toEqual([]);
   });
 
   it("delivers signals to the other users who are present", async () => {

@@ -5,39 +5,48 @@ import { before, compareIds } from "../ids.js";
 import type { Gap, Message } from "../protocol.js";
 import type { Acks } from "./acks.js";
 import type { BoundedQueue } from "./backpressure.js";
+import type { Item } from "./items.js";
 import { ABANDONED } from "./messages.js";
 import type { Positions } from "./positions.js";
-import type { Item, RoomOptions } from "./types.js";
+import type { RoomOptions } from "./types.js";
 
 /** The room, as the delivery to its handlers uses it. */
 export interface Recipient {
   readonly name: string;
   readonly options: RoomOptions;
-  readonly positions: Positions;
-  readonly acks: Acks;
-  readonly queue: BoundedQueue<Item>;
   count(event: "message"): number;
   /** The application decides on the type of a message's content. */
   call(event: "message", message: Message<any>): Promise<unknown>[];
   emit(event: "error", error: RoomlogError): void;
   emit(event: "gap", gap: Gap): void;
+}
+
+/** How far its reader is. */
+export interface Progress {
+  readonly positions: Positions;
+  readonly acks: Acks;
   /** Reports that the backlog up to `id` is handled. */
   handledBacklog(id: string): void;
 }
 
 export class Delivery {
   readonly #room: Recipient;
+  readonly #reader: Progress;
+  readonly #queue: BoundedQueue<Item>;
   #running = false;
 
-  constructor(room: Recipient) {
+  constructor(room: Recipient, reader: Progress, queue: BoundedQueue<Item>) {
     this.#room = room;
+    this.#reader = reader;
+    this.#queue = queue;
   }
 
   /** Handles the waiting items, while there is a handler. */
   async run(): Promise<void> {
     if (this.#running) return;
     this.#running = true;
-    const { queue, positions } = this.#room;
+    const queue = this.#queue;
+    const { positions } = this.#reader;
     for (let item; (item = queue.first) && this.#room.count("message") > 0; ) {
       const handled = await this.#handle(item);
       if (handled === ABANDONED) continue;
@@ -53,7 +62,8 @@ export class Delivery {
 
   /** Handles one item, and returns the position after it, if it moved. */
   async #handle(item: Item): Promise<string | typeof ABANDONED | undefined> {
-    const { options, positions } = this.#room;
+    const { options } = this.#room;
+    const { positions } = this.#reader;
     switch (item.kind) {
       case "message":
         // The position must not pass an own message that the outbox still has: it would be sent again.
@@ -68,13 +78,14 @@ export class Delivery {
       case "moved":
         return item.to;
       case "live":
-        this.#room.handledBacklog(item.id);
+        this.#reader.handledBacklog(item.id);
         return undefined;
     }
   }
 
   async #message(message: Message): Promise<string | typeof ABANDONED> {
-    const { acks, name, options: { autoAck, durable }, positions } = this.#room;
+    const { name, options: { autoAck, durable } } = this.#room;
+    const { acks, positions } = this.#reader;
     const { id } = message;
     const results = await Promise.allSettled(this.#room.call("message", message));
     const failures = results.flatMap((result) => (result.status === "rejected" ? [result.reason as unknown] : []));

@@ -1,6 +1,7 @@
 // Reading a part of a room's history.
 import type { Connection } from "../connection.js";
 import { RoomlogError } from "../errors.js";
+import { messageOf } from "../protocol.js";
 import type { HistoryPage, HistoryQuery } from "../protocol.js";
 
 /** Reads a page as soon as there is a connection. An interrupted read is repeated, since reading changes nothing. */
@@ -9,7 +10,7 @@ export async function readHistory(connection: Connection, room: string, query: H
     await connection.opened();
     try {
       const { messages, more, head, gap } = await connection.request("history", { room, ...query });
-      return { messages, more, head, ...(gap && { gap }) };
+      return { messages: messages.map(messageOf), more, head, ...(gap && { gap }) };
     } catch (error) {
       if (!(error instanceof RoomlogError && error.code === "disconnected")) throw error;
     }

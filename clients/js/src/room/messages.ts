@@ -1,15 +1,19 @@
 // A room's messages as an asynchronous iterator.
-import type { Emitter } from "../emitter.js";
+import type { Off } from "../emitter.js";
 import { RoomlogError } from "../errors.js";
 import { compareIds } from "../ids.js";
 import type { HistoryPage, HistoryQuery, Message } from "../protocol.js";
-import type { RoomEvents } from "./types.js";
+import type { RoomState, Unsubscribed } from "./types.js";
 
 /** Thrown by a handler that will not finish, since the next message was not asked for. */
 export const ABANDONED: unique symbol = Symbol("abandoned");
 
 /** The room, as the iterator uses it. */
-export interface Readable<T> extends Pick<Emitter<RoomEvents<T>>, "on"> {
+export interface Readable<T> {
+  on(event: "message", listener: (message: Message<T>) => unknown): Off;
+  on(event: "started", listener: () => unknown): Off;
+  on(event: "state", listener: (state: RoomState) => unknown): Off;
+  on(event: "unsubscribed", listener: (unsubscribed: Unsubscribed) => unknown): Off;
   readonly position: string | undefined;
   resume(): void;
   history(query: HistoryQuery): Promise<HistoryPage<T>>;

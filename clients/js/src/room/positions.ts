@@ -10,8 +10,6 @@ export class Positions {
   handled: string | undefined;
   /** Everything up to this id was acknowledged, of a durable subscription. */
   acked: string | undefined;
-  /** Everything from this id on was received, without a jump. */
-  seenFrom: string | undefined;
   #loading: Promise<void> | undefined;
   readonly #store: PositionStore;
   readonly #name: () => string;
@@ -23,9 +21,9 @@ export class Positions {
     this.#failed = failed;
   }
 
-  /** Begins at a position. Nothing before it is known. */
+  /** Begins at a position. */
   begin(position: string): void {
-    this.received = this.handled = this.seenFrom = position;
+    this.received = this.handled = position;
   }
 
   /** Reads the stored position once. */

@@ -9,12 +9,14 @@ export interface Sender {
   readonly context: RoomContext;
 }
 
-/** Delivers a room's signals as its event `signal`. */
-export function deliverSignals<T>(room: Emitter<RoomEvents<T>>): void {
+/** Delivers a room's signals as its event `signal`, and those of the server itself as events of their own. */
+export function deliverSignals(room: Emitter<RoomEvents<any, any>>): void {
   room.on("push", (push) => {
     if (push.op !== "signal") return;
-    const { op: _, ...signal } = push;
-    room.emit("signal", signal);
+    const { op: _, sys, ...signal } = push;
+    if (!sys) return room.emit("signal", signal);
+    const { room: name, from: by, type, data } = signal;
+    if (type === "$deleted") room.emit("deleted", { room: name, id: (data as { id: string }).id, by });
   });
 }
 

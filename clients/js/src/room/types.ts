@@ -1,9 +1,10 @@
 // The options, states and events of a room, and the types that its parts share.
 import type { Connection } from "../connection.js";
+import type { AnySignals, DataOf } from "../content.js";
 import type { Data } from "../data.js";
 import type { RoomlogError } from "../errors.js";
 import type { Outbox } from "../outbox.js";
-import type { Gap, Message, Push, Signal } from "../protocol.js";
+import type { Deleted, Gap, Message, Push, Signal } from "../protocol.js";
 import type { Publication } from "../publication.js";
 import type { PositionStore } from "../stores.js";
 
@@ -37,20 +38,22 @@ export interface Unsubscribed {
 }
 
 /** The events of a room. */
-export interface RoomEvents<T = Data> {
+export interface RoomEvents<T = Data, S extends object = AnySignals> {
   /** The next message. Handlers may be asynchronous: the next message waits for them. */
   message: Message<T>;
   /** Messages are missing for good. In order with the messages. */
   gap: Gap;
   /** The backlog has been handled and the room is live. Fires once after every (re)connect. */
   live: { room: string; id: string };
-  signal: Signal;
+  signal: Signal<S>;
+  /** A message was deleted from the log. Shown messages should go, too. Only told while the room is followed and live. */
+  deleted: Deleted;
   /** Delivery began, or began again, after this id. */
   started: string;
   state: RoomState;
   unsubscribed: Unsubscribed;
   /** A message of this client to this room changed its state. */
-  publication: Publication<T>;
+  publication: Publication<DataOf<T>>;
   error: RoomlogError;
   /** @internal Every push of the server for this room, after the log has taken its part. Features listen to it. */
   push: Push;
@@ -63,12 +66,4 @@ export interface RoomContext {
   positions: PositionStore;
   /** Whether the encoding has binary data. */
   binary: boolean;
-  closed(room: string): void;
 }
-
-/** An item for the handlers. `noted` resolves when a message of this client is out of the store of the outbox. */
-export type Item =
-  | { kind: "message"; message: Message; noted: Promise<void> | undefined }
-  | { kind: "gap"; gap: Gap }
-  | { kind: "live"; id: string }
-  | { kind: "moved"; to: string };

@@ -6,7 +6,7 @@ import { claimsOf } from "../token.js";
 import { uuid } from "../uuid.js";
 import { DurableSubscriptions } from "./durable.js";
 import type { Follower, Following } from "./following.js";
-import { startOf } from "./pages.js";
+import { startOf } from "../room/pages.js";
 import { poll } from "./polling.js";
 import { HELD, HttpRequests, pathOf } from "./requests.js";
 import { stream } from "./sse.js";
@@ -85,11 +85,8 @@ export class HttpTransport implements Transport, Follower {
       case "ack":
         return this.#durable.acknowledge(this.#rooms.get(frame.room), frame.id);
       case "history": {
-        const { room, after, before, limit = 100 } = frame;
-        const bound = after ? `after=${after}` : before ? `before=${before}` : "order=desc";
-        const page = await requests.page(room, `${bound}&limit=${limit}`);
-        if (!after && !before) page.messages.reverse();
-        return this.#answer(frame, page);
+        const { room, ...query } = frame;
+        return this.#answer(frame, await requests.history(room, query));
       }
       case "subscribe":
         return this.#subscribe(frame);
@@ -110,6 +107,7 @@ export class HttpTransport implements Transport, Follower {
   }
 
   async #subscribe(frame: ClientFrame<"subscribe">): Promise<void> {
+    const { requests } = this;
     const { room, durable } = frame;
     this.#rooms.get(room)?.control.abort();
     const control = new AbortController();
@@ -120,7 +118,7 @@ export class HttpTransport implements Transport, Follower {
       const { holder, ...taken } = await this.#durable.take(frame);
       following.held = { durable, holder };
       start = taken;
-    } else start = await startOf(this.requests, frame);
+    } else start = await startOf((query) => requests.history(room, query), frame);
     if (control.signal.aborted) return;
     const { position, head } = start;
     following.position = position;
@@ -131,7 +129,7 @@ export class HttpTransport implements Transport, Follower {
       await (streaming ? stream(this, following) : poll(this, following));
     } catch (error) {
       // Too late for an answer to the frame: following begins anew with the connection.
-      if (!control.signal.aborted && !this.#durable.endIfLost(following, error)) this.requests.end({ message: String(error) });
+      if (!control.signal.aborted && !this.#durable.endIfLost(following, error)) requests.end({ message: String(error) });
     } finally {
       if (streaming) this.#streams--;
     }

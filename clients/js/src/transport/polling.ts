@@ -1,6 +1,6 @@
 // Follows a room by long polling: the server holds an empty answer back until a message comes.
 import type { Follower, Following } from "./following.js";
-import { framesOfPage } from "./pages.js";
+import { framesOfPage } from "../room/pages.js";
 
 /** Seconds that the server may hold an answer back. Proxies commonly end silent requests after a little longer. */
 const HOLD = 25;
@@ -20,10 +20,9 @@ export async function poll(follower: Follower, following: Following): Promise<vo
     if (signal.aborted) return;
     const [frames, position, complete] = framesOfPage(room, following.position, page);
     following.position = position;
-    if (complete && !following.live) {
-      following.live = true;
-      frames.push({ op: "live", room, id: position });
-    }
     follower.emit(...frames);
+    if (!complete || following.live) continue;
+    following.live = true;
+    follower.emit({ op: "live", room, id: position });
   }
 }

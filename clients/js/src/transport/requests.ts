@@ -1,7 +1,7 @@
 // Requests over HTTP: the token, time limits, turns on few connections, and the meaning of refusals.
 import { TOKEN_EXPIRED, TOKEN_REVOKED, UNAUTHENTICATED } from "../closes.js";
 import { RoomlogError } from "../errors.js";
-import type { HistoryPage } from "../protocol.js";
+import type { HistoryAnswer, HistoryQuery } from "../protocol.js";
 import type { Closed, Environment, TransportEvents } from "./transport.js";
 
 /** Limit of requests that are held open. Browsers have six connections to a host, and some must be left for sending. */
@@ -116,8 +116,16 @@ export class HttpRequests {
     return this.fetch(path, { ...init, headers }, async (response) => codec.decode(await response.arrayBuffer()) as T);
   }
 
-  page(room: string, query: string, init?: Init): Promise<HistoryPage> {
+  page(room: string, query: string, init?: Init): Promise<HistoryAnswer> {
     return this.read(`${pathOf(room)}/messages?${query}`, init);
+  }
+
+  /** Reads a page as the op `history` does. */
+  async history(room: string, { after, before, limit = 100 }: HistoryQuery): Promise<HistoryAnswer> {
+    const bound = after ? `after=${after}` : before ? `before=${before}` : "order=desc";
+    const page = await this.page(room, `${bound}&limit=${limit}`);
+    if (!after && !before) page.messages.reverse();
+    return page;
   }
 
   /** Returns the options of a request that posts `body`. */

@@ -1,5 +1,5 @@
 // Follows a room by a stream of Server-Sent Events, read with `fetch`: an EventSource cannot send the token.
-import type { Message, Push, ServerFrame } from "../protocol.js";
+import type { Push, ServerFrame, StoredMessage } from "../protocol.js";
 import type { Follower, Following } from "./following.js";
 import { pathOf } from "./requests.js";
 
@@ -58,7 +58,7 @@ export function parser(room: string, position: string): (bytes: Uint8Array) => S
         const value: unknown = JSON.parse(data);
         if (id) {
           position = id;
-          frames.push({ op: "message", ...(value as Message) });
+          frames.push({ op: "message", ...(value as StoredMessage) });
         } else {
           // Any other event is a push as a WebSocket carries it: `gap`, `signal`, `unsubscribed`.
           frames.push(value as Push);

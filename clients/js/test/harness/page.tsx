@@ -1,10 +1,11 @@
 // The page that runs in the browser: a client with its stores, and a record of the handled messages in `localStorage`, where an
 // application's own state would be.
-import { StrictMode, createElement } from "react";
+import { StrictMode, Suspense, createElement, use, useEffect, useState } from "react";
+import type { ReactNode } from "react";
 import { createRoot } from "react-dom/client";
 import { Roomlog, indexedDbOutbox, webPositions } from "../../src/index.js";
-import type { Publication, Room, RoomlogOptions } from "../../src/index.js";
-import { RoomlogProvider, useConnection, useRoom } from "../../src/react.js";
+import type { Publication, Room, RoomOptions, RoomlogOptions } from "../../src/index.js";
+import { RoomlogProvider, useConnection, useRoom, useRoomlog } from "../../src/react.js";
 
 interface Start {
   url: string;
@@ -51,20 +52,65 @@ const page = {
   resume: (): void => room?.resume(),
   handled: (record: string): string[] => read(`handled:${record}`),
   problems: (record: string): string[] => read(`problems:${record}`),
-  render({ url, token, room: name }: Start): void {
-    client = new Roomlog(url, { token: () => token, timing, encoding: "json" });
-    createRoot(document.body).render(
-      createElement(StrictMode, null, createElement(RoomlogProvider, { client }, createElement(Chat, { name }))),
-    );
+  render({ url, token, room: name, component = "Chat", read, options }: Start & { component?: keyof typeof components; read?: RoomOptions }): void {
+    client = new Roomlog(url, { token: () => token, timing, encoding: "json", ...options });
+    const shown = createElement(components[component], { name, ...(read && { read }) });
+    const suspended = createElement(Suspense, { fallback: "loading" }, createElement(Later, null, shown));
+    createRoot(document.body).render(createElement(StrictMode, null, createElement(RoomlogProvider, { client }, suspended)));
   },
 };
 
 export type Page = typeof page;
 Object.assign(globalThis, { page });
 
-function Chat({ name }: { name: string }) {
-  const { messages, state, hasOlder, loadOlder, publish, typing, setTyping } = useRoom<{ text: string }>(name, { last: 3 });
+interface Properties {
+  name: string;
+  read?: RoomOptions;
+}
+
+const components = { Chat, Beside, Pane };
+
+const loaded = new Promise((resolve) => setTimeout(resolve, 20));
+
+/** Suspends its part of the page for a while. */
+function Later({ children }: { children?: ReactNode }) {
+  use(loaded);
+  return children;
+}
+
+/** A sidebar that counts the new messages of a room, and a pane that shows it. */
+function Beside({ name }: Properties) {
+  const client = useRoomlog();
+  const [news, setNews] = useState(0);
+  useEffect(() => client.room(name).on("message", () => setNews((news) => news + 1)), [client, name]);
+  return (
+    <main>
+      <p id="news">{news}</p>
+      <Pane name={name} read={{ last: 50 }} />
+    </main>
+  );
+}
+
+/** A room with the state of the connection and the error. */
+function Pane({ name, read }: Properties) {
+  const { messages, state, error, publish, resume } = useRoom<{ text: string }>(name, read);
   const connection = useConnection();
+  return (
+    <section>
+      <p id="state">{state}</p>
+      <p id="error">{error && `${error.code}: ${error.message}`}</p>
+      <p id="connection">{`${connection.state} ${connection.retryIn ?? ""} ${connection.error?.message ?? ""}`}</p>
+      <button id="publish" onClick={() => void publish({ text: "mine" })} />
+      <button id="resume" onClick={resume} />
+      <button id="retry" onClick={connection.retry} />
+      <ol>{messages.map((message) => <li key={message.key} data-state={message.state}>{message.data.text}</li>)}</ol>
+    </section>
+  );
+}
+
+function Chat({ name }: Properties) {
+  const { messages, state, hasOlder, loadOlder, publish, typing, setTyping } = useRoom<{ text: string }>(name, { last: 3 });
+  const { state: connection } = useConnection();
   return (
     <main>
       <p id="state">{`${connection} ${state}`}</p>
