@@ -266,6 +266,8 @@ export class Reader implements Subscriber {
       if (reason === "rewound" && compareIds(after, received) !== 0) return this.join(to);
       if (reason !== "rewound" && compareIds(to, received) <= 0) return;
       positions.received = to;
+      // The subscription may have begun before messages that this reader has, and that were deleted since.
+      item = { kind: "gap", gap: { ...item.gap, after: received } };
     }
     this.#enqueue(item);
   }

@@ -24,6 +24,8 @@ export class Device {
   /** In the order of publishing, over all lives. */
   readonly written: Written[] = [];
   readonly problems: string[] = [];
+  /** The ids that each other reader of this life has handled. */
+  watched: string[][] = [];
   slowMs = 0;
   client!: Roomlog;
   room!: Room<string>;
@@ -57,6 +59,7 @@ export class Device {
     this.proxy.cut();
     this.client.close();
     this.publications.clear();
+    this.watched = [];
     this.boot();
   }
 
@@ -72,6 +75,16 @@ export class Device {
         if (!life.dead && error.code !== "cancelled") this.problems.push(`${text}: ${error.code} ${error.message}`);
       },
     );
+  }
+
+  /** Reads the room a second time, from another start on. */
+  watch(start: RoomOptions): void {
+    const room = this.client.room<string>(this.name, start);
+    // The same start is the same reader.
+    if (room.state !== "idle") return;
+    const ids: string[] = [];
+    this.watched.push(ids);
+    room.on("message", ({ id }) => void ids.push(id));
   }
 
   /** Cancels the last published message, if it has not been sent. */
