@@ -52,7 +52,7 @@ for (const window of Object.keys(WINDOWS)) {
 
 for (const window of ["light", "dark"]) {
   test(`text has enough contrast in the ${window} theme`, async () => {
-    for (const path of ["index.html", "concepts.html", "protocol.html", "operations/configuration.html"]) {
+    for (const path of ["index.html", "concepts.html", "protocol.html", "operations/configuration.html", "coming-from/socketio.html", "deploy/systemd.html"]) {
       const { page, end } = await open(path, window);
       await page.evaluate(AXE);
       const { violations } = await page.evaluate(() => globalThis.axe.run("main", { runOnly: ["color-contrast", "image-alt", "heading-order"] }));
@@ -65,7 +65,7 @@ for (const window of ["light", "dark"]) {
 test("search finds a page by a word", async () => {
   const { page, complaints, end } = await open("index.html", "light");
   await page.keyboard.press("s");
-  await page.fill("#mdbook-searchbar", "revocation");
+  await page.locator("#mdbook-searchbar").pressSequentially("revocation");
   await page.waitForSelector("#mdbook-searchresults a");
   const titles = await page.locator("#mdbook-searchresults a").allTextContents();
   assert(titles.some((title) => /Revo/.test(title)), titles.join("\n"));
