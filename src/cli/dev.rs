@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::Failed;
+use super::{Failed, program};
 use crate::auth::{Permission, RoomGrants, mint};
 use crate::config::{Config, Secret};
 
@@ -47,11 +47,6 @@ pub(super) fn secret(dir: &Path) -> Result<Secret, SecretError> {
     }
     let text = fs::read_to_string(&path).map_err(unusable)?;
     text.trim().parse().map_err(|_| SecretError::Damaged(path.clone()))
-}
-
-/// Returns the command that started this program, as it was written.
-pub(super) fn program() -> String {
-    std::env::args().next().unwrap_or_else(|| "roomlog".into())
 }
 
 pub(super) fn welcome(config: &Config, url: &str) -> Result<(), Failed> {

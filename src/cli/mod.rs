@@ -185,6 +185,11 @@ fn parse() -> Cli {
     })
 }
 
+/// Returns this program as it was started, such as `target/release/roomlog`, for commands to copy.
+fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "roomlog".into())
+}
+
 pub(crate) type Failed = Box<dyn std::error::Error>;
 
 fn is_closed_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
@@ -204,7 +209,7 @@ mod tests {
 
     #[test]
     fn each_command_has_help_with_examples_that_fits_into_eighty_columns() {
-        for mut command in Cli::command().term_width(80).get_subcommands().cloned() {
+        for command in Cli::command().term_width(80).get_subcommands().cloned() {
             let name = command.get_name().to_owned();
             let about = command.get_about().map(ToString::to_string).unwrap_or_default();
             assert!(!about.is_empty() && !about.contains('\n'), "{name}: {about}");

@@ -4,16 +4,13 @@ use std::future::Future;
 
 use clap::Args;
 
-use super::Failed;
 use super::output::Output;
 use super::times::Times;
+use super::{Failed, program};
 use crate::auth::RawClaims;
 use crate::protocol::{ErrorCode, Failure};
 use crate::util::time::now_s;
 use roomlog_client::{Client, Error};
-
-/// A command that makes a token, for advice.
-pub(super) const MAKE_TOKEN: &str = "`roomlog token --user ann --room 'chat.*=read,write'`";
 
 /// The server, and the output format.
 #[derive(Debug, Clone, Args)]
@@ -84,8 +81,9 @@ pub(super) fn advise(error: Error, token: Option<&str>) -> Failed {
     let token = token.map(str::trim).filter(|token| !token.is_empty());
     match &error {
         Error::Unreachable { url, cause } if cause.contains("refused") => format!(
-            "cannot reach {url}: is the server running? Start one to try things out with `roomlog serve --dev`, \
-             or set ROOMLOG_URL or --url to the address of yours"
+            "cannot reach {url}: is the server running? Start one to try things out with `{} serve --dev`, \
+             or set ROOMLOG_URL or --url to the address of yours",
+            program()
         ),
         Error::Unreachable { url, cause } => format!(
             "cannot reach {url}: {cause}. Is that the server's address? Set ROOMLOG_URL or --url to it, \
@@ -104,20 +102,29 @@ pub(super) fn advise(error: Error, token: Option<&str>) -> Failed {
     .into()
 }
 
+/// Returns a command that makes a token.
+pub(super) fn make_token() -> String {
+    format!("`{} token --user ann --room 'chat.*=read,write'`", program())
+}
+
+/// Says where to get a token.
+fn sources() -> String {
+    format!("`{} serve --dev` prints one, {} makes one", program(), make_token())
+}
+
 /// Says what to do about a refusal, or about the end of a connection, with this code.
 fn refused(code: ErrorCode, error: &Error, token: Option<&str>) -> String {
     match (code, token) {
-        (ErrorCode::Unauthenticated, None) => format!(
-            "this command needs a token, and none is set. Set ROOMLOG_TOKEN or --token: `roomlog serve --dev` \
-             prints one, {MAKE_TOKEN} makes one"
-        ),
+        (ErrorCode::Unauthenticated, None) => {
+            let set = "Set ROOMLOG_TOKEN or --token";
+            format!("this command needs a token, and none is set. {set}: {}", sources())
+        }
         (ErrorCode::TokenExpired, Some(token)) => expired(token),
-        (ErrorCode::Unauthenticated | ErrorCode::TokenRevoked, _) => format!(
-            "{error}. Set ROOMLOG_TOKEN or --token to a valid token: `roomlog serve --dev` prints one, \
-             {MAKE_TOKEN} makes one"
-        ),
+        (ErrorCode::Unauthenticated | ErrorCode::TokenRevoked, _) => {
+            format!("{error}. Set ROOMLOG_TOKEN or --token to a valid token: {}", sources())
+        }
         (ErrorCode::Forbidden, _) => {
-            format!("{error}. A token has the grants that it was made with: {MAKE_TOKEN}")
+            format!("{error}. A token has the grants that it was made with: {}", make_token())
         }
         _ => error.to_string(),
     }
@@ -131,8 +138,9 @@ fn expired(token: &str) -> String {
         format!(" at {} UTC{ago}", Times::default().full(exp.saturating_mul(1000)))
     });
     format!(
-        "the token in ROOMLOG_TOKEN or --token has expired{when}. Make a new one with {MAKE_TOKEN} where the \
-         server is configured; of a server with --dev, use the token that it printed at its latest start"
+        "the token in ROOMLOG_TOKEN or --token has expired{when}. Make a new one with {} where the server is \
+         configured; of a server with --dev, use the token that it printed at its latest start",
+        make_token()
     )
 }
 
@@ -158,7 +166,7 @@ mod tests {
         let refused = |code, message: &str| Error::from(Failure::new(code, message));
         let ended = |code: &str| Error::Ended { code: code.into(), message: "the reason".into() };
         for (error, token, advice) in [
-            (unreachable("Connection refused"), None, "roomlog serve --dev"),
+            (unreachable("Connection refused"), None, " serve --dev`, or set ROOMLOG_URL"),
             (
                 unreachable("no such host"),
                 None,
@@ -177,7 +185,7 @@ mod tests {
             ),
             (refused(ErrorCode::Forbidden, "no grant"), Some("token"), "forbidden: no grant. A token has"),
             (refused(ErrorCode::BadRequest, "`limit` is 1 to 1000"), None, "`limit` is 1 to 1000"),
-            (ended("token_expired"), Some("token"), "has expired. Make a new one with `roomlog token"),
+            (ended("token_expired"), Some("token"), "has expired. Make a new one with `"),
             (ended("replaced"), Some("token"), "the reason"),
         ] {
             let text = advise(error, token).to_string();

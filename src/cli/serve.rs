@@ -8,7 +8,7 @@ use metrics::Gauge;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{ConfigArgs, Failed, RedisArgs, dev, files, tour};
+use super::{ConfigArgs, Failed, RedisArgs, dev, files, program, tour};
 use crate::config::Config;
 use crate::http::{self, App, Origins, listener};
 use crate::net::admission::{Admission, Places};
@@ -129,7 +129,7 @@ async fn serve(mut config: Config, dev: bool) -> Result<(), Failed> {
     if let Some(certificates) = &certificates {
         tokio::spawn(certificates.clone().watch(stop.clone()));
     }
-    if dev && let Err(error) = tour::publish(&node.shared.services, &dev::program()).await {
+    if dev && let Err(error) = tour::publish(&node.shared.services, &program()).await {
         tracing::warn!("the tour in chat.general could not be stored: {error}");
     }
     let (router, draining) = (http::router(app.clone()), node.shared.draining.clone());

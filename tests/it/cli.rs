@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Client, Redis, Rest, Running, Server, everything, id_of, redis_and_server, run, run_with_input, seqs,
-    spawn, token_with_id,
+    Client, Redis, Rest, Running, Server, everything, id_of, now, redis_and_server, run, run_with_input,
+    seqs, sign, spawn, token_with_id,
 };
 
 /// The options that a command needs to reach a server: its address and a token.

@@ -40,7 +40,7 @@ pub use redis::{Redis, free_port};
 pub use resp::{Connection, Place, Reply};
 pub use rest::{Answer, Rest, answer, install_tls_provider};
 pub use server::{
-    NO_CHECKS, Running, Server, program, run, run_program, run_with_input, spawn, spawn_program,
+    NO_CHECKS, Run, Running, Server, program, run, run_program, run_with_input, spawn, spawn_program,
 };
 pub use shim::{Dials, compiled};
 pub use terminal::Terminal;

@@ -14,7 +14,7 @@ use super::TIMEOUT;
 use super::report::{Section, clock};
 use crate::auth::RawClaims;
 use crate::cli::Failed;
-use crate::cli::remote::{MAKE_TOKEN, client};
+use crate::cli::remote::{client, make_token};
 use crate::cli::times::Times;
 use crate::protocol::{ErrorCode, Failure, RoomName};
 use crate::redis::durability::{Finding, Severity};
@@ -97,9 +97,8 @@ impl ServerReport {
 }
 
 fn unreachable(url: &str, cause: &str) -> Finding {
-    let fix = tls::advice(cause).unwrap_or(
-        "start it (`roomlog serve --dev` to try things out), or set ROOMLOG_URL or --url to its address",
-    );
+    let start = "start it, or set ROOMLOG_URL or --url to its address, such as http://127.0.0.1:8080";
+    let fix = tls::advice(cause).unwrap_or(start);
     Finding::new(Severity::Danger, format!("{url} cannot be reached"), cause, fix)
 }
 
@@ -220,7 +219,7 @@ async fn acceptance(client: &Client, token: &str) -> Finding {
         _ => return accepted(token),
     };
     let what = "the server does not accept the token";
-    let fix = format!("set ROOMLOG_TOKEN or --token to a new one: {MAKE_TOKEN} makes one");
+    let fix = format!("set ROOMLOG_TOKEN or --token to a new one: {} makes one", make_token());
     Finding::new(Severity::Danger, what, &refusal.to_string(), &fix)
 }
 
