@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use super::Failed;
+use super::text::{width, wrap};
 
 /// Asks whether to go on, unless `yes` is the answer already.
 ///
@@ -18,7 +19,7 @@ pub(super) fn confirm(question: &str, yes: bool) -> Result<(), Failed> {
                 .into(),
         );
     }
-    write!(io::stderr(), "{question} [y/N] ")?;
+    write!(io::stderr(), "{} ", wrap("", &format!("{question} [y/N]"), width(&io::stderr())))?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     match answer.trim().to_lowercase().as_str() {

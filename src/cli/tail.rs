@@ -81,7 +81,7 @@ fn followed(options: &TailOptions, user: Option<&str>) -> String {
     let TailOptions { room, start, durable } = options;
     let user = user.map_or(String::new(), |user| format!(" as {}", printable(user)));
     let place = match (start, durable) {
-        (None, Some(name)) => format!("from where the durable subscription {name} stopped"),
+        (None, Some(name)) => format!("from the position of the durable subscription {name} on"),
         (None | Some(Start::New), _) => "from now on".to_owned(),
         (Some(Start::Oldest), _) => "from the oldest message on".to_owned(),
         (Some(Start::After(id)), _) => format!("from the first message after {id} on"),
@@ -149,7 +149,7 @@ mod tests {
             followed(&options, Some("ann"))
         };
         assert_eq!(said(None, None), "Following chat.general as ann, from now on. Ctrl-C stops.");
-        assert!(said(None, Some("phone")).contains("from where the durable subscription phone stopped"));
+        assert!(said(None, Some("phone")).contains("from the position of the durable subscription phone on"));
         assert!(said(Some(Start::Last(10)), None).contains("beginning with the newest 10 messages"));
         assert!(said(since("5-1").ok(), Some("phone")).contains("from the first message after 5-1 on"));
     }
