@@ -7,7 +7,7 @@ rmSync("dist", { recursive: true, force: true });
 for (const [format, type] of [["esm", "module"], ["cjs", "commonjs"]]) {
   const outdir = `dist/${format}`;
   await build({
-    entryPoints: ["src/index.ts", "src/node.ts", "src/react.ts", "src/typing.ts"],
+    entryPoints: ["src/index.ts", "src/node.ts", "src/react.ts", "src/typing.ts", "src/cache.ts", "src/server.ts"],
     outdir,
     bundle: true,
     // What the entries share exists once, so that they have the same classes.

@@ -1,4 +1,5 @@
 // The client: one connection, the rooms on it, and the outbox. Applications begin here.
+import type { MessageCache } from "./cache.js";
 import { codecOf } from "./codec.js";
 import type { Encoding } from "./codec.js";
 import { Connection } from "./connection.js";
@@ -27,6 +28,8 @@ export interface RoomlogOptions {
   encoding?: Encoding;
   /** The store of positions, from which a reload resumes. In memory by default; see `webPositions`. */
   positions?: PositionStore;
+  /** The messages that rooms showed last, with which `useRoom` begins. None by default; see `indexedDbCache`. */
+  cache?: MessageCache;
   /** The messages that are not confirmed yet. */
   outbox?: {
     /** Their store. In memory by default; see `indexedDbOutbox`. */
@@ -68,6 +71,8 @@ export class Roomlog extends Emitter<RoomlogEvents> {
   readonly #connection: Connection;
   readonly #outbox: Outbox;
   readonly #rooms: Rooms;
+  /** @internal */
+  readonly cache: MessageCache | undefined;
   readonly #offs: (() => void)[] = [];
 
   /**
@@ -76,6 +81,7 @@ export class Roomlog extends Emitter<RoomlogEvents> {
   constructor(url: string, options: RoomlogOptions) {
     super();
     const { encoding = "msgpack", token, outbox = {}, positions = memoryPositions() } = options;
+    this.cache = options.cache;
     const { socketUrl, httpUrl } = addresses(url);
     const WebSocket = (options.WebSocket ?? platform.WebSocket) as typeof globalThis.WebSocket | undefined;
     const kinds = (options.transports ?? ["websocket", "sse", "polling"]).filter((kind) => kind !== "websocket" || WebSocket);

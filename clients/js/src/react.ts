@@ -13,7 +13,8 @@ import { RoomView } from "./view.js";
 import type { RoomSnapshot } from "./view.js";
 
 export type { Connection } from "./connection-view.js";
-export type { RoomSnapshot, ShownMessage } from "./view.js";
+export type { ShownMessage } from "./message-list.js";
+export type { RoomSnapshot } from "./view.js";
 
 const Context = createContext<Roomlog | undefined>(undefined);
 

@@ -1,30 +1,16 @@
 // The state of a room as a page shows it: messages in order, unconfirmed ones, and users who type. Behind `useRoom`, without React.
 import type { Roomlog } from "./client.js";
-import type { Content, DataOf, TypeOf } from "./content.js";
+import type { DataOf, TypeOf } from "./content.js";
 import { RoomlogError } from "./errors.js";
-import { compareIds, parseId } from "./ids.js";
+import { MessageList } from "./message-list.js";
+import type { ShownMessage } from "./message-list.js";
 import type { PublishOptions } from "./outbox.js";
 import type { Gap, Message } from "./protocol.js";
-import type { Publication, PublicationState } from "./publication.js";
+import type { Publication } from "./publication.js";
 import type { Room } from "./room/room.js";
 import type { RoomOptions, RoomState, Unsubscribed } from "./room/types.js";
 import { Typing } from "./typing.js";
-
-/** A message as a page shows it: of the room, or unconfirmed. Its `key` stays the same. */
-export type ShownMessage<T> = Content<T> & {
-  room: string;
-  /** Missing while the message is unconfirmed. */
-  id?: string;
-  key: string;
-  from: string;
-  /** When the server stored it; of an unconfirmed message, when it was published. */
-  time: Date;
-  state: PublicationState;
-  /** Why it failed. */
-  error?: RoomlogError;
-  /** Withdraws the message while it waits to be sent. Returns whether that was in time. */
-  cancel?: () => boolean;
-};
+import { ViewCache } from "./view-cache.js";
 
 /** A room's state at one moment. */
 export interface RoomSnapshot<T> {
@@ -48,26 +34,18 @@ export interface RoomSnapshot<T> {
 /** The options of a view, as they come from a component's properties. */
 export type ViewOptions = { [K in keyof RoomOptions]: RoomOptions[K] | undefined };
 
-/** Limit of messages to keep. Beyond it the oldest are dropped; they can be loaded again. */
-const KEPT = 2000;
-
 /** Number of the newest messages to look for after a reconnect, since some may have been deleted. */
 const CHECKED = 200;
 
 export class RoomView<T> {
   #room: Room<T> | undefined;
-  #confirmed: ShownMessage<T>[] = [];
-  readonly #failed = new Map<string, Publication<DataOf<T>>>();
-  #hasOlder = true;
-  #gaps: Gap[] = [];
+  readonly #list = new MessageList<T>();
+  /** Publications that failed, and those that are confirmed and have not come through the room. */
+  readonly #settled = new Map<string, Publication<DataOf<T>>>();
   #typing: Typing | undefined;
   #error: RoomlogError | undefined;
   /** Whether the room cannot be followed. */
   #isRefused = false;
-  /** Where delivery began, while older messages are shown that may not reach up to there. */
-  #began: string | undefined;
-  /** Whether messages are shown that may have been deleted while there was no connection. */
-  #isUnchecked = false;
   #loading: Promise<boolean> | undefined;
   #telling: ReturnType<typeof setTimeout> | undefined;
   readonly #listeners = new Set<() => void>();
@@ -76,11 +54,13 @@ export class RoomView<T> {
   readonly #client: Roomlog;
   readonly #name: string;
   readonly #options: ViewOptions;
+  readonly #cache: ViewCache | undefined;
 
   constructor(client: Roomlog, name: string, options: ViewOptions) {
     this.#client = client;
     this.#name = name;
     this.#options = options;
+    this.#cache = client.cache && new ViewCache(client.cache, name, (error) => client.emit("error", error));
     this.#shown = this.#show();
   }
 
@@ -114,7 +94,7 @@ export class RoomView<T> {
 
   readonly loadOlder = (limit = 50): Promise<boolean> => {
     if (!this.#room) return Promise.resolve(false);
-    this.#loading ??= this.#older(limit).finally(() => (this.#loading = undefined));
+    this.#loading ??= this.#older(this.#room, limit).finally(() => (this.#loading = undefined));
     return this.#loading;
   };
 
@@ -123,7 +103,7 @@ export class RoomView<T> {
   };
 
   readonly dismiss = (key: string): void => {
-    this.#change(() => this.#failed.delete(key));
+    this.#change(() => this.#settled.delete(key));
     this.#pending.find((publication) => publication.key === key)?.cancel();
   };
 
@@ -142,19 +122,21 @@ export class RoomView<T> {
     const { last = 50, durable } = this.#options;
     const room = (this.#room = this.#open(last));
     const typing = (this.#typing = new Typing(room));
+    const live = (): void => void this.#live(room, last);
     const offs = [
-      room.on("started", (position) => this.#started(position)),
-      room.on("message", (message) => this.#merge([message])),
-      room.on("gap", (gap) => this.#change(() => (this.#gaps = [...this.#gaps, gap]))),
-      room.on("deleted", ({ id }) => this.#change(() => this.#keep((message) => message.id !== id))),
-      room.on("live", () => void this.#live(last)),
+      room.on("started", (position) => this.#list.began(position)),
+      room.on("message", (message) => this.#take(message)),
+      room.on("gap", (gap) => this.#change(() => this.#list.addGaps([gap]))),
+      room.on("deleted", ({ id }) => this.#change(() => this.#list.delete(id))),
+      room.on("live", live),
       room.on("state", () => this.#change()),
       room.on("error", (error) => this.#change(() => (this.#error = error))),
       room.on("unsubscribed", (unsubscribed) => this.#change(() => this.#ended(unsubscribed))),
       typing.on("change", () => this.#change()),
+      this.#useCache(room, live),
     ];
     // A durable subscription may have been live already.
-    if (room.state === "live") void this.#live(last);
+    if (room.state === "live") live();
     return () => {
       typing.close();
       for (const off of offs) off();
@@ -170,94 +152,88 @@ export class RoomView<T> {
     return this.#client.room<T>(this.#name, { ...options, durable });
   }
 
-  #started(position: string): void {
-    if (this.#confirmed.length === 0) return;
-    this.#began = position;
-    this.#isUnchecked = true;
+  /** Shows what the room showed last, and keeps the cache until the returned function is called. */
+  #useCache(room: Room<T>, live: () => void): () => void {
+    const cache = this.#cache;
+    if (!cache) return () => {};
+    if (this.#list.messages.length === 0) {
+      void cache.load().then((cached) => {
+        if (!cached || this.#room !== room) return;
+        this.#change(() => this.#list.restore(cached, room.position));
+        if (room.state === "live") live();
+      });
+    }
+    const { document } = globalThis as Partial<typeof globalThis>;
+    document?.addEventListener("visibilitychange", cache.flush);
+    return () => {
+      document?.removeEventListener("visibilitychange", cache.flush);
+      cache.flush();
+    };
   }
 
   #ended({ code, message }: Unsubscribed): void {
     this.#error = new RoomlogError(code, message);
     this.#isRefused = code === "bad_request";
+    if (code !== "forbidden" && code !== "deleted") return;
+    // What may no longer be read, or is gone, is shown no more.
+    this.#list.clear();
+    this.#cache?.delete();
+  }
+
+  #take(message: Message<T>): void {
+    this.#change(() => {
+      this.#settled.delete(message.key);
+      this.#list.add([message]);
+    });
   }
 
   /** The backlog is there. Completes the messages, and drops those that were deleted meanwhile. */
-  async #live(last: number): Promise<void> {
-    this.#connect();
+  async #live(room: Room<T>, last: number): Promise<void> {
+    this.#list.connect();
     try {
-      if (this.#isUnchecked) await this.#check();
-      // A durable subscription, or a reload, may continue after few messages.
-      if (this.#confirmed.length < last && this.#hasOlder) await this.loadOlder(last - this.#confirmed.length || 1);
+      if (this.#list.isUnchecked) {
+        this.#list.isUnchecked = false;
+        const page = await room.history({ limit: Math.min(this.#list.messages.length || 1, CHECKED) });
+        this.#change(() => this.#list.check(page));
+      }
+      // A durable subscription continues after the messages that were handled before.
+      const missing = last - this.#list.messages.length;
+      if (missing > 0 && this.#list.hasOlder) await this.loadOlder(missing);
     } catch {
       // `loadOlder` shows its errors, and a check is repeated after the next connect.
     }
   }
 
-  /** Drops the messages of before if others are missing between them and those that are delivered now: they can be loaded again. */
-  #connect(): void {
-    const began = this.#began;
-    this.#began = undefined;
-    const newest = began && this.#confirmed.findLast(({ id }) => compareIds(id!, began) <= 0)?.id;
-    if (!newest || parseId(newest)[1] >= parseId(began)[1]) return;
-    this.#keep(({ id }) => compareIds(id!, began) > 0);
-    this.#gaps = this.#gaps.filter(({ next }) => compareIds(next, began) > 0);
-    this.#hasOlder = true;
-  }
-
-  /** Drops the messages that were deleted while there was no connection. */
-  async #check(): Promise<void> {
-    this.#isUnchecked = false;
-    const { messages, more, head } = await this.#room!.history({ limit: Math.min(Math.max(this.#confirmed.length, 1), CHECKED) });
-    const ids = new Set(messages.map(({ id }) => id));
-    const isOutside = (id: string): boolean => compareIds(id, head) > 0 || (more && compareIds(id, messages[0]!.id) < 0);
-    this.#change(() => this.#keep(({ id }) => ids.has(id!) || isOutside(id!)));
-  }
-
-  #keep(which: (message: ShownMessage<T>) => boolean): void {
-    this.#confirmed = this.#confirmed.filter(which);
-  }
-
-  async #older(limit: number): Promise<boolean> {
-    const oldest = this.#confirmed[0]?.id;
+  async #older(room: Room<T>, limit: number): Promise<boolean> {
+    const { oldest } = this.#list;
     try {
-      const page = await this.#room!.history(oldest === undefined ? { limit } : { before: oldest, limit });
-      this.#hasOlder = page.more;
-      this.#merge(page.messages, true);
+      const page = await room.history(oldest === undefined ? { limit } : { before: oldest, limit });
+      this.#change(() => {
+        for (const { key } of page.messages) this.#settled.delete(key);
+        this.#list.addOlder(page);
+      });
     } catch (error) {
       this.#change(() => (this.#error = error as RoomlogError));
       throw error;
     }
-    return this.#hasOlder;
-  }
-
-  #merge(messages: Message<T>[], isOlder = false): void {
-    this.#change(() => {
-      this.#connect();
-      const known = new Set(this.#confirmed.map((message) => message.id));
-      for (const message of messages) {
-        this.#failed.delete(message.key);
-        if (!known.has(message.id)) this.#confirmed = insert(this.#confirmed, { ...message, state: "sent" } as unknown as ShownMessage<T>);
-      }
-      if (!isOlder && this.#confirmed.length > KEPT) {
-        this.#confirmed = this.#confirmed.slice(-KEPT);
-        this.#hasOlder = true;
-      }
-    });
+    return this.#list.hasOlder;
   }
 
   #publication(publication: Publication<DataOf<T>>): void {
     this.#change(() => {
-      if (publication.state === "failed") this.#failed.set(publication.key, publication);
+      const { key, state } = publication;
       // Confirmed before it arrived through the room: shown as sent until it does.
-      else if (publication.state === "sent" && !this.#confirmed.some(({ key }) => key === publication.key)) {
-        this.#failed.set(publication.key, publication);
-      } else this.#failed.delete(publication.key);
+      if (state === "failed" || (state === "sent" && !this.#list.has(key))) this.#settled.set(key, publication);
+      else this.#settled.delete(key);
     });
   }
 
   /** Shows a change: immediately while the room is live, else together with others, so that a backlog takes few steps. */
   #change(how?: () => unknown): void {
+    const { messages, gaps } = this.#list;
     how?.();
+    const isChanged = messages !== this.#list.messages || gaps !== this.#list.gaps;
+    if (isChanged && this.#list.messages.length > 0) this.#cache?.changed(() => this.#list.cached());
     if (this.#room?.state === "live") this.#tell();
     else this.#telling ??= setTimeout(() => this.#tell());
   }
@@ -270,21 +246,22 @@ export class RoomView<T> {
   }
 
   #show(): RoomSnapshot<T> {
-    const keys = new Set(this.#confirmed.map(({ key }) => key));
-    const unconfirmed = [...this.#failed.values(), ...this.#pending]
-      .filter(({ key, state }) => !keys.has(key) && state !== "cancelled")
+    const { messages, hasOlder, gaps } = this.#list;
+    const isClosed = this.#client.state === "closed";
+    const unconfirmed = [...this.#settled.values(), ...this.#pending]
+      .filter(({ key, state }) => state !== "cancelled" && !this.#list.has(key))
       .sort((a, b) => a.entry.n - b.entry.n);
     return {
-      messages: [...this.#confirmed, ...unconfirmed.map((publication) => this.#onItsWay(publication))],
-      state: this.#isRefused || this.#client.state === "closed" ? "error" : (this.#room?.state ?? "idle"),
-      hasOlder: this.#hasOlder,
-      gaps: this.#gaps,
+      messages: [...messages, ...unconfirmed.map((publication) => this.#unconfirmed(publication))],
+      state: isClosed || this.#isRefused ? "error" : (this.#room?.state ?? "idle"),
+      hasOlder,
+      gaps,
       typing: this.#typing?.users ?? [],
-      error: this.#client.state === "closed" ? this.#client.error : this.#error,
+      error: isClosed ? this.#client.error : this.#error,
     };
   }
 
-  #onItsWay(publication: Publication<DataOf<T>>): ShownMessage<T> {
+  #unconfirmed(publication: Publication<DataOf<T>>): ShownMessage<T> {
     const { key, room, type, data, state, id, error } = publication;
     const shown = {
       ...{ key, room, type, data, state, from: this.#client.user ?? "", time: new Date(publication.entry.n / 1000) },
@@ -295,11 +272,4 @@ export class RoomView<T> {
     // Its type and data belong together, since `publish` took them so.
     return shown as unknown as ShownMessage<T>;
   }
-}
-
-/** Inserts a message in order, nearly always at the end. */
-function insert<T>(messages: ShownMessage<T>[], message: ShownMessage<T>): ShownMessage<T>[] {
-  let at = messages.length;
-  while (at > 0 && compareIds(messages[at - 1]!.id!, message.id!) > 0) at--;
-  return [...messages.slice(0, at), message, ...messages.slice(at)];
 }

@@ -39,6 +39,10 @@ interface Shown {
   errors: string[];
   /** Waits until the list shows these texts. */
   shows(...texts: string[]): Promise<void>;
+  /** Loads the page anew, with changes. */
+  reload(changes?: Partial<Start>): Promise<void>;
+  /** The texts of the list, after each of its changes since the page was loaded. */
+  history(): Promise<string[]>;
   /** Waits until an element has a text. */
   says(element: string, text: string | RegExp): Promise<void>;
 }
@@ -54,9 +58,21 @@ async function render(start: Partial<Start> & { room: string }): Promise<Shown> 
   const errors: string[] = [];
   tab.on("console", (message) => message.type() === "error" && !/WebSocket connection to|ERR_/.test(message.text()) && errors.push(message.text()));
   tab.on("pageerror", (error) => errors.push(error.message));
-  await tab.goto(site.url);
   const whole: Start = { url: proxy.url, token: token("bob"), record: "", ...start };
-  await tab.evaluate((start) => page.render(JSON.parse(start)), JSON.stringify(whole));
+  const load = async (changes: Partial<Start> = {}): Promise<void> => {
+    await tab.goto(site.url);
+    await tab.evaluate(() => {
+      const lists: string[] = [];
+      const note = (): void => {
+        const texts = [...document.querySelectorAll("li")].map(({ textContent }) => textContent).join();
+        if (texts !== lists.at(-1)) lists.push(texts);
+      };
+      new MutationObserver(note).observe(document.body, { subtree: true, childList: true });
+      Object.assign(globalThis, { lists });
+    });
+    await tab.evaluate((start) => page.render(JSON.parse(start)), JSON.stringify({ ...whole, ...changes }));
+  };
+  await load();
   const settles = async (what: string, read: () => Promise<string>, matches: (now: string) => boolean): Promise<void> => {
     let now = "";
     await until(what, async () => matches((now = await read()))).catch((error: Error) => Promise.reject(new Error(`${error.message}: ${now}`)));
@@ -66,6 +82,8 @@ async function render(start: Partial<Start> & { room: string }): Promise<Shown> 
     proxy,
     context,
     errors,
+    reload: load,
+    history: () => tab.evaluate(() => (globalThis as unknown as { lists: string[] }).lists),
     shows: (...texts) =>
       settles(`the page shows ${texts.join()}`, async () => (await tab.locator("li").allTextContents()).join(), (now) => now === texts.join()),
     says: (element, text) =>
@@ -185,6 +203,90 @@ describe("useRoom", () => {
     await says("#state", "error");
     await says("#error", /^unauthenticated: .*token/);
     await says("#connection", /^closed  .*token/);
+    expect(errors).toEqual([]);
+  });
+});
+
+describe("a page with a cache", () => {
+  /** Waits until the cache has the texts of a room. */
+  const caches = (tab: Tab, room: string, ...texts: string[]): Promise<unknown> =>
+    until(`the cache has ${texts.join()}`, async () => (await cached(tab, room)) === texts.join());
+  const cached = (tab: Tab, room: string): Promise<string | undefined> =>
+    tab.evaluate(
+      (room) =>
+        new Promise<string | undefined>((resolve) => {
+          const opening = indexedDB.open("messages");
+          opening.onsuccess = () => {
+            const getting = opening.result.transaction("rooms").objectStore("rooms").get(room);
+            const texts = (messages: { data: { text: string } }[]): string => messages.map(({ data }) => data.text).join();
+            getting.onsuccess = () => (opening.result.close(), resolve(getting.result && texts(getting.result.messages)));
+          };
+        }),
+      room,
+    );
+
+  it("opens with what it showed last, offline too, and continues without a jump", async () => {
+    const room = await filled("1", "2", "3", "4", "5");
+    const { tab, proxy, errors, shows, says, reload, history } = await render({ room: room.name, component: "Pane", read: { last: 3 }, cache: {} });
+    await shows("3", "4", "5");
+    await caches(tab, room.name, "3", "4", "5");
+    proxy.goOffline();
+    await reload();
+    await shows("3", "4", "5");
+    await says("#state", "catching_up");
+    await tab.click("#publish");
+    await shows("3", "4", "5", "mine");
+    await room.publish({ text: "6" });
+    proxy.goOnline();
+    await shows("3", "4", "5", "6", "mine");
+    await says("#state", "live");
+    // Each list that was shown has the one before as its beginning, apart from the unconfirmed message at its end.
+    const lists = (await history()).map((texts) => texts.replace(/,?mine$/, "")).filter((texts) => texts !== "");
+    for (const [i, texts] of lists.entries()) expect(texts.startsWith(lists[i - 1] ?? "3,4,5"), lists.join(" | ")).toBe(true);
+    expect(errors).toEqual([]);
+  });
+
+  it("drops what was deleted meanwhile, and what no longer reaches up to the newest messages", async () => {
+    const room = await filled("1", "2", "3", "4");
+    const { tab, errors, shows, says, reload } = await render({ room: room.name, component: "Pane", read: { last: 4 }, cache: {} });
+    await shows("1", "2", "3", "4");
+    await caches(tab, room.name, "1", "2", "3", "4");
+    await tab.goto("about:blank");
+    const ids = (await server.history(room.name)).map(({ id }) => id);
+    const headers = { authorization: `Bearer ${token("ops", { rooms: { "*": ["manage"] } })}` };
+    await fetch(`${server.url}/v1/rooms/${room.name}/messages/${ids[1]}`, { method: "DELETE", headers });
+    await room.publish({ text: "5" });
+    await reload({ read: { last: 2 } });
+    await shows("1", "3", "4", "5");
+    await says("#state", "live");
+    await caches(tab, room.name, "1", "3", "4", "5");
+    await tab.goto("about:blank");
+    for (const text of ["6", "7", "8"]) await room.publish({ text });
+    await reload({ read: { last: 2 } });
+    await shows("7", "8");
+    expect(errors).toEqual([]);
+  });
+
+  it("is kept for so many messages, and so many rooms", async () => {
+    const [first, second] = [await filled("1", "2", "3", "4"), await filled("5")];
+    const { tab, errors, shows, reload } = await render({ room: first.name, component: "Pane", cache: { perRoom: 2, rooms: 1 } });
+    await shows("1", "2", "3", "4");
+    await caches(tab, first.name, "3", "4");
+    await reload({ room: second.name });
+    await caches(tab, second.name, "5");
+    expect(await cached(tab, first.name)).toBeUndefined();
+    expect(errors).toEqual([]);
+  });
+
+  it("forgets a room that the user may no longer read", async () => {
+    const room = await filled("secret");
+    const { tab, errors, shows, says, reload } = await render({ room: room.name, component: "Pane", cache: {} });
+    await shows("secret");
+    await caches(tab, room.name, "secret");
+    await reload({ token: token("bob", { rooms: { "other.*": ["read"] } }) });
+    await says("#state", "ended");
+    await until("it is forgotten", async () => (await cached(tab, room.name)) === undefined);
+    await shows();
     expect(errors).toEqual([]);
   });
 });

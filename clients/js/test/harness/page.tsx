@@ -3,6 +3,8 @@
 import { StrictMode, Suspense, createElement, use, useEffect, useState } from "react";
 import type { ReactNode } from "react";
 import { createRoot } from "react-dom/client";
+import { indexedDbCache } from "../../src/cache.js";
+import type { CacheOptions } from "../../src/cache.js";
 import { Roomlog, indexedDbOutbox, webPositions } from "../../src/index.js";
 import type { Publication, Room, RoomOptions, RoomlogOptions } from "../../src/index.js";
 import { RoomlogProvider, useConnection, useRoom, useRoomlog } from "../../src/react.js";
@@ -15,6 +17,14 @@ interface Start {
   /** The name of this page's record. */
   record: string;
   options?: Partial<RoomlogOptions>;
+}
+
+/** What to render. */
+interface Render extends Start {
+  component?: keyof typeof components;
+  read?: RoomOptions;
+  /** The limits of a cache. */
+  cache?: CacheOptions;
 }
 
 const timing = { backoffMin: 20, backoffMax: 200, connect: 3000, probe: 300 };
@@ -52,8 +62,9 @@ const page = {
   resume: (): void => room?.resume(),
   handled: (record: string): string[] => read(`handled:${record}`),
   problems: (record: string): string[] => read(`problems:${record}`),
-  render({ url, token, room: name, component = "Chat", read, options }: Start & { component?: keyof typeof components; read?: RoomOptions }): void {
-    client = new Roomlog(url, { token: () => token, timing, encoding: "json", ...options });
+  render({ url, token, room: name, component = "Chat", read, options, cache }: Render): void {
+    const messages = cache && indexedDbCache("messages", cache);
+    client = new Roomlog(url, { token: () => token, timing, encoding: "json", ...options, ...(messages && { cache: messages }) });
     const shown = createElement(components[component], { name, ...(read && { read }) });
     const suspended = createElement(Suspense, { fallback: "loading" }, createElement(Later, null, shown));
     createRoot(document.body).render(createElement(StrictMode, null, createElement(RoomlogProvider, { client }, suspended)));

@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { until } from "./until.js";
 
-const SECRET = "a secret for tests, of at least 32 bytes";
+export const SECRET = "a secret for tests, of at least 32 bytes";
 
 /** Returns the path of the program under test: `ROOMLOG_BIN`, or the one that the checkout has built. */
 export function program(): string {
