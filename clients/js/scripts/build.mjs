@@ -1,8 +1,9 @@
-// Builds dist/: ES modules and CommonJS, each with its types beside it.
+// Builds dist/: ES modules and CommonJS, each with its types beside it. Fetches the licenses, which the package contains, too.
 import { execFileSync } from "node:child_process";
-import { rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, rmSync, writeFileSync } from "node:fs";
 import { build } from "esbuild";
 
+for (const license of ["LICENSE-MIT", "LICENSE-APACHE"]) copyFileSync(`../../${license}`, license);
 rmSync("dist", { recursive: true, force: true });
 for (const [format, type] of [["esm", "module"], ["cjs", "commonjs"]]) {
   const outdir = `dist/${format}`;

@@ -18,7 +18,7 @@ import { memoryPositions } from "./stores.js";
 import type { OutboxStore, PositionStore } from "./stores.js";
 import { Tokens } from "./token.js";
 import type { TokenSource } from "./token.js";
-import type { TransportKind } from "./transport/transport.js";
+import type { Environment, TransportKind } from "./transport/transport.js";
 
 /** Options of a client. */
 export interface RoomlogOptions {
@@ -59,11 +59,12 @@ export interface RoomlogEvents {
 
 const TIMING: Timing = { backoffMin: 500, backoffMax: 20_000, backoffMaxVisible: 5_000, connect: 10_000, probe: 2_000 };
 
-const platform: { WebSocket: unknown } = { WebSocket: globalThis.WebSocket };
+/** Loads a WebSocket class where the platform has none. */
+let loadWebSocket: (() => Promise<unknown>) | undefined;
 
-/** Sets the WebSocket class of clients where the platform has none. */
-export function setWebSocket(WebSocket: unknown): void {
-  platform.WebSocket ??= WebSocket;
+/** Sets the source of a WebSocket class where the platform has none. */
+export function setWebSocket(load: () => Promise<unknown>): void {
+  loadWebSocket = load;
 }
 
 /** A client of one server, for one user. Connects when it is first needed. */
@@ -83,13 +84,14 @@ export class Roomlog extends Emitter<RoomlogEvents> {
     const { encoding = "msgpack", token, outbox = {}, positions = memoryPositions() } = options;
     this.cache = options.cache;
     const { socketUrl, httpUrl } = addresses(url);
-    const WebSocket = (options.WebSocket ?? platform.WebSocket) as typeof globalThis.WebSocket | undefined;
-    const kinds = (options.transports ?? ["websocket", "sse", "polling"]).filter((kind) => kind !== "websocket" || WebSocket);
+    const own = options.WebSocket ?? globalThis.WebSocket;
+    const load = own ? () => own : loadWebSocket;
+    const kinds = (options.transports ?? ["websocket", "sse", "polling"]).filter((kind) => kind !== "websocket" || load);
     if (kinds.length === 0) {
       throw new RoomlogError("bad_request", "none of the `transports` works on this platform: add `sse` or `polling`, or pass a `WebSocket`");
     }
     const doFetch = options.fetch ?? ((...args: Parameters<typeof fetch>) => fetch(...args));
-    const environment = { socketUrl, httpUrl, codec: codecOf(encoding), fetch: doFetch, WebSocket };
+    const environment = { socketUrl, httpUrl, codec: codecOf(encoding), fetch: doFetch, loadWebSocket: load as Environment["loadWebSocket"] };
     this.#connection = new Connection(environment, kinds, new Tokens(token), { ...TIMING, ...options.timing });
     this.#outbox = new Outbox(outbox.store, outbox.limit ?? 1000, encoding === "msgpack", this.#connection, {
       reader: (room) => this.#rooms.reader(room),

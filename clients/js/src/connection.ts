@@ -196,8 +196,10 @@ export class Connection extends Emitter<ConnectionEvents> {
     this.#timers.set("connect", this.#timing.connect, () => this.#ended({ message: "the server did not answer in time", blocked: true }));
     const kind = (this.transportKind = this.#kinds[this.#kind]!);
     try {
-      if (kind === "websocket") this.#transport = new WebSocketTransport(this.#environment, events);
-      else {
+      if (kind === "websocket") {
+        const Socket = await this.#environment.loadWebSocket!();
+        if (!signal.aborted) this.#transport = new WebSocketTransport(this.#environment, Socket, events);
+      } else {
         // Loaded on demand: most pages never need it.
         const { HttpTransport } = await import("./transport/http.js");
         if (!signal.aborted) this.#transport = new HttpTransport(this.#environment, kind, events);

@@ -1,7 +1,13 @@
-// The public API on Node.js, whose own WebSocket came with version 22.
-import { WebSocket } from "ws";
+// The public API on Node.js. Only versions before 22 need the package `ws`: later ones have a WebSocket of their own.
 import { setWebSocket } from "./client.js";
+import { RoomlogError } from "./errors.js";
 
-setWebSocket(WebSocket);
+setWebSocket(async () => {
+  try {
+    return (await import("ws")).WebSocket;
+  } catch (cause) {
+    throw new RoomlogError("application", "this version of Node.js has no WebSocket: install the package `ws`, or use Node.js 22 or newer", { cause });
+  }
+});
 
 export * from "./index.js";

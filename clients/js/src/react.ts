@@ -1,3 +1,4 @@
+"use client";
 // Hooks for React: a room as state.
 import { createContext, createElement, useContext, useEffect, useMemo, useSyncExternalStore } from "react";
 import type { ReactNode } from "react";

@@ -1,22 +1,31 @@
-// The package as it is published: its size, its module formats, and its types.
-import { spawnSync } from "node:child_process";
+// The package as it is published: its contents, its size, its module formats, and its types.
+import { execFile, spawnSync } from "node:child_process";
 import { mkdtempSync, mkdirSync, rmSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
-import { afterAll, describe, expect, it } from "vitest";
+import { publint } from "publint";
+import { formatMessage } from "publint/utils";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Server, token } from "./harness/server.js";
 
 const root = resolve(import.meta.dirname, "..");
+const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string };
 
-/** An application that has the package installed. */
+/** An application that has the package installed, as npm would from its tarball, with React and without `ws`. */
 const application = mkdtempSync(join(tmpdir(), "roomlog-js-app-"));
-mkdirSync(join(application, "node_modules/@roomlog"), { recursive: true });
-symlinkSync(root, join(application, "node_modules/@roomlog/client"));
-for (const name of ["react", "@types/react", "csstype"]) {
-  mkdirSync(join(application, "node_modules", name, ".."), { recursive: true });
-  symlinkSync(join(root, "node_modules", name), join(application, "node_modules", name));
-}
+const installed = join(application, "node_modules/@roomlog/client");
+const tarball = join(application, `roomlog-client-${version}.tgz`);
+beforeAll(() => {
+  run("npm", "pack", root, "--ignore-scripts", "--silent", "--pack-destination", application);
+  mkdirSync(installed, { recursive: true });
+  run("tar", "-xzf", tarball, "--strip-components=1", "-C", installed);
+  for (const name of ["react", "@types/react", "csstype"]) {
+    mkdirSync(join(application, "node_modules", name, ".."), { recursive: true });
+    symlinkSync(join(root, "node_modules", name), join(application, "node_modules", name));
+  }
+});
 afterAll(() => rmSync(application, { recursive: true }));
 
 const write = (file: string, text: string): string => (writeFileSync(join(application, file), text), file);
@@ -27,7 +36,49 @@ function run(program: string, ...words: string[]): string {
   return stdout;
 }
 
+/** The same, beside this process, which has a server to look after. */
+const runAside = (program: string, ...words: string[]): Promise<string> =>
+  new Promise((resolve, reject) =>
+    execFile(program, words, { cwd: application, timeout: 30_000 }, (error, stdout, stderr) => (error ? reject(new Error(`${stdout}${stderr}${error.message}`)) : resolve(stdout))),
+  );
+
 describe("the package", () => {
+  it("has its licenses, its README, and nothing but what is built", () => {
+    const files = run("tar", "-tzf", tarball).trim().split("\n").map((file) => file.replace("package/", ""));
+    expect(files.filter((file) => !file.startsWith("dist/")).sort()).toEqual(["LICENSE-APACHE", "LICENSE-MIT", "README.md", "package.json"]);
+    const described = JSON.parse(readFileSync(join(installed, "package.json"), "utf8")) as Record<string, unknown>;
+    for (const field of ["repository", "homepage", "bugs", "keywords", "license"]) expect(described[field], field).toBeTruthy();
+    expect(described["dependencies"], "browsers need none").toBeUndefined();
+  });
+
+  it("has no fault that publint knows", async () => {
+    const bytes = readFileSync(tarball);
+    const { messages, pkg } = await publint({ pack: { tarball: bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length) as ArrayBuffer } });
+    expect(messages.map((message) => formatMessage(message, pkg))).toEqual([]);
+  });
+
+  it("has types that all ways of resolving them find", () => {
+    // Without `node10`, which knows no entry points.
+    run(join(root, "node_modules/.bin/attw"), tarball, "--profile", "node16", "--no-emoji");
+  });
+
+  it("connects with the WebSocket of Node.js, and says what to do where there is none", async () => {
+    const server = await Server.start();
+    write("connect.mjs", `
+      import { Roomlog } from "@roomlog/client";
+      const client = new Roomlog("${server.url}", { token: "${token("ann")}", transports: ["websocket"] });
+      client.on("error", ({ message }) => (console.log(message), client.close()));
+      client.room("package").publish("hi").then((id) => (console.log(id.replace(/.*-/, "sent ")), client.close()), () => {});`);
+    const ofNode = globalThis.WebSocket ? [] : ["--experimental-websocket", "--no-warnings"];
+    try {
+      expect(await runAside("node", ...ofNode, "connect.mjs")).toBe("sent 1\n");
+      const without = [...(globalThis.WebSocket ? ["--no-experimental-websocket"] : []), "connect.mjs"];
+      expect(await runAside("node", ...without)).toMatch(/install the package `ws`/);
+    } finally {
+      await server.end();
+    }
+  });
+
   it("loads less than 15 KB gzipped at the start, and 4 KB where WebSockets are blocked", async () => {
     write("app.js", `import { Roomlog } from "@roomlog/client"; globalThis.client = new Roomlog("wss://chat.example", { token: "" });`);
     const { metafile, outputFiles } = await build({
@@ -62,13 +113,13 @@ describe("the package", () => {
     const use = `
       const client = new Roomlog("ws://127.0.0.1:1", { token: "", positions: memoryPositions() });
       client.close();
-      console.log(client.state, new RoomlogError("closed", "") instanceof Error, typeof useRoom, typeof Typing);`;
-    write("app.mjs", `import { Roomlog, RoomlogError, memoryPositions } from "@roomlog/client"; import { useRoom } from "@roomlog/client/react"; import { Typing } from "@roomlog/client/typing"; ${use}`);
-    write("app.cjs", `const { Roomlog, RoomlogError, memoryPositions } = require("@roomlog/client"); const { useRoom } = require("@roomlog/client/react"); const { Typing } = require("@roomlog/client/typing"); ${use}`);
-    for (const file of ["app.mjs", "app.cjs"]) expect(run("node", file)).toBe("closed true function function\n");
+      console.log(client.state, new RoomlogError("closed", "") instanceof Error, typeof useRoom, typeof Typing, typeof indexedDbCache, typeof signToken);`;
+    write("app.mjs", `import { Roomlog, RoomlogError, memoryPositions } from "@roomlog/client"; import { useRoom } from "@roomlog/client/react"; import { Typing } from "@roomlog/client/typing"; import { indexedDbCache } from "@roomlog/client/cache"; import { signToken } from "@roomlog/client/server"; ${use}`);
+    write("app.cjs", `const { Roomlog, RoomlogError, memoryPositions } = require("@roomlog/client"); const { useRoom } = require("@roomlog/client/react"); const { Typing } = require("@roomlog/client/typing"); const { indexedDbCache } = require("@roomlog/client/cache"); const { signToken } = require("@roomlog/client/server"); ${use}`);
+    for (const file of ["app.mjs", "app.cjs"]) expect(run("node", file)).toBe("closed true function function function function\n");
     // Bundlers for browsers find nothing of Node.js.
     for (const format of ["esm", "cjs"]) {
-      const text = readFileSync(join(root, `dist/${format}/index.js`), "utf8");
+      const text = readFileSync(join(installed, `dist/${format}/index.js`), "utf8");
       const imports = [...text.matchAll(/(?:from |import |require\()"([^".]+)"/g)].map(([, name]) => name);
       expect([...new Set(imports)]).toEqual([]);
     }
@@ -80,6 +131,8 @@ describe("the package", () => {
       import type { ByType, Message, Publication } from "@roomlog/client";
       import { useConnection, useRoom } from "@roomlog/client/react";
       import { Typing } from "@roomlog/client/typing";
+      import { indexedDbCache } from "@roomlog/client/cache";
+      import { RoomlogApi, signToken } from "@roomlog/client/server";
 
       interface Chat { text: string; image?: Uint8Array }
 
@@ -88,6 +141,7 @@ describe("the package", () => {
           token: async () => "token",
           encoding: "json",
           positions: webPositions(localStorage, "ann:"),
+          cache: indexedDbCache("ann", { perRoom: 100 }),
           outbox: { store: indexedDbOutbox("ann"), limit: 10 },
         });
         const room = client.room<Chat>("chat.general", { durable: "phone", last: 50 });
@@ -110,6 +164,20 @@ describe("the package", () => {
         const text: string = page.messages[0]!.data.text;
         off();
         return text + (await publication);
+      }
+
+      export async function onServer(): Promise<string> {
+        const key = { secret: "a secret of at least thirty-two bytes" };
+        const token: string = await signToken({ ...key, user: "ann", rooms: { "chat.*": ["read", "write"] }, expiresIn: 60 });
+        // @ts-expect-error: no such permission
+        await signToken({ ...key, user: "ann", rooms: { "chat.*": ["delete"] } });
+        // @ts-expect-error: a private key needs its algorithm
+        await signToken({ privateKey: "", user: "ann" });
+        const api = new RoomlogApi("https://chat.example", { token });
+        const { id, duplicate } = await api.publish("chat.general", { text: "hi" });
+        for (const item of await api.publishBatch([{ room: "chat.general", data: 1 }])) console.log("error" in item ? item.error.retryAfterMs : item.id);
+        for await (const { user, lag } of api.subscriptions("chat.general")) console.log(user, lag, duplicate);
+        return (await api.history<Chat>("chat.general", { fromTime: new Date() })).messages.map(({ data }) => data.text).join() + id;
       }
 
       type Contents = ByType<{ message: Chat; poll: { question: string; options: string[] } }>;

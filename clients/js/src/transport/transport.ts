@@ -39,5 +39,6 @@ export interface Environment {
   httpUrl: string;
   codec: Codec;
   fetch: typeof fetch;
-  WebSocket: typeof WebSocket | undefined;
+  /** Returns the WebSocket class. Missing where there is none. */
+  loadWebSocket: (() => typeof WebSocket | Promise<typeof WebSocket>) | undefined;
 }

@@ -11,10 +11,10 @@ export class WebSocketTransport implements Transport {
 
   readonly #environment: Environment;
 
-  constructor(environment: Environment, events: TransportEvents) {
+  constructor(environment: Environment, Socket: typeof WebSocket, events: TransportEvents) {
     this.#environment = environment;
     const { codec, socketUrl } = environment;
-    this.#socket = new environment.WebSocket!(socketUrl, `roomlog.v1.${codec.encoding}`);
+    this.#socket = new Socket(socketUrl, `roomlog.v1.${codec.encoding}`);
     this.#socket.binaryType = "arraybuffer";
     this.#socket.onopen = () => this.#over || events.opened();
     this.#socket.onmessage = ({ data }) => {
