@@ -71,8 +71,8 @@ def test_refuses_an_invalid_address(url):
 
 def test_accepts_each_form_of_a_servers_address():
     for url in ("https://chat.example", "https://chat.example/", "wss://chat.example/v1/ws"):
-        assert Roomlog(url, token="x")._connection._url == "wss://chat.example/v1/ws"
-    assert Roomlog("http://a:1/chat/v1/ws/", token="x")._connection._url == "ws://a:1/chat/v1/ws"
+        assert Roomlog(url, token="x")._connection.url == "wss://chat.example/v1/ws"
+    assert Roomlog("http://a:1/chat/v1/ws/", token="x")._connection.url == "ws://a:1/chat/v1/ws"
 
 
 def test_pauses_are_random_and_double_up_to_a_bound():
@@ -229,8 +229,21 @@ async def test_a_token_that_has_expired_is_replaced(client, caplog):
     assert any("token_expired" in text for text in caplog.messages)
 
 
-@pytest.mark.parametrize(("bad", "code"), [("nonsense", "unauthenticated"), (token("ann", ttl=-60), "token_expired")])
-async def test_a_refused_token_closes_the_client_for_good(client, proxy, name, bad, code):
+REFUSALS = [
+    ("nonsense", "unauthenticated", "the token is not a JWT signed with HS256, RS256, ES256 or EdDSA"),
+    (token("ann") + "x", "unauthenticated", "the token is not signed with an accepted key"),
+    (token("ann", aud="other"), "unauthenticated", "the token has an `aud`, and this server has none: its auth.audience must be set"),
+    (
+        token("ann", exp=1_600_000_000),
+        "token_expired",
+        "the token expired on 2020-09-13 at 12:26:40 UTC: instead of a text, pass a function as `token`, and the client calls it in"
+        " time for a new one",
+    ),
+]
+
+
+@pytest.mark.parametrize(("bad", "code", "why"), REFUSALS, ids=["no token", "wrong key", "audience", "expired"])
+async def test_a_refused_token_closes_the_client_for_good_with_the_reason(client, proxy, name, bad, code, why):
     one = client(proxy.url, token=bad)
     publication = one.room(name).publish(1)
     messages = one.room(name).messages()
@@ -238,9 +251,41 @@ async def test_a_refused_token_closes_the_client_for_good(client, proxy, name, b
         with pytest.raises(RoomlogError) as raised:
             await waiting
         assert raised.value.code == code
+        assert raised.value.args[0] == (f"the message is not known to be stored: {why}" if waiting is publication else why)
     assert (one.state, proxy.connections) == ("closed", 1)
-    with pytest.raises(RoomlogError):
+    with pytest.raises(RoomlogError, match=f"^{code}: "):
         one.room(name).publish(2)
+
+
+async def test_a_static_token_that_expires_meanwhile_closes_the_client_with_the_reason(client):
+    one = client(token=token("ann", exp=int(time.time()) - 3))  # The server allows 5 s more.
+    await one.connect()
+    await until("it has expired", lambda: one.state == "closed")
+    with pytest.raises(RoomlogError, match=r"^token_expired: the token expired on .* pass a function as `token`"):
+        await one.connect()
+
+
+async def test_a_server_without_websockets_is_reported_with_its_answer(client, stack, caplog):
+    """A proxy answers in the place of the server, or a server that accepts no more connections."""
+    answers = [
+        (404, "text/html", "<h1>Not Found</h1>"),
+        (429, "application/problem+json", '{"code": "too_many", "detail": "this node has no room", "retry_after_ms": 10}'),
+    ]
+
+    async def accept(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        status, kind, body = answers[0]
+        writer.write(f"HTTP/1.1 {status} No\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode())
+        writer.close()
+
+    proxy = await asyncio.start_server(accept, "127.0.0.1", 0)
+    stack.callback(proxy.close)
+    caplog.set_level("INFO", "roomlog")
+    one = client(f"ws://127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
+    async with one:
+        await until("it says so", lambda: "the HTTP status 404: check the address" in caplog.text)
+        answers.pop(0)
+        await until("it says so", lambda: "failed: too_many: this node has no room; trying again in 0.0 s" in caplog.text)
 
 
 async def test_a_revoked_token_closes_the_client_for_good(client, server, name):
@@ -251,3 +296,4 @@ async def test_a_revoked_token_closes_the_client_for_good(client, server, name):
         with pytest.raises(RoomlogError) as raised:
             await messages.__anext__()
     assert (raised.value.code, one.state) == ("token_revoked", "closed")
+    assert "revoked" in raised.value.args[0] and "code 4502" not in raised.value.args[0]

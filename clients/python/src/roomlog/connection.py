@@ -4,6 +4,7 @@ sends requests, and gets answers and frames."""
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import random
 import time
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
 from .data import snapshot
@@ -72,7 +74,7 @@ class Connection:
         self.state: ConnectionState = "idle"
         #: The user that the token names.
         self.user: str | None = None
-        self._url, self._codec, self._tokens, self._timing, self._above = url, codec, tokens, timing, above
+        self.url, self._codec, self._tokens, self._timing, self._above = url, codec, tokens, timing, above
         self._task: asyncio.Task[None] | None = None
         #: The reason why it is closed for good.
         self.failure: RoomlogError | None = None
@@ -86,6 +88,8 @@ class Connection:
         self._attempts = 0
         self._opened_at = 0.0
         self._retry_after_ms: int | None = None
+        #: Why the server ends this connection: its answer to `connect`, or else its goodbye.
+        self._reason: RoomlogError | None = None
 
     def start(self) -> None:
         """Connects, unless it has begun to."""
@@ -184,21 +188,21 @@ class Connection:
         try:
             while True:
                 self.state = "connecting"
-                self._retry_after_ms = None
+                self._retry_after_ms = self._reason = None
                 why = await self._attempt()
                 self._drop(why)
                 if self._closing:
                     return
                 pause = self._pause()
                 self.state = "waiting"
-                logger.info("the connection to %s failed: %s; trying again in %.1f s", self._url, why, pause)
+                logger.info("the connection to %s failed: %s; trying again in %.1f s", self.url, why, pause)
                 await asyncio.sleep(pause)
         except RoomlogError as error:
-            logger.error("the connection to %s has ended: %s", self._url, error)
+            logger.error("the connection to %s has ended: %s", self.url, error)
             self._finish(error)
         except Exception:
             # A bug of this client. Callers must not wait for ever.
-            logger.exception("the connection to %s has failed", self._url)
+            logger.exception("the connection to %s has failed", self.url)
             self._finish(RoomlogError("internal", "the connection has failed by an error of this client: see the log of `roomlog`"))
 
     def _pause(self) -> float:
@@ -217,7 +221,7 @@ class Connection:
             return str(error)
         try:
             async with connect(
-                self._url,
+                self.url,
                 subprotocols=[Subprotocol(f"roomlog.v1.{self._codec.encoding}")],
                 open_timeout=self._timing.connect,
                 close_timeout=CLOSE_S,
@@ -230,6 +234,8 @@ class Connection:
                 return await self._converse(socket, token)
         except ConnectionClosed as closed:
             return self._ended(closed)
+        except InvalidStatus as refused:
+            return self._refused(refused.response)
         except (TimeoutError, asyncio.TimeoutError):
             return "the server did not answer in time"
         except (OSError, EOFError, WebSocketException) as error:
@@ -248,6 +254,7 @@ class Connection:
         def introduced(ok: Frame | RoomlogError) -> None:
             if isinstance(ok, RoomlogError):
                 # The close that follows decides what to do.
+                self._reason = ok
                 if ok.code != "disconnected":
                     logger.warning("the server refused the connection: %s", ok)
                 return
@@ -297,19 +304,31 @@ class Connection:
             logger.warning("the server refused a request: %s", error)
         elif op == "goodbye":
             self._retry_after_ms = frame.get("retry_after_ms")
+            # It only refers to the answer to `connect`, if that was an error.
+            self._reason = self._reason or RoomlogError(frame["code"], frame["message"])
         elif op != "pong":
             self._above.frame(frame)
 
     def _ended(self, closed: ConnectionClosed) -> str:
         """Returns the server's reason for a close. Raises if there must be no other connection."""
         if closed.rcvd is None:
-            return "the connection to the server was lost"
-        code, reason = closed.rcvd.code, closed.rcvd.reason or f"the server closed the connection with code {closed.rcvd.code}"
+            return str(self._reason or "the connection to the server was lost")
+        code = closed.rcvd.code
+        reason = self._reason or RoomlogError(FINAL_CODES.get(code, "closed"), f"the server closed the connection with code {code}")
         if code in FINAL:
-            raise RoomlogError(FINAL_CODES.get(code, "closed"), reason)
+            raise reason
         if code == TOKEN_EXPIRED:
             self._tokens.spent()
-        return reason
+        return str(reason)
+
+    def _refused(self, response: Response) -> str:
+        """Returns the reason for which a server, or a proxy before it, did not open a WebSocket."""
+        try:
+            problem = json.loads(response.body)
+            self._retry_after_ms = problem.get("retry_after_ms")
+            return f"{problem['code']}: {problem['detail']}"
+        except (ValueError, KeyError, AttributeError, TypeError):
+            return f"the answer was not a WebSocket, but the HTTP status {response.status_code}: check the address"
 
     async def _renew(self) -> None:
         """Renews the token of this connection in time. Repeats a failed renewal after a growing pause."""

@@ -8,7 +8,9 @@ import inspect
 import json
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
 from typing import Any
 
 from .errors import RoomlogError
@@ -30,33 +32,57 @@ class Tokens:
 
     async def get(self) -> str:
         """Returns a token that is valid for a while yet."""
-        if self._current is not None and time.time() < self.renew_at:
-            return self._current
-        return await self.renew()
+        return self.usable() or await self.renew()
 
     async def renew(self) -> str:
         """Fetches a new token."""
         assert not isinstance(self._source, str), "a text is never renewed"
-        try:
+        with _explained():
             if inspect.iscoroutinefunction(self._source):
                 token = await self._source()
             else:
                 token = await asyncio.to_thread(self._source)
                 if inspect.isawaitable(token):
                     token = await token
-        except Exception as error:
-            raise RoomlogError("application", f"the token function failed: {error}") from error
+        return self._accept(token)
+
+    def get_in_thread(self) -> str:
+        """As `get`, for a thread without an event loop and a plain function."""
+        if token := self.usable():
+            return token
+        assert not isinstance(self._source, str), "a text is never renewed"
+        with _explained():
+            fetched = self._source()
+        return self._accept(fetched)
+
+    def usable(self) -> str | None:
+        """Returns the current token, if it is valid for a while yet."""
+        return self._current if time.time() < self.renew_at else None
+
+    def spent(self) -> None:
+        """Discards the token, since the server refused it as expired. Raises if there can be no other."""
+        if isinstance(self._source, str):
+            raise RoomlogError(
+                "token_expired",
+                f"the token expired{_when(self._source)}: instead of a text, pass a function as `token`, and the client calls it in time"
+                " for a new one",
+            )
+        self._current = None
+
+    def _accept(self, token: object) -> str:
         if not isinstance(token, str) or not token:
             raise RoomlogError("application", f"the token function must return a token, a str that is not empty, and returned {token!r}")
         self._current = token
         self.renew_at = time.time() + lead_of(token)
         return token
 
-    def spent(self) -> None:
-        """Discards the token, since the server refused it as expired. Raises if there can be no other."""
-        if isinstance(self._source, str):
-            raise RoomlogError("token_expired", "the token has expired: pass a function as `token`, so that the client can fetch a new one")
-        self._current = None
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise RoomlogError("application", f"the token function failed: {error}") from error
 
 
 def claims_of(token: str) -> dict[str, Any]:
@@ -67,6 +93,11 @@ def claims_of(token: str) -> dict[str, Any]:
     except (IndexError, ValueError):
         return {}
     return claims if isinstance(claims, dict) else {}
+
+
+def _when(token: str) -> str:
+    expires = claims_of(token).get("exp")
+    return f" on {datetime.fromtimestamp(expires, timezone.utc):%Y-%m-%d at %H:%M:%S UTC}" if isinstance(expires, (int, float)) else ""
 
 
 def lead_of(token: str) -> float:
