@@ -7,7 +7,7 @@ import json
 import pytest
 from harness.server import REPOSITORY
 
-from roomlog import RoomlogError
+from roomlog import Deleted, RoomlogError
 from roomlog.connection import FINAL
 from roomlog.protocol import codec_of, frames_of, gap_of, message_of, signal_of
 
@@ -44,7 +44,9 @@ def test_server_frames_are_decoded_without_loss(golden):
     assert as_json(from_msgpack) == from_json
     for frame in from_msgpack:
         readers = {"message": message_of, "signal": signal_of, "gap": lambda gap: gap_of(gap["room"], gap)}
-        if frame["op"] in readers:
+        if frame.get("sys"):
+            assert signal_of(frame) == Deleted(frame["room"], frame["data"]["id"], frame["from"])
+        elif frame["op"] in readers:
             # No field is lost.
             read = dataclasses.asdict(readers[frame["op"]](frame))
             assert {key.rstrip("_"): value for key, value in read.items()} == {k: v for k, v in frame.items() if k != "op"}

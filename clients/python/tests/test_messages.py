@@ -6,7 +6,7 @@ import gc
 import pytest
 from harness import token, until
 
-from roomlog import Gap, Message, RoomlogError
+from roomlog import Deleted, Gap, Message, RoomlogError, Signal
 
 
 def fill(server, room, count, start=0):
@@ -258,3 +258,36 @@ async def test_signals_reach_the_users_who_are_present(client, name):
         await signals.aclose()
     with pytest.raises(RoomlogError):
         ann.signal("typing", {1})
+
+
+async def test_a_deletion_reaches_those_who_are_present_apart_from_signals(client, server, name):
+    [id] = fill(server, name, 1)
+    ann, bob = client().room(name), client(token=token("bob"), encoding="json").room(name)
+    async with ann.messages(), bob.messages():
+        signals = ann.signals()
+        heard = asyncio.ensure_future(signals.__anext__())
+        await until("ann listens", lambda: ann._rooms._listeners)
+        # A user cannot pretend to be the server.
+        bob.signal("$deleted", {"id": id})
+        assert await asyncio.wait_for(heard, 30) == Signal(name, "bob", "$deleted", {"id": id})
+        server.request("DELETE", f"/v1/rooms/{name}/messages/{id}", rooms={"*": ["manage"]})
+        assert await asyncio.wait_for(signals.__anext__(), 30) == Deleted(name, id, "checker")
+        await signals.aclose()
+
+
+async def test_unknown_signals_of_the_server_are_ignored(client, relay, name):
+    """A later version of the server sends them."""
+
+    def newer(frame):
+        return {**frame, "sys": True} if frame.get("type") == "$newer" else frame
+
+    relay.from_server = newer
+    ann, bob = client(relay.url, encoding="json").room(name), client(token=token("bob")).room(name)
+    async with ann.messages(), bob.messages():
+        signals = ann.signals()
+        heard = asyncio.ensure_future(signals.__anext__())
+        await until("ann listens", lambda: ann._rooms._listeners)
+        bob.signal("$newer", {"what": 1})
+        bob.signal("typing", True)
+        assert (await asyncio.wait_for(heard, 30)).type == "typing"
+        await signals.aclose()

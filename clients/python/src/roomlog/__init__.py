@@ -3,14 +3,16 @@
 from .client import Roomlog
 from .connection import ConnectionState, Timing
 from .errors import RoomlogError
-from .protocol import Encoding, Gap, HistoryPage, Message, Signal
+from .protocol import Encoding
 from .publication import Publication, PublicationState
 from .room import Messages, Room
 from .subscription import SubscriptionState
 from .tokens import TokenSource
+from .types import Deleted, Gap, HistoryPage, Message, Signal
 
 __all__ = [
     "ConnectionState",
+    "Deleted",
     "Encoding",
     "Gap",
     "HistoryPage",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from types import TracebackType
+from typing import Any
 
+from .address import socket_url
 from .connection import ConnectionState, Timing
-from .errors import RoomlogError
 from .protocol import Encoding
 from .room import Room
 from .rooms import Rooms
@@ -35,7 +35,7 @@ class Roomlog:
         outbox_limit: int = 1000,
         timing: Timing | None = None,
     ) -> None:
-        self._rooms = Rooms(_socket_url(url), token, encoding, outbox_limit, timing or Timing())
+        self._rooms = Rooms(socket_url(url), token, encoding, outbox_limit, timing or Timing())
         self._connection = self._rooms.connection
 
     @property
@@ -49,8 +49,11 @@ class Roomlog:
         """The user whom the token names, once connected."""
         return self._connection.user
 
-    def room(self, name: str) -> Room:
-        """Returns a room, to publish to and to follow."""
+    def __repr__(self) -> str:
+        return repr(self._rooms)
+
+    def room(self, name: str) -> Room[Any]:
+        """Returns a room, to publish to and to follow. Annotate it to have its content checked: `room: Room[ChatMessage] = …`."""
         return Room(self._rooms, name)
 
     async def connect(self) -> None:
@@ -71,11 +74,3 @@ class Roomlog:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.close()
-
-
-def _socket_url(url: str) -> str:
-    match = re.fullmatch(r"(?:ws|http)(s?)://([^/?#]+)(.*?)(?:/v1/ws)?/?", url)
-    if not match:
-        raise RoomlogError("bad_request", f"{url} is not the address of a server: use one such as wss://chat.example/v1/ws")
-    secure, host, path = match.groups()
-    return f"ws{secure}://{host}{path}/v1/ws"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 
 class RoomlogError(Exception):
-    """Every error of this package.
+    """Every error of this package. `code` is one of the protocol, or of the client:
 
-    `code` is one of the protocol, or of the client: `disconnected` (the connection was lost before the answer came), `closed`
-    (the client or the loop was closed), `outbox_full` (too many messages are unconfirmed), `cancelled` (the message was
-    withdrawn before it was sent), `replaced` (a newer loop or connection follows), `application` (the token function
-    failed; `__cause__` is why).
+    - `disconnected`: the connection was lost before the answer came
+    - `closed`: the client or the loop was closed
+    - `outbox_full`: too many messages are unconfirmed
+    - `cancelled`: the message was withdrawn before it was sent
+    - `replaced`: a newer loop or connection follows the room
+    - `application`: the token function failed; `__cause__` is why
     """
 
     code: str
@@ -21,6 +23,11 @@ class RoomlogError(Exception):
         super().__init__(message)
         self.code = code
         self.retry_after_ms = retry_after_ms
+
+    @property
+    def retry_after(self) -> float | None:
+        """The same in seconds."""
+        return None if self.retry_after_ms is None else self.retry_after_ms / 1000
 
     def __str__(self) -> str:
         return f"{self.code}: {self.args[0]}"

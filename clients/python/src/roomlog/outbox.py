@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from .connection import Connection
 from .errors import RoomlogError
-from .protocol import is_after
+from .ids import is_after
 from .publication import Publication
 
 # Pause after a temporary refusal, unless the server names one.
@@ -42,7 +42,7 @@ class Lane:
     """The unconfirmed messages of one room, in order."""
 
     def __init__(self) -> None:
-        self.items: deque[Publication] = deque()
+        self.items: deque[Publication[Any]] = deque()
         self.task: asyncio.Task[None] | None = None
         #: Whether something has changed since the lane was last drained.
         self.again = False
@@ -54,10 +54,10 @@ class Outbox:
     def __init__(self, limit: int, connection: Connection, reader: Callable[[str], Reader | None]) -> None:
         self._limit, self._connection, self._reader = limit, connection, reader
         self._lanes: dict[str, Lane] = {}
-        self._by_key: dict[tuple[str, str], Publication] = {}
+        self._by_key: dict[tuple[str, str], Publication[Any]] = {}
         self._closed: RoomlogError | None = None
 
-    def publish(self, room: str, data: Any, type: str, key: str | None) -> Publication:
+    def publish(self, room: str, data: Any, type: str, key: str | None) -> Publication[Any]:
         if self._closed:
             raise self._closed.copy()
         key = key or str(uuid.uuid4())
@@ -76,7 +76,7 @@ class Outbox:
         self.kick(room)
         return publication
 
-    def waiting(self, room: str) -> list[Publication]:
+    def waiting(self, room: str) -> list[Publication[Any]]:
         """Returns the unconfirmed messages of a room, in order."""
         lane = self._lanes.get(room)
         return list(lane.items) if lane else []
@@ -102,7 +102,7 @@ class Outbox:
         for publication in list(self._by_key.values()):
             self._settle(publication, RoomlogError(error.code, f"the message is not known to be stored: {error.args[0]}"))
 
-    def _cancel(self, publication: Publication) -> bool:
+    def _cancel(self, publication: Publication[Any]) -> bool:
         if publication.state != "sending" or publication._attempted:
             return False
         self._settle(publication, RoomlogError("cancelled", "the message was cancelled before it was sent"))
@@ -146,7 +146,7 @@ class Outbox:
                     pause = PAUSE_MS if error.retry_after_ms is None else error.retry_after_ms
                     await asyncio.sleep(pause / 1000 * random.uniform(1, 1.25))
 
-    async def _may_go(self, publication: Publication) -> bool:
+    async def _may_go(self, publication: Publication[Any]) -> bool:
         """Tells whether a message may be sent now. A message that was attempted before the connection was lost may be stored already.
         It is looked for first, since the server forgets keys: in the backlog of a followed room, or else in the history."""
         reader = self._reader(publication.room)
@@ -162,7 +162,7 @@ class Outbox:
         await self._search(publication, publication._after)
         return True
 
-    async def _search(self, publication: Publication, after: str) -> None:
+    async def _search(self, publication: Publication[Any], after: str) -> None:
         """Looks for a message in the history, and confirms it if it is there."""
         room, more = publication.room, True
         while more:
@@ -180,7 +180,7 @@ class Outbox:
             more = page["more"]
         publication._after = after
 
-    def _settle(self, publication: Publication, outcome: str | RoomlogError) -> None:
+    def _settle(self, publication: Publication[Any], outcome: str | RoomlogError) -> None:
         if not self._by_key.pop((publication.room, publication.key), None):
             return
         self._lanes[publication.room].items.remove(publication)

@@ -1,14 +1,14 @@
-"""The wire protocol, version 1: messages and the like as types, message ids, and both encodings."""
+"""The wire protocol, version 1: both encodings, and the values that frames carry."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgpack
 
 from .errors import RoomlogError
+from .types import Deleted, Gap, HistoryPage, Message, Signal
 
 Encoding = Literal["json", "msgpack"]
 
@@ -17,62 +17,7 @@ Frame = dict[str, Any]
 Payload = str | bytes
 
 
-@dataclass(frozen=True)
-class Message:
-    """A message of a room."""
-
-    room: str
-    """The room that it is in."""
-    id: str
-    """Its id, `<ms>-<seq>`: its time in Unix milliseconds and its number in the room."""
-    key: str
-    """The UUID that its sender gave it."""
-    from_: str
-    """The user who published it. (`from` is a keyword of Python.)"""
-    type: str
-    """Its type, `message` unless the sender chose another."""
-    data: Any
-    """Its content: any JSON value, and `bytes` with MessagePack."""
-
-
-@dataclass(frozen=True)
-class Gap:
-    """Messages that are no longer available. It has no `data`, so that a loop that treats it as a message fails."""
-
-    room: str
-    after: str
-    """The last id before them."""
-    next: str
-    """The id at which delivery continues. If that message does not exist yet, the smallest id that it can have."""
-    reason: str
-    """`trimmed`: retention removed them, or they were deleted. `rewound`: the server lost writes that it had confirmed."""
-
-
-@dataclass(frozen=True)
-class Signal:
-    """A message to the users who are present. It is not stored, and delivered at most once."""
-
-    room: str
-    from_: str
-    type: str
-    data: Any
-
-
-@dataclass(frozen=True)
-class HistoryPage:
-    """A part of a room's history."""
-
-    messages: list[Message]
-    """In ascending order."""
-    more: bool
-    """Whether there are more in the requested direction."""
-    head: str
-    """The newest id of the room."""
-    gap: Gap | None
-    """The first place in the page where messages are missing."""
-
-
-def message_of(frame: Frame) -> Message:
+def message_of(frame: Frame) -> Message[Any]:
     return Message(frame["room"], frame["id"], frame["key"], frame["from"], frame["type"], frame["data"])
 
 
@@ -80,35 +25,18 @@ def gap_of(room: str, frame: Frame) -> Gap:
     return Gap(room, frame["after"], frame["next"], frame["reason"])
 
 
-def signal_of(frame: Frame) -> Signal:
-    return Signal(frame["room"], frame["from"], frame["type"], frame["data"])
+def signal_of(frame: Frame) -> Signal | Deleted | None:
+    """Returns the meaning of a `signal` frame: None if it is the server's own, and of a kind that this version does not know."""
+    room, sender, type, data = frame["room"], frame["from"], frame["type"], frame["data"]
+    if not frame.get("sys"):
+        return Signal(room, sender, type, data)
+    return Deleted(room, data["id"], sender) if type == "$deleted" else None
 
 
-def page_of(room: str, ok: Frame) -> HistoryPage:
+def page_of(room: str, ok: Frame) -> HistoryPage[Any]:
     gap = ok.get("gap")
     messages = [message_of({"room": room, **message}) for message in ok["messages"]]
     return HistoryPage(messages, ok["more"], ok["head"], gap and gap_of(room, gap))
-
-
-def parse_id(id: str) -> tuple[int, int]:
-    """Returns an id's two numbers, which compare as ids do."""
-    ms, _, seq = id.partition("-")
-    return int(ms), int(seq)
-
-
-def is_after(id: str, position: str) -> bool:
-    return parse_id(id) > parse_id(position)
-
-
-def before(id: str) -> str:
-    """Returns the position right before a message."""
-    ms, seq = parse_id(id)
-    return f"{ms}-{seq - 1}"
-
-
-def follows(position: str, id: str) -> bool:
-    """Tells whether `id` comes right after `position`, with nothing between them."""
-    return is_after(id, position) and parse_id(id)[1] == parse_id(position)[1] + 1
 
 
 class JsonCodec:

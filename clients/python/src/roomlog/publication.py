@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator
-from typing import Any, Literal
+from typing import Any, Generic, Literal
 
 from .errors import RoomlogError
+from .types import T
 
 PublicationState = Literal["sending", "sent", "failed", "cancelled"]
 
 
-class Publication:
+class Publication(Generic[T]):
     """A published message. Awaiting it gives the message's id, once the server has confirmed that it is stored.
 
     A time-out of the wait, as by `asyncio.wait_for`, does not withdraw the message: `cancel()` does.
@@ -20,11 +21,13 @@ class Publication:
     key: str
     """The message's UUID. The message that comes back through the room has the same."""
     room: str
+    """The room's name."""
     type: str
-    data: Any
+    """The message's type."""
+    data: T
     """The content, as it was when it was published."""
 
-    def __init__(self, room: str, data: Any, type: str, key: str, cancel: Callable[[Publication], bool]) -> None:
+    def __init__(self, room: str, data: T, type: str, key: str, cancel: Callable[[Publication[Any]], bool]) -> None:
         self.room, self.data, self.type, self.key = room, data, type, key
         self._cancel = cancel
         self._confirmed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -61,7 +64,8 @@ class Publication:
         return asyncio.shield(self._confirmed).__await__()
 
     def __repr__(self) -> str:
-        return f"<Publication {self.key} to {self.room}: {self.state}>"
+        outcome = self.id or self.error or ""
+        return f"<Publication {self.key} to {self.room}: {self.state}{outcome and f' ({outcome})'}>"
 
     def _settle(self, outcome: str | RoomlogError) -> None:
         if isinstance(outcome, RoomlogError):

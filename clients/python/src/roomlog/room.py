@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic, cast
 
 from .errors import RoomlogError
-from .protocol import Gap, HistoryPage, Message, Signal, page_of
+from .protocol import page_of
 from .publication import Publication
 from .rooms import Rooms
 from .subscription import Options, SubscriptionState
+from .types import Deleted, Gap, HistoryPage, Message, Signal, T
 
 # Signals that may wait for a slow loop. Beyond, the oldest are dropped: delivery of signals is not promised.
 SIGNALS = 100
 
 
-class Room:
-    """A room, from `client.room(name)`. It is cheap: the same room can be made repeatedly."""
+class Room(Generic[T]):
+    """A room, from `client.room(name)`. It is cheap: the same room can be made repeatedly.
+
+    `T` is the type of its messages' content, for type checkers: `room: Room[ChatMessage] = client.room("chat.general")`. Without it,
+    content is `Any`. Nothing is checked when the program runs.
+    """
 
     name: str
     """The room's name."""
@@ -29,12 +34,21 @@ class Room:
         self._connection = rooms.connection
         self._outbox = rooms.outbox
 
+    def __repr__(self) -> str:
+        return f"<Room {self.name} on {self._rooms!r}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Room) and (self._rooms, self.name) == (other._rooms, other.name)
+
+    def __hash__(self) -> int:
+        return hash((self._rooms, self.name))
+
     @property
-    def pending(self) -> list[Publication]:
+    def pending(self) -> list[Publication[T]]:
         """This client's unconfirmed messages to the room, in order."""
         return self._outbox.waiting(self.name)
 
-    def publish(self, data: Any, *, type: str = "message", key: str | None = None) -> Publication:
+    def publish(self, data: T, *, type: str = "message", key: str | None = None) -> Publication[T]:
         """Publishes a message. Awaiting the publication gives the id, once the message is stored.
 
         Without a connection the message waits. Messages are sent in the order of publishing, and stored once, whatever fails. `key`
@@ -45,7 +59,7 @@ class Room:
 
     def messages(
         self, *, since: str | None = None, last: int | None = None, durable: str | None = None, auto_ack: bool = False
-    ) -> Messages:
+    ) -> Messages[T]:
         """Returns the room's messages, for `async for`. Without options, only new ones.
 
         since: starts after this id; "0" starts with the oldest message that the room keeps.
@@ -61,7 +75,7 @@ class Room:
             raise RoomlogError("not_durable", "only a durable subscription is acknowledged: pass its name as `durable`")
         return Messages(self._rooms, self.name, Options(since, last, durable, auto_ack))
 
-    def ack(self, message: Message | str) -> None:
+    def ack(self, message: Message[Any] | str) -> None:
         """Acknowledges a message (or its id), and all before it, of this client's durable subscription to the room."""
         subscription = self._rooms.subscription(self.name)
         if not subscription:
@@ -70,7 +84,7 @@ class Room:
             raise RoomlogError("not_durable", "only a durable subscription is acknowledged: pass its name as `durable`")
         subscription.ack(message if isinstance(message, str) else message.id)
 
-    async def history(self, *, before: str | None = None, after: str | None = None, limit: int | None = None) -> HistoryPage:
+    async def history(self, *, before: str | None = None, after: str | None = None, limit: int | None = None) -> HistoryPage[T]:
         """Reads a part of the history: the messages before or after an id, or the newest. `limit` is 1 to 1000, 100 if it is
         missing. Waits for a connection if there is none."""
         frame = {"op": "history", "room": self.name, "before": before, "after": after, "limit": limit}
@@ -82,12 +96,12 @@ class Room:
         frame = {"op": "signal", "room": self.name, "type": type, "data": self._connection.snapshot(data)}
         self._connection.tell_if_free({**frame, "to": to} if to is not None else frame)
 
-    async def signals(self) -> AsyncIterator[Signal]:
-        """Yields the signals of this room, while a loop over its messages follows it. If the application is slow, the newest 100 are
-        kept."""
-        queue: asyncio.Queue[Signal | None] = asyncio.Queue(SIGNALS)
+    async def signals(self) -> AsyncIterator[Signal | Deleted]:
+        """Yields the signals of this room, and a `Deleted` when a message is deleted, while a loop over its messages follows it. If the
+        application is slow, the newest 100 are kept."""
+        queue: asyncio.Queue[Signal | Deleted | None] = asyncio.Queue(SIGNALS)
 
-        def put(signal: Signal | None) -> None:
+        def put(signal: Signal | Deleted | None) -> None:
             if queue.full():
                 queue.get_nowait()
             queue.put_nowait(signal)
@@ -100,7 +114,7 @@ class Room:
             remove()
 
 
-class Messages:
+class Messages(Generic[T]):
     """A loop over a room's messages. It yields each once and in order, across lost connections and server restarts.
 
     A message counts as handled when the loop asks for the next one. Where messages are gone for good, the loop gets a `Gap` in their
@@ -126,19 +140,19 @@ class Messages:
         """`catching_up`: connecting, or reading the backlog. `live`: the loop has got the backlog. `ended`."""
         return self._subscription.state
 
-    def __aiter__(self) -> Messages:
+    def __aiter__(self) -> Messages[T]:
         return self
 
-    async def __anext__(self) -> Message | Gap:
+    async def __anext__(self) -> Message[T] | Gap:
         self._begin()
         try:
-            return await self._subscription.next()
+            return cast(Message[T] | Gap, await self._subscription.next())
         except RoomlogError:
             if self._subscription.left:
                 raise StopAsyncIteration from None
             raise
 
-    async def __aenter__(self) -> Messages:
+    async def __aenter__(self) -> Messages[T]:
         self._begin()
         await self._subscription.started()
         return self

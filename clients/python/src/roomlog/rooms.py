@@ -7,12 +7,13 @@ from collections.abc import Callable
 from .connection import Connection, Timing
 from .errors import RoomlogError
 from .outbox import Outbox
-from .protocol import Encoding, Frame, Signal, codec_of, signal_of
+from .protocol import Encoding, Frame, codec_of, signal_of
 from .subscription import Options, Subscription
 from .tokens import Tokens, TokenSource
+from .types import Deleted, Signal
 
-SignalListener = Callable[[Signal | None], None]
-"""Takes a signal, or None when there will be no more."""
+SignalListener = Callable[[Signal | Deleted | None], None]
+"""Takes a signal or a deletion, or None when there will be no more."""
 
 
 class Rooms:
@@ -23,6 +24,10 @@ class Rooms:
         self._subscriptions: dict[str, Subscription] = {}
         self._listeners: dict[str, set[SignalListener]] = {}
         self.outbox = Outbox(outbox_limit, self.connection, self._subscriptions.get)
+
+    def __repr__(self) -> str:
+        user = f" as {self.connection.user!r}" if self.connection.user is not None else ""
+        return f"<Roomlog at {self.connection.url}{user}: {self.connection.state}>"
 
     def subscription(self, room: str) -> Subscription | None:
         """Returns the subscription behind the loop that follows a room."""
@@ -83,7 +88,8 @@ class Rooms:
             # Even a message that no loop takes is proof that it is stored.
             self.outbox.seen(room, frame["key"], frame["id"])
         if frame["op"] == "signal":
-            self._deliver(room, signal_of(frame))
+            if signal := signal_of(frame):
+                self._deliver(room, signal)
         elif subscription := self._subscriptions.get(room):
             subscription.frame(frame)
 
@@ -94,6 +100,6 @@ class Rooms:
         for room in list(self._listeners):
             self._deliver(room, None)
 
-    def _deliver(self, room: str, signal: Signal | None) -> None:
+    def _deliver(self, room: str, signal: Signal | Deleted | None) -> None:
         for listener in list(self._listeners.get(room, ())):
             listener(signal)

@@ -7,16 +7,18 @@ import asyncio
 import logging
 from collections import deque
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from .connection import Connection
 from .errors import RoomlogError
+from .ids import before, follows, is_after
 from .outbox import Outbox, Reading
-from .protocol import Frame, Gap, Message, before, follows, gap_of, is_after, message_of
+from .protocol import Frame, gap_of, message_of
+from .types import Gap, Message
 
 logger = logging.getLogger("roomlog")
 
-Item = Message | Gap
+Item = Message[Any] | Gap
 
 SubscriptionState = Literal["catching_up", "live", "ended"]
 
@@ -58,12 +60,10 @@ class Subscription:
         self._acked: str | None = None
         #: Whether the server has delivered the backlog on this connection.
         self._caught_up = False
-        #: Counts subscribe frames, so that the answer to an older one is ignored.
-        self._subscribed = 0
         #: Whether the server has a subscription of this connection, even if its frames are ignored now.
         self._held = False
-        #: Whether a subscribe frame is not answered yet: frames belong to the previous subscription until then.
-        self._asking = False
+        #: Identifies the subscribe frame that is not answered yet: frames belong to the previous subscription until then.
+        self._asked: object | None = None
         self._queue: deque[Item] = deque()
         #: The item that the loop is handling.
         self._given: Item | None = None
@@ -152,13 +152,12 @@ class Subscription:
         if self._end or self._paused:
             return
         self._silence()
-        mine = self._subscribed
-        self._asking = True
+        mine = self._asked = object()
 
         def answer(ok: Frame | RoomlogError) -> None:
-            if mine != self._subscribed:
+            if self._asked is not mine:
                 return
-            self._asking = False
+            self._asked = None
             if isinstance(ok, RoomlogError):
                 self._refused(ok)
             else:
@@ -175,7 +174,7 @@ class Subscription:
         """Takes a frame of the server for this room."""
         op = frame["op"]
         if op == "unsubscribed":
-            if not self._asking:
+            if not self._asked:
                 self.end(RoomlogError(frame["code"], frame["message"]))
         elif self._cursor is None:
             return
@@ -280,8 +279,7 @@ class Subscription:
 
     def _silence(self) -> None:
         """Ignores frames and answers from now on: they belong to an older subscription."""
-        self._subscribed += 1
-        self._asking = False
+        self._asked = None
         self._cursor = None
         self._caught_up = False
         if self._retry_timer:
