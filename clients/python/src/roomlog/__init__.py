@@ -6,6 +6,7 @@ from .errors import RoomlogError
 from .protocol import Encoding
 from .publication import Publication, PublicationState
 from .room import Messages, Room
+from .store import SqliteOutbox
 from .subscription import SubscriptionState
 from .tokens import TokenSource
 from .types import Deleted, Gap, HistoryPage, Message, Signal
@@ -24,6 +25,7 @@ __all__ = [
     "Roomlog",
     "RoomlogError",
     "Signal",
+    "SqliteOutbox",
     "SubscriptionState",
     "Timing",
     "TokenSource",

@@ -10,6 +10,7 @@ from .connection import ConnectionState, Timing
 from .protocol import Encoding
 from .room import Room
 from .rooms import Rooms
+from .store import SqliteOutbox
 from .tokens import TokenSource
 
 
@@ -20,6 +21,7 @@ class Roomlog:
     token: a token, or a function that fetches one, plain or `async`: called at the start, before a token expires, and after the
         server refused one as expired.
     encoding: "msgpack", or "json", which has no binary data.
+    outbox: keeps unconfirmed messages across restarts, such as `SqliteOutbox(path)`. Without one they are kept in memory.
     outbox_limit: the number of messages that may wait to be confirmed.
     timing: times that suit tests, or unusual networks.
 
@@ -32,10 +34,11 @@ class Roomlog:
         *,
         token: TokenSource,
         encoding: Encoding = "msgpack",
+        outbox: SqliteOutbox | None = None,
         outbox_limit: int = 1000,
         timing: Timing | None = None,
     ) -> None:
-        self._rooms = Rooms(socket_url(url), token, encoding, outbox_limit, timing or Timing())
+        self._rooms = Rooms(socket_url(url), token, encoding, outbox, outbox_limit, timing or Timing())
         self._connection = self._rooms.connection
 
     @property
@@ -63,7 +66,7 @@ class Roomlog:
 
     async def close(self) -> None:
         """Ends the client, after its acknowledgements are sent. Messages that are not confirmed fail with the code `closed`:
-        await those that must be stored."""
+        await those that must be stored, unless an `outbox` keeps them."""
         self._rooms.leave_all()
         await self._connection.close()
 

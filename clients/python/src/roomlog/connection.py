@@ -61,6 +61,7 @@ class Timing:
 class Above(Protocol):
     """The user of a connection. It is called synchronously, in order with the frames."""
 
+    def starting(self) -> None: ...
     def up(self) -> None: ...
     def down(self) -> None: ...
     def frame(self, frame: Frame) -> None: ...
@@ -92,8 +93,9 @@ class Connection:
         self._reason: RoomlogError | None = None
 
     def start(self) -> None:
-        """Connects, unless it has begun to."""
+        """Connects, unless it has begun to. Raises if its user cannot start."""
         if self.state == "idle":
+            self._above.starting()
             self.state = "connecting"
             self._task = asyncio.create_task(self._run(), name="roomlog connection")
 

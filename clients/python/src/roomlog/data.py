@@ -18,7 +18,7 @@ def snapshot(value: Any, binary: bool, path: str = "data", depth: int = 0) -> An
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return _text(value, path)
+        return text(value, path)
     if isinstance(value, int):
         if not MIN_INTEGER <= value <= MAX_INTEGER:
             _refuse(path, f"{value} is outside the range -2^63 to 2^64-1; send it as text")
@@ -42,11 +42,14 @@ def snapshot(value: Any, binary: bool, path: str = "data", depth: int = 0) -> An
     for key, item in value.items():
         if not isinstance(key, str):
             _refuse(path, f"the key {key!r} is not a str")
-        copy[_text(key, path)] = snapshot(item, binary, f"{path}.{key}", depth + 1)
+        copy[text(key, path)] = snapshot(item, binary, f"{path}.{key}", depth + 1)
     return copy
 
 
-def _text(value: str, path: str) -> str:
+def text(value: object, path: str) -> str:
+    """Copies text. Raises for anything that is not text, or that cannot be encoded."""
+    if not isinstance(value, str):
+        _refuse(path, f"{value!r} is not a str")
     # Half a surrogate pair is not valid UTF-8, and would cost the connection.
     try:
         value.encode()

@@ -9,6 +9,8 @@ class RoomlogError(Exception):
     - `disconnected`: the connection was lost before the answer came
     - `closed`: the client or the loop was closed
     - `outbox_full`: too many messages are unconfirmed
+    - `outbox_locked`: another client uses the file of the outbox
+    - `outbox_failed`: that file cannot be read or written
     - `cancelled`: the message was withdrawn before it was sent
     - `replaced`: a newer loop or connection follows the room
     - `application`: the token function failed; `__cause__` is why

@@ -8,6 +8,7 @@ from .connection import Connection, Timing
 from .errors import RoomlogError
 from .outbox import Outbox
 from .protocol import Encoding, Frame, codec_of, signal_of
+from .store import SqliteOutbox
 from .subscription import Options, Subscription
 from .tokens import Tokens, TokenSource
 from .types import Deleted, Signal
@@ -19,11 +20,13 @@ SignalListener = Callable[[Signal | Deleted | None], None]
 class Rooms:
     """The loops over rooms and the listeners for signals, with the connection and the outbox that they share."""
 
-    def __init__(self, url: str, token: TokenSource, encoding: Encoding, outbox_limit: int, timing: Timing) -> None:
+    def __init__(
+        self, url: str, token: TokenSource, encoding: Encoding, outbox: SqliteOutbox | None, outbox_limit: int, timing: Timing
+    ) -> None:
         self.connection = Connection(url, codec_of(encoding), Tokens(token), timing, self)
         self._subscriptions: dict[str, Subscription] = {}
         self._listeners: dict[str, set[SignalListener]] = {}
-        self.outbox = Outbox(outbox_limit, self.connection, self._subscriptions.get)
+        self.outbox = Outbox(outbox_limit, outbox, self.connection, self._subscriptions.get)
 
     def __repr__(self) -> str:
         user = f" as {self.connection.user!r}" if self.connection.user is not None else ""
@@ -72,6 +75,9 @@ class Rooms:
         return remove
 
     # Called by the connection.
+
+    def starting(self) -> None:
+        self.outbox.open()
 
     def up(self) -> None:
         for subscription in list(self._subscriptions.values()):
