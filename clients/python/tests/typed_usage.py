@@ -5,7 +5,7 @@ from typing import Any, TypedDict
 
 from typing_extensions import assert_type
 
-from roomlog import Deleted, Gap, HistoryPage, Message, Publication, Room, Roomlog, Signal
+from roomlog import Deleted, Gap, HistoryPage, Message, Publication, Room, Roomlog, Signal, sync
 
 
 class ChatMessage(TypedDict):
@@ -36,6 +36,20 @@ async def content_has_the_type_of_the_room(client: Roomlog) -> None:
             assert_type(message.data["text"], str)
             print(message.data["txt"])  # type: ignore[typeddict-item]
     async for signal in room.signals():
+        assert_type(signal, Signal | Deleted)
+
+
+def threads_have_the_same_types(client: sync.Roomlog) -> None:
+    room: sync.Room[ChatMessage] = client.room("chat.general")
+    assert_type(room.publish({"text": "hi"}, timeout=5), str)
+    room.publish({"text": 1})  # type: ignore[typeddict-item]
+    assert_type(room.submit({"text": "hi"}), sync.Publication[ChatMessage])
+    assert_type(room.history(limit=5), HistoryPage[ChatMessage])
+    with room.messages() as messages:
+        for message in messages:
+            if not isinstance(message, Gap):
+                assert_type(message.data, ChatMessage)
+    for signal in room.signals():
         assert_type(signal, Signal | Deleted)
 
 

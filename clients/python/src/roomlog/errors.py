@@ -8,6 +8,7 @@ class RoomlogError(Exception):
 
     - `disconnected`: the connection was lost before the answer came
     - `closed`: the client or the loop was closed
+    - `forked`: another process has used this client of `roomlog.sync`
     - `outbox_full`: too many messages are unconfirmed
     - `outbox_locked`: another client uses the file of the outbox
     - `outbox_failed`: that file cannot be read or written

@@ -135,6 +135,8 @@ class Outbox:
         fate = f"the message stays in {self._store}" if self._store else "the message is not known to be stored"
         for publication in list(self._by_key.values()):
             self._remove(publication, RoomlogError(error.code, f"{fate}: {error.args[0]}"))
+            if self._store:
+                publication._confirmed.exception()  # Retrieved, so that asyncio does not report it: nothing is lost.
         if self._store:
             self._store._close()
 
