@@ -5,7 +5,7 @@ import time
 
 import pytest
 from conftest import FAST
-from harness import Relay, Server, token, until
+from harness import Answers, Relay, Server, token, until
 
 from roomlog import Roomlog, RoomlogError, Timing
 
@@ -267,24 +267,20 @@ async def test_a_static_token_that_expires_meanwhile_closes_the_client_with_the_
 
 async def test_a_server_without_websockets_is_reported_with_its_answer(client, stack, caplog):
     """A proxy answers in the place of the server, or a server that accepts no more connections."""
-    answers = [
-        (404, "text/html", "<h1>Not Found</h1>"),
-        (429, "application/problem+json", '{"code": "too_many", "detail": "this node has no room", "retry_after_ms": 10}'),
+    given = [
+        (404, b"<h1>Not Found</h1>", ""),
+        (
+            429,
+            b'{"code": "too_many", "detail": "this node has no room", "retry_after_ms": 10}',
+            "content-type: application/problem+json\r\n",
+        ),
     ]
-
-    async def accept(reader, writer):
-        await reader.readuntil(b"\r\n\r\n")
-        status, kind, body = answers[0]
-        writer.write(f"HTTP/1.1 {status} No\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode())
-        writer.close()
-
-    proxy = await asyncio.start_server(accept, "127.0.0.1", 0)
-    stack.callback(proxy.close)
+    answers = await Answers(lambda path, body: given[0]).start()
+    stack.push_async_callback(answers.close)
     caplog.set_level("INFO", "roomlog")
-    one = client(f"ws://127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
-    async with one:
+    async with client(answers.url):
         await until("it says so", lambda: "the HTTP status 404: check the address" in caplog.text)
-        answers.pop(0)
+        given.pop(0)
         await until("it says so", lambda: "failed: too_many: this node has no room; trying again in 0.0 s" in caplog.text)
 
 
