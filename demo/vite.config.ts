@@ -50,7 +50,7 @@ export default defineConfig({
     dedupe: ["react", "react-dom"],
   },
   build: {
-    target: "es2022",
+    target: "es2024",
     // The page's policy allows no data: URLs, and the supported browsers need no polyfill.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },

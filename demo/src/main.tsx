@@ -5,6 +5,7 @@ import { App } from "./app.tsx";
 import "./style/base.css";
 import "./style/layout.css";
 import "./style/messages.css";
+import "./style/rooms.css";
 import "./style/frames.css";
 
 createRoot(document.getElementById("root")!).render(

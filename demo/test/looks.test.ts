@@ -1,4 +1,4 @@
-// Appearance and accessibility: screenshots and axe, in light and dark, wide and narrow.
+// Appearance and accessibility: screenshots and axe, in light and dark, wide and narrow, and with text from right to left.
 import { mkdirSync } from "node:fs";
 import { createRequire } from "node:module";
 import { resolve } from "node:path";
@@ -8,6 +8,7 @@ import { startChromium } from "../../clients/js/test/harness/chromium.ts";
 import { Server } from "../../clients/js/test/harness/server.ts";
 import { until } from "../../clients/js/test/harness/until.ts";
 import { Person, endAll } from "./harness/person.ts";
+import { say } from "./harness/say.ts";
 
 const repository = resolve(import.meta.dirname, "../..");
 const folder = resolve(repository, process.env["CARGO_TARGET_DIR"] ?? "target", "demo-screenshots");
@@ -15,15 +16,6 @@ const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 
 let browser: Browser;
 let server: Server;
-const tokens = new Map<string, string>();
-
-async function say(user: string, text: string, room: string): Promise<void> {
-  if (!tokens.has(user)) tokens.set(user, await server.devToken(user));
-  const headers = { authorization: `Bearer ${tokens.get(user)}`, "content-type": "application/json" };
-  const response = await fetch(`${server.url}/v1/rooms/${room}/messages`, { method: "POST", headers, body: JSON.stringify({ data: { text } }) });
-  expect(response.ok).toBe(true);
-}
-
 beforeAll(async () => {
   mkdirSync(folder, { recursive: true });
   [browser, server] = await Promise.all([startChromium(), Server.startForDevelopment()]);
@@ -34,81 +26,136 @@ afterAll(async () => {
   await server?.end();
 });
 
+interface Axe {
+  run(): Promise<{ violations: { id: string; nodes: { html: string; failureSummary: string }[] }[] }>;
+}
+
+/** Takes a screenshot of each state, and collects what axe finds in it. */
+class Looks {
+  readonly violations: string[] = [];
+
+  constructor(readonly person: Person, readonly name: string) {}
+
+  async at(state: string): Promise<void> {
+    const { page } = this.person;
+    await page.screenshot({ path: `${folder}/${this.name}-${state}.png` });
+    const found = await page.evaluate(async () => {
+      const { axe } = globalThis as unknown as { axe: Axe };
+      return (await axe.run()).violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) => `${html} ${failureSummary}`).join("; ")}`);
+    });
+    this.violations.push(...found.map((violation) => `${state}: ${violation}`));
+  }
+}
+
+async function arrive(name: string, options: BrowserContextOptions): Promise<Looks> {
+  const person = await Person.arrive(browser, server, options);
+  // The page's policy forbids adding a script later.
+  await person.page.addInitScript({ path: axe });
+  return new Looks(person, name);
+}
+
+const PHONE = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, hasTouch: true, isMobile: true };
+
 const LOOKS: [string, BrowserContextOptions][] = [
   ["desktop", { viewport: { width: 1280, height: 800 }, colorScheme: "light" }],
   ["desktop-dark", { viewport: { width: 1280, height: 800 }, colorScheme: "dark" }],
-  ["phone", { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, hasTouch: true, isMobile: true, colorScheme: "light" }],
-  ["phone-dark", { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, hasTouch: true, isMobile: true, colorScheme: "dark" }],
+  ["wide", { viewport: { width: 1600, height: 900 }, colorScheme: "light" }],
+  ["phone", { ...PHONE, colorScheme: "light" }],
+  ["phone-dark", { ...PHONE, colorScheme: "dark" }],
 ];
+
+const STACK = "`GET /readyz` answered 503 for two seconds, then:\n```\nINFO caught up rooms=1841 took=312ms\nINFO ready\n```\nThat is **within** the budget.";
 
 describe.each(LOOKS)("%s", (name, options) => {
   it("passes axe, and gets screenshots", async () => {
     const isPhone = name.startsWith("phone");
-    const violations: string[] = [];
-    const look = async (person: Person, what: string): Promise<void> => {
-      await person.page.screenshot({ path: `${folder}/${name}-${what}.png` });
-      const found = await person.page.evaluate(async () => {
-        const { axe } = globalThis as unknown as { axe: { run(): Promise<{ violations: { id: string; nodes: { html: string; failureSummary: string }[] }[] }> } };
-        return (await axe.run()).violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) => `${html} ${failureSummary}`).join("; ")}`);
-      });
-      violations.push(...found.map((violation) => `${what}: ${violation}`));
-    };
     const room = `talk.${name}`;
-    const ann = await Person.arrive(browser, server, options);
-    // The page's policy forbids adding a script later.
-    await ann.page.addInitScript({ path: axe });
+    const looks = await arrive(name, options);
+    const ann = looks.person;
     await ann.visit(room);
     await ann.page.locator("[name=user]").waitFor();
-    await look(ann, "login");
+    await looks.at("login");
 
-    await say("mira", "Morning! The new build is on both nodes.", room);
-    await say("mira", "I killed the first one twice to be sure.", room);
-    await say("jonas", "And?", room);
+    const others = (text: string, from: string, where = room): Promise<unknown> => say(server, from, where, { text });
+    await others("Morning! The new build is on both nodes. Notes are at https://example.com/releases/1.4", "Mira Lindt");
+    await others("I killed the first one twice to be sure.", "Mira Lindt");
+    await others("And?", "jonas");
+    await others(STACK, "Mira Lindt");
+    await others("🎉🎉", "jonas");
     await ann.signIn("ann");
     for (const other of ["design", "releases", "@ann"]) {
-      if (isPhone) await ann.at(".only-narrow").click();
-      await ann.page.fill("[name=room]", other);
-      await ann.page.press("[name=room]", "Enter");
-      await ann.isLive();
-      await say("jonas", `Something for ${other}`, other);
+      await ann.join(other);
+      await others(`Something for ${other}`, "jonas", other);
       await ann.shows(`Something for ${other}`);
     }
-    if (isPhone) await ann.at(".only-narrow").click();
-    await ann.page.locator(".room", { hasText: room }).click();
-    await ann.write("My phone was in the tunnel the whole time, and everything was there when it came out.");
+    const toRoom = async (): Promise<void> => {
+      if (isPhone) await ann.at(".only-narrow").click();
+      await ann.page.locator(".room", { hasText: room }).click();
+    };
+    await toRoom();
+    await ann.write("> I killed the first one twice to be sure.\n\nMy phone was in the tunnel the whole time, and everything was there when it came out.");
     await until("it is sent", async () => (await ann.at(".message[data-mine][data-state=sent]").count()) === 1);
 
     ann.network.goOffline();
     await ann.at(".banner").waitFor();
-    await say("mira", "Nothing lost. Same messages, same order, on all four clients.", room);
-    await say("jonas", "Then I'll let the release go out at noon.\nI'll write the notes before lunch.", room);
-    await say("jonas", "Ann, can you look at them?", room);
-    for (const text of ["1", "2"]) await say("mira", text, "releases");
+    await others("Nothing lost. Same messages, same order, on all four clients.", "Mira Lindt");
+    await others("Then I'll let the release go out at noon.\nI'll write the notes before lunch.", "jonas");
+    await others("Ann, can you look at them?", "jonas");
+    for (const text of ["1", "2"]) await others(text, "Mira Lindt", "releases");
     await ann.write("Sure, send them over when they are ready");
-    await look(ann, "offline");
+    await looks.at("offline");
     await ann.comeBack();
     await ann.at(".new").waitFor();
     await until("all is sent", async () => (await ann.at(".message[data-state=sending]").count()) === 0);
-    await say("mira", "Perfect.", room);
+    await others("Perfect.", "Mira Lindt");
     await ann.shows("Perfect.");
-    const mira = await Person.in(browser, server, "mira", room);
+    const mira = await Person.in(browser, server, "Mira Lindt", room);
     await mira.at("textarea").pressSequentially("on");
     await until("somebody is typing", async () => (await ann.at(".typing").textContent()) !== "");
-    await look(ann, "room");
+    await looks.at("room");
+
+    const menu = await ann.openMenu("Perfect.");
+    await looks.at("menu");
+    await ann.page.keyboard.press("Escape");
+    await menu.waitFor({ state: "detached" });
+    await ann.page.keyboard.press("Control+k");
+    await looks.at("switcher");
+    await ann.page.keyboard.press("Escape");
+    await ann.page.locator(".switcher").waitFor({ state: "detached" });
 
     if (isPhone) {
       await ann.at(".only-narrow").click();
-      await look(ann, "rooms");
-      await ann.page.mouse.click(380, 400);
+      await looks.at("rooms");
+      await ann.page.goBack();
+      await ann.at("[aria-label=People]").click();
+      await looks.at("people");
+      await ann.page.goBack();
     }
-    await ann.page.locator(".chat:not([hidden]) header [aria-pressed]").click();
+    await ann.at("header [aria-label=Protocol]").click();
     // A new frame may arrive and move the list before the click. The content of a frame is rendered a moment after it opens, and a
     // second click would close it.
     await until("a frame is open", async () => {
       if ((await ann.page.locator(".frames [open]").count()) === 0) await ann.page.locator(".frames [data-op=message] summary").last().click();
       return (await ann.page.locator(".frames [open] pre").count()) > 0;
     });
-    await look(ann, "protocol");
-    expect(violations).toEqual([]);
+    await looks.at("protocol");
+    expect(looks.violations).toEqual([]);
   });
+});
+
+it("text from right to left passes axe, and gets a screenshot", async () => {
+  const looks = await arrive("rtl", { viewport: { width: 1280, height: 800 } });
+  const ann = looks.person;
+  const room = "talk.rtl";
+  await say(server, "ليلى", room, { text: "صباح الخير! النسخة الجديدة **جاهزة** على الخادمين." });
+  await say(server, "ליאור", room, { text: "> צהריים טובים\n\nהכול עבר בלי תקלות, ראו https://example.com/a" });
+  await say(server, "mira", room, { text: "Great, then I'll announce it." });
+  await say(server, "ليلى", room, { text: "شكراً 👏" });
+  await ann.visit(room);
+  await ann.signIn("ann");
+  await ann.shows("شكراً 👏");
+  const directions = await ann.at(".text p").evaluateAll((all) => all.map((one) => getComputedStyle(one).direction));
+  expect(directions).toEqual(["rtl", "rtl", "rtl", "ltr", "rtl"]);
+  await looks.at("room");
+  expect(looks.violations).toEqual([]);
 });

@@ -1,7 +1,7 @@
 // The rows of the log: groups, missed messages, gaps.
 import { describe, expect, it } from "vitest";
-import { timeline } from "../src/timeline.ts";
-import type { Missed, Shown } from "../src/timeline.ts";
+import { timeline } from "../src/chat/timeline.ts";
+import type { Missed, Shown } from "../src/chat/timeline.ts";
 import type { Gap } from "@roomlog/client";
 
 const NOON = new Date(2026, 4, 4, 12).getTime();

@@ -53,7 +53,7 @@ export class Person {
   visit = (room: string): Promise<unknown> => this.page.goto(`http://127.0.0.1:${this.network.port}/#${room}`);
 
   /** Locates elements in the open room. */
-  at = (selector: string): Locator => this.page.locator(`.chat:not([hidden]) ${selector}`);
+  at = (selector: string): Locator => this.page.locator(`.chat[data-open] ${selector}`);
 
   isLive = (): Promise<unknown> => until("the room is live", async () => (await this.at(".log").getAttribute("aria-busy")) === "false");
 
@@ -62,7 +62,24 @@ export class Person {
     await this.at("textarea").press("Enter");
   }
 
-  /** Restores the network and clicks "Reconnect now", unless the page has already reconnected. */
+  /** Opens a room that may not be in the list yet, as its user would: Ctrl+K, its name, Enter. */
+  async join(room: string): Promise<void> {
+    await this.page.keyboard.press("Control+k");
+    await this.page.locator(".switcher input").fill(room);
+    await this.page.keyboard.press("Enter");
+    await until(`${room} is open`, async () => (await this.page.evaluate(() => location.hash)) === `#${room}`);
+    await this.isLive();
+  }
+
+  /** Opens the menu of a message. */
+  async openMenu(text: string): Promise<Locator> {
+    await this.at(".message").filter({ hasText: text }).last().locator(".text").click({ button: "right" });
+    const menu = this.page.locator("dialog.menu");
+    await menu.waitFor();
+    return menu;
+  }
+
+  /** Restores the network and clicks "Try now", unless the page has already reconnected. */
   async comeBack(): Promise<void> {
     this.network.goOnline();
     await until("the connection is back", async () => {
@@ -73,7 +90,7 @@ export class Person {
 
   /** The id and text of each shown message. */
   shown = (): Promise<string[]> =>
-    this.at(".message").evaluateAll((rows) => rows.map((row) => `${(row as HTMLElement).dataset["id"]} ${row.querySelector(".bubble")!.textContent}`));
+    this.at(".message").evaluateAll((rows) => rows.map((row) => `${(row as HTMLElement).dataset["id"]} ${row.querySelector(".text")!.textContent}`));
 
   texts = async (): Promise<string[]> => (await this.shown()).map((line) => line.slice(line.indexOf(" ") + 1));
 

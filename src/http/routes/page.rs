@@ -26,9 +26,20 @@ use crate::protocol::{ErrorCode, Failure, UserId};
 const TTL: Duration = Duration::from_secs(12 * 3600);
 
 /// Allows only the page's own files and this server, since published data must never be executed. Trusted
-/// Types also keep the browser from parsing text as HTML.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
-     base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
+/// Types also keep the browser from parsing text as HTML; their one policy names the service worker. The icon
+/// with the number of unread messages is a `data:` URL.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+     connect-src 'self'; manifest-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; \
+     frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types service-worker";
+
+/// The files without a hash in their names, which browsers ask for again and again by the same name.
+const FIXED: [&str; 5] = [
+    "worker.js",
+    "manifest.webmanifest",
+    "icon-192.png",
+    "icon-512.png",
+    "icon-maskable.png",
+];
 
 /// The output of `make demo`: each file, with a gzip version next to it.
 #[derive(RustEmbed)]
@@ -46,6 +57,10 @@ pub(crate) fn routes(dev: bool) -> Router<App> {
                 file(&format!("assets/{name}"), "public, max-age=31536000, immutable", &headers)
             }),
         );
+    let page = FIXED.into_iter().fold(page, |page, name| {
+        let answer = async move |headers: HeaderMap| file(name, "no-cache", &headers);
+        page.route(&format!("/{name}"), get(answer))
+    });
     if dev { page.route("/dev/token", get(dev_token)) } else { page }
 }
 
@@ -55,6 +70,8 @@ fn file(path: &str, caching: &'static str, headers: &HeaderMap) -> Result<Respon
         Some((_, "css")) => "text/css; charset=utf-8",
         Some((_, "js")) => "text/javascript; charset=utf-8",
         Some((_, "svg")) => "image/svg+xml",
+        Some((_, "png")) => "image/png",
+        Some((_, "webmanifest")) => "application/manifest+json",
         _ => return Err(missing()),
     };
     let zipped = takes_gzip(headers).then(|| Built::get(&format!("{path}.gz"))).flatten();

@@ -1,19 +1,33 @@
 // The message field. Enter sends, Shift+Enter starts a new line.
-import { useLayoutEffect, useRef, useState } from "react";
-import type { KeyboardEvent } from "react";
-import { Icon } from "./components.tsx";
+import { useImperativeHandle, useLayoutEffect, useRef, useState } from "react";
+import type { KeyboardEvent, Ref } from "react";
+import { Icon } from "../ui/icon.tsx";
+
+export interface ComposerHandle {
+  /** Puts text before what is written already, and the cursor at the end. */
+  insert(text: string): void;
+}
 
 interface Props {
-  room: string;
+  ref: Ref<ComposerHandle>;
+  /** The name of the room, or of the other person. */
+  title: string;
   isOpen: boolean;
   onSend: (text: string) => void;
   onTyping: (typing: boolean) => void;
 }
 
-export function Composer({ room, isOpen, onSend, onTyping }: Props) {
+export function Composer({ ref, title, isOpen, onSend, onTyping }: Props) {
   const [text, setText] = useState("");
   const field = useRef<HTMLTextAreaElement>(null);
 
+  useImperativeHandle(ref, () => ({
+    insert: (before) => {
+      setText((text) => before + text);
+      field.current!.focus();
+      // The cursor goes to the end of the field when its text is set.
+    },
+  }), []);
   // On a touch screen, the keyboard would cover half of the messages.
   useLayoutEffect(() => {
     if (isOpen && matchMedia("(hover: hover)").matches) field.current!.focus();
@@ -39,9 +53,10 @@ export function Composer({ room, isOpen, onSend, onTyping }: Props) {
         <textarea
           ref={field}
           rows={1}
+          dir="auto"
           value={text}
-          placeholder={`Message ${room}`}
-          aria-label={`Message to ${room}`}
+          placeholder={`Message ${title}`}
+          aria-label={`Message to ${title}`}
           enterKeyHint="send"
           onKeyDown={key}
           onChange={(event) => {

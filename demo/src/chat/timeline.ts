@@ -9,7 +9,7 @@ export type Row =
   | { kind: "message"; key: string; message: Shown; first: boolean; last: boolean }
   | { kind: "day"; key: string; at: number }
   | { kind: "new"; key: string; count: number; above: number }
-  | { kind: "gap"; key: string; text: string }
+  | { kind: "gap"; key: string; text: string; isLoss: boolean }
   | { kind: "start"; key: string; text: string };
 
 /** The messages that arrived while the user was not looking. Without `upTo`, more are still arriving. */
@@ -32,7 +32,11 @@ export function timeline(shown: Shown[], { gaps, missed, me, hasOlder }: { gaps:
   let marked = unseen.count === 0;
   let before: Shown | undefined;
   let shownGaps = 0;
-  const showGap = (gap: Gap): void => void rows.push({ kind: "gap", key: `gap ${gap.after} ${gap.next}`, text: describe(gap) });
+  const showGap = (gap: Gap): void => {
+    rows.push({ kind: "gap", key: `gap ${gap.after} ${gap.next}`, text: describe(gap), isLoss: gap.reason === "rewound" });
+  };
+  // The day of the last message: its name is costly to compute, and thousands of messages share it.
+  let today = dayOf(0);
   const inOrder = [...gaps].sort((a, b) => compareIds(a.next, b.next));
 
   const oldest = shown.find(({ id }) => id !== undefined)?.id;
@@ -52,8 +56,10 @@ export function timeline(shown: Shown[], { gaps, missed, me, hasOlder }: { gaps:
     } else {
       while (shownGaps < inOrder.length) showGap(inOrder[shownGaps++]!);
     }
-    const day = new Date(at).toDateString();
-    if (!before || new Date(before.id === undefined ? at : timeOf(before.id)).toDateString() !== day) rows.push({ kind: "day", key: `day ${day}`, at });
+    if (at < today.from || at >= today.to) {
+      today = dayOf(at);
+      rows.push({ kind: "day", key: `day ${today.from}`, at });
+    }
     if (!marked && (id === undefined || compareIds(id, missed!.after) > 0) && message.from !== me) {
       marked = true;
       rows.push({ kind: "new", key: `new ${missed!.after}`, ...unseen });
@@ -66,6 +72,24 @@ export function timeline(shown: Shown[], { gaps, missed, me, hasOlder }: { gaps:
   }
   while (shownGaps < inOrder.length) showGap(inOrder[shownGaps++]!);
   return rows;
+}
+
+/** The local day of a time, which may have 23 or 25 hours. */
+function dayOf(at: number): { from: number; to: number } {
+  const from = new Date(at).setHours(0, 0, 0, 0);
+  const next = new Date(from);
+  return { from, to: next.setDate(next.getDate() + 1) };
+}
+
+/** What the row at an index belongs to: the author and time of its message, or of the next one. */
+export function whereIs(rows: Row[], index: number): { from: string; at: number; isContinued: boolean } | undefined {
+  for (let i = index; i < rows.length; i++) {
+    const row = rows[i]!;
+    if (row.kind !== "message") continue;
+    const { from, id } = row.message;
+    return { from, at: id === undefined ? Date.now() : timeOf(id), isContinued: i === index && !row.first };
+  }
+  return undefined;
 }
 
 /** Counts the missed messages: those of others that are loaded, plus all that are further up and not loaded yet (`above`). */

@@ -1,6 +1,6 @@
 // The rooms that a user has joined, with the last read and the newest id of each. Ids are dense, so the difference of two is a count.
 import { compareIds } from "@roomlog/client";
-import { seqOf } from "./timeline.ts";
+import { seqOf, timeOf } from "../chat/timeline.ts";
 
 export interface JoinedRoom {
   room: string;
@@ -27,14 +27,16 @@ export class JoinedRooms {
     return () => void this.#listeners.delete(listener);
   };
 
+  /** The rooms, the one with the newest message first. */
   readonly all = (): JoinedRoom[] => this.#all;
 
   seen(room: string): string | undefined {
     return this.#all.find((joined) => joined.room === room)?.seen;
   }
 
-  join(room: string): void {
-    if (!this.#all.some((joined) => joined.room === room)) this.#change([...this.#all, { room }]);
+  /** Adds a room. With `seen`, what comes after it is unread. */
+  join(room: string, seen?: string): void {
+    if (!this.#all.some((joined) => joined.room === room)) this.#change([...this.#all, { room, ...(seen !== undefined && { seen }) }]);
   }
 
   leave(room: string): void {
@@ -56,8 +58,9 @@ export class JoinedRooms {
   }
 
   #change(all: JoinedRoom[]): void {
-    this.#all = all;
-    localStorage.setItem(this.#storageKey, JSON.stringify(all.map(({ room, seen }) => ({ room, seen }))));
+    const age = ({ newest }: JoinedRoom): number => (newest === undefined ? 0 : timeOf(newest));
+    this.#all = all.sort((a, b) => age(b) - age(a));
+    localStorage.setItem(this.#storageKey, JSON.stringify(all));
     for (const listener of this.#listeners) listener();
   }
 }

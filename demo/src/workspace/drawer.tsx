@@ -2,8 +2,8 @@
 import { useLayoutEffect, useRef, useState, useSyncExternalStore } from "react";
 import type { ReactNode } from "react";
 import { useConnection, useRoomlog } from "@roomlog/client/react";
-import type { Frames, ShownFrame } from "./frames.ts";
-import { Icon } from "./components.tsx";
+import type { Frames, ShownFrame } from "../session/frames.ts";
+import { Icon } from "../ui/icon.tsx";
 
 /** Explains each frame by its `op`; one table for each direction. */
 const SENT: Record<string, string> = {
@@ -42,7 +42,7 @@ export function Drawer({ frames, onClose }: { frames: Frames; onClose: () => voi
   const latest = shown.findLast(({ took }) => took !== undefined);
 
   return (
-    <aside className="drawer" aria-label="Protocol">
+    <aside className="panel drawer" aria-label="Protocol">
       <header>
         <h2>Protocol</h2>
         <button type="button" className="quiet" onClick={() => frames.clear()}>Clear</button>

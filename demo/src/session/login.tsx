@@ -1,15 +1,20 @@
 // The sign-in form. It asks for a name if the server issues tokens itself, as it does in development, and for a token otherwise.
 import { useEffect, useState } from "react";
 import type { FormEvent } from "react";
+import { Logo } from "../ui/icon.tsx";
 import { issuesTokens, lastName, signInWithName, signInWithToken } from "./session.ts";
 import type { Identity } from "./session.ts";
-import { Logo } from "./components.tsx";
 
 export function Login({ problem, onDone }: { problem: string | undefined; onDone: (identity: Identity) => void }) {
   const [needsNameOnly, setNeedsNameOnly] = useState<boolean>();
+  const [isOffline, setOffline] = useState(false);
   const [error, setError] = useState<string>();
   useEffect(() => {
-    issuesTokens().then(setNeedsNameOnly, () => setError("Can't reach the server. Reload this page to try again."));
+    issuesTokens().then(setNeedsNameOnly, () => {
+      if (lastName() === "") return setError("Can't reach the server. Reload this page to try again.");
+      setOffline(true);
+      setNeedsNameOnly(true);
+    });
   }, []);
 
   const submit = async (event: FormEvent<HTMLFormElement>): Promise<void> => {
@@ -36,7 +41,11 @@ export function Login({ problem, onDone }: { problem: string | undefined; onDone
               Name
               <input name="user" required maxLength={64} defaultValue={lastName()} autoComplete="username" autoFocus spellCheck={false} />
             </label>
-            <p className="hint">Open this page in a second window and sign in with another name. Then stop the server for a while and keep writing.</p>
+            <p className="hint">
+              {isOffline
+                ? "You're offline. Sign in to read the messages that are stored in this browser. What you write is sent when you're back."
+                : "To chat with yourself, open this page in a second window and sign in with another name."}
+            </p>
           </>
         )}
         {needsNameOnly === false && (
