@@ -15,6 +15,7 @@ const client = resolve(here, "../clients/js/src");
 const sources = [
   ...["index.html", "package-lock.json", "vite.config.ts"].map((file) => join(here, file)),
   ...filesIn(join(here, "src")),
+  ...filesIn(join(here, "public")),
   ...filesIn(client),
 ];
 
@@ -24,23 +25,38 @@ function filesIn(folder: string): string[] {
     .map((entry) => join(entry.parentPath, entry.name));
 }
 
+const hash = (contents: string | Buffer): string => createHash("sha256").update(contents).digest("hex");
+
 /** In the format of sha256sum, so that `cd demo && sha256sum --check dist/sources.sha256` does the same as the test. */
-function listOfSources(): string {
-  const hash = (file: string): string => createHash("sha256").update(readFileSync(file)).digest("hex");
-  return sources.sort().map((file) => `${hash(file)}  ${relative(here, file)}\n`).join("");
-}
+const listOfSources = (): string => sources.sort().map((file) => `${hash(readFileSync(file))}  ${relative(here, file)}\n`).join("");
+
+/** Tells the service worker which files belong to this version. */
+const worker: Plugin = {
+  name: "roomlog-worker",
+  enforce: "post",
+  generateBundle(_, bundle) {
+    const files = [...Object.keys(bundle).filter((name) => name.startsWith("assets/")), ...readdirSync(join(here, "public"))].sort().map((name) => `/${name}`);
+    const page = bundle["index.html"];
+    const chunk = bundle["worker.js"];
+    if (page?.type !== "asset" || chunk?.type !== "chunk") throw new Error("the page or its service worker was not built");
+    // Hashed names stand for their contents; the others are read.
+    const fixed = readdirSync(join(here, "public")).sort().map((name) => hash(readFileSync(join(here, "public", name))));
+    const version = hash([String(page.source), ...files, ...fixed].join("\n")).slice(0, 12);
+    chunk.code = chunk.code.replaceAll("__FILES__", JSON.stringify(files)).replaceAll("__VERSION__", JSON.stringify(version));
+  },
+};
 
 const finish: Plugin = {
   name: "roomlog-finish",
   writeBundle({ dir }) {
-    for (const file of filesIn(dir!)) writeFileSync(`${file}.gz`, gzipSync(readFileSync(file), { level: 9 }));
+    for (const file of filesIn(dir!).filter((file) => !file.endsWith(".png"))) writeFileSync(`${file}.gz`, gzipSync(readFileSync(file), { level: 9 }));
     writeFileSync(join(dir!, "sources.sha256"), listOfSources());
   },
 };
 
 export default defineConfig({
   root: here,
-  plugins: [react(), finish],
+  plugins: [react(), worker, finish],
   resolve: {
     alias: [
       { find: "@roomlog/client/react", replacement: join(client, "react.ts") },
@@ -51,9 +67,14 @@ export default defineConfig({
   },
   build: {
     target: "es2024",
-    // The page's policy allows no data: URLs, and the supported browsers need no polyfill.
+    // The page's policy allows scripts only from files, and the supported browsers need no polyfill.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
+    rolldownOptions: {
+      input: { index: join(here, "index.html"), worker: join(here, "src/worker/worker.ts") },
+      // A service worker has one address for all its versions.
+      output: { entryFileNames: ({ name }) => (name === "worker" ? "worker.js" : "assets/[name]-[hash].js") },
+    },
   },
   // `npm run dev` shows changes immediately; it needs `make run` in another terminal.
   server: { proxy: { "/v1": { target: "http://127.0.0.1:8080", ws: true, changeOrigin: true }, "/dev": { target: "http://127.0.0.1:8080", changeOrigin: true } } },

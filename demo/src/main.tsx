@@ -2,6 +2,7 @@
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { App } from "./app.tsx";
+import { registerWorker } from "./register-worker.ts";
 import "./style/base.css";
 import "./style/layout.css";
 import "./style/messages.css";
@@ -13,3 +14,6 @@ createRoot(document.getElementById("root")!).render(
     <App />
   </StrictMode>,
 );
+
+// Vite's own server, for development, builds no service worker.
+if (import.meta.env.PROD) registerWorker();

@@ -6,6 +6,7 @@ use reqwest::header::{
     CONTENT_TYPE, HOST, ORIGIN,
 };
 use reqwest::{Method, Response};
+use serde_json::Value;
 
 use crate::harness::{Client, Redis, Rest, Server, redis_and_server};
 
@@ -64,6 +65,25 @@ async fn the_page_and_its_assets_are_served_from_the_binary() {
     }
     for nothing in ["/assets/index.js", "/assets/..%2findex.html", "/sources.sha256", "/page.js"] {
         rest.get(nothing).await.problem(404, "not_found");
+    }
+}
+
+#[tokio::test]
+async fn the_page_can_be_installed() {
+    let (_redis, server) = redis_and_server().await;
+    let rest = Rest::anonymous(&server);
+    for (path, kind) in [
+        ("/worker.js", "text/javascript; charset=utf-8"),
+        ("/manifest.webmanifest", "application/manifest+json"),
+        ("/icon-192.png", "image/png"),
+    ] {
+        let file = get(&rest, path, &[]).await;
+        assert_eq!((file.status().as_u16(), header(&file, CONTENT_TYPE)), (200, kind), "{path}");
+        assert_eq!(header(&file, CACHE_CONTROL), "no-cache", "{path}: its name is the same in each version");
+    }
+    let manifest = get(&rest, "/manifest.webmanifest", &[]).await.json::<Value>().await.unwrap();
+    for icon in manifest["icons"].as_array().unwrap() {
+        assert_eq!(get(&rest, icon["src"].as_str().unwrap(), &[]).await.status(), 200, "{icon}");
     }
 }
 

@@ -164,19 +164,23 @@ mod tests {
             let found: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
             assert_eq!(found, known, "{file} has changed, or is gone: run `make demo`, and commit demo/dist");
         }
-        for folder in
-            ["src", "src/style", "../clients/js/src", "../clients/js/src/room", "../clients/js/src/transport"]
-        {
-            for entry in std::fs::read_dir(demo.join(folder)).unwrap() {
-                let entry = entry.unwrap();
-                let name = format!("{folder}/{}", entry.file_name().to_str().unwrap());
+        for folder in ["src", "public", "../clients/js/src"] {
+            for name in files_in(&demo, folder) {
                 let is_listed = list.contains(&format!("  {name}\n"));
-                assert!(
-                    entry.path().is_dir() || is_listed,
-                    "{name} is new: run `make demo`, and commit demo/dist"
-                );
+                assert!(is_listed, "{name} is new: run `make demo`, and commit demo/dist");
             }
         }
+    }
+
+    /// Returns the files in a folder and those in it, as paths that begin with `folder`.
+    fn files_in(demo: &std::path::Path, folder: &str) -> Vec<String> {
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(demo.join(folder)).unwrap() {
+            let entry = entry.unwrap();
+            let name = format!("{folder}/{}", entry.file_name().to_str().unwrap());
+            if entry.path().is_dir() { files.extend(files_in(demo, &name)) } else { files.push(name) }
+        }
+        files
     }
 
     #[test]
