@@ -1,51 +1,47 @@
 // What is wrong with the connection, or with this room, and what can be done about it.
-import { useEffect, useState } from "react";
 import type { ReactNode } from "react";
-import type { Unsubscribed } from "@roomlog/client";
-import { useRoomlog } from "@roomlog/client/react";
+import type { RoomlogError } from "@roomlog/client";
+import type { Connection } from "@roomlog/client/react";
 
-/** The connection is down. It counts the seconds until the next attempt. */
-export function OfflineBanner() {
-  const client = useRoomlog();
+/** There is no connection. Counts the seconds until the next attempt. */
+export function OfflineBanner({ error, retryIn, retry }: Connection) {
+  const hasReason = error !== undefined && error.code !== "disconnected";
   return (
-    <Banner role="status">
-      <span><strong>{navigator.onLine ? "Can't reach the server." : "You're offline."}</strong> Your messages will be sent when you reconnect.</span>
-      <button type="button" className="link" onClick={() => client.wake()}>Try now</button>
-    </Banner>
+    <div className="banner">
+      <span role="status">
+        <strong>{!navigator.onLine ? "You're offline." : hasReason ? sentence(error.message) : "Can't reach the server."}</strong> Your messages will be sent when you reconnect.
+      </span>
+      {/* Not in the status, since nobody wants to hear every second of it. */}
+      <span className="retry">{retryIn === undefined ? "Reconnecting…" : `Reconnecting in ${retryIn} s`}</span>
+      <button type="button" className="link" onClick={retry}>Try now</button>
+    </div>
   );
 }
 
-/** The server ended the subscription to a room. */
-export function EndedBanner({ room, onLeave }: { room: string; onLeave: () => void }) {
-  const client = useRoomlog();
-  const [ended, setEnded] = useState<Unsubscribed>();
-  useEffect(() => {
-    const subscribed = client.room(room);
-    const offs = [subscribed.on("unsubscribed", setEnded), subscribed.on("started", () => setEnded(undefined))];
-    return () => offs.forEach((off) => off());
-  }, [client, room]);
-  return ended && (
-    <Banner role="alert">
-      <span><strong>{explain(ended)}</strong> {ended.code !== "deleted" && sentence(ended.message)}</span>
-      <button type="button" className="link" onClick={() => client.room(room).resume()}>Try again</button>
+/** The server ended the subscription to a room, or refused it. */
+export function EndedBanner({ error, onResume, onLeave }: { error: RoomlogError; onResume: () => void; onLeave: () => void }) {
+  return (
+    <Alert>
+      <span><strong>{explain(error)}</strong> {error.code !== "deleted" && sentence(error.message)}</span>
+      <button type="button" className="link" onClick={onResume}>Try again</button>
       <button type="button" className="link" onClick={onLeave}>Leave room</button>
-    </Banner>
+    </Alert>
   );
 }
 
 /** Something that the user asked for failed. */
 export function FailureBanner({ text, onClose }: { text: string; onClose: () => void }) {
   return (
-    <Banner role="alert">
+    <Alert>
       <span>{text}</span>
       <button type="button" className="link" onClick={onClose}>Dismiss</button>
-    </Banner>
+    </Alert>
   );
 }
 
-const Banner = ({ role, children }: { role: "status" | "alert"; children: ReactNode }) => <div className="banner" role={role}>{children}</div>;
+const Alert = ({ children }: { children: ReactNode }) => <div className="banner" role="alert">{children}</div>;
 
-function explain({ code }: Unsubscribed): string {
+function explain({ code }: RoomlogError): string {
   if (code === "forbidden") return "You don't have access to this room.";
   return code === "deleted" ? "This room was deleted." : "You were disconnected from this room.";
 }

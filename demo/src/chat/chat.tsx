@@ -44,7 +44,7 @@ const BEGINNING = "0-0";
 export function Chat({ room, session, isOpen, target, panel, onPanel, onMessage, onLeave }: Props) {
   const { client, joined, people, user: me } = session;
   const connection = useConnection();
-  const { messages, state, hasOlder, loadOlder, publish, typing, setTyping, gaps, dismiss } = useRoom<unknown>(room, START);
+  const { messages, state, hasOlder, loadOlder, publish, typing, setTyping, gaps, dismiss, error, resume } = useRoom<unknown>(room, START);
   const [cancelled, unsent] = useUnsent({ publish, dismiss });
   const [isAtEnd, setAtEnd] = useState(true);
   const [failure, setFailure] = useState<string>();
@@ -74,12 +74,13 @@ export function Chat({ room, session, isOpen, target, panel, onPanel, onMessage,
     clearMissed();
     log.current!.toEnd();
   };
-  const isLoading = useRef(false);
+  const [isLoading, setLoading] = useState(false);
+  // Another function when a page has been loaded, so that the log asks for the next one if its start is still near.
   const loadMore = useCallback(() => {
-    if (!hasOlder || isLoading.current || state !== "live") return;
-    isLoading.current = true;
-    loadOlder(PAGE).catch(() => {}).finally(() => (isLoading.current = false));
-  }, [hasOlder, loadOlder, state]);
+    if (!hasOlder || isLoading || state !== "live") return;
+    setLoading(true);
+    loadOlder(PAGE).catch(() => {}).finally(() => setLoading(false));
+  }, [hasOlder, isLoading, loadOlder, state]);
   const escape = (event: KeyboardEvent): void => {
     // With nothing to do here, Escape closes the panel beside the room.
     if (event.key !== "Escape" || (missed === undefined && isAtEnd)) return;
@@ -96,7 +97,7 @@ export function Chat({ room, session, isOpen, target, panel, onPanel, onMessage,
     const shown = all.map((message) => (message.id === undefined ? { ...message, from: me } : message));
     return timeline(shown, { gaps, missed, me, hasOlder: hasOlder || state === "catching_up" && messages.length === 0 });
   }, [messages, cancelled, gaps, missed, me, hasOlder, state]);
-  const isOffline = connection !== "open";
+  const isOffline = connection.state !== "open";
   const actions = useActions({ room, session, unsent, composer, onMessage, onFailure: setFailure });
   const marked = useTarget({ target, rows, messages, hasOlder, loadOlder, log, isLive: state === "live" });
   const row = useCallback((row: Row, canFocus: boolean) => row.kind === "message" ? (
@@ -113,7 +114,7 @@ export function Chat({ room, session, isOpen, target, panel, onPanel, onMessage,
   ) : <Note row={row} />, [me, isOffline, marked, actions]);
   const others = typing.filter((user) => user !== me);
   const below = newest === undefined || isAtEnd ? 0 : seqOf(newest) - seqOf(joined.seen(room) ?? newest);
-  const isWaiting = connection === "waiting" || (connection === "connecting" && state === "catching_up" && newest !== undefined);
+  const isWaiting = connection.state === "waiting" || (connection.state === "connecting" && state === "catching_up" && newest !== undefined);
 
   return (
     <section className="chat" aria-label={title} data-open={isOpen || undefined} inert={!isOpen}>
@@ -123,8 +124,8 @@ export function Chat({ room, session, isOpen, target, panel, onPanel, onMessage,
         panel={panel}
         onPanel={onPanel}
       />
-      {isWaiting && <OfflineBanner />}
-      <EndedBanner room={room} onLeave={onLeave} />
+      {isWaiting && <OfflineBanner {...connection} />}
+      {(state === "ended" || state === "error") && error && <EndedBanner error={error} onResume={resume} onLeave={onLeave} />}
       {failure !== undefined && <FailureBanner text={failure} onClose={() => setFailure(undefined)} />}
       <div className="conversation" onKeyDown={escape}>
         <Log

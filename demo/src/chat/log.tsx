@@ -38,20 +38,24 @@ export const Log = memo(function Log({ ref, label, rows, isBusy, isAtEnd: isFoll
   const box = useRef<HTMLDivElement>(null);
   const list = useRef<VirtualizerHandle>(null);
   const isAtEnd = useRef(true);
+  /** The last known scroll position. */
+  const lastTop = useRef(0);
   const shown = useRef(rows);
   const [top, setTop] = useState<number>();
   /** The key of the message that arrow keys have reached. */
   const [focused, setFocused] = useState<string>();
 
-  // The list keeps its distance from the end when rows are added, or removed, at the start alone.
-  const before = shown.current;
-  const isShifted = rows.length !== before.length && rows.at(-1)?.key === before.at(-1)?.key;
   const focusable = focusedIndex(rows, focused);
 
+  // Not by `scrollToIndex`, which would go on for a while and pull back a reader who scrolls up. `follow` goes on if rows turn out higher.
+  const scrollToEnd = (): void => {
+    box.current!.scrollTop = box.current!.scrollHeight;
+    lastTop.current = box.current!.scrollTop;
+  };
   const toEnd = (): void => {
     isAtEnd.current = true;
     onEnd(true);
-    list.current!.scrollToIndex(rows.length - 1, { align: "end" });
+    scrollToEnd();
   };
   useImperativeHandle(ref, () => ({
     toEnd,
@@ -62,23 +66,27 @@ export const Log = memo(function Log({ ref, label, rows, isBusy, isAtEnd: isFoll
   }));
 
   const look = (): void => {
-    const { scrollOffset, scrollSize, viewportSize, findItemIndex } = list.current!;
+    const { scrollTop, scrollHeight, clientHeight } = box.current!;
     const was = isAtEnd.current;
-    isAtEnd.current = scrollSize - scrollOffset - viewportSize < SLACK_PX;
+    isAtEnd.current = scrollHeight - scrollTop - clientHeight < SLACK_PX;
     if (isAtEnd.current !== was) onEnd(isAtEnd.current);
-    setTop(scrollOffset > BAR_PX ? findItemIndex(scrollOffset + BAR_PX) : undefined);
-    if (scrollOffset < AHEAD_PX) onNearStart();
+    lastTop.current = scrollTop;
+    setTop(scrollTop > BAR_PX ? list.current!.findItemIndex(scrollTop + BAR_PX) : undefined);
+    if (scrollTop < AHEAD_PX) onNearStart();
+  };
+  /** New rows, or others that become higher, and a composer that does, must not push the end out of sight. */
+  const follow = (): void => {
+    // The reader may have scrolled up without an event yet.
+    if (box.current!.scrollTop < lastTop.current - 1) look();
+    else if (isAtEnd.current) scrollToEnd();
   };
   useLayoutEffect(() => {
+    const isShifted = isShift(shown.current, rows);
     shown.current = rows;
-    if (isAtEnd.current && rows.length > 0) list.current!.scrollToIndex(rows.length - 1, { align: "end" });
+    if (!isShifted) follow();
     // A first page that does not fill the log gives no event of scrolling.
-    if (list.current!.scrollOffset < AHEAD_PX) onNearStart();
+    if (box.current!.scrollTop < AHEAD_PX) onNearStart();
   }, [rows, onNearStart]);
-  // Rows that become higher, and a composer that does, must not push the end out of sight.
-  const resized = (): void => {
-    if (isAtEnd.current && rows.length > 0) list.current!.scrollToIndex(rows.length - 1, { align: "end" });
-  };
 
   const key = (event: KeyboardEvent): void => {
     const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
@@ -99,13 +107,13 @@ export const Log = memo(function Log({ ref, label, rows, isBusy, isAtEnd: isFoll
         ref={list}
         scrollRef={box}
         data={rows}
-        shift={isShifted}
+        shift={isShift(shown.current, rows)}
         as="ol"
         item="li"
         bufferSize={600}
         keepMounted={focusable < 0 ? [] : [focusable]}
         onScroll={look}
-        onResize={resized}
+        onResize={follow}
       >
         {(row, index) => <div className="row" key={row.key}>{children(row, index === focusable)}</div>}
       </Virtualizer>
@@ -124,6 +132,9 @@ export const Log = memo(function Log({ ref, label, rows, isBusy, isAtEnd: isFoll
     </div>
   );
 });
+
+/** Tells whether rows were added, or removed, at the start alone: then the list keeps its distance from the end. */
+const isShift = (before: Row[], rows: Row[]): boolean => rows.length !== before.length && rows.at(-1)?.key === before.at(-1)?.key;
 
 /** The index of the message that Tab reaches: the last one, unless arrow keys have moved away from it. */
 function focusedIndex(rows: Row[], key: string | undefined): number {

@@ -21,12 +21,14 @@ const PAGE_LIMIT = 1000;
 /** Returns the id of the message to mark. */
 export function useTarget({ target, rows, messages, hasOlder, loadOlder, log, isLive }: Options): string | undefined {
   const [marked, setMarked] = useState<string>();
+  /** The pages that were loaded: the next one can be asked for only when the one before is done. */
+  const [loaded, setLoaded] = useState(0);
   useEffect(() => {
     if (target === undefined || target === marked || !isLive) return;
     const oldest = messages[0]?.id;
     if (oldest !== undefined && compareIds(oldest, target) > 0 && hasOlder) {
       // Ids are dense, so the distance is a number of messages.
-      loadOlder(Math.min(PAGE_LIMIT, Math.max(1, seqOf(oldest) - seqOf(target)) + 20)).catch(() => {});
+      loadOlder(Math.min(PAGE_LIMIT, Math.max(1, seqOf(oldest) - seqOf(target)) + 20)).then(() => setLoaded((loaded) => loaded + 1), () => {});
       return;
     }
     // If it is gone, the next one shows where it was.
@@ -34,6 +36,6 @@ export function useTarget({ target, rows, messages, hasOlder, loadOlder, log, is
     if (index < 0) return;
     setMarked(target);
     log.current!.toRow(index);
-  }, [target, marked, isLive, rows, messages, hasOlder, loadOlder, log]);
+  }, [target, marked, isLive, rows, messages, hasOlder, loadOlder, log, loaded]);
   return target === undefined ? undefined : marked;
 }

@@ -11,6 +11,6 @@ const LABELS: Record<ConnectionState, string> = {
 };
 
 export function ConnectionStatus() {
-  const state = useConnection();
+  const { state } = useConnection();
   return <span className="connection" data-state={state} role="status">{LABELS[state]}</span>;
 }

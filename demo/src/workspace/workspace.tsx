@@ -1,7 +1,6 @@
 // The signed-in page: the list of rooms, the open room, and the panel beside it.
 import { useCallback, useEffect, useState, useSyncExternalStore } from "react";
 import type { KeyboardEvent } from "react";
-import { useRoomlog } from "@roomlog/client/react";
 import { Chat } from "../chat/chat.tsx";
 import { directRoom, titleOf } from "../session/direct.ts";
 import { useInbox } from "../session/inbox.ts";
@@ -16,7 +15,6 @@ import { useBadge } from "./use-badge.ts";
 import { useRoute } from "./use-route.ts";
 
 export function Workspace({ session, onSignOut }: { session: Session; onSignOut: () => void }) {
-  const client = useRoomlog();
   const { joined, people, frames, user } = session;
   const rooms = useSyncExternalStore(joined.subscribe, joined.all);
   const [first] = useState(rooms[0]?.room);
@@ -41,7 +39,6 @@ export function Workspace({ session, onSignOut }: { session: Session; onSignOut:
 
   const leave = (left: string): void => {
     joined.leave(left);
-    client.room(left).close();
     if (left === room) open(joined.all()[0]?.room);
   };
   const message = useCallback((person: string) => {
