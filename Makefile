@@ -53,7 +53,7 @@ test-js: bin deps ## Run all tests of the JavaScript client
 	cd clients/js && npm ci --no-fund --no-audit && ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" npm test
 
 test-python: bin deps ## Run all tests of the Python client and the examples (ARGS="…" for pytest)
-	@scripts/install-deps.sh curl node chromium python
+	@scripts/install-deps.sh curl node chromium python go php rails
 	test -x clients/python/.venv/bin/pip || python3 -m venv clients/python/.venv
 	clients/python/.venv/bin/pip install -q --disable-pip-version-check -r clients/python/requirements.txt -r examples/requirements.txt
 	clients/python/.venv/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation --force-reinstall ./clients/python

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -46,6 +47,14 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for folder in ("clients", "examples"):
         ignored = shutil.ignore_patterns("node_modules", "dist", ".venv", "*_cache", "__pycache__")
         shutil.copytree(REPOSITORY / folder, checkout / folder, ignore=ignored)
+    return checkout
+
+
+@pytest.fixture(scope="session")
+def checkout_with_client(checkout: Path) -> Path:
+    """The checkout, with a built JavaScript client."""
+    for command in ("npm ci --no-fund --no-audit", "npm run build"):
+        subprocess.run(command.split(), cwd=checkout / "clients/js", check=True)
     return checkout
 
 

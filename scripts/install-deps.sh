@@ -14,6 +14,7 @@
 #   scripts/install-deps.sh cargo-deny  cargo-deny, which checks dependencies; compiles for about two minutes
 #   scripts/install-deps.sh mdbook   mdBook, which builds the documentation site; compiles for about two minutes
 #   scripts/install-deps.sh caddy    Caddy, for tests of the documentation
+#   scripts/install-deps.sh go php rails    Go, PHP, and Ruby with Rails, for the examples that sign tokens
 #   scripts/install-deps.sh python   Python 3.10 or newer with venv, for the Python client and for checks of deployment files
 #
 # Only the program is needed: the service of a new package is neither started nor enabled. A service that was running
@@ -251,6 +252,31 @@ install_chromium() {
     has_chromium || fail "Chromium was not installed"
 }
 
+# install_runtime PROGRAM DEBIAN-PACKAGE: for a program whose package has its name everywhere but in Debian.
+install_runtime() {
+    have "$1" && return 0
+    manager=$(package_manager) || fail "no known package manager found: install $1 manually"
+    case $manager in
+    apt-get) apt_update && install apt-get "$2" ;;
+    *) install "$manager" "$1" ;;
+    esac || fail "$1 was not installed"
+}
+
+# The parts of Rails that serve a controller, and a web server.
+suitable_rails() {
+    have puma && ruby -e 'require "action_controller/railtie"; require "jwt"' 2>/dev/null
+}
+
+install_rails() {
+    suitable_rails && return 0
+    have apt-get || fail "this script installs Rails on Debian and Ubuntu only: run gem install railties actionpack jwt puma"
+    apt_update
+    for package in ruby-railties ruby-actionpack ruby-jwt puma; do
+        install apt-get "$package"
+    done
+    suitable_rails || fail "Rails was not installed"
+}
+
 install_cargo_deny() {
     [ "$(cargo deny --version 2>/dev/null)" = "cargo-deny $CARGO_DENY" ] && return 0
     say "installing cargo-deny $CARGO_DENY"
@@ -278,6 +304,9 @@ for what in "$@"; do
     cargo-deny) install_cargo_deny ;;
     mdbook) install_mdbook ;;
     caddy) install_service caddy ;;
-    *) say "usage: $0 [redis] [valkey] [curl] [make] [strace] [nats] [nginx] [prometheus] [prometheus-redis-exporter] [python] [node] [chromium] [cargo-deny] [mdbook] [caddy]"; exit 2 ;;
+    go) install_runtime go golang-go ;;
+    php) install_runtime php php-cli ;;
+    rails) install_rails ;;
+    *) say "usage: $0 [redis] [valkey] [curl] [make] [strace] [nats] [nginx] [prometheus] [prometheus-redis-exporter] [python] [node] [chromium] [cargo-deny] [mdbook] [caddy] [go] [php] [rails]"; exit 2 ;;
     esac
 done
