@@ -7,6 +7,7 @@ The word after the language of a fenced block says what the reader does with it:
 - `paste`: types lines like `export NAME=…`, with the values that were on the screen.
 - `file=NAME`: saves the block as this file. `append=NAME` adds it to the end.
 - `prints`: compares it with the output of the `run` before. `shows` waits until the newest program started shows it.
+- `config`: saves it as a configuration file, and has the server check it.
 - `excerpt=PATH`: nothing, but the block must be a part of this file of the repository.
 
 A block without such a word fails the test, so a page has no command that no test runs.
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import until
+from harness.server import program as server_program
 from programs import Program, matches
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -68,6 +70,7 @@ class Reader:
         self.values: dict[str, str] = {}
         self.programs: list[Program] = []
         self._blocks = blocks_of(REPOSITORY / page)
+        self._notes = notes
         #: The variables and the folder that the next terminal begins with.
         self._state = notes / "state"
         self._state.write_text(f"cd {shlex.quote(str(folder))}\n")
@@ -85,7 +88,7 @@ class Reader:
 
     async def start(self, command: str) -> Program:
         """Types commands into another terminal, in the current folder. The last one keeps running."""
-        *before, last = joined(self._replace(command))
+        *before, last = joined(self.replace(command))
         program = await self._bash("\n".join(["set -e", *before, f"exec {last}"]))
         self.programs.append(program)
         return program
@@ -101,6 +104,27 @@ class Reader:
         program = await self._bash(f"set -e\n{commands}\n{{ export -p; printf 'cd %q\\n' \"$PWD\"; }} >{shlex.quote(str(self._state))}")
         return await program.finished(within=240)
 
+    def look_at(self, program: Program) -> None:
+        """Turns to another terminal: the next `shows` is about it."""
+        self.programs.remove(program)
+        self.programs.append(program)
+
+    async def copied(self, *names: str) -> dict[str, str]:
+        """Returns the values of variables, which the server prints or the test has set."""
+
+        def found() -> dict[str, str]:
+            printed = "\n".join(program.text for program in self.programs)
+            return {**dict(re.findall(r"^ *export (\w+)=(\S+)$", printed, re.M)), **self.values}
+
+        await until(f"there are values for {names}", lambda: set(names) <= set(found()))
+        return {name: found()[name] for name in names}
+
+    def replace(self, text: str) -> str:
+        """Returns text of the page as it is in this test."""
+        for old, new in self._replaced.items():
+            text = text.replace(old, new)
+        return text
+
     async def end(self) -> None:
         for program in self.programs:
             await program.end()
@@ -110,7 +134,7 @@ class Reader:
         assert not self._blocks, f"not followed: {[block.where for block in self._blocks]}"
 
     async def _do(self, block: Block) -> None:
-        text = self._replace(block.text)
+        text = self.replace(block.text)
         try:
             match block.verb:
                 case "run":
@@ -118,7 +142,7 @@ class Reader:
                 case "start":
                     await self.start(block.text)
                 case "paste":
-                    values = await self._copied(re.findall(r"^export (\w+)=", text, re.M))
+                    values = await self.copied(*re.findall(r"^export (\w+)=", text, re.M))
                     await self.run("\n".join(f"export {name}={shlex.quote(value)}" for name, value in values.items()))
                 case "file" | "append":
                     path = self._folder / (await self.run("pwd"))[-1] / block.argument
@@ -129,31 +153,19 @@ class Reader:
                     self._compare(text.splitlines())
                 case "shows":
                     await self.programs[-1].shows(*text.splitlines())
+                case "config":
+                    (self._notes / "roomlog.toml").write_text(text)
+                    await self.run(f"{server_program()} config --effective --config {self._notes}/roomlog.toml")
                 case "excerpt":
-                    assert_excerpt(block)
+                    assert block.text in (REPOSITORY / block.argument).read_text(), f"this is not in {block.argument}"
                 case verb:
                     raise AssertionError(f"{verb!r} is not an instruction: see examples/pages.py")
         except AssertionError as error:
             raise AssertionError(f"{block.where}: {error}") from error
 
-    async def _copied(self, names: list[str]) -> dict[str, str]:
-        """Returns the values of variables, which the server prints or the test has set."""
-
-        def found() -> dict[str, str]:
-            printed = "\n".join(program.text for program in self.programs)
-            return {**dict(re.findall(r"^ *export (\w+)=(\S+)$", printed, re.M)), **self.values}
-
-        await until(f"there are values for {names}", lambda: set(names) <= set(found()))
-        return {name: found()[name] for name in names}
-
     def _compare(self, expected: list[str]) -> None:
         same = len(expected) == len(self._printed) and all(map(matches, expected, self._printed))
         assert same, "the page says\n" + "\n".join(expected) + "\nbut the output is\n" + "\n".join(self._printed)
-
-    def _replace(self, text: str) -> str:
-        for old, new in self._replaced.items():
-            text = text.replace(old, new)
-        return text
 
     async def _bash(self, script: str) -> Program:
         return await Program.start("bash", "-c", f". {shlex.quote(str(self._state))}\n{script}", env=self._environment, cwd=self._folder)
@@ -162,8 +174,3 @@ class Reader:
 def joined(text: str) -> list[str]:
     """Returns the commands of a block. A line that ends in a backslash continues."""
     return [line for line in text.replace("\\\n", " ").splitlines() if line.strip()]
-
-
-def assert_excerpt(block: Block) -> None:
-    file = (REPOSITORY / block.argument).read_text()
-    assert block.text in file, f"this is not in {block.argument}:\n{block.text}"

@@ -9,7 +9,6 @@ import httpx
 import pytest
 from harness import until
 from harness.server import SECRET, free_port
-from pages import REPOSITORY, blocks_of
 from programs import Program
 
 # They install packages, and compile.
@@ -99,8 +98,5 @@ async def listens(app: Program, port: int) -> bool:
     return True
 
 
-def test_page():
-    """The page shows the code of the apps."""
-    for block in blocks_of(REPOSITORY / "docs/tokens.md"):
-        assert block.verb == "excerpt", f"{block.where}: only excerpts are tested here"
-        assert block.text in (REPOSITORY / block.argument).read_text(), f"{block.where}: not in {block.argument}"
+async def test_page(read):
+    await read("docs/tokens.md").follow("Express", "Next.js", "FastAPI", "Django", "Go", "PHP", "Rails")

@@ -3,9 +3,8 @@
 import os
 
 from fastapi import FastAPI, HTTPException, Request, Response
-from starlette.middleware.sessions import SessionMiddleware
-
 from roomlog.server import sign_token
+from starlette.middleware.sessions import SessionMiddleware
 
 app = FastAPI()
 app.add_middleware(SessionMiddleware, secret_key=os.environ["SESSION_SECRET"])
