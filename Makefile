@@ -52,13 +52,11 @@ test-js: bin deps ## Run all tests of the JavaScript client
 	@scripts/install-deps.sh node chromium
 	cd clients/js && npm ci --no-fund --no-audit && ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" npm test
 
-test-python: bin deps ## Run all tests of the Python client and the examples (ARGS="…" for pytest)
+test-python: bin deps ## Run all tests of the Python client, examples, quickstarts and recipes (ARGS="…" for pytest)
 	@scripts/install-deps.sh curl node chromium python go php rails
 	test -x clients/python/.venv/bin/pip || python3 -m venv clients/python/.venv
 	clients/python/.venv/bin/pip install -q --disable-pip-version-check -r clients/python/requirements.txt -r examples/requirements.txt
 	clients/python/.venv/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation --force-reinstall ./clients/python
-	npm ci --prefix clients/js --no-fund --no-audit && npm run build --prefix clients/js
-	npm install --prefix examples/node-offline --no-fund --no-audit
 	cd clients/python && . .venv/bin/activate && ruff --config pyproject.toml check . ../../examples && ruff --config pyproject.toml format --check . ../../examples && mypy
 	ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" clients/python/.venv/bin/pytest -c clients/python/pyproject.toml clients/python/tests examples $(ARGS)
 

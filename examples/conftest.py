@@ -63,7 +63,12 @@ async def read(checkout: Path, tmp_path: Path) -> AsyncIterator[Callable[[str], 
     """Opens a page for a reader. The server gets a free port, and is not built again."""
     address = f"127.0.0.1:{free_port()}"
     serve = f"{program()} serve --dev --listen {address} --data-dir {tmp_path}/data"
-    replaced = {"make run": serve, "127.0.0.1:8080": address, "5173": str(free_port())}
+    replaced = {
+        "make run": serve,
+        "target/release/roomlog": str(program()),
+        "127.0.0.1:8080": address,
+        "5173": str(free_port()),
+    }
     environment = {
         **os.environ,
         # The Python of the tests has the client.

@@ -17,7 +17,9 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import httpx
 from harness import until
 from harness.server import program as server_program
 from programs import Program, matches
@@ -103,6 +105,16 @@ class Reader:
         """Types commands, and returns their output."""
         program = await self._bash(f"set -e\n{commands}\n{{ export -p; printf 'cd %q\\n' \"$PWD\"; }} >{shlex.quote(str(self._state))}")
         return await program.finished(within=240)
+
+    async def ask(self, path: str) -> Any:
+        """Asks the server, with the token that it has printed."""
+        url, token = (await self.copied("ROOMLOG_URL", "ROOMLOG_TOKEN")).values()
+        async with httpx.AsyncClient(base_url=url, headers={"authorization": f"Bearer {token}"}) as client:
+            return (await client.get(path)).raise_for_status().json()
+
+    async def messages(self, room: str) -> list[dict[str, Any]]:
+        """Returns the messages of a room."""
+        return (await self.ask(f"/v1/rooms/{room}/messages?limit=1000"))["messages"]
 
     def look_at(self, program: Program) -> None:
         """Turns to another terminal: the next `shows` is about it."""

@@ -2,35 +2,52 @@
 
 import asyncio
 import json
+import signal
 import sys
 from pathlib import Path
 
+import pytest
 from harness import until
 
 EXAMPLES = Path(__file__).parent
 
 
-async def test_node_offline(server, run):
-    await asyncio.to_thread(server.kill)
-    app = await run("node", EXAMPLES / "node-offline/app.js", ROOMLOG_ROOM="offline")
-    await until(
-        "it waits for a network",
-        lambda: "reopened" in app.lines or app.process.returncode is not None,
-    )
-    await asyncio.to_thread(server.start)
-    assert (await app.finished())[2:] == [
-        "dev: one",
-        "dev: two",
-        "dev: three",
-        "closed: no messages waiting",
-    ]
-    assert server.data("offline") == [
-        {"text": "one"},
-        {"text": "two"},
-        {"text": "three"},
-    ]
+@pytest.mark.timeout(180)
+async def test_node_offline(read):
+    reader = read("examples/node-offline/README.md")
+    await reader.run("cd roomlog")
+    server = await reader.follow("Set up")
+    await server.end(signal.SIGINT)
+    app = await reader.follow("Write offline")
+    server = await reader.start_server()
+    reader.look_at(app)
+    await reader.follow("Go online")
+    await app.finished()
+
+    # The second time, the room has the messages of the first.
+    await server.end(signal.SIGINT)
+    app = await reader.start("node examples/node-offline/app.js")
+    await app.shows("reopened")
+    await reader.start_server()
+    assert (await app.finished())[2:] == ["dev: one", "dev: two", "dev: three", "closed: no messages waiting"]
     # A phone has no Node.js modules.
     assert "node:" not in (EXAMPLES / "node-offline/app.js").read_text()
+
+
+@pytest.mark.timeout(180)
+async def test_python_bot_is_started(read):
+    reader = read("examples/python-bot/README.md")
+    await reader.start_server()
+    await reader.run("cd roomlog")
+    await reader.follow("Start it", "Send it a command")
+
+    async def answers():
+        return [message["data"]["text"] for message in await reader.messages("chat.general") if message["type"] == "answer"]
+
+    async def has_answered():
+        return await answers() == ["hello"]
+
+    await until("it answers", has_answered)
 
 
 async def test_python_bot(server, run):

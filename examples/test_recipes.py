@@ -3,7 +3,6 @@
 import signal
 import time
 
-import httpx
 import pytest
 from harness import until
 from playwright.async_api import expect
@@ -12,21 +11,9 @@ from playwright.async_api import expect
 pytestmark = [pytest.mark.timeout(240), pytest.mark.usefixtures("checkout_with_client")]
 
 
-async def ask(reader, path):
-    """Asks the server, with the token that it has printed."""
-    url, token = (await reader.copied("ROOMLOG_URL", "ROOMLOG_TOKEN")).values()
-    async with httpx.AsyncClient(base_url=url, headers={"authorization": f"Bearer {token}"}) as client:
-        return (await client.get(f"/v1/rooms/{path}")).json()
-
-
-async def room(reader, name):
-    """Returns the messages of a room."""
-    return (await ask(reader, f"{name}/messages?limit=1000"))["messages"]
-
-
 async def is_done(reader, name):
     """Tells whether the durable subscription to a room has acknowledged everything."""
-    [subscription] = await ask(reader, f"{name}/subscriptions")
+    [subscription] = await reader.ask(f"/v1/rooms/{name}/subscriptions")
     return subscription["lag"] == 0
 
 
@@ -76,7 +63,7 @@ async def test_dashboard(read, browser):
     await expect(page.locator("p")).to_have_text("open", timeout=30_000)
     await at_least(len(await shown()) + 3)
     points = await shown()
-    stored = [20 - 20 * sample["data"]["memory"] for sample in await room(reader, "metrics.machine")]
+    stored = [20 - 20 * sample["data"]["memory"] for sample in await reader.messages("metrics.machine")]
     # The newest stored ones may not be shown yet.
     assert any(points == pytest.approx(stored[: len(points) + late][-60:]) for late in (-1, 0)), (points, stored)
     await reader.follow("In production")
@@ -106,7 +93,7 @@ async def test_collaborative_document(read):
 
     # Enough changes for a snapshot, from which an editor that comes later starts.
     await ann.type(*["0 x"] * 110)
-    await until("there is a snapshot", lambda: room(reader, "doc.notes.snapshots"))
+    await until("there is a snapshot", lambda: reader.messages("doc.notes.snapshots"))
     carol = await reader.start("node editor.mjs carol")
     await carol.type("0 !")
     for editor in ann, bob, carol:
@@ -117,7 +104,7 @@ async def test_job_queue(read):
     reader = read("docs/recipes/job-queue.md")
     await reader.start_server()
     worker = await reader.follow("Set up", "Add jobs", "Do them", "Try it")
-    [failed] = await room(reader, "jobs.print.failed")
+    [failed] = await reader.messages("jobs.print.failed")
     assert failed["data"] == {"job": "", "error": "there is nothing to print"}
     await until("everything is acknowledged", lambda: is_done(reader, "jobs.print"))
     await reader.follow("Watch the queue")
@@ -170,9 +157,9 @@ async def test_llm_answers(read, browser):
     assert await answer.text_content() != whole
     await reader.start("python writer.py")
     await expect(answer).to_have_text(whole, timeout=30_000)
-    questions = [message for message in await room(reader, "chat.assistant") if message["type"] == "question"]
+    questions = [message for message in await reader.messages("chat.assistant") if message["type"] == "question"]
     for question in questions:
-        pieces = await room(reader, f"answer.{question['key']}")
+        pieces = await reader.messages(f"answer.{question['key']}")
         assert "".join(piece["data"] for piece in pieces).split() == whole.split()
     await expect(page.locator("p")).to_have_text(["What is a room?", whole, "And who reads it?", whole])
     await reader.follow("In production")
@@ -183,7 +170,7 @@ async def test_iot(read):
     await reader.start_server()
     await reader.follow("Set up", "The device", "The control room", "Send commands")
     first, second = reader.programs[-2:]
-    _, late = await room(reader, "commands.boiler")
+    _, late = await reader.messages("commands.boiler")
     await until("the second command is too late", lambda: time.time() > late["data"]["until"])
     await reader.follow("Start the device")
     assert (await first.finished())[-1] == "the boiler heats to 21.0"

@@ -4,7 +4,7 @@
 // storage like AsyncStorage. In a real app, use AsyncStorage instead of `storage`.
 import { Roomlog } from "@roomlog/client";
 
-const { ROOMLOG_URL = "http://127.0.0.1:8080", ROOMLOG_TOKEN, ROOMLOG_ROOM = "chat.general" } = process.env;
+const { ROOMLOG_URL = "http://127.0.0.1:8080", ROOMLOG_TOKEN, ROOMLOG_ROOM = "chat.offline" } = process.env;
 
 /** Outlives the app. Like AsyncStorage, it is asynchronous and stores text. */
 const storage = {
@@ -53,13 +53,15 @@ first.close();
 console.log("closed: 3 messages waiting in storage");
 
 // Later it is reopened, and sends them as soon as there is a network.
+const waiting = new Set((await outboxStore.load()).map((entry) => entry.key));
 const app = open();
 const room = app.room(ROOMLOG_ROOM, { since: "0" });
 const arrived = new Promise((resolve) => {
-  let count = 0;
-  room.on("message", ({ from, data }) => {
+  room.on("message", ({ from, key, data }) => {
+    // Messages of earlier runs are in the room too.
+    if (!waiting.delete(key)) return;
     console.log(`${from}: ${data.text}`);
-    if (++count === 3) resolve();
+    if (waiting.size === 0) resolve();
   });
 });
 console.log("reopened");
