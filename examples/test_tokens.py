@@ -56,7 +56,7 @@ async def test_tokens(name, server, request: pytest.FixtureRequest):
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PORT": str(port),
         "SESSION_SECRET": "a secret for sessions, of at least 32 bytes",
-        "ROOMLOG_SECRET": SECRET,
+        "ROOMLOG_AUTH__HS256_SECRET": SECRET,
         "NEXT_TELEMETRY_DISABLED": "1",
     }
     checkout = request.getfixturevalue("checkout_with_client" if name in ("express", "next") else "checkout")

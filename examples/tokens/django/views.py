@@ -13,7 +13,7 @@ def roomlog_token(request: HttpRequest) -> HttpResponse:
         return HttpResponse(status=401)
     user = request.user.get_username()
     token = sign_token(
-        secret=os.environ["ROOMLOG_SECRET"],
+        secret=os.environ["ROOMLOG_AUTH__HS256_SECRET"],
         user=user,
         rooms={"chat.*": ["read", "write"], f"user.{user}.*": ["read"]},
         expires_in=15 * 60,

@@ -16,7 +16,7 @@ app.get("/roomlog-token", async (request, response) => {
   const { user } = request.session;
   if (!user) return response.sendStatus(401);
   const token = await signToken({
-    secret: process.env.ROOMLOG_SECRET,
+    secret: process.env.ROOMLOG_AUTH__HS256_SECRET,
     user,
     rooms: { "chat.*": ["read", "write"], [`user.${user}.*`]: ["read"] },
     expiresIn: 15 * 60,

@@ -22,7 +22,7 @@ def roomlog_token(request: Request, response: Response) -> dict[str, str]:
     if user is None:
         raise HTTPException(401)
     token = sign_token(
-        secret=os.environ["ROOMLOG_SECRET"],
+        secret=os.environ["ROOMLOG_AUTH__HS256_SECRET"],
         user=user,
         rooms={"chat.*": ["read", "write"], f"user.{user}.*": ["read"]},
         expires_in=15 * 60,

@@ -38,7 +38,7 @@ func roomlogToken(w http.ResponseWriter, r *http.Request) {
 		"iat":   now.Unix(),
 		"exp":   now.Add(15 * time.Minute).Unix(),
 		"rooms": map[string][]string{"chat.*": {"read", "write"}, "user." + user + ".*": {"read"}},
-	}).SignedString([]byte(os.Getenv("ROOMLOG_SECRET")))
+	}).SignedString([]byte(os.Getenv("ROOMLOG_AUTH__HS256_SECRET")))
 	if err != nil {
 		http.Error(w, "the token was not signed", http.StatusInternalServerError)
 		return

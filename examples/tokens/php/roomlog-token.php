@@ -18,7 +18,7 @@ $token = sign_token([
     'iat' => time(),
     'exp' => time() + 15 * 60,
     'rooms' => ['chat.*' => ['read', 'write'], "user.$user.*" => ['read']],
-], getenv('ROOMLOG_SECRET'));
+], getenv('ROOMLOG_AUTH__HS256_SECRET'));
 header('Cache-Control: no-store');
 header('Content-Type: application/json');
 echo json_encode(['token' => $token]);

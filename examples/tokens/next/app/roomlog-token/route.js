@@ -6,7 +6,7 @@ export async function GET() {
   const { user } = await getSession();
   if (!user) return new Response("log in first", { status: 401 });
   const token = await signToken({
-    secret: process.env.ROOMLOG_SECRET,
+    secret: process.env.ROOMLOG_AUTH__HS256_SECRET,
     user,
     rooms: { "chat.*": ["read", "write"], [`user.${user}.*`]: ["read"] },
     expiresIn: 15 * 60,

@@ -12,6 +12,6 @@ class RoomlogTokensController < ApplicationController
       rooms: { "chat.*" => %w[read write], "user.#{user}.*" => %w[read] }
     }
     response.headers["Cache-Control"] = "no-store"
-    render json: { token: JWT.encode(claims, ENV.fetch("ROOMLOG_SECRET"), "HS256") }
+    render json: { token: JWT.encode(claims, ENV.fetch("ROOMLOG_AUTH__HS256_SECRET"), "HS256") }
   end
 end
