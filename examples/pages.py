@@ -106,11 +106,12 @@ class Reader:
         program = await self._bash(f"set -e\n{commands}\n{{ export -p; printf 'cd %q\\n' \"$PWD\"; }} >{shlex.quote(str(self._state))}")
         return await program.finished(within=240)
 
-    async def ask(self, path: str) -> Any:
+    async def ask(self, path: str, method: str = "GET") -> Any:
         """Asks the server, with the token that it has printed."""
         url, token = (await self.copied("ROOMLOG_URL", "ROOMLOG_TOKEN")).values()
         async with httpx.AsyncClient(base_url=url, headers={"authorization": f"Bearer {token}"}) as client:
-            return (await client.get(path)).raise_for_status().json()
+            answer = (await client.request(method, path)).raise_for_status()
+            return answer.json() if answer.content else None
 
     async def messages(self, room: str) -> list[dict[str, Any]]:
         """Returns the messages of a room."""

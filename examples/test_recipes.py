@@ -94,10 +94,15 @@ async def test_collaborative_document(read):
     # Enough changes for a snapshot, from which an editor that comes later starts.
     await ann.type(*["0 x"] * 110)
     await until("there is a snapshot", lambda: reader.messages("doc.notes.snapshots"))
+    # It would miss this one if it read from the beginning.
+    [_, second, *_] = await reader.messages("doc.notes")
+    await reader.ask(f"/v1/rooms/doc.notes/messages/{second['id']}", "DELETE")
     carol = await reader.start("node editor.mjs carol")
+    await carol.shows("x" * 110 + ">> Hello, world")
     await carol.type("0 !")
     for editor in ann, bob, carol:
         await editor.shows("!" + "x" * 110 + ">> Hello, world")
+    assert not carol.errors
 
 
 async def test_job_queue(read):
