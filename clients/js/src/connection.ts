@@ -6,6 +6,7 @@ import { TOKEN_EXPIRED, UNAUTHENTICATED, finalCode, isSuspicious } from "./close
 import { Emitter } from "./emitter.js";
 import { RoomlogError, wrap } from "./errors.js";
 import type { Answer, ClientFrame, Fields, Op, Push, ServerFrame } from "./protocol.js";
+import { problemOf } from "./problem.js";
 import { Renewal } from "./renewal.js";
 import { Timers } from "./timers.js";
 import type { Tokens } from "./token.js";
@@ -211,8 +212,7 @@ export class Connection extends Emitter<ConnectionEvents> {
 
   #introduce(token: string): void {
     this.#put("connect", { token }, (answer) => {
-      // The close that follows an error decides what to do.
-      if (answer instanceof RoomlogError) return void (answer.code === "disconnected" || (this.#refusal = answer));
+      if (answer instanceof RoomlogError) return this.#refused(answer);
       const { user, ping = 25, max_message: limit } = answer;
       this.#timers.clear("connect");
       this.user = user;
@@ -228,6 +228,13 @@ export class Connection extends Emitter<ConnectionEvents> {
       this.#become("open");
       this.emit("up", undefined);
     });
+  }
+
+  /** The server refused to be connected to. Over a WebSocket, the close that follows decides what to do. */
+  #refused(error: RoomlogError): void {
+    if (error.code === "disconnected") return;
+    this.#refusal = error;
+    if (this.transportKind !== "websocket") this.#ended({});
   }
 
   #received(frame: ServerFrame): void {
@@ -279,20 +286,25 @@ export class Connection extends Emitter<ConnectionEvents> {
   async #judge(closed: Closed): Promise<void> {
     const signal = this.#drop(closed.message ?? LOST);
     if (signal.aborted) return;
+    this.error = new RoomlogError("disconnected", closed.message || LOST);
     this.#become("waiting");
-    const away = (): void => {
+    const away = (refusal?: RoomlogError): void => {
       this.#blocked = 0;
-      this.#again(closed);
+      this.#again(closed, refusal);
     };
-    this.#timers.set("connect", this.#timing.connect, away);
-    let reachable = false;
+    this.#timers.set("connect", this.#timing.connect, () => away());
+    let isReachable = false;
+    let refusal: RoomlogError | undefined;
     try {
-      reachable = (await this.#environment.fetch(`${this.#environment.httpUrl}/healthz`, { cache: "no-store", signal })).ok;
+      const response = await this.#environment.fetch(`${this.#environment.httpUrl}/healthz`, { cache: "no-store", signal });
+      isReachable = response.ok;
+      // The server refuses a page of a foreign origin, and says so where the page can read it.
+      if (!isReachable) refusal = await problemOf(response);
     } catch {
       // It is unreachable.
     }
     if (signal.aborted) return;
-    if (!reachable) return away();
+    if (!isReachable) return away(refusal);
     // A stream that was held back is proof. A socket that broke may have met a restart.
     if (++this.#blocked < (this.transportKind === "websocket" ? 2 : 1)) return this.#again(closed);
     this.#kind++;

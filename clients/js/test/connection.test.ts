@@ -1,5 +1,6 @@
 // Connecting, staying connected, and tokens.
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import { WebSocket } from "ws";
 import { Roomlog } from "../src/node.js";
 import type { RoomlogError, RoomlogOptions } from "../src/node.js";
 import { FAST } from "./harness/device.js";
@@ -161,6 +162,24 @@ describe("a connection", () => {
       vi.unstubAllGlobals();
       vi.restoreAllMocks();
     }
+  });
+
+  it.each([["websocket"], ["sse"], ["polling"]] as const)("says why the server refuses a page of a foreign origin (%s)", async (transport) => {
+    const server = await Server.start({ SERVER__ALLOWED_ORIGINS: "https://chat.example" });
+    const origin = "https://other.example";
+    // As a browser would name the page's origin.
+    class Socket extends WebSocket {
+      constructor(url: string, protocols: string) {
+        super(url, protocols, { origin });
+      }
+    }
+    const doFetch: typeof fetch = (url, init) => fetch(url, { ...init, headers: { ...init?.headers, origin } });
+    const { client, errors } = connect(server.url, { WebSocket: Socket, fetch: doFetch, transports: transport === "websocket" ? ["websocket", "sse"] : [transport] });
+    await until("it has failed", () => errors.length > 0);
+    expect(client.error).toMatchObject({ code: "forbidden", message: expect.stringContaining(`--allow-origin ${origin}`) });
+    expect(["waiting", "connecting"]).toContain(client.state);
+    client.close();
+    await server.end();
   });
 
   it("reconnects without a pause when the device comes online", async () => {

@@ -1,18 +1,12 @@
 // Requests to the REST API: the token, retries, and the meaning of refusals.
 import type { Codec } from "../codec.js";
 import { RoomlogError, isTemporary } from "../errors.js";
+import { problemOf, statusOf } from "../problem.js";
 import { Tokens } from "../token.js";
 import type { TokenSource } from "../token.js";
 
 /** Range of the first pause before a retry. Pauses are random from 0 to a range that doubles. */
 const FIRST_PAUSE_MS = 200;
-
-/** An error of the server, by RFC 9457. Errors of proxies have no code. */
-interface Problem {
-  code?: string;
-  detail?: string;
-  retry_after_ms?: number;
-}
 
 /** The codes of answers without one, which come from a proxy. */
 const CODES: Record<number, string> = { 401: "unauthenticated", 403: "forbidden", 404: "not_found", 413: "too_large", 429: "rate_limited" };
@@ -97,9 +91,7 @@ export class ApiRequests {
     });
     if (response.ok) return response;
     const { status } = response;
-    const problem = (await response.json().catch(() => ({}))) as Problem;
-    const { code = CODES[status] ?? (status >= 500 ? "unavailable" : "bad_request"), detail, retry_after_ms: retryAfterMs } = problem;
-    throw new RoomlogError(code, detail ?? `the server answered with the HTTP status ${status}`, { retryAfterMs });
+    throw (await problemOf(response)) ?? new RoomlogError(CODES[status] ?? (status >= 500 ? "unavailable" : "bad_request"), statusOf(response));
   }
 }
 

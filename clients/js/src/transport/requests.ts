@@ -1,6 +1,7 @@
 // Requests over HTTP: the token, time limits, turns on few connections, and the meaning of refusals.
 import { TOKEN_EXPIRED, TOKEN_REVOKED, UNAUTHENTICATED } from "../closes.js";
 import { RoomlogError } from "../errors.js";
+import { problemOf, statusOf } from "../problem.js";
 import type { HistoryAnswer, HistoryQuery } from "../protocol.js";
 import type { Closed, Environment, TransportEvents } from "./transport.js";
 
@@ -9,6 +10,9 @@ export const HELD = 4;
 
 /** Time limit for an answer that is not held back on purpose. */
 const ANSWER_WITHIN_MS = 15_000;
+
+/** The close codes of refused tokens. */
+const CLOSES: Record<string, number> = { token_expired: TOKEN_EXPIRED, token_revoked: TOKEN_REVOKED, unauthenticated: UNAUTHENTICATED };
 
 export interface Init {
   method?: string;
@@ -20,13 +24,6 @@ export interface Init {
   keepalive?: boolean;
   /** Ends the request. By default, the end of the transport does. */
   abort?: AbortSignal;
-}
-
-/** An error of the server, by RFC 9457. Errors of proxies have no code. */
-interface Problem {
-  code?: string;
-  detail?: string;
-  retry_after_ms?: number;
 }
 
 export class HttpRequests {
@@ -136,13 +133,12 @@ export class HttpRequests {
 
   /** Throws the error of a refused request. Without a code it is not the server's own, and counts as one of the network. */
   async #refused(response: Response): Promise<never> {
-    const problem = (await response.json().catch(() => ({}))) as Problem;
-    const { status } = response;
-    const { code = status === 413 ? "too_large" : undefined, detail: message = `the server answered with the HTTP status ${status}` } = problem;
-    if (!code) throw new Error(message);
-    const close = { token_expired: TOKEN_EXPIRED, token_revoked: TOKEN_REVOKED, unauthenticated: UNAUTHENTICATED }[code];
-    if (close) this.end({ code: close, message });
-    throw new RoomlogError(code, message, { retryAfterMs: problem.retry_after_ms });
+    let error = await problemOf(response);
+    if (!error && response.status === 413) error = new RoomlogError("too_large", statusOf(response));
+    if (!error) throw new Error(statusOf(response));
+    const close = CLOSES[error.code];
+    if (close) this.end({ code: close, message: error.message });
+    throw error;
   }
 }
 
