@@ -176,6 +176,24 @@ describe("two readers of a room", () => {
     expect(got).toEqual([[6, 7], [2, "2..5", 5, 6, 7], [1, 2, "2..5", 5, 6, 7]]);
   });
 
+  it.each(["first", "second"])("are told where the log was rewound, if it concerns them (%s)", async (when) => {
+    const { name, publish } = await filled(2);
+    const client = connect();
+    // As after a failure of Redis that lost the newest messages.
+    const beyond = "1999999999999-99";
+    const [lost, sound] = [client.room<number>(name, { since: beyond }), client.room<number>(name, { since: "0" })];
+    const got = new Map<Room<number>, (number | string)[]>([[lost, []], [sound, []]]);
+    for (const room of when === "first" ? [lost, sound] : [sound, lost]) {
+      room.on("message", ({ data }) => void got.get(room)!.push(data));
+      room.on("gap", ({ after, reason }) => void got.get(room)!.push(`${reason} after ${after}`));
+      await until("it is live", () => room.state === "live");
+    }
+    await publish(3, 4);
+    await until("all came", () => [...got.values()].every((all) => all.at(-1) === 4));
+    expect(got.get(lost)).toEqual([`rewound after ${beyond}`, 3, 4]);
+    expect(got.get(sound)).toEqual([1, 2, 3, 4]);
+  });
+
   it("end one after the other, and the last one ends the subscription", async () => {
     const { name, publish } = await filled(1);
     const client = connect();

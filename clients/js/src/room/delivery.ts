@@ -68,6 +68,8 @@ export class Delivery {
       case "message":
         // The position must not pass an own message that the outbox still has: it would be sent again.
         await item.noted;
+        // Meanwhile, the room may have been left.
+        if (this.#queue.first !== item) return undefined;
         return this.#message(item.message);
       case "gap": {
         const to = before(item.gap.next);

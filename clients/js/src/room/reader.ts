@@ -130,7 +130,8 @@ export class Reader implements Subscriber {
       if (positions.acked !== undefined && compareIds(positions.acked, position) > 0) acks.flush();
     }
     this.#room.emit("started", position);
-    this.#joined();
+    // A handler may have closed the room.
+    if (this.isFollowing) this.#joined();
   }
 
   join(head: string): void {
@@ -177,11 +178,12 @@ export class Reader implements Subscriber {
     if (positions.received === undefined) {
       const isNew = !last && (since === undefined || since === "$");
       const start = isNew ? { position: head } : await this.#try(signal, () => startOf((query) => this.#page(query), { since, last }));
-      if (!start) return;
+      if (!start || signal.aborted) return;
       this.#start(start.position);
     }
     const received = positions.received!;
     this.#room.emit("started", received);
+    if (signal.aborted) return;
     // A position beyond the newest message is one that the log has lost: its history will tell.
     const isReached = compareIds(received, this.#subscription.cursor!) >= 0 && compareIds(received, head) <= 0;
     if (isReached) this.#joined();
@@ -197,23 +199,24 @@ export class Reader implements Subscriber {
       const from = positions.received!;
       this.#held = [];
       const page = await this.#try(signal, () => this.#page({ after: from, limit: 1000 }));
-      if (!page) return;
+      if (!page || signal.aborted) return;
       const [frames, , isComplete] = framesOfPage(name, from, page);
-      for (const frame of frames) this.#accept(itemOf(frame, context.outbox));
-      // With too many messages, this reader is full, and has stopped reading.
-      if (signal.aborted) return;
+      for (const frame of frames) {
+        this.#accept(itemOf(frame, context.outbox));
+        // This reader is full now, or a handler has closed the room.
+        if (signal.aborted) return;
+      }
       // The messages that are held follow the cursor of before, up to which the page reaches at least.
       if (isComplete && this.#held && compareIds(positions.received!, cursor!) >= 0) return this.#joined();
       if (frames.length === 0 && !(await pause(PAUSE_MS, signal))) return;
     }
   }
 
-  /** Reads a page, or waits until it can be read. Returns nothing if it is of no more use. */
+  /** Reads a page, or waits until it can be read. Returns nothing if it cannot be, or is of no more use. */
   async #try<R>(signal: AbortSignal, read: () => Promise<R>): Promise<R | undefined> {
     for (;;) {
       try {
-        const result = await read();
-        return signal.aborted ? undefined : result;
+        return await read();
       } catch (error) {
         const { code, message, retryAfterMs } = error as RoomlogError;
         // Without a connection, reading begins anew with the next one.

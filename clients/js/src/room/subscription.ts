@@ -57,7 +57,7 @@ export class Subscription {
   /** How far the room is read, as the outbox asks. */
   get reading(): Reading {
     // A full reader waits for handlers. One of them may be awaiting a publication, which must not wait for the reader in turn.
-    if (this.#hungry.length === 0) return "away";
+    if (this.#active.length === 0) return "away";
     return this.isCaughtUp ? "live" : "behind";
   }
 
@@ -71,7 +71,8 @@ export class Subscription {
     return compareIds(this.#headAtStart, this.cursor!) > 0 ? this.#headAtStart : this.cursor!;
   }
 
-  get #hungry(): Subscriber[] {
+  /** The readers that take messages now. */
+  get #active(): Subscriber[] {
     return [...this.#readers].filter(({ isFull }) => !isFull);
   }
 
@@ -94,6 +95,7 @@ export class Subscription {
     const { durable } = reader.options;
     if (this.#readers.size === 0 || (forget && durable)) this.#unsubscribe(forget && durable ? { forget, durable } : {});
     if (this.#readers.size === 0) this.stop();
+    else if (this.#active.length === 0) this.filled();
     // It may have been the one to begin for; and a durable subscription is released by an ordinary one.
     else if (durable !== undefined || this.#isBeginning) this.begin();
     this.#context.outbox.kick(this.#room);
@@ -101,7 +103,7 @@ export class Subscription {
 
   /** Begins delivery, if there is a connection and a reader that takes messages. */
   begin(): void {
-    if (this.#context.connection.state === "open" && this.#hungry.length > 0) void this.#begin(this.stop());
+    if (this.#context.connection.state === "open" && this.#active.length > 0) void this.#begin(this.stop());
   }
 
   /** Stops delivery: later pushes and answers belong to an older subscription. Returns the signal of the next one. */
@@ -117,7 +119,7 @@ export class Subscription {
 
   /** Stops the server's delivery if all readers are full. Otherwise the full one will read the log by itself. */
   filled(): void {
-    if (this.#hungry.length > 0) return;
+    if (this.#active.length > 0) return;
     this.stop();
     // A durable subscription is kept: releasing it would hand it to another connection.
     if (!this.#durable) this.#unsubscribe({});
@@ -153,24 +155,28 @@ export class Subscription {
     this.#isBeginning = true;
     for (const { positions } of this.#readers) await positions.load();
     if (signal.aborted) return;
-    const first = firstOf(this.#hungry);
+    const first = firstOf(this.#active);
     if (!first) return void this.stop();
     this.#context.connection.ask("subscribe", { room: this.#room, ...startOf(first) }, (answer) => {
       if (signal.aborted) return;
       this.#isBeginning = false;
       if (answer instanceof RoomlogError) this.#refused(answer, first);
-      else this.#began(answer, first);
+      else this.#began(answer, first, signal);
     });
   }
 
-  #began({ position, head }: { position: string; head: string }, first: Subscriber): void {
+  #began({ position, head }: { position: string; head: string }, first: Subscriber, signal: AbortSignal): void {
     const { position: previous, seenFrom } = this;
     const isJump = previous === undefined || compareIds(position, previous) > 0;
     if (isJump || compareIds(position, seenFrom!) < 0) this.seenFrom = position;
     this.cursor = this.position = position;
-    first.began(position);
     this.#headAtStart = head;
-    for (const reader of this.#hungry) if (reader !== first) reader.join(this.#head);
+    first.began(position);
+    for (const reader of this.#active) {
+      // A handler of the application may have closed a room.
+      if (signal.aborted) return;
+      if (reader !== first) reader.join(this.#head);
+    }
     this.#context.outbox.kick(this.#room);
   }
 
