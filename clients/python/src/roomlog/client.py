@@ -17,13 +17,13 @@ from .tokens import TokenSource
 class Roomlog:
     """A client of one server, for one user. Connects when it is first needed, and again whenever the connection is lost.
 
-    url: the server's WebSocket, such as `wss://chat.example/v1/ws`; `https://chat.example` means the same.
-    token: a token, or a function that fetches one, plain or `async`: called at the start, before a token expires, and after the
-        server refused one as expired.
-    encoding: "msgpack", or "json", which has no binary data.
-    outbox: keeps unconfirmed messages across restarts, such as `SqliteOutbox(path)`. Without one they are kept in memory.
-    outbox_limit: the number of messages that may wait to be confirmed.
-    timing: times that suit tests, or unusual networks.
+    - `url`: the server's WebSocket, such as `wss://chat.example/v1/ws`; `https://chat.example` means the same.
+    - `token`: a token, or a function that fetches one, plain or `async`: called at the start, before a token expires, and after the
+      server refused one as expired.
+    - `encoding`: "msgpack", or "json", which has no binary data.
+    - `outbox`: keeps unconfirmed messages across restarts: a `SqliteOutbox`. Without one they are kept in memory.
+    - `outbox_limit`: the number of messages that may wait to be confirmed.
+    - `timing`: times that suit tests, or unusual networks.
 
     Problems that resolve by themselves are logged by the logger `roomlog`. All methods belong to the thread of the event loop.
     """

@@ -25,6 +25,7 @@ from .tokens import Tokens
 logger = logging.getLogger("roomlog")
 
 ConnectionState = Literal["idle", "connecting", "open", "waiting", "closed"]
+"""The state of a client's connection: see `Roomlog.state`."""
 
 Answer = Callable[[Frame | RoomlogError], None]
 

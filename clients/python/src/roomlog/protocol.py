@@ -11,6 +11,7 @@ from .errors import RoomlogError
 from .types import Deleted, Gap, HistoryPage, Message, Signal
 
 Encoding = Literal["json", "msgpack"]
+"""The encoding of frames: `json` has no binary data, and is readable."""
 
 Frame = dict[str, Any]
 

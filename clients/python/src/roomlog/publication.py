@@ -10,6 +10,7 @@ from .errors import RoomlogError
 from .types import T
 
 PublicationState = Literal["sending", "sent", "failed", "cancelled"]
+"""The state of a published message: see `Publication.state`."""
 
 
 class Publication(Generic[T]):

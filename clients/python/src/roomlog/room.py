@@ -62,12 +62,12 @@ class Room(Generic[T]):
     ) -> Messages[T]:
         """Returns the room's messages, for `async for`. Without options, only new ones.
 
-        since: starts after this id; "0" starts with the oldest message that the room keeps.
-        last: starts with this many of the newest messages, at most 1000.
-        durable: the name of a subscription whose position is kept on the server, for this user, and moves as messages are
-            acknowledged. It starts at `since` or `last` the first time; `since` also moves an existing one. One connection at a
-            time holds it, the newest; in the previous one, the loop ends with the code `replaced`.
-        auto_ack: acknowledges each message of a durable subscription when the loop asks for the next one. Otherwise call `ack`.
+        - `since`: starts after this id; "0" starts with the oldest message that the room keeps.
+        - `last`: starts with this many of the newest messages, at most 1000.
+        - `durable`: the name of a subscription whose position is kept on the server, for this user, and moves as messages are
+          acknowledged. It starts at `since` or `last` the first time; `since` also moves an existing one. One connection at a time
+          holds it, the newest; in the previous one, the loop ends with the code `replaced`.
+        - `auto_ack`: acknowledges each message of a durable subscription when the loop asks for the next one. Otherwise call `ack`.
         """
         if since is not None and last is not None:
             raise RoomlogError("bad_request", "`since` and `last` exclude each other: pass one of them")

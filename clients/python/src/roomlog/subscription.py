@@ -21,6 +21,7 @@ logger = logging.getLogger("roomlog")
 Item = Message[Any] | Gap
 
 SubscriptionState = Literal["catching_up", "live", "ended"]
+"""The state of a loop over messages: see `Messages.state`."""
 
 # Limit of items that wait for a slow loop. At the limit the room is unsubscribed; it continues from the log when most are handled.
 WAITING = 1000

@@ -24,12 +24,12 @@ R = TypeVar("R")
 class RestClient:
     """Publishes, reads and administers rooms over HTTP, without following them. May be used by several threads.
 
-    url: the server's address, such as `https://chat.example`.
-    token: a token, or a function that returns one: called at the start, before a token expires, and after the server refused one as
-        expired. `sign_token` makes tokens.
-    timeout: the longest time for each attempt, in seconds.
-    retries: the number of further attempts after a lost connection or a temporary refusal. Publishes are repeated with the same key, so
-        that they are stored once.
+    - `url`: the server's address, such as `https://chat.example`.
+    - `token`: a token, or a function that returns one: called at the start, before a token expires, and after the server refused one
+      as expired. `sign_token` makes tokens.
+    - `timeout`: the longest time for each attempt, in seconds.
+    - `retries`: the number of further attempts after a lost connection or a temporary refusal. Publishes are repeated with the same
+      key, so that they are stored once.
 
     All methods raise `RoomlogError` with the server's `code` and, for temporary refusals, `retry_after`; `disconnected` if the server
     cannot be reached.

@@ -37,12 +37,12 @@ def sign_token(
 ) -> str:
     """Returns a token, a JWT, for one user.
 
-    user: the user's name, which others see on the messages, 1 to 256 bytes.
-    rooms: permissions by pattern of room names, such as `{"chat.*": ["read", "write"]}`. `*` stands for any run of characters.
-    expires_in: the lifetime, in seconds. Clients fetch the next token in time, so short ones are no trouble.
-    secret: the server's `auth.hs256_secret`. Signs with HS256.
-    private_key: a private key in PEM, whose public key the server has: RSA (RS256), EC P-256 (ES256) or Ed25519 (EdDSA).
-    id: a name of the token (`jti`) by which it alone can be revoked.
+    - `user`: the user's name, which others see on the messages, 1 to 256 bytes.
+    - `rooms`: permissions by pattern of room names, such as `{"chat.*": ["read", "write"]}`. `*` stands for any run of characters.
+    - `expires_in`: the lifetime, in seconds. Clients fetch the next token in time, so short lifetimes are no trouble.
+    - `secret`: the server's `auth.hs256_secret`. Signs with HS256.
+    - `private_key`: a private key in PEM, whose public key the server has: RSA (RS256), EC P-256 (ES256) or Ed25519 (EdDSA).
+    - `id`: a name of the token (`jti`) by which it alone can be revoked.
 
     Raises `RoomlogError` with the code `bad_request` for arguments that the server would refuse.
     """
