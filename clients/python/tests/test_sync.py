@@ -7,14 +7,13 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from conftest import FAST
-from harness import token
+from harness import token, wait_until
 
 from roomlog import Deleted, Gap, RoomlogError, Signal, SqliteOutbox
 from roomlog.sync import Roomlog
@@ -34,13 +33,6 @@ def client(server):
     yield make
     for one in made:
         one.close()
-
-
-def until(what, holds):
-    deadline = time.monotonic() + 15
-    while not holds():
-        assert time.monotonic() < deadline, f"timed out waiting until {what}"
-        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -199,7 +191,7 @@ def test_closing_wakes_every_thread_that_waits(client, name):
         loop = threads.submit(list, messages)
         publishing = threads.submit(away.room(name).publish, 1)
         connecting = threads.submit(away.connect)
-        until("all wait", lambda: messages.state == "live" and away.room(name).pending and away.state == "waiting")
+        wait_until("all wait", lambda: messages.state == "live" and away.room(name).pending and away.state == "waiting")
         one.close()
         away.close()
         assert loop.result(10) == []
@@ -220,7 +212,7 @@ def test_a_client_that_is_no_longer_used_ends_its_thread(server, name):
     del one
     gc.collect()
     assert gone() is None
-    until("its thread has ended", lambda: not any(thread.name == "roomlog" for thread in threading.enumerate()))
+    wait_until("its thread has ended", lambda: not any(thread.name == "roomlog" for thread in threading.enumerate()))
 
 
 def test_a_program_that_ends_sends_its_acknowledgements(server, name, program):

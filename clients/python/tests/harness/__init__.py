@@ -4,6 +4,6 @@ from .answers import Answers
 from .proxy import Proxy
 from .relay import Relay
 from .server import Server, token
-from .until import until
+from .until import until, wait_until
 
-__all__ = ["Answers", "Proxy", "Relay", "Server", "token", "until"]
+__all__ = ["Answers", "Proxy", "Relay", "Server", "token", "until", "wait_until"]

@@ -23,3 +23,12 @@ async def until(what: str, holds: Callable[[], T | Awaitable[T]], within: float 
         if time.monotonic() > deadline:
             raise AssertionError(f"timed out waiting until {what}")
         await asyncio.sleep(0.005)
+
+
+def wait_until(what: str, holds: Callable[[], object], within: float = WITHIN_S) -> None:
+    """As `until`, in a test without an event loop."""
+    deadline = time.monotonic() + within
+    while not holds():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"timed out waiting until {what}")
+        time.sleep(0.005)
