@@ -73,18 +73,30 @@ class Background:
     def _start(self) -> asyncio.AbstractEventLoop:
         started: concurrent.futures.Future[asyncio.AbstractEventLoop] = concurrent.futures.Future()
 
-        async def main() -> None:
+        async def main(loop: asyncio.AbstractEventLoop) -> None:
             self._ending = asyncio.Event()
-            started.set_result(asyncio.get_running_loop())
+            started.set_result(loop)
             await self._ending.wait()
             await self._at_end()
             # Callers that wait get their outcome.
-            if callers := asyncio.all_tasks() - {asyncio.current_task()}:
-                await asyncio.wait(callers, timeout=END_S)
+            callers = asyncio.all_tasks() - {asyncio.current_task()}
+            while callers:
+                _, callers = await asyncio.wait(callers, timeout=END_S)
+                for caller in callers:
+                    caller.cancel()
+            await loop.shutdown_asyncgens()
+
+        def run() -> None:
+            # `asyncio.run` would start one more thread at its end, which Python 3.12 refuses when the program ends.
+            loop = asyncio.new_event_loop()
+            try:
+                loop.run_until_complete(main(loop))
+            finally:
+                loop.close()
 
         self._process = os.getpid()
         # A daemon, since others would keep the program from ending.
-        self._thread = threading.Thread(target=asyncio.run, args=(main(),), name="roomlog", daemon=True)
+        self._thread = threading.Thread(target=run, name="roomlog", daemon=True)
         self._thread.start()
         self._loop = started.result()
         return self._loop
