@@ -59,6 +59,7 @@ export default defineConfig({
   plugins: [react(), worker, finish],
   resolve: {
     alias: [
+      { find: "@roomlog/client/cache", replacement: join(client, "cache.ts") },
       { find: "@roomlog/client/react", replacement: join(client, "react.ts") },
       { find: "@roomlog/client", replacement: join(client, "index.ts") },
     ],

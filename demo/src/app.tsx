@@ -1,5 +1,6 @@
 // The whole page: the sign-in form, or the workspace of the signed-in user.
 import { useEffect, useState } from "react";
+import { flushSync } from "react-dom";
 import { RoomlogProvider } from "@roomlog/client/react";
 import { Login } from "./session/login.tsx";
 import { recall, remember, start } from "./session/session.ts";
@@ -31,6 +32,11 @@ export function App() {
   if (!identity) {
     return <Login problem={problem} onDone={(identity) => (setProblem(undefined), setIdentity(identity))} />;
   }
-  const signOut = (): void => (remember(undefined), setIdentity(undefined));
+  const signOut = (): void => {
+    remember(undefined);
+    // At once, since the rooms save what they show when they close. Without the storage of the browser, nothing was saved.
+    flushSync(() => setIdentity(undefined));
+    session?.forget().catch(() => {});
+  };
   return session && <RoomlogProvider client={session.client}><Workspace session={session} onSignOut={signOut} /></RoomlogProvider>;
 }

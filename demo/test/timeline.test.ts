@@ -58,12 +58,12 @@ describe("the log shows", () => {
   });
 
   it("gaps, with or without a gap frame", () => {
-    const gone = (count: string): string => `[${count} no longer available: expired or deleted.]`;
-    expect(rows(["ann 1", "ann 3"])).toEqual(["ann 1", gone("1 message is"), "ann 3"]);
+    const gone = (count: string): string => `[${count} expired.]`;
+    expect(rows(["ann 1", "ann 3"])).toEqual(["ann 1", gone("1 message was deleted or has"), "ann 3"]);
     const gaps = [{ room: "room", after: id(1), next: id(5), reason: "trimmed" }];
-    expect(rows(["ann 1", "ann 5"], { gaps })).toEqual(["ann 1", gone("3 messages are"), "ann 5"]);
-    expect(rows(["ann 1", "me"], { gaps })).toEqual(["ann 1", gone("3 messages are"), "me"]);
-    expect(rows(["ann 1"], { gaps })).toEqual(["ann 1", gone("3 messages are")]);
+    expect(rows(["ann 1", "ann 5"], { gaps })).toEqual(["ann 1", gone("3 messages were deleted or have"), "ann 5"]);
+    expect(rows(["ann 1", "me"], { gaps })).toEqual(["ann 1", gone("3 messages were deleted or have"), "me"]);
+    expect(rows(["ann 1"], { gaps })).toEqual(["ann 1", gone("3 messages were deleted or have")]);
   });
 
   it("that the server lost recent data", () => {

@@ -115,7 +115,7 @@ function describe({ after, next, reason }: Gap): string {
     return `The server lost recent data. ${lost > 0 ? messages(lost) : "Messages"} before this point may be missing.`;
   }
   const count = seqOf(next) - seqOf(after) - 1;
-  return `${count > 0 ? messages(count) : "Messages"} ${count === 1 ? "is" : "are"} no longer available: expired or deleted.`;
+  return `${count > 0 ? messages(count) : "Messages"} ${count === 1 ? "was deleted or has" : "were deleted or have"} expired.`;
 }
 
 function beginning(oldest: string | undefined): string {

@@ -1,6 +1,7 @@
 // The signed-in user: a name, for which a server in development issues tokens, or a pasted token. It lasts as long as the tab, so two
 // tabs can belong to two users; the installed app remembers it.
 import { Roomlog, indexedDbOutbox } from "@roomlog/client";
+import { indexedDbCache } from "@roomlog/client/cache";
 import { Frames } from "./frames.ts";
 import { readToken } from "./grants.ts";
 import type { Grants } from "./grants.ts";
@@ -22,6 +23,8 @@ export interface Session {
   frames: Frames;
   /** What the current token grants; `undefined` before the first one. */
   grants(): Grants | undefined;
+  /** Forgets the messages that this browser keeps for reading offline. */
+  forget(): Promise<void>;
   /** Deletes a message for everyone. Needs `manage`. */
   deleteMessage(room: string, id: string): Promise<void>;
 }
@@ -83,12 +86,14 @@ export function start({ user, token: given }: Identity): Session {
     return (current = token);
   };
   const frames = new Frames();
+  const cache = indexedDbCache(`roomlog messages ${user}`);
   const client = new Roomlog(location.origin, {
     token: given ?? fetchToken,
     // MessagePack is smaller, but the drawer shows JSON.
     encoding: "json",
     WebSocket: frames.Socket,
     outbox: { store: indexedDbOutbox(`roomlog ${user}`) },
+    cache,
   });
   return {
     user,
@@ -97,6 +102,7 @@ export function start({ user, token: given }: Identity): Session {
     people: new People(user),
     frames,
     grants: () => (current === undefined ? undefined : readToken(current)),
+    forget: () => cache.clear(),
     deleteMessage: (room, id) => deleteMessage(room, id, current),
   };
 }
