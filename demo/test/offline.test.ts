@@ -28,15 +28,23 @@ afterAll(async () => {
 const isInstalled = (page: Page): Promise<unknown> =>
   until("the service worker is in charge", () => page.evaluate(async () => navigator.serviceWorker.controller !== null && (await caches.keys()).length > 0));
 
+/** The number of rows in a store of the browser. */
+const rowsIn = (page: Page, name: string, store: string): Promise<number> =>
+  page.evaluate(([name, store]) => new Promise<number>((resolve) => {
+    const opening = indexedDB.open(name!);
+    opening.onsuccess = () => {
+      const counting = opening.result.transaction(store!).objectStore(store!).count();
+      counting.onsuccess = () => (opening.result.close(), resolve(counting.result));
+    };
+  }), [name, store]);
+
 describe("the page", () => {
   it("opens without a network, shows its messages, and sends what is written", async () => {
     for (const text of ["one", "two", "three"]) await say(server, "bob", "tunnel", { text });
     const ann = await Person.in(browser, server, "ann", "tunnel");
     await ann.shows("three");
     await isInstalled(ann.page);
-    await until("the messages are stored", () =>
-      ann.page.evaluate(async () => (await indexedDB.databases()).some(({ name }) => name === "roomlog messages ann")));
-    // Hiding the page saves them at once.
+    await until("the messages are stored", async () => (await rowsIn(ann.page, "roomlog messages ann", "rooms")) > 0);
     await ann.page.goto("about:blank");
     ann.network.goOffline();
     await ann.visit("tunnel");
@@ -100,10 +108,11 @@ class Versions {
       replace("worker.js", /roomlog-\$\{[^}]+\}/, `roomlog-${name}`);
     }
     this.http = createServer((request, response) => {
-      const path = new URL(request.url!, "http://localhost").pathname;
+      const { pathname } = new URL(request.url!, "http://localhost");
+      const path = pathname === "/" ? "/index.html" : pathname;
       try {
-        const body = readFileSync(join(this.folder, this.current, path === "/" ? "index.html" : path));
-        response.writeHead(200, { "content-type": TYPES[extname(path === "/" ? ".html" : path)] ?? "application/json", "cache-control": "no-cache" }).end(body);
+        const body = readFileSync(join(this.folder, this.current, path));
+        response.writeHead(200, { "content-type": TYPES[extname(path)] ?? "application/json", "cache-control": "no-cache" }).end(body);
       } catch {
         response.writeHead(404, { "content-type": "application/json" }).end("{}");
       }

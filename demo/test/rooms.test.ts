@@ -103,7 +103,7 @@ describe("a direct message", () => {
 
 describe("Back", () => {
   it("goes to the room before, and Forward to the next one", async () => {
-    const ann = await Person.in(browser, server, "ann", "one");
+    const ann = await Person.in(browser, server, "carl", "one");
     await ann.join("two");
     await ann.page.goBack();
     await titleIs(ann, "one · Roomlog");
@@ -112,7 +112,7 @@ describe("Back", () => {
   });
 
   it("closes a sheet on a phone", async () => {
-    const ann = await Person.in(browser, server, "ann", "one", PHONE);
+    const ann = await Person.in(browser, server, "carl", "one", PHONE);
     const workspace = ann.page.locator(".workspace");
     const panelIs = (panel: string | null): Promise<unknown> => until(`the panel is ${panel}`, async () => (await workspace.getAttribute("data-panel")) === panel);
     for (const [button, panel] of [["Rooms", "rooms"], ["People", "people"], ["Protocol", "frames"]]) {
@@ -138,7 +138,7 @@ describe("Back", () => {
   });
 
   it("does not close the column beside the room on a wide screen", async () => {
-    const ann = await Person.in(browser, server, "ann", "one", { viewport: { width: 1500, height: 900 } });
+    const ann = await Person.in(browser, server, "carl", "one", { viewport: { width: 1500, height: 900 } });
     await ann.join("two");
     await ann.page.locator(".people").waitFor();
     await ann.page.goBack();
@@ -149,7 +149,7 @@ describe("Back", () => {
 
 describe("the keyboard", () => {
   it("writes several lines, and closes panels", async () => {
-    const ann = await Person.in(browser, server, "ann", "typing");
+    const ann = await Person.in(browser, server, "carl", "typing");
     await ann.at("textarea").fill("line 1");
     await ann.at("textarea").press("Shift+Enter");
     await ann.at("textarea").pressSequentially("line 2");
