@@ -5,10 +5,10 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { source } from "../pages.mjs";
 
-/** Returns the blocks of a page as `{ word, text }`. */
-function blocks(page) {
-  const fences = source(page).matchAll(/^```\w+ (\S+)\n([\s\S]*?)^```$/gm);
-  return [...fences].map(([, word, text]) => ({ word, text }));
+/** Returns the blocks of a page as `{ language, word, text }`. */
+export function blocks(page) {
+  const fences = source(page).matchAll(/^```(\w*) ?(\S*)\n([\s\S]*?)^```$/gm);
+  return [...fences].map(([, language, word, text]) => ({ language, word, text }));
 }
 
 /** Returns a file that a page shows, with parts of it replaced; each replaced part must be there. */
