@@ -75,7 +75,7 @@ docs: bin deps ## Build the documentation site in target/docs
 	npm ci --prefix clients/js --no-fund --no-audit
 	npm ci --prefix site --no-fund --no-audit
 	test -x "$(DOCS)-python/bin/pip" || python3 -m venv "$(DOCS)-python"
-	"$(DOCS)-python/bin/pip" install -q --disable-pip-version-check -r site/requirements.txt ./clients/python
+	"$(DOCS)-python/bin/pip" install -q --disable-pip-version-check -r site/requirements.txt "./clients/python[server]"
 	ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" node site/build.mjs "$(DOCS)"
 
 DOCS_PORT ?= 8000
