@@ -1,4 +1,4 @@
-// Writes the pages for language models: llms.txt lists them with a sentence each, llms-full.txt has all of them, and each
+// Writes the pages for language models: llms.txt lists them with their first sentences, llms-full.txt has all of them, and each
 // page is beside its HTML as Markdown.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -9,11 +9,15 @@ const HEAD = `# Roomlog
 > Roomlog is a messaging server. A room is a durable log on Redis Streams: clients publish to rooms, and read them from a position, over WebSocket, Server-Sent Events or HTTP, without missing a message.
 `;
 
-/** Returns the first sentence of a page's first paragraph as plain text. */
+/** Returns the first sentences of a page as plain text, about 160 characters of them. */
 function summary(text) {
-  const paragraph = text.split("\n").find((line) => /^[A-Z`*[“"]/.test(line) && !line.startsWith("|")) ?? "";
-  const plain = paragraph.replace(/\[([^\]]*)\]\([^)]*\)/g, "$1").replace(/\*\*/g, "");
-  return /^.*?[.:?](?=\s|$)/.exec(plain)?.[0].replace(/:$/, ".") ?? plain;
+  const lines = text.split("\n");
+  const first = lines.findIndex((line) => /^[A-Z`*["]/.test(line));
+  const end = lines.findIndex((line, n) => n > first && !/^[A-Z`*["]/.test(line));
+  const sentences = lines.slice(first, end).map((line) => line.replace(/\[([^\]]*)\]\([^)]*\)/g, "$1").replace(/\*\*/g, "").replace(/:$/, "."));
+  let summary = "";
+  for (const sentence of sentences) if (!summary || summary.length + sentence.length < 160) summary += ` ${sentence}`;
+  return summary.trim();
 }
 
 export function writeLlms(out) {
