@@ -84,6 +84,7 @@ docs-serve: docs ## Build the documentation site, and serve it on http://127.0.0
 
 test-docs: docs ## Build the documentation site, and check its links, search and looks, and the configuration and code that it shows
 	@scripts/install-deps.sh chromium nginx caddy
+	npm run build --prefix clients/js
 	ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" npm test --prefix site
 
 bench: cargo deps ## Compare with other servers for docs/benchmarks.md, about 30 minutes (BENCH="rooms …" for some runs)
