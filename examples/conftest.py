@@ -47,6 +47,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for folder in ("clients", "examples"):
         ignored = shutil.ignore_patterns("node_modules", "dist", ".venv", "*_cache", "__pycache__")
         shutil.copytree(REPOSITORY / folder, checkout / folder, ignore=ignored)
+    # The packages contain the licences.
+    for licence in REPOSITORY.glob("LICENSE*"):
+        shutil.copy(licence, checkout)
     return checkout
 
 
