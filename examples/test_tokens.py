@@ -1,6 +1,7 @@
 """Starts each app that signs tokens, logs users in, and uses their tokens with a server."""
 
 import asyncio
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import httpx
 import pytest
 from harness import until
 from harness.server import SECRET, free_port
+from pages import REPOSITORY
 from programs import Program
 
 # They install packages, and compile.
@@ -16,13 +18,13 @@ pytestmark = pytest.mark.timeout(240)
 
 # The commands that install and start each app, in its folder.
 APPS = {
-    "express": ["npm install", "exec node server.js"],
-    "next": ["npm install", "exec npx next dev --hostname 127.0.0.1 --port $PORT"],
-    "fastapi": ["exec python -m uvicorn main:app --port $PORT"],
-    "django": ["exec python app.py 127.0.0.1:$PORT"],
-    "go": ["go build -o tokens .", "exec ./tokens"],
-    "php": ["exec php -S 127.0.0.1:$PORT"],
-    "rails": ["exec puma --bind tcp://127.0.0.1:$PORT"],
+    "express": ["npm install", "node server.js"],
+    "next": ["npm install", "npx next dev --hostname 127.0.0.1 --port $PORT"],
+    "fastapi": ["python -m uvicorn main:app --port $PORT"],
+    "django": ["python app.py 127.0.0.1:$PORT"],
+    "go": ["go build -o tokens .", "./tokens"],
+    "php": ["php -S 127.0.0.1:$PORT"],
+    "rails": ["puma --bind tcp://127.0.0.1:$PORT"],
 }
 
 
@@ -64,7 +66,7 @@ async def test_tokens(name, server, request: pytest.FixtureRequest):
     *prepare, start = APPS[name]
     for command in prepare:
         await (await Program.start("sh", "-c", command, cwd=folder, env=environment)).finished(within=180)
-    app = await Program.start("sh", "-c", start, cwd=folder, env=environment)
+    app = await Program.start("sh", "-c", f"exec {start}", cwd=folder, env=environment)
     try:
         await until("the app listens", lambda: listens(app, port), within=120)
         suffix = ".php" if name == "php" else ""
@@ -100,3 +102,6 @@ async def listens(app: Program, port: int) -> bool:
 
 async def test_page(read):
     await read("docs/tokens.md").follow("Express", "Next.js", "FastAPI", "Django", "Go", "PHP", "Rails")
+    page = (REPOSITORY / "docs/tokens.md").read_text()
+    for command in itertools.chain(*APPS.values()):
+        assert f"`{command}`" in page
