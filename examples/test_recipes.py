@@ -19,13 +19,17 @@ async def is_done(reader, name):
 
 async def test_notifications(read):
     reader = read("docs/recipes/notifications.md")
-    await reader.start_server()
+    server = await reader.start_server()
     inbox = await reader.follow("Set up", "Notify", "Read", "Try it")
     await inbox.end(signal.SIGINT)
     inbox = await reader.start("node inbox.mjs ann")
     await inbox.shows("2 unread", "- Your order is paid", "- Your order is on its way")
     await reader.run("node notify.mjs ann order-18-paid 'Another one'")
     await inbox.shows("3 unread", "- Another one")
+    # A lost connection changes nothing.
+    await server.end(signal.SIGINT)
+    await reader.start_server()
+    await inbox.shows("3 unread", "- Another one", "3 unread", "- Another one")
     await inbox.type("")
     await inbox.shows("3 unread", "0 unread")
     await until("the server knows that", lambda: is_done(reader, "@ann"))
