@@ -5,7 +5,7 @@ The word after the language of a fenced block says what the reader does with it:
 - `run`: types the commands, which must succeed.
 - `start`: types them into a terminal of its own, where the last one keeps running.
 - `paste`: types lines like `export NAME=…`, with the values that were on the screen.
-- `file=NAME`: saves the block as this file. `append=NAME` adds it to the end.
+- `file=NAME`: saves the block as this file.
 - `prints`: compares it with the output of the `run` before. `shows` waits until the newest program started shows it.
 - `config`: saves it as a configuration file, and has the server check it.
 - `excerpt=PATH`: nothing, but the block must be a part of this file of the repository.
@@ -157,11 +157,10 @@ class Reader:
                 case "paste":
                     values = await self.copied(*re.findall(r"^export (\w+)=", text, re.M))
                     await self.run("\n".join(f"export {name}={shlex.quote(value)}" for name, value in values.items()))
-                case "file" | "append":
+                case "file":
                     path = self._folder / (await self.run("pwd"))[-1] / block.argument
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    with path.open("w" if block.verb == "file" else "a") as file:
-                        file.write(text)
+                    path.write_text(text)
                 case "prints":
                     self._compare(text.splitlines())
                 case "shows":
