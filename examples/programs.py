@@ -30,7 +30,16 @@ class Program:
     async def start(cls, *command: object, **options: object) -> "Program":
         pipe = asyncio.subprocess.PIPE
         words = [str(word) for word in command]
-        process = await asyncio.create_subprocess_exec(*words, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True, **options)
+        process = await asyncio.create_subprocess_exec(
+            *words,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            start_new_session=True,
+            # Ctrl-C ends a program in a terminal, but not one that a shell has started in the background, as these tests may be.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            **options,
+        )
         return cls(process)
 
     @property
@@ -68,7 +77,7 @@ class Program:
         """Ends the program and what it has started."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, how)
-        await self.process.wait()
+        await asyncio.wait_for(self.process.wait(), 30)
         await asyncio.gather(*self._readers)
 
     async def kill(self) -> None:
