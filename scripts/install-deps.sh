@@ -6,6 +6,7 @@
 #   scripts/install-deps.sh curl     curl
 #   scripts/install-deps.sh make     make
 #   scripts/install-deps.sh strace   strace
+#   scripts/install-deps.sh wget     wget, for tests of the deployment
 #   scripts/install-deps.sh nats     nats-server, for tests and benchmarks
 #   scripts/install-deps.sh node     Node.js 20 or newer, with npm, for the JavaScript client, examples and benchmarks
 #   scripts/install-deps.sh chromium Chromium, or a Chrome, for tests of the JavaScript client
@@ -294,7 +295,7 @@ for what in "$@"; do
     case $what in
     redis) install_redis ;;
     valkey) install_valkey ;;
-    curl | make | strace) install_tool "$what" ;;
+    curl | make | strace | wget) install_tool "$what" ;;
     nats) install_service nats-server ;;
     prometheus | prometheus-redis-exporter) install_service "$what" ;;
     python) install_python ;;
@@ -307,6 +308,6 @@ for what in "$@"; do
     go) install_runtime go golang-go ;;
     php) install_runtime php php-cli ;;
     rails) install_rails ;;
-    *) say "usage: $0 [redis] [valkey] [curl] [make] [strace] [nats] [nginx] [prometheus] [prometheus-redis-exporter] [python] [node] [chromium] [cargo-deny] [mdbook] [caddy] [go] [php] [rails]"; exit 2 ;;
+    *) say "usage: $0 [redis] [valkey] [curl] [make] [strace] [wget] [nats] [nginx] [prometheus] [prometheus-redis-exporter] [python] [node] [chromium] [cargo-deny] [mdbook] [caddy] [go] [php] [rails]"; exit 2 ;;
     esac
 done
