@@ -1,11 +1,15 @@
 """The main dashboard: delivery, latency and early warnings."""
 
-from panels import CLASS, NODE, above, below, board, graph, heat_of, number, quantiles, rate, row, zero
+from panels import CLASS, NODE, above, below, board, graph, heat_of, number, quantiles, rate, row, runbook, zero
 
-RUNBOOK = "See docs/runbook.md"
+UNAVAILABLE = ',outcome="unavailable"'
+# Prometheus 3 writes 1.0 where older versions keep 1.
+IN_TIME = ',le=~"1|1[.]0"'
 
 
 def build():
+    measured = f"sum({rate('roomlog_delivery_seconds_count', CLASS)})"
+    late = f"{measured} - sum({rate('roomlog_delivery_seconds_bucket', CLASS + IN_TIME)})"
     page = board("roomlog-delivery", "Roomlog: delivery",
                  "Delivery, latency and early warnings.", with_class=True)
 
@@ -19,27 +23,27 @@ def build():
     page.with_panel(zero(
         "Rewinds",
         "Redis came back without confirmed messages, and readers got a gap. Check the Redis dashboard: is the append-only "
-        f"file on, and was there a failover? {RUNBOOK}#roomlogrewind.",
+        f"file on, and was there a failover? {runbook('RoomlogRewind')}",
         f'sum(increase(roomlog_gaps_total{{{CLASS},reason="rewound"}}[$__range]))'))
     page.with_panel(zero(
         "Gaps",
         "Readers came back for messages that retention had removed. If they should have received them, let rooms keep "
-        f"more (max_age), or make the subscriptions durable. {RUNBOOK}#roomloggap.",
+        f"more (max_age), or make the subscriptions durable. {runbook('RoomlogGap')}",
         f'sum(increase(roomlog_gaps_total{{{CLASS},reason="trimmed"}}[$__range]))'))
     page.with_panel(zero(
         "Trimmed unacknowledged",
         "Messages that were deleted before a durable subscription acknowledged them: its lag exceeded twice the room's limits. "
-        f"Find it in the log, and fix its consumer or delete it. {RUNBOOK}#roomlogtrimmedunacknowledged.",
+        f"Find it in the log, and fix its consumer or delete it. {runbook('RoomlogTrimmedUnacknowledged')}",
         f"sum(increase(roomlog_trimmed_unacknowledged_total{{{CLASS}}}[$__range]))"))
     page.with_panel(zero(
         "Failed publishes",
         "Publishes that failed with `unavailable`. Clients retry them with the same key. Redis is unreachable, full, or "
-        f"lacks a replica. {RUNBOOK}#roomlogpublishesfail.",
+        f"lacks a replica. {runbook('RoomlogPublishesFail')}",
         f'sum(increase(roomlog_publishes_total{{{CLASS},outcome="unavailable"}}[$__range]))'))
     page.with_panel(number(
         "Oldest unacknowledged message",
         "The age of the oldest message that a durable subscription has not acknowledged. It is deleted at twice the "
-        f"room's limits. {RUNBOOK}#roomlogunacknowledgedold.",
+        f"room's limits. {runbook('RoomlogUnacknowledgedOld')}",
         [(f"max(roomlog_oldest_unacknowledged_seconds{{{CLASS}}})", "")], "s", above(3600, 86400)))
 
     page.with_row(row("Traffic"))
@@ -110,7 +114,7 @@ def build():
     page.with_panel(graph(
         "Largest lag of a durable subscription, by room class",
         "Messages that the subscription furthest behind has not acknowledged. If it only grows, its consumer is gone or too "
-        f"slow: {RUNBOOK}#roomloglaggrows.",
+        f"slow. {runbook('RoomlogLagGrows')}",
         [(f"max by (class) (roomlog_subscription_lag_messages{{{CLASS}}})", "{{class}}")], thresholds=above(10000)))
     page.with_panel(graph(
         "Age of the oldest unacknowledged message, by room class",
@@ -125,7 +129,13 @@ def build():
     page.with_panel(graph(
         "Trimmed messages per second, by room class",
         "Messages that retention removes, as configured. Steady publishes should give steady trimming.",
-        [(f'sum by (class) ({rate("roomlog_trimmed_messages_total", CLASS)})', "{{class}}")], "ops", width=12))
+        [(f'sum by (class) ({rate("roomlog_trimmed_messages_total", CLASS)})', "{{class}}")], "ops"))
+    page.with_panel(graph(
+        "Failed publishes and late deliveries",
+        "The share of publishes that fail with `unavailable` and of deliveries that take longer than a second. The error "
+        f"budget is 0.1 % over 30 days; alerts fire when it burns too fast. {runbook('RoomlogErrorBudgetBurnsFast')}",
+        [(f"({late} + sum({rate('roomlog_publishes_total', CLASS + UNAVAILABLE)})) / ({measured} + "
+          f"sum({rate('roomlog_publishes_total', CLASS)}))", "share")], "percentunit", above(0.001, 0.0144)))
     page.with_panel(graph(
         "Use of the nodes' limits",
         "The highest use of the limits of connections, open files and memory on any node. Above 80 %, add nodes or raise "
@@ -134,5 +144,5 @@ def build():
           f"(roomlog_connections_limit{{{NODE}}}))", "connections"),
          (f"max(process_open_fds{{{NODE}}} / process_max_fds{{{NODE}}})", "open files"),
          (f"max(process_resident_memory_bytes{{{NODE}}} / roomlog_memory_limit_bytes{{{NODE}}})", "memory")],
-        "percentunit", above(0.8, 0.9), width=12))
+        "percentunit", above(0.8, 0.9)))
     return page

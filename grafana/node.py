@@ -4,7 +4,7 @@ from panels import NODE, above, board, graph, number, quantiles, rate, row, wors
 
 
 def build():
-    page = board("roomlog-node", "Roomlog: nodes", "State and resource use of the nodes.", with_class=False)
+    page = board("roomlog-node", "Roomlog: nodes", "State and resource use of the nodes.")
 
     page.with_row(row("State"))
     page.with_panel(number(

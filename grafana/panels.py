@@ -8,18 +8,22 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import heatmap as heat
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-SOURCE = model.DataSourceRef(type_val="prometheus", uid="prometheus")
+SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 MUST_BE_ZERO = " (must be 0)"
 # The full width of a dashboard.
 WIDTH = 24
 
 # Selectors with the variables of the dashboards.
-NODE = 'instance=~"$node"'
-CLASS = 'instance=~"$node",class=~"$class"'
+NODE = 'job="$job",instance=~"$node"'
+CLASS = f'{NODE},class=~"$class"'
+REDIS = 'job="$redis_job"'
+
+# Where the runbook is unless the constant `runbook` of a dashboard says otherwise.
+RUNBOOK = "https://github.com/roomlog/roomlog/blob/main/docs/runbook.md"
 
 
 def rate(metric: str, selector: str = NODE) -> str:
-    return f"rate({metric}{{{selector}}}[$interval])"
+    return f"rate({metric}{{{selector}}}[$__rate_interval])"
 
 
 def quantiles(metric: str, selector: str, by: str = "") -> list[tuple[str, str]]:
@@ -100,28 +104,56 @@ def heat_of(title, about, metric, selector, width=12, height=8):
     panel.color(heatmap.HeatmapColorOptions().mode(heat.HeatmapColorMode.SCHEME).scheme("Oranges").steps(64))
     panel.y_axis(heatmap.YAxisConfig().unit("s"))
     panel.datasource(SOURCE)
-    expression = f"sum by (le) (increase({metric}_bucket{{{selector}}}[$interval]))"
+    expression = f"sum by (le) (increase({metric}_bucket{{{selector}}}[$__rate_interval]))"
     query = prometheus.Dataquery().expr(expression).legend_format("{{le}}").ref_id("A")
     return panel.with_target(query.format(PromQueryFormat.HEATMAP).range())
 
 
-def board(uid: str, title: str, about: str, with_class: bool) -> dashboard.Dashboard:
-    """An empty dashboard with its variables, and links to the others."""
+class _Event(model.AnnotationQuery):
+    """An annotation at the time, in milliseconds, that its query returns. The SDK lacks this option of Prometheus annotations."""
+
+    def to_json(self) -> dict[str, object]:
+        return super().to_json() | {"useValueForTime": True, "tagKeys": "instance", "titleFormat": "{{instance}} started"}
+
+
+class Restarts:
+    """Marks the time at which each node started."""
+
+    def build(self) -> model.AnnotationQuery:
+        expression = f"process_start_time_seconds{{{NODE}}} * 1000"
+        return _Event(name="Restarts", datasource=SOURCE, icon_color="orange", expr=expression)
+
+
+def board(uid: str, title: str, about: str, with_class: bool = False, with_redis: bool = False) -> dashboard.Dashboard:
+    """An empty dashboard with its variables, links to the others, and marks at restarts. It works with any name of the data source and
+    of the jobs."""
     page = dashboard.Dashboard(title).uid(uid).description(about).tags(["roomlog"]).timezone("browser")
-    page.time("now-1h", "now").refresh("10s").readonly().tooltip(model.DashboardCursorSync.CROSSHAIR)
+    page.time("now-1h", "now").refresh("10s").tooltip(model.DashboardCursorSync.CROSSHAIR)
     link = dashboard.DashboardLink("Other Roomlog dashboards").type(model.DashboardLinkType.DASHBOARDS)
     page.link(link.tags(["roomlog"]).keep_time(True).include_vars(True))
-    page.with_variable(_values("node", "Node", "label_values(roomlog_build_info, instance)"))
+    page.with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
+    page.with_variable(_value("job", "Job", "label_values(roomlog_build_info, job)"))
+    page.with_variable(_values("node", "Node", 'label_values(roomlog_build_info{job="$job"}, instance)'))
     if with_class:
-        page.with_variable(_values("class", "Room class", "label_values(roomlog_publishes_total, class)"))
-    everything = dashboard.IntervalVariable("interval").label("Averaged over")
-    everything.values("1m,5m,15m,1h")
-    return page.with_variable(everything.current(model.VariableOption(selected=True, text="1m", value="1m")))
+        page.with_variable(_values("class", "Room class", 'label_values(roomlog_publishes_total{job="$job"}, class)'))
+    if with_redis:
+        page.with_variable(_value("redis_job", "Redis job", "label_values(redis_up, job)"))
+    page.with_variable(dashboard.ConstantVariable("runbook").value(RUNBOOK))
+    return page.annotation(Restarts())
+
+
+def runbook(alert: str) -> str:
+    """A link to the response to an alert."""
+    return f"See the [runbook](${{runbook}}#{alert.lower()})."
+
+
+def _value(name: str, label: str, query: str) -> dashboard.QueryVariable:
+    variable = dashboard.QueryVariable(name).label(label).datasource(SOURCE).query(query)
+    return variable.refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
 
 
 def _values(name: str, label: str, query: str) -> dashboard.QueryVariable:
-    variable = dashboard.QueryVariable(name).label(label).datasource(SOURCE).query(query)
-    variable.multi(True).include_all(True).all_value(".*").refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+    variable = _value(name, label, query).multi(True).include_all(True).all_value(".*")
     return variable.current(model.VariableOption(selected=True, text="All", value="$__all"))
 
 

@@ -1,12 +1,12 @@
 """Redis, which stores everything: durability, latency and capacity."""
 
-from panels import NODE, above, below, board, graph, number, quantiles, rate, row, zero
+from panels import NODE, REDIS, above, below, board, graph, number, quantiles, rate, row, zero
 
-FSYNC = 'event_name=~"aof-fsync.*|aof-write.*"'
+FSYNC = f'{REDIS},event_name=~"aof-fsync.*|aof-write.*"'
 
 
 def build():
-    page = board("roomlog-redis", "Roomlog: Redis", "Durability, latency and capacity of Redis.", with_class=False)
+    page = board("roomlog-redis", "Roomlog: Redis", "Durability, latency and capacity of Redis.", with_redis=True)
 
     page.with_row(row("Durability"))
     page.with_panel(number(
@@ -16,19 +16,19 @@ def build():
         [(f"min(roomlog_durability_as_wanted{{{NODE}}})", "")], thresholds=below(1), width=3))
     page.with_panel(number(
         "Redis answers", "As the exporter sees it. If it is 0 while nodes are ready, the exporter's address is wrong.",
-        [("min(redis_up)", "")], thresholds=below(1), width=3))
+        [(f"min(redis_up{{{REDIS}}})", "")], thresholds=below(1), width=3))
     page.with_panel(number(
         "Append-only file", "1 while every write goes to the file. `CONFIG SET appendonly yes` turns it on.",
-        [("min(redis_aof_enabled)", "on"), ("min(redis_aof_last_write_status)", "last write succeeded"),
-         ("min(redis_aof_last_bgrewrite_status)", "last rewrite succeeded")], thresholds=below(1)))
+        [(f"min(redis_aof_enabled{{{REDIS}}})", "on"), (f"min(redis_aof_last_write_status{{{REDIS}}})", "last write succeeded"),
+         (f"min(redis_aof_last_bgrewrite_status{{{REDIS}}})", "last rewrite succeeded")], thresholds=below(1)))
     page.with_panel(zero(
         "Evicted keys", "Redis deleted rooms, or parts of them, to save memory. Set `maxmemory-policy noeviction` immediately.",
-        "sum(increase(redis_evicted_keys_total[$__range]))", width=3))
+        f"sum(increase(redis_evicted_keys_total{{{REDIS}}}[$__range]))", width=3))
     page.with_panel(number(
         "Memory left",
         "Free memory below maxmemory. Nodes refuse publishes when less than 5 % is left. Raise maxmemory, or let rooms "
         "keep less.",
-        [("min((redis_memory_max_bytes > 0) - redis_memory_used_bytes)", "")], "bytes",
+        [(f"min((redis_memory_max_bytes{{{REDIS}}} > 0) - redis_memory_used_bytes{{{REDIS}}})", "")], "bytes",
         [(None, "red"), (256e6, "orange"), (1e9, "green")], none="no limit"))
     page.with_panel(zero(
         "Full",
@@ -43,7 +43,7 @@ def build():
         below(1), width=3))
     page.with_panel(number(
         "Replicas", "Connected replicas. `durability = \"replica\"` needs at least one.",
-        [("sum(redis_connected_slaves)", "")]))
+        [(f"sum(redis_connected_slaves{{{REDIS}}})", "")]))
 
     page.with_row(row("Disk"))
     page.with_panel(graph(
@@ -55,11 +55,11 @@ def build():
         none="no slow writes"))
     page.with_panel(graph(
         "Delayed syncs per second", "With appendfsync everysec: syncs that had not finished when the next was due.",
-        [("sum(rate(redis_aof_delayed_fsync[$interval]))", "delayed")], "ops"))
+        [(f"sum(rate(redis_aof_delayed_fsync{{{REDIS}}}[$__rate_interval]))", "delayed")], "ops"))
     page.with_panel(graph(
         "Size of the append-only file",
         "Redis rewrites the file when it has doubled. If it only grows, rewriting fails: see Redis's log.",
-        [("max(redis_aof_current_size_bytes)", "now"), ("max(redis_aof_base_size_bytes)", "after the last rewrite")],
+        [(f"max(redis_aof_current_size_bytes{{{REDIS}}})", "now"), (f"max(redis_aof_base_size_bytes{{{REDIS}}})", "after the last rewrite")],
         "bytes"))
 
     page.with_row(row("Latency"))
@@ -75,29 +75,29 @@ def build():
           "{{call}}")], "ops", above(0.001)))
     page.with_panel(graph(
         "Commands per second, by command", "The ten most frequent commands in Redis, including those of its other users.",
-        [("topk(10, sum by (cmd) (rate(redis_commands_total[$interval])))", "{{cmd}}")], "ops"))
+        [(f"topk(10, sum by (cmd) (rate(redis_commands_total{{{REDIS}}}[$__rate_interval])))", "{{cmd}}")], "ops"))
     page.with_panel(graph(
         "Time inside Redis, by command", "Without the network. `fcall` includes appends and acknowledgements.",
-        [("topk(10, sum by (cmd) (rate(redis_commands_duration_seconds_total[$interval])) "
-          "/ sum by (cmd) (rate(redis_commands_total[$interval]) > 0))", "{{cmd}}")], "s"))
+        [(f"topk(10, sum by (cmd) (rate(redis_commands_duration_seconds_total{{{REDIS}}}[$__rate_interval])) "
+          f"/ sum by (cmd) (rate(redis_commands_total{{{REDIS}}}[$__rate_interval]) > 0))", "{{cmd}}")], "s"))
     page.with_panel(graph(
         "CPU of Redis, in cores", "Redis runs commands on one core. Near 1, Redis is the bottleneck: use a cluster.",
-        [("sum by (instance) (rate(redis_cpu_user_seconds_total[$interval]) "
-          "+ rate(redis_cpu_sys_seconds_total[$interval]))", "{{instance}}")], "short", above(0.7, 0.9)))
+        [(f"sum by (instance) (rate(redis_cpu_user_seconds_total{{{REDIS}}}[$__rate_interval]) "
+          f"+ rate(redis_cpu_sys_seconds_total{{{REDIS}}}[$__rate_interval]))", "{{instance}}")], "short", above(0.7, 0.9)))
 
     page.with_row(row("Memory, replication and slots"))
     page.with_panel(graph(
         "Memory",
         "At the limit, Redis refuses writes (with noeviction). A limit of 0 means none: the system kills Redis when "
         "memory runs out.",
-        [("sum(redis_memory_used_bytes)", "used"), ("sum(redis_memory_max_bytes)", "limit"),
-         ("sum(redis_memory_used_rss_bytes)", "resident")], "bytes"))
+        [(f"sum(redis_memory_used_bytes{{{REDIS}}})", "used"), (f"sum(redis_memory_max_bytes{{{REDIS}}})", "limit"),
+         (f"sum(redis_memory_used_rss_bytes{{{REDIS}}})", "resident")], "bytes"))
     page.with_panel(graph(
         "Replication: bytes written per second",
         "The data sent to replicas. If fewer replicas are connected than you run, see `INFO replication` on the primary.",
-        [("sum(rate(redis_master_repl_offset[$interval]))", "written")], "Bps"))
+        [(f"sum(rate(redis_master_repl_offset{{{REDIS}}}[$__rate_interval]))", "written")], "Bps"))
     page.with_panel(graph(
         "Cluster slots", "All 16,384 must be served; rooms in missing slots are unavailable.",
-        [("min(redis_cluster_slots_ok)", "served"), ("max(redis_cluster_slots_fail)", "failed")],
+        [(f"min(redis_cluster_slots_ok{{{REDIS}}})", "served"), (f"max(redis_cluster_slots_fail{{{REDIS}}})", "failed")],
         none="not a cluster"))
     return page

@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Client, Clock, Prometheus, Redis, Rest, Server, admin, eventually, everything, id_of, now, repository,
-    within,
+    Client, Clock, Prometheus, Redis, Rest, Server, admin, eventually, everything, id_of, now,
+    redis_and_servers, repository, within,
 };
 use crate::keys;
 
@@ -41,11 +41,12 @@ fn each_alert_has_a_runbook_a_unit_test_and_a_test_of_its_cause() {
     let alerts = names_after("grafana/rules/alerts.yml", "- alert: ");
     assert_eq!(names_after("docs/runbook.md", "## "), alerts);
     assert_eq!(names_after("grafana/rules/tests/alerts.yml", "alertname: "), alerts);
-    let links = names_after("grafana/rules/alerts.yml", "runbook_url: docs/runbook.md#");
-    assert_eq!(links, alerts.iter().map(|name| name.to_lowercase()).collect());
+    let links = names_after("grafana/rules/alerts.yml", "runbook_url: \"{{ $externalLabels.runbook }}#");
+    assert_eq!(links, alerts.iter().map(|name| format!("{}\"", name.to_lowercase())).collect());
     let here = repository("tests/it/alerts.rs");
     for alert in &alerts {
-        let is_made = here.contains(&format!("fires(\"{alert}\"")) || NOT_MADE_HERE.contains(&alert.as_str());
+        let made = [format!("fires(\"{alert}\""), format!("[\"{alert}\","), format!(", \"{alert}\"]")];
+        let is_made = made.iter().any(|text| here.contains(text)) || NOT_MADE_HERE.contains(&alert.as_str());
         assert!(is_made, "the cause of {alert} is not made");
     }
 }
@@ -291,4 +292,32 @@ async fn each_alert_of_roomlog_fires_for_its_cause_and_not_before() {
         })
         .await;
     redis.resume();
+}
+
+#[tokio::test]
+async fn alerts_on_the_error_budget_and_on_missing_nodes_fire_for_their_cause() {
+    let (_redis, [one, two]) = redis_and_servers().await;
+    let prometheus = Prometheus::start(&[&one, &two], &[]).await;
+    let mut writer = Client::connect(&one, &everything("ann")).await;
+    let mut reader = Client::connect(&two, &everything("bob")).await;
+    reader.join("room").await;
+    for alert in ["RoomlogErrorBudgetBurnsFast", "RoomlogErrorBudgetBurnsSlowly"] {
+        within(Duration::from_secs(90), "all is well", async || prometheus.firing().await.is_empty()).await;
+        writer.deliver("room", &mut reader).await;
+        let usual = "roomlog_delivery_seconds_count > 0";
+        eventually("a usual delivery was read", async || prometheus.value(usual).await.is_some()).await;
+        prometheus
+            .fires(alert, async || {
+                // A node that is frozen for a moment delivers late what arrived meanwhile.
+                two.signal(Signal::SIGSTOP);
+                let published = writer.publish("room", json!("late")).await;
+                tokio::time::sleep(Duration::from_millis(2500)).await;
+                two.signal(Signal::SIGCONT);
+                assert_eq!(id_of(&reader.expect("message").await), published);
+            })
+            .await;
+    }
+    let (first, second) = (one.address.to_string(), two.address.to_string());
+    prometheus.fires("RoomlogNodeVanished", async || prometheus.forget(&second)).await;
+    prometheus.fires("RoomlogNodesAbsent", async || prometheus.forget(&first)).await;
 }

@@ -9,7 +9,7 @@ use roomlog::metrics::{Kind, Name};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Client, Prometheus, Redis, Rest, Server, Upgrade, admin, eventually, everything, redis_and_server,
+    Client, Prometheus, Redis, Rest, Server, Upgrade, admin, eventually, everything, now, redis_and_server,
     repository, within,
 };
 
@@ -28,8 +28,17 @@ fn dashboard(name: &str) -> Value {
     serde_json::from_str(&repository(&format!("grafana/dashboards/{name}.json"))).unwrap()
 }
 
-/// Returns every query of a dashboard, with its variables filled in as Grafana does where everything is
-/// selected.
+/// Returns a query with the variables filled in as Grafana does where everything is selected.
+fn filled(expression: &Value) -> String {
+    let expression = expression.as_str().unwrap();
+    let expression = expression.replace("$node", ".*").replace("$class", ".*");
+    let expression = expression.replace("$job", "roomlog").replace("$redis_job", "redis");
+    let expression = expression.replace("$__rate_interval", "15s").replace("$__range", "120s");
+    assert!(!expression.contains('$'), "a variable that the test does not know: {expression}");
+    expression
+}
+
+/// Returns every query of a dashboard.
 fn queries(dashboard: &Value) -> Vec<Query> {
     let mut queries = Vec::new();
     for panel in dashboard["panels"].as_array().unwrap().iter().filter(|panel| panel["type"] != "row") {
@@ -41,13 +50,9 @@ fn queries(dashboard: &Value) -> Vec<Query> {
         let unit = &panel["fieldConfig"]["defaults"]["unit"];
         assert!(unit.is_string() || panel["type"] == "heatmap", "{title} has no unit");
         for target in panel["targets"].as_array().unwrap() {
-            let expression = target["expr"].as_str().unwrap();
-            let expression = expression.replace("$node", ".*").replace("$class", ".*");
-            let expression = expression.replace("$interval", "15s").replace("$__range", "120s");
-            assert!(!expression.contains('$'), "a variable that the test does not know: {expression}");
             queries.push(Query {
                 panel: title.to_owned(),
-                expression,
+                expression: filled(&target["expr"]),
                 may_be_empty: panel["fieldConfig"]["defaults"]["noValue"].is_string(),
             });
         }
@@ -144,6 +149,12 @@ async fn every_dashboard_query_has_data_and_panels_that_must_be_zero_are_zero() 
             }
             assert!(!may_be_empty || !found.is_empty());
         }
+    }
+    for name in DASHBOARDS {
+        let marks = prometheus.query(&filled(&dashboard(name)["annotations"]["list"][0]["expr"])).await;
+        let now = now() as f64 * 1000.0;
+        let is_recent = |(_, at): &(_, f64)| (now - 600_000.0..=now).contains(at);
+        assert!(marks.len() == 2 && marks.iter().all(is_recent), "both nodes have just started: {marks:?}");
     }
     for rule in ["roomlog:publish_seconds:p99_rate5m", "roomlog:delivery_seconds:p99_rate5m"] {
         assert!(prometheus.value(rule).await.is_some(), "{rule}");

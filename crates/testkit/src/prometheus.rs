@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Stdio};
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -14,9 +15,10 @@ use super::{Rest, Server, eventually, repository};
 /// A running Prometheus, with the exporters that it scrapes. Dropping it kills them.
 #[derive(Debug)]
 pub struct Prometheus {
-    _processes: Vec<Process>,
+    process: Process,
+    _exporters: Vec<Process>,
     rest: Rest,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 fn start(program: &str, args: &[String]) -> Process {
@@ -29,13 +31,15 @@ fn start(program: &str, args: &[String]) -> Process {
 /// Shortens the durations in alert rules: alerts fire after seconds, and look at the last few seconds only.
 fn hurried(rules: &str) -> String {
     let mut rules = rules.to_owned();
-    for minutes in ["1", "2", "5", "10", "15"] {
-        rules = rules.replace(&format!("[{minutes}m]"), "[12s]");
-        rules = rules.replace(&format!("for: {minutes}m\n"), "for: 2s\n");
+    for duration in ["1m", "2m", "5m", "10m", "15m", "30m", "1h", "6h", "3d"] {
+        rules = rules.replace(&format!("[{duration}]"), "[12s]");
+        rules = rules.replace(&format!("[{duration}:1m]"), "[12s:1s]");
+        rules = rules.replace(&format!("for: {duration}\n"), "for: 2s\n");
     }
     let long = rules.lines().find(|line| {
         let line = line.trim();
-        line.contains("m]") || (line.starts_with("for: ") && line != "for: 2s")
+        ["m]", "h]", "d]"].iter().any(|end| line.contains(end))
+            || (line.starts_with("for: ") && line != "for: 2s")
     });
     assert_eq!(long, None, "a duration that is not made short");
     rules
@@ -72,15 +76,28 @@ impl Prometheus {
             format!("--storage.tsdb.path={}", path("data")),
             format!("--web.listen-address={address}"),
         ];
-        processes.push(start("prometheus", &args));
-        let prometheus =
-            Self { _processes: processes, rest: Rest::at(&format!("http://{address}")), _dir: dir };
+        let process = start("prometheus", &args);
+        let rest = Rest::at(&format!("http://{address}"));
+        let prometheus = Self { process, _exporters: processes, rest, dir };
         eventually("Prometheus has read everything", async || {
             let all = nodes.len() + exporters.len();
             prometheus.is_up().await && prometheus.value("sum(up)").await == Some(all as f64)
         })
         .await;
         prometheus
+    }
+
+    /// Removes all targets whose address contains this, as service discovery does when nodes are removed.
+    pub fn forget(&self, address: &str) {
+        let path = self.dir.path().join("prometheus.yml");
+        let mut config = std::fs::read_to_string(&path).unwrap();
+        let targets = config.lines().find(|line| line.contains(address)).expect("a target").to_owned();
+        let (start, rest) = targets.split_once('[').unwrap();
+        let all = rest.trim_end_matches(']').split(", ");
+        let kept: Vec<&str> = all.filter(|target| !target.contains(address)).collect();
+        config = config.replace(&targets, &format!("{start}[{}]", kept.join(", ")));
+        std::fs::write(&path, config).unwrap();
+        self.process.signal(Signal::SIGHUP).unwrap();
     }
 
     async fn is_up(&self) -> bool {
