@@ -1,6 +1,6 @@
 #!/bin/sh
 # Checks the deployment files with the programs that read them, or with official schemas: dashboards, alert rules, the
-# configuration of Prometheus and nginx, the compose file, the Dockerfile, the workflows.
+# configuration of Prometheus and nginx, the compose file, the Dockerfile, the files of GitHub.
 #
 #   scripts/check-deploy.sh            check
 #   scripts/check-deploy.sh --write    regenerate the dashboards first
@@ -20,6 +20,11 @@ promtool test rules grafana/rules/tests/alerts.yml
 
 check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+for template in .github/ISSUE_TEMPLATE/*.yml; do
+    case $template in */config.yml) ;; *) check-jsonschema --builtin-schema vendor.github-issue-forms "$template" ;; esac
+done
 hadolint Dockerfile
 ruff check --quiet --config clients/python/pyproject.toml deploy
 ruff format --quiet --check --config clients/python/pyproject.toml deploy
