@@ -46,7 +46,7 @@ def build():
         "CPU, in cores", "If a node uses all of its cores, messages are delayed: add nodes.",
         worst_nodes(rate("process_cpu_seconds_total")), "short"))
     page.with_panel(graph(
-        "Memory", "Resident memory. Every part of it is bounded; see full queues in docs/operations/full-queues.md.",
+        "Memory", "Resident memory. Every part of it is bounded; the documentation lists the limits of all queues.",
         worst_nodes(f"process_resident_memory_bytes{{{NODE}}}"), "bytes"))
     page.with_panel(graph(
         "Memory per connection",
