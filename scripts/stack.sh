@@ -40,6 +40,7 @@ chat() {
 case ${1:-} in
 env) write_env "${2:-.env}" ;;
 up)
+    compose version >/dev/null
     write_env .env
     compose up --build --detach --wait
     echo
