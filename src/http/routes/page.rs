@@ -33,13 +33,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
      frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types service-worker";
 
 /// The files without a hash in their names, which browsers ask for again and again by the same name.
-const FIXED: [&str; 5] = [
-    "worker.js",
-    "manifest.webmanifest",
-    "icon-192.png",
-    "icon-512.png",
-    "icon-maskable.png",
-];
+const FIXED: [&str; 5] =
+    ["worker.js", "manifest.webmanifest", "icon-192.png", "icon-512.png", "icon-maskable.png"];
 
 /// The output of `make demo`: each file, with a gzip version next to it.
 #[derive(RustEmbed)]
