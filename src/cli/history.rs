@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::Failed;
 use super::output::{Output, hint};
+use super::progress::Progress;
 use super::remote::Remote;
 use super::times::ZoneArgs;
 use crate::protocol::continuity::{follows, reason};
@@ -119,16 +120,19 @@ impl Printer {
     ) -> Result<(), Failed> {
         let (mut pages, mut count): (Vec<Page>, usize) = (Vec::new(), 0);
         let mut range = before.map_or(Range::Newest, Range::Before);
+        let mut progress = Progress::new("messages");
         while count < limit {
             let page = client.history(room, range, (limit - count).min(PAGE)).await?;
             let (first, more) = (page.messages.first().map(|message| message.id), page.more);
             count += page.messages.len();
             pages.push(page);
+            progress.show(count)?;
             match first.filter(|_| more) {
                 Some(first) => range = Range::Before(first),
                 None => break,
             }
         }
+        progress.clear()?;
         for page in pages.iter().rev() {
             page.messages.iter().try_for_each(|message| self.message(message))?;
         }

@@ -145,7 +145,11 @@ impl ConfigArgs {
 }
 
 pub fn run() -> ExitCode {
-    let outcome = match parse().command {
+    let cli = match parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    let outcome = match cli.command {
         Command::Serve(serve) => serve.run(),
         Command::Token(token) => token.run(),
         Command::Publish(publish) => publish.run(),
@@ -172,16 +176,21 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Parses the command line, or ends the program with its error, or with the help that was asked for.
-fn parse() -> Cli {
-    Cli::try_parse().unwrap_or_else(|error| match width(&io::stderr()).filter(|_| error.use_stderr()) {
-        None => error.exit(),
-        Some(width) => {
-            let text = error.render();
-            let text = if Style::of(true).is_plain() { text.to_string() } else { text.ansi().to_string() };
-            complain(&wrap("", text.trim_end(), Some(width)));
-            std::process::exit(error.exit_code())
+/// Parses the command line. Where that is an error, or a request for help, prints it and returns the exit code.
+fn parse() -> Result<Cli, ExitCode> {
+    Cli::try_parse().map_err(|error| {
+        match width(&io::stderr()).filter(|_| error.use_stderr()) {
+            Some(width) => {
+                let text = error.render();
+                let text =
+                    if Style::of(true).is_plain() { text.to_string() } else { text.ansi().to_string() };
+                complain(&wrap("", text.trim_end(), Some(width)));
+            }
+            None => {
+                let _ = error.print(); // The output may have no reader.
+            }
         }
+        ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
     })
 }
 

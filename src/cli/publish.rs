@@ -115,11 +115,17 @@ impl Publish {
             }
         }
         sent.end(&self.room)?;
-        if let Some((number, why)) = broken.first() {
-            let count = broken.len();
-            hint(&format!(
-                "lines stored as text that look like JSON: {count}; the first is line {number}: {why}"
-            ))?;
+        match &broken[..] {
+            [] => {}
+            [(number, why)] => {
+                hint(&format!("line {number} looks like JSON, but was stored as text: {why}"))?
+            }
+            [(number, why), ..] => {
+                let count = broken.len();
+                hint(&format!(
+                    "{count} lines look like JSON, but were stored as text; the first is line {number}: {why}"
+                ))?;
+            }
         }
         match refused {
             0 => Ok(()),

@@ -53,10 +53,10 @@ impl Remote {
 pub(super) fn client(url: &str, token: Option<&str>) -> Result<Client, Failed> {
     Client::new(url, token).map_err(|error| {
         let setting = match Client::new(url, None) {
-            Ok(_) => "Set ROOMLOG_TOKEN or --token to the whole token",
-            Err(_) => "Set ROOMLOG_URL or --url, such as ROOMLOG_URL=http://127.0.0.1:8080",
+            Ok(_) => "set ROOMLOG_TOKEN or --token",
+            Err(_) => "set ROOMLOG_URL or --url, such as ROOMLOG_URL=http://127.0.0.1:8080",
         };
-        format!("{error}. {setting}").into()
+        format!("{error} ({setting})").into()
     })
 }
 
@@ -77,7 +77,7 @@ pub(super) fn run<T>(command: impl Future<Output = Result<T, Failed>>) -> Result
 }
 
 /// Returns the error with what to do about it, for a client with this token.
-pub(super) fn advise(error: Error, token: Option<&str>) -> Failed {
+fn advise(error: Error, token: Option<&str>) -> Failed {
     let token = token.map(str::trim).filter(|token| !token.is_empty());
     match &error {
         Error::Unreachable { url, cause } if cause.contains("refused") => format!(
@@ -124,7 +124,10 @@ fn refused(code: ErrorCode, error: &Error, token: Option<&str>) -> String {
             format!("{error}. Set ROOMLOG_TOKEN or --token to a valid token: {}", sources())
         }
         (ErrorCode::Forbidden, _) => {
-            format!("{error}. A token has the grants that it was made with: {}", make_token())
+            format!(
+                "{error}; `{} token --user ann --room PATTERN=PERMISSIONS` makes one that does",
+                program()
+            )
         }
         _ => error.to_string(),
     }
@@ -138,8 +141,8 @@ fn expired(token: &str) -> String {
         format!(" at {} UTC{ago}", Times::default().full(exp.saturating_mul(1000)))
     });
     format!(
-        "the token in ROOMLOG_TOKEN or --token has expired{when}. Make a new one with {} where the server is \
-         configured; of a server with --dev, use the token that it printed at its latest start",
+        "the token in ROOMLOG_TOKEN or --token has expired{when}. Make a new one where the server is configured: \
+         {}. A server with --dev prints one at each start",
         make_token()
     )
 }
@@ -183,9 +186,13 @@ mod tests {
                 Some("token"),
                 "unauthenticated: not signed with an accepted key. Set ROOMLOG_TOKEN",
             ),
-            (refused(ErrorCode::Forbidden, "no grant"), Some("token"), "forbidden: no grant. A token has"),
+            (refused(ErrorCode::Forbidden, "no grant"), Some("token"), "forbidden: no grant; `"),
             (refused(ErrorCode::BadRequest, "`limit` is 1 to 1000"), None, "`limit` is 1 to 1000"),
-            (ended("token_expired"), Some("token"), "has expired. Make a new one with `"),
+            (
+                ended("token_expired"),
+                Some("token"),
+                "has expired. Make a new one where the server is configured: `",
+            ),
             (ended("replaced"), Some("token"), "the reason"),
         ] {
             let text = advise(error, token).to_string();

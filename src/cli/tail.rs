@@ -85,6 +85,7 @@ fn followed(options: &TailOptions, user: Option<&str>) -> String {
         (None | Some(Start::New), _) => "from now on".to_owned(),
         (Some(Start::Oldest), _) => "from the oldest message on".to_owned(),
         (Some(Start::After(id)), _) => format!("from the first message after {id} on"),
+        (Some(Start::Last(1)), _) => "beginning with the newest message".to_owned(),
         (Some(Start::Last(count)), _) => format!("beginning with the newest {count} messages"),
     };
     format!("Following {room}{user}, {place}. Ctrl-C stops.")

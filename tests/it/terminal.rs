@@ -35,6 +35,10 @@ async fn text_that_looks_like_json_is_stored_with_a_hint() {
     assert!(status.success() && said.contains("stored as text") && said.contains("single quotes"), "{said}");
     let (_, said) = open(&["publish", "room", "hello {you}"], &env).ended().await;
     assert!(!said.contains("stored as text"), "{said}");
+    let mut lines = open(&["publish", "lines", "-"], &env);
+    lines.types("[1]\n[2\n\u{4}");
+    let (status, said) = lines.ended().await;
+    assert!(status.success() && said.contains("line 2 looks like JSON, but was stored as text"), "{said}");
     let (_, said) = open(&["history", "room"], &env).ended().await;
     assert!(said.contains("{text: hello}\n") && said.contains("hello {you}\n"), "{said}");
 }
@@ -43,10 +47,12 @@ async fn text_that_looks_like_json_is_stored_with_a_hint() {
 async fn errors_are_wrapped_between_words() {
     let (_redis, _server, env) = start().await;
     let reader = token("eve", json!({ "room": ["read"] }));
-    let cases: [(&[&str], &str, &str); 3] = [
+    let cases: [(&[&str], &str, &str); 5] = [
         (&["publish", "room", "1"], &reader, "roomlog: forbidden: "),
         (&["history", "room"], "nonsense", "roomlog: unauthenticated: "),
         (&["tail", "a room"], &reader, "error: invalid value 'a room'"),
+        (&["rooms", "--url", "nowhere"], &reader, "roomlog: \"nowhere\" is no address of a server"),
+        (&["history", "room"], "a b", "roomlog: the token holds characters"),
     ];
     for (args, token, start) in cases {
         let env = [("ROOMLOG_URL", env[0].1.clone()), ("ROOMLOG_TOKEN", token.to_owned())];
