@@ -177,7 +177,8 @@ async def test_two_clients_cannot_share_a_file(client, server, name, file):
     await until("it has the file", publisher.published)
     one = client(outbox=SqliteOutbox(file))
     message = f"another client, perhaps of another process, uses the outbox {file}: close it, or give each process a file of its own"
-    for begin in (one.connect, one.room(name).history, lambda: one.room(name).publish("x")):
+    loop = one.room(name).messages()
+    for begin in (one.connect, one.room(name).history, lambda: one.room(name).publish("x"), loop.__anext__, loop.__anext__):
         with pytest.raises(RoomlogError) as raised:
             await begin()
         assert (raised.value.code, raised.value.args[0]) == ("outbox_locked", message)

@@ -1,4 +1,7 @@
-"""The Python client of Roomlog: publishes each message once, and reads each once and in order. Begin with `Roomlog`."""
+"""The Python client of Roomlog: publishes each message once, and reads each once and in order. Begin with `Roomlog`.
+
+`roomlog.sync` has the same client without asyncio, and `roomlog.server` helpers for the server of an application.
+"""
 
 from .client import Roomlog
 from .connection import ConnectionState, Timing

@@ -167,8 +167,8 @@ class Messages(Generic[T]):
 
     def _begin(self) -> None:
         if not self._loop:
-            self._loop = asyncio.get_running_loop()
             self._rooms.follow(self._subscription)
+            self._loop = asyncio.get_running_loop()
 
     def __del__(self) -> None:
         # The loop was left by `break`. The garbage collector may run in any thread.

@@ -42,14 +42,14 @@ class Rooms:
 
     def follow(self, subscription: Subscription) -> None:
         """Begins delivery. A loop that followed the room before ends with `replaced`."""
+        self.connection.start()
         older = self._subscriptions.get(subscription.room)
         if older:
             older.end(RoomlogError("replaced", f"a newer loop of this client follows the room {subscription.room}"))
         self._subscriptions[subscription.room] = subscription
         if self.connection.failure:
-            return subscription.end(self.connection.failure)
-        self.connection.start()
-        if self.connection.state == "open":
+            subscription.end(self.connection.failure)
+        elif self.connection.state == "open":
             subscription.up()
 
     def unfollow(self, subscription: Subscription, forget: bool = False) -> None:

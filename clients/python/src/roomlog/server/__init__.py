@@ -5,7 +5,10 @@ from roomlog.server import RestClient, sign_token
 
 token = sign_token(secret=SECRET, user="ann", rooms={"chat.*": ["read", "write"]})
 
-rest = RestClient("https://chat.example", token=lambda: sign_token(secret=SECRET, user="app", rooms={"*": ["write", "manage"]}))
+def own_token():
+    return sign_token(secret=SECRET, user="app", rooms={"*": ["write", "manage"]})
+
+rest = RestClient("https://chat.example", token=own_token)
 rest.publish("chat.general", {"text": "the shop is open"})
 ```
 
