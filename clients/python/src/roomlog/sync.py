@@ -278,26 +278,28 @@ class Signals(_Loop[Signal | Deleted]):
 class Messages(_Loop[Message[T] | Gap], Generic[T]):
     """A loop over a room's messages, as `roomlog.Messages`. With `with`, it follows the room from the beginning of the block to its end."""
 
-    _source: room.Messages[T]
+    def __init__(self, messages: room.Messages[T], client: Roomlog, timeout: float | None) -> None:
+        super().__init__(messages, client, timeout)
+        self._messages = messages
 
     @property
     def position(self) -> str | None:
         """The id of the last handled message, or the start of the loop: pass it as `since` to continue there. None before the start."""
-        return self._source.position
+        return self._messages.position
 
     @property
     def state(self) -> SubscriptionState:
         """As `roomlog.Messages.state`."""
-        return self._source.state
+        return self._messages.state
 
     def close(self, *, forget: bool = False) -> None:
         """Ends the loop. With `forget`, a durable position is deleted on the server, too."""
         # A closed client has ended it.
         with contextlib.suppress(RoomlogError):
-            self._background.call(functools.partial(self._source.aclose, forget=forget))
+            self._background.call(functools.partial(self._messages.aclose, forget=forget))
 
     def __enter__(self) -> Messages[T]:
-        self._background.call(self._source.__aenter__, self._timeout)
+        self._background.call(self._messages.__aenter__, self._timeout)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
