@@ -102,6 +102,8 @@ describe.each(LOOKS)("%s", (name, options) => {
     await others("Then I'll let the release go out at noon.\nI'll write the notes before lunch.", "jonas");
     await others("Ann, can you look at them?", "jonas");
     for (const text of ["1", "2"]) await others(text, "Mira Lindt", "releases");
+    await say(server, "jonas", "@ann", null, "direct");
+    await others("Are you around at noon?", "jonas", "dm:ann:jonas");
     await ann.write("Sure, send them over when they are ready");
     await looks.at("offline");
     await ann.comeBack();
@@ -112,6 +114,7 @@ describe.each(LOOKS)("%s", (name, options) => {
     const mira = await Person.in(browser, server, "Mira Lindt", room);
     await mira.at("textarea").pressSequentially("on");
     await until("somebody is typing", async () => (await ann.at(".typing").textContent()) !== "");
+    await ann.page.locator(".room", { hasText: "jonas" }).locator(".unread").waitFor({ state: "attached" });
     await looks.at("room");
 
     const menu = await ann.openMenu("Perfect.");

@@ -77,10 +77,10 @@ export function Chat({ room, session, isOpen, target, panel, onPanel, onMessage,
   const [isLoading, setLoading] = useState(false);
   // Another function when a page has been loaded, so that the log asks for the next one if its start is still near.
   const loadMore = useCallback(() => {
-    if (!hasOlder || isLoading || state !== "live") return;
+    if (!isOpen || !hasOlder || isLoading || state !== "live") return;
     setLoading(true);
     loadOlder(PAGE).catch(() => {}).finally(() => setLoading(false));
-  }, [hasOlder, isLoading, loadOlder, state]);
+  }, [isOpen, hasOlder, isLoading, loadOlder, state]);
   const escape = (event: KeyboardEvent): void => {
     // With nothing to do here, Escape closes the panel beside the room.
     if (event.key !== "Escape" || (missed === undefined && isAtEnd)) return;

@@ -6,7 +6,9 @@ import type { Row } from "./timeline.ts";
 
 /** @param top - The index of the topmost visible row; missing at the start of the log. */
 export function Where({ rows, top }: { rows: Row[]; top: number | undefined }) {
-  const where = top === undefined ? undefined : whereIs(rows, top);
+  // The row of the day itself is still in sight.
+  const isShownBelow = top !== undefined && ["start", "day"].includes(rows[top]?.kind ?? "start");
+  const where = top === undefined || isShownBelow ? undefined : whereIs(rows, top);
   if (!where) return undefined;
   return (
     // Screen readers have the same in the rows themselves.
