@@ -104,7 +104,10 @@ class Reader:
     async def run(self, commands: str) -> list[str]:
         """Types commands, and returns their output."""
         program = await self._bash(f"set -e\n{commands}\n{{ export -p; printf 'cd %q\\n' \"$PWD\"; }} >{shlex.quote(str(self._state))}")
-        return await program.finished(within=240)
+        try:
+            return await program.finished(within=240)
+        finally:
+            await program.end()
 
     async def ask(self, path: str, method: str = "GET") -> Any:
         """Asks the server, with the token that it has printed."""
