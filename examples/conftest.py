@@ -14,7 +14,7 @@ import pytest_asyncio
 from harness import Server, token
 from harness.server import free_port, program
 from pages import REPOSITORY, Reader
-from playwright.async_api import BrowserContext, async_playwright
+from playwright.async_api import BrowserContext, async_playwright, expect
 from programs import Program
 
 
@@ -101,6 +101,8 @@ async def browser() -> AsyncIterator[BrowserContext]:
     assert path, "there is no Chromium: run scripts/install-deps.sh chromium"
     async with async_playwright() as playwright:
         arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
+        # A busy machine is slow.
+        expect.set_options(timeout=60_000)
         chromium = await playwright.chromium.launch(executable_path=path, args=arguments)
         yield await chromium.new_context()
         await chromium.close()

@@ -112,7 +112,7 @@ class Reader:
     async def ask(self, path: str, method: str = "GET") -> Any:
         """Asks the server, with the token that it has printed."""
         url, token = (await self.copied("ROOMLOG_URL", "ROOMLOG_TOKEN")).values()
-        async with httpx.AsyncClient(base_url=url, headers={"authorization": f"Bearer {token}"}) as client:
+        async with httpx.AsyncClient(base_url=url, headers={"authorization": f"Bearer {token}"}, timeout=60) as client:
             answer = (await client.request(method, path)).raise_for_status()
             return answer.json() if answer.content else None
 

@@ -85,5 +85,5 @@ async def test_react(read, browser):
     await write(ann, "Still there?")
     await expect(ann.locator("p").last).to_have_css("opacity", "0.5")
     await reader.start_server()
-    await expect(ann.locator("p").last).to_have_css("opacity", "1", timeout=30_000)
+    await expect(ann.locator("p").last).to_have_css("opacity", "1")
     await expect(bob.locator("p")).to_have_text(["ann Hi Bob", "bob Hi Ann", "ann Still there?"])

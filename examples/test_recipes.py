@@ -64,7 +64,7 @@ async def test_dashboard(read, browser):
     await server.end(signal.SIGINT)
     await expect(page.locator("p")).to_have_text("waiting")
     await reader.start_server()
-    await expect(page.locator("p")).to_have_text("open", timeout=30_000)
+    await expect(page.locator("p")).to_have_text("open")
     await at_least(len(await shown()) + 3)
     points = await shown()
     stored = [20 - 20 * sample["data"]["memory"] for sample in await reader.messages("metrics.machine")]
@@ -154,7 +154,7 @@ async def test_llm_answers(read, browser):
     await expect(answer).to_contain_text("A room is a durable")
     await page.reload()
     await expect(answer).to_contain_text("A room is a durable log")
-    await expect(answer).to_have_text(whole, timeout=30_000)
+    await expect(answer).to_have_text(whole)
 
     # The writer is killed in the middle of an answer, and the page is reloaded before it is back.
     await write("And who reads it?")
@@ -165,7 +165,7 @@ async def test_llm_answers(read, browser):
     await expect(answer).to_contain_text("A room is a durable")
     assert await answer.text_content() != whole
     await reader.start("python writer.py")
-    await expect(answer).to_have_text(whole, timeout=30_000)
+    await expect(answer).to_have_text(whole)
     questions = [message for message in await reader.messages("chat.assistant") if message["type"] == "question"]
     for question in questions:
         pieces = await reader.messages(f"answer.{question['key']}")

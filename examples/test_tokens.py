@@ -30,7 +30,7 @@ APPS = {
 
 async def token(app: str, suffix: str, user: str) -> str:
     """Logs a user in, and fetches a token, as a browser does."""
-    async with httpx.AsyncClient(base_url=app) as browser:
+    async with httpx.AsyncClient(base_url=app, timeout=60) as browser:
         refused = await browser.get(f"/roomlog-token{suffix}")
         assert refused.status_code == 401, refused.text
         login = await browser.post(f"/login{suffix}", params={"user": user})
@@ -43,7 +43,7 @@ async def token(app: str, suffix: str, user: str) -> str:
 
 async def allowed(server, token: str, method: str, room: str) -> bool:
     """Asks the server to read a room, or to publish to it."""
-    async with httpx.AsyncClient(base_url=server.url, headers={"authorization": f"Bearer {token}"}) as client:
+    async with httpx.AsyncClient(base_url=server.url, headers={"authorization": f"Bearer {token}"}, timeout=60) as client:
         body = {"data": "hello"} if method == "POST" else None
         answer = await client.request(method, f"/v1/rooms/{room}/messages", json=body)
         assert answer.status_code in (200, 201, 403), answer.text
