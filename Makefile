@@ -19,7 +19,7 @@ RUNS ?= 200
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help bin run demo torture simulation test test-valkey test-js test-python test-demo docs docs-serve test-docs test-deploy up chat down bench bench-quick check build install deploy dashboards deny deps fuzz soak cargo
+.PHONY: help bin run demo torture simulation test test-valkey test-js test-python test-demo python-venv docs docs-serve test-docs test-deploy up chat down bench bench-quick check build install deploy dashboards deny deps fuzz soak cargo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -52,11 +52,16 @@ test-js: bin deps ## Run all tests of the JavaScript client
 	@scripts/install-deps.sh node chromium
 	cd clients/js && npm ci --no-fund --no-audit && ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" npm test
 
-test-python: bin deps ## Run all tests of the Python client, examples, quickstarts and recipes (ARGS="…" for pytest)
-	@scripts/install-deps.sh curl node chromium python go php rails
+# A virtual environment with the Python client, and what its tests and its reference need.
+python-venv:
+	@scripts/install-deps.sh python
 	test -x clients/python/.venv/bin/pip || python3 -m venv clients/python/.venv
-	clients/python/.venv/bin/pip install -q --disable-pip-version-check -r clients/python/requirements.txt -r examples/requirements.txt
+	clients/python/.venv/bin/pip install -q --disable-pip-version-check -r clients/python/requirements.txt
 	clients/python/.venv/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation --force-reinstall ./clients/python
+
+test-python: bin deps python-venv ## Run all tests of the Python client, examples, quickstarts and recipes (ARGS="…" for pytest)
+	@scripts/install-deps.sh curl node chromium go php rails
+	clients/python/.venv/bin/pip install -q --disable-pip-version-check -r examples/requirements.txt
 	cd clients/python && . .venv/bin/activate && ruff --config pyproject.toml check . ../../examples && ruff --config pyproject.toml format --check . ../../examples && mypy
 	ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" clients/python/.venv/bin/pytest -c clients/python/pyproject.toml clients/python/tests examples $(ARGS)
 
@@ -70,12 +75,10 @@ test-demo: bin deps ## Run all tests of the page, and take screenshots
 
 # The site: the book from docs/, with API references from the code. site/build.mjs assembles it.
 DOCS = $(abspath $(CARGO_TARGET_DIR))/docs
-docs: bin deps ## Build the documentation site in target/docs
-	@scripts/install-deps.sh mdbook node python
+docs: bin deps python-venv ## Build the documentation site in target/docs
+	@scripts/install-deps.sh mdbook node
 	npm ci --prefix clients/js --no-fund --no-audit
 	npm ci --prefix site --no-fund --no-audit
-	test -x "$(DOCS)-python/bin/pip" || python3 -m venv "$(DOCS)-python"
-	"$(DOCS)-python/bin/pip" install -q --disable-pip-version-check -r site/requirements.txt "./clients/python[server]"
 	ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" node site/build.mjs "$(DOCS)"
 
 DOCS_PORT ?= 8000

@@ -40,7 +40,7 @@ function js() {
 }
 
 function python() {
-  run(join(TARGET, "docs-python/bin/pdoc"), ["--output-directory", folder("python"), "roomlog"]);
+  run(join(ROOT, "clients/python/.venv/bin/pdoc"), ["--output-directory", folder("python"), "roomlog", "roomlog.sync", "roomlog.server"]);
 }
 
 /** rustdoc adds to what is in its folder, so that is emptied first. */
