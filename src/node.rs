@@ -29,10 +29,12 @@ use crate::redis::{Notification, OnEvent, PubSub, PubSubEvent, Store, StoreOptio
 use crate::service::Services;
 use crate::service::access::Access;
 use crate::service::acks::Acks;
+use crate::service::heads::Heads;
 use crate::service::history::History;
 use crate::service::limits::Limits;
 use crate::service::publish::Publisher;
 use crate::service::push::Pusher;
+use crate::service::reads::Reads;
 use crate::service::rooms::Rooms;
 use crate::service::subscriptions::Subscriptions;
 use crate::session::Shared;
@@ -97,7 +99,9 @@ impl Core {
         // soon after it.
         let patience = config.redis.command_timeout + Duration::from_millis(500);
         let appender = Appender::new(store.clone(), hub.clone(), patience, metrics.clone());
-        let acks = Arc::new(Acks::new(store.clone(), hub.clone(), metrics.clone()));
+        let heads = Arc::new(Heads::new(store.clone(), hub.clone()));
+        let acks = Arc::new(Acks::new(store.clone(), hub.clone(), heads.clone(), metrics.clone()));
+        let reads = Arc::new(Reads::new(store.clone(), heads.clone(), metrics.clone()));
         let registry = Arc::new(Registry::new(config.limits.connections, metrics.clone()));
         let limits = Arc::new(Limits::new(&config.limits));
         let max_message = config.limits.max_message;
@@ -118,6 +122,8 @@ impl Core {
                 config.limits.durable_subscriptions,
             )),
             acks: acks.clone(),
+            heads,
+            reads: reads.clone(),
             history: History::new(store.clone(), hub.clone()),
             pusher: Pusher::new(store.clone(), limits, max_signal),
             rooms: Rooms::new(store.clone(), hub.clone()),
@@ -125,6 +131,8 @@ impl Core {
         let background = Background::new(stop.clone());
         let state = (acks, draining.clone());
         background.run("acknowledgements", state, |(acks, draining), stop| acks.run(draining, stop));
+        let state = (reads, draining.clone());
+        background.run("read positions", state, |(reads, draining), stop| reads.run(draining, stop));
         background.run("position checks", hub, Hub::check_positions);
         let shared = Shared {
             node: id,
@@ -216,6 +224,7 @@ impl Node {
                 tokio::time::sleep(POLL_INTERVAL).await;
             }
             services.acks.settled().await;
+            services.reads.settled().await;
         };
         if tokio::time::timeout(self.shutdown_grace, ended).await.is_err() {
             let (connections, messages) = (registry.len(), self.appender.waiting());

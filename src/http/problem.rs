@@ -97,3 +97,23 @@ impl Problem {
         response
     }
 }
+
+/// The reason why one item of a request with several failed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ItemError {
+    /// The protocol's code.
+    #[schema(value_type = String)]
+    code: ErrorCode,
+    /// The problem, and what to do about it.
+    message: String,
+    /// The number of milliseconds after which to try again, if that can help.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+}
+
+impl From<Failure> for ItemError {
+    fn from(failure: Failure) -> Self {
+        let Failure { code, message, retry_after_ms, .. } = failure;
+        Self { code, message, retry_after_ms }
+    }
+}

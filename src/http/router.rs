@@ -10,7 +10,7 @@ use utoipa_axum::routes;
 use super::App;
 use super::middleware::{origin, request_id};
 use super::problem::{Problem, ProblemBody};
-use super::routes::{events, messages, operations, page, rooms, signals, subscriptions, websocket};
+use super::routes::{events, messages, operations, page, reads, rooms, signals, subscriptions, websocket};
 use crate::protocol::{ErrorCode, Failure};
 
 #[derive(OpenApi)]
@@ -54,6 +54,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(subscriptions::list, subscriptions::take))
         .routes(routes!(subscriptions::delete))
         .routes(routes!(subscriptions::acknowledge))
+        .routes(routes!(reads::read))
+        .routes(routes!(reads::mine))
         .routes(routes!(signals::send))
         .routes(routes!(operations::revoke))
         .routes(routes!(operations::health))
@@ -94,7 +96,7 @@ pub(crate) fn metrics_router(app: App) -> Router {
 mod tests {
     use super::*;
 
-    const REQUESTS: [(&str, &str); 19] = [
+    const REQUESTS: [(&str, &str); 21] = [
         ("get", "/v1/ws"),
         ("post", "/v1/rooms/{room}/messages"),
         ("post", "/v1/messages"),
@@ -109,6 +111,8 @@ mod tests {
         ("delete", "/v1/rooms/{room}/messages/{id}"),
         ("delete", "/v1/rooms/{room}"),
         ("get", "/v1/rooms"),
+        ("post", "/v1/rooms/{room}/read"),
+        ("get", "/v1/me/rooms"),
         ("post", "/v1/revocations"),
         ("get", "/healthz"),
         ("get", "/readyz"),

@@ -8,6 +8,7 @@ pub(crate) mod follow;
 pub(crate) mod internal;
 mod pages;
 mod push;
+mod reads;
 pub(crate) mod retention;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ pub use entry::Entry;
 pub(crate) use follow::{Event, follow};
 pub(crate) use pages::PageSize;
 pub(crate) use push::Push;
+pub(crate) use reads::ReadState;
 
 use crate::protocol::{Failure, MessageId};
 

@@ -6,7 +6,7 @@ use super::pubsub::DUMMY;
 
 /// Every command that a node, its client library or one of its functions runs. Redis checks the calling
 /// user's rights inside functions too. `|` separates a subcommand.
-const COMMANDS: [&str; 53] = [
+const COMMANDS: [&str; 55] = [
     // The connection and its checks.
     "ping",
     "select",
@@ -42,7 +42,7 @@ const COMMANDS: [&str; 53] = [
     "xgroup|create",
     "xgroup|destroy",
     "xgroup|setid",
-    // Heads, keys of messages, durable subscriptions.
+    // Heads, keys of messages, durable subscriptions, read positions.
     "hdel",
     "hget",
     "hgetall",
@@ -54,9 +54,11 @@ const COMMANDS: [&str; 53] = [
     "hsetnx",
     "zadd",
     "zcard",
+    "zcount",
     "zrange",
     "zrangebyscore",
     "zrem",
+    "zremrangebyscore",
     "zscore",
     // Rooms, leases, node liveness.
     "del",

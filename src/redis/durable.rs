@@ -1,9 +1,10 @@
 //! Durable subscriptions: positions that outlive connections, and the holder of each.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use fred::types::Value;
 
+use super::calls::calls;
 use super::store::{Command, Store};
 use crate::log::{AttachAt, Attached, DurableId, Lease, NotAttached, Unavailable};
 use crate::protocol::{MessageId, RoomName};
@@ -40,22 +41,6 @@ pub struct Ack {
     /// The acknowledged ids, newest first: everything up to and including each is handled. Where Redis lost
     /// some, the others count.
     pub ids: Vec<MessageId>,
-}
-
-/// Maximum number of subscriptions in one call. Redis runs a call as a whole, at about 5 µs for each
-/// subscription.
-const IN_ONE_CALL: usize = 256;
-
-/// Groups subscriptions into calls: each for one room, with the indexes of its subscriptions.
-fn calls<'a, T>(all: &'a [T], room: impl Fn(&'a T) -> &'a RoomName) -> Vec<(&'a RoomName, Vec<usize>)> {
-    let mut rooms: HashMap<&RoomName, Vec<usize>> = HashMap::new();
-    for (index, one) in all.iter().enumerate() {
-        rooms.entry(room(one)).or_default().push(index);
-    }
-    let parts = |(room, indexes): (&'a RoomName, Vec<usize>)| {
-        indexes.chunks(IN_ONE_CALL).map(|part| (room, part.to_vec())).collect::<Vec<_>>()
-    };
-    rooms.into_iter().flat_map(parts).collect()
 }
 
 /// Returns the outcome for each subscription from the replies to these calls: true if its holder still has

@@ -11,6 +11,7 @@ pub(crate) const SOURCE: &str = concat!(
     include_str!("functions/shared.lua"),
     include_str!("functions/durable.lua"),
     include_str!("functions/log.lua"),
+    include_str!("functions/reads.lua"),
     include_str!("functions/rooms.lua"),
     include_str!("functions/nodes.lua"),
     include_str!("functions/due.lua"),

@@ -2,10 +2,11 @@
 //!
 //! `topology` finds the primaries, `shards` connects to each, `link` is one supervised connection, `wire`
 //! sends pipelines over it, and `store` chooses the shard. The operations are in `log`, `positions`,
-//! `durable`, `rooms`, `nodes` and `revocations`. `reserve` tracks which Redis is full. `notification`
+//! `durable`, `reads`, `rooms`, `nodes` and `revocations`; `calls` groups those for many rooms. `reserve` tracks which Redis is full. `notification`
 //! decodes notifications, `pubsub` and `line` subscribe to them. `embedded` runs a Redis as a child process.
 
 pub(crate) mod acl;
+mod calls;
 mod dial;
 pub(crate) mod due;
 pub(crate) mod durability;
@@ -23,6 +24,7 @@ mod nodes;
 pub(crate) mod notification;
 mod positions;
 mod pubsub;
+mod reads;
 mod redirect;
 mod reserve;
 pub(crate) mod revocations;
@@ -45,6 +47,7 @@ pub(crate) use log::{AppendedBatch, Batch};
 pub(crate) use notification::decode;
 pub(crate) use notification::{Notification, OnEvent, PubSubEvent};
 pub(crate) use pubsub::PubSub;
+pub(crate) use reads::ReadUpTo;
 pub(crate) use revocations::NO_REVOCATION;
 pub(crate) use rooms::RoomCursor;
 pub(crate) use shards::Shard;

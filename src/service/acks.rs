@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::slots::{Acked, Batch, By, Slots, Taken};
+use super::heads::Heads;
 use crate::auth::{Claims, Permission};
 use crate::hub::send_queue::WriteBatch;
 use crate::hub::{Hub, Subscription};
@@ -42,6 +43,7 @@ pub(crate) type Written = Box<dyn FnOnce(Result<bool, Unavailable>, &mut WriteBa
 pub struct Acks {
     store: Arc<Store>,
     hub: Arc<Hub>,
+    heads: Arc<Heads>,
     slots: Mutex<Slots<Written>>,
     wake: Notify,
     /// Clients without a connection that wait for an answer.
@@ -50,25 +52,9 @@ pub struct Acks {
 }
 
 impl Acks {
-    pub fn new(store: Arc<Store>, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(store: Arc<Store>, hub: Arc<Hub>, heads: Arc<Heads>, metrics: Arc<Metrics>) -> Self {
         let slots = Mutex::new(Slots::new());
-        Self { store, hub, slots, wake: Notify::new(), waiting: TaskTracker::new(), metrics }
-    }
-
-    /// Returns whether this node has seen the room up to this id.
-    pub fn is_known(&self, room: &RoomName, id: MessageId) -> bool {
-        self.hub.active(room).is_some_and(|room| id <= room.position())
-    }
-
-    /// Checks that an id to acknowledge is not beyond the room's newest message.
-    ///
-    /// # Errors
-    /// `bad_request` if it is, `unavailable` if that cannot be determined.
-    pub async fn check(&self, room: &RoomName, id: MessageId) -> Result<(), Failure> {
-        if !self.is_known(room, id) && id > self.store.head(room).await?.id {
-            return Err(Failure::bad_request("`id` is beyond the newest message of the room"));
-        }
-        Ok(())
+        Self { store, hub, heads, slots, wake: Notify::new(), waiting: TaskTracker::new(), metrics }
     }
 
     /// Acknowledges for a client without a connection, and waits until the position is written.
@@ -85,7 +71,7 @@ impl Acks {
     ) -> Result<(), Failure> {
         caller.require(room, Permission::Read)?;
         let _guard = self.waiting.token();
-        self.check(room, id).await?;
+        self.heads.check(room, id).await?;
         let (written, outcome) = oneshot::channel();
         let written: Written = Box::new(move |outcome, _| {
             let _ = written.send(outcome); // The client may be gone.

@@ -4,11 +4,13 @@
 
 pub(crate) mod access;
 pub(crate) mod acks;
+pub(crate) mod heads;
 pub(crate) mod history;
 pub(crate) mod leases;
 pub(crate) mod limits;
 pub(crate) mod publish;
 pub(crate) mod push;
+pub(crate) mod reads;
 pub(crate) mod rooms;
 pub(crate) mod subscriptions;
 
@@ -16,9 +18,11 @@ use std::sync::Arc;
 
 use self::access::Access;
 use self::acks::Acks;
+use self::heads::Heads;
 use self::history::History;
 use self::publish::Publisher;
 use self::push::Pusher;
+use self::reads::Reads;
 use self::rooms::Rooms;
 use self::subscriptions::Subscriptions;
 
@@ -27,6 +31,8 @@ pub struct Services {
     pub publisher: Publisher,
     pub subscriptions: Arc<Subscriptions>,
     pub acks: Arc<Acks>,
+    pub heads: Arc<Heads>,
+    pub reads: Arc<Reads>,
     pub history: History,
     pub pusher: Pusher,
     pub rooms: Rooms,

@@ -54,6 +54,8 @@ pub(crate) struct Session {
     refusals: u32,
     /// For the answer to the frame that is being handled.
     permit: Option<Permit>,
+    /// Set if this connection has sent `read`. Publishing then reads up to its own message.
+    reads: bool,
 }
 
 /// A failed request: reported to the client, or fatal to the connection.
@@ -85,6 +87,7 @@ impl Session {
             leases: 0,
             refusals: 0,
             permit: None,
+            reads: false,
         }
     }
 

@@ -14,6 +14,7 @@ use crate::protocol::request::{Draft, Request, Start};
 use crate::protocol::{CloseCode, ErrorCode, Failure, MessageId, RoomName, SubscriptionName, encode};
 use crate::service::acks::{Written, lease_lost};
 use crate::service::leases;
+use crate::service::reads;
 use crate::service::subscriptions::{Durable, Open, Spec};
 use crate::telemetry::{Queue, logs};
 
@@ -33,7 +34,7 @@ impl Session {
         let is_ready = match &incoming.request {
             Ok(Request::Publish { .. }) => self.in_flight.available_permits() > 0,
             Ok(Request::Ack { room, id }) => {
-                self.is_settled() && self.shared.services.acks.is_known(room, *id)
+                self.is_settled() && self.shared.services.heads.is_known(room, *id)
             }
             _ => false,
         };
@@ -91,9 +92,10 @@ impl Session {
             }
             Request::Ack { room, id } => {
                 self.durable(&room)?;
-                services.acks.check(&room, id).await?;
+                services.heads.check(&room, id).await?;
                 return self.ack(reference, &room, id);
             }
+            Request::Read { room, id } => return self.read(reference, &room, id).await,
             Request::History { room, range, limit } => {
                 Answer::History(services.history.page(&self.claims, &room, range, limit).await?)
             }
@@ -115,11 +117,15 @@ impl Session {
     }
 
     fn publish(&mut self, reference: Option<u64>, room: RoomName, message: Draft) -> Result<Reply, Refusal> {
+        let reader = self.reads.then(|| (self.shared.clone(), room.clone(), self.claims.user.clone()));
         let admitted = self.shared.services.publisher.admit(&self.claims, room, message);
         let admitted = rated(&mut self.refusals, admitted)?;
         let in_flight = self.in_flight.clone().try_acquire_owned();
         let (session, encoding, permit) = (self.connection.id, self.encoding, self.permit.take());
         admitted.submit(Box::new(move |outcome: Result<Appended, Unavailable>, writes: &mut WriteBatch| {
+            if let (Ok(appended), Some((shared, room, user))) = (outcome, reader) {
+                shared.services.reads.own(&room, &user, appended.id);
+            }
             match (outcome, permit) {
                 (Ok(appended), Some(permit)) if reference.is_some() => {
                     let answer = Answer::Published { id: appended.id, duplicate: appended.duplicate };
@@ -228,6 +234,29 @@ impl Session {
             })
         });
         self.shared.services.acks.note(&subscription, id, written);
+        Ok(Reply::Sent)
+    }
+
+    async fn read(
+        &mut self,
+        reference: Option<u64>,
+        room: &RoomName,
+        id: MessageId,
+    ) -> Result<Reply, Refusal> {
+        self.reads = true;
+        let (encoding, permit) = (self.encoding, &mut self.permit);
+        let written = || {
+            let (reference, permit) = (reference?, permit.take()?);
+            let written: reads::Written = Box::new(move |outcome, writes| {
+                let frame = match outcome {
+                    Ok(()) => Frame::Ok { reference: Some(reference), answer: Answer::Done {} },
+                    Err(Unavailable) => Frame::error(Some(reference), Failure::unavailable()),
+                };
+                writes.push(permit, encode::frame(encoding, &frame));
+            });
+            Some(written)
+        };
+        self.shared.services.reads.read(&self.claims, room, id, written).await?;
         Ok(Reply::Sent)
     }
 

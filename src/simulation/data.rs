@@ -274,6 +274,21 @@ impl Data {
                 }
                 Reply::Integer(gone as i64)
             }
+            b"ZCOUNT" => Reply::Integer(self.scored(words).count() as i64),
+            b"ZRANGEBYSCORE" => {
+                let (skip, limit) = (words.number(5) as usize, words.number(6) as usize);
+                let found = self.scored(words).skip(skip).take(limit);
+                Reply::Array(found.map(|(_, member)| Reply::Bulk(member.clone())).collect())
+            }
+            b"ZREMRANGEBYSCORE" => {
+                let gone: Vec<Text> = self.scored(words).map(|(_, member)| member.clone()).collect();
+                let members = self.sorted_mut(key);
+                members.retain(|(_, member)| !gone.contains(member));
+                if members.is_empty() {
+                    self.remove(key);
+                }
+                Reply::Integer(gone.len() as i64)
+            }
             b"ZCARD" => Reply::Integer(self.sorted(key).len() as i64),
             b"ZRANGE" => {
                 let members = self.sorted(key).iter().skip(words.number(2) as usize);
@@ -290,6 +305,20 @@ impl Data {
             }
             other => Reply::Error(format!("ERR the simulation has no {}", String::from_utf8_lossy(other))),
         }
+    }
+
+    /// Returns the members of a sorted set whose scores are within the bounds of a command.
+    fn scored<'a>(&'a self, words: &Words) -> impl Iterator<Item = &'a (f64, Text)> {
+        let bound = |at: usize| {
+            let text = std::str::from_utf8(words.get(at)).unwrap_or_default();
+            let number = text.trim_start_matches('(').parse::<f64>().unwrap_or_default();
+            (number, text.starts_with('('))
+        };
+        let ((from, after), (to, before)) = (bound(2), bound(3));
+        self.sorted(words.get(1)).iter().filter(move |(score, _)| {
+            (if after { *score > from } else { *score >= from })
+                && (if before { *score < to } else { *score <= to })
+        })
     }
 
     fn run_on_stream(&mut self, words: &Words) -> Reply {

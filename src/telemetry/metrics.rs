@@ -49,6 +49,8 @@ pub struct Metrics {
     pub signals: Counter,
     pub acks: Counter,
     pub ack_writes: Counter,
+    pub reads: Counter,
+    pub read_writes: Counter,
     catch_ups: Vec<Counter>,
     holes: Vec<Counter>,
     pub subscriptions: Gauge,
@@ -127,6 +129,13 @@ impl OfClass {
     }
 }
 
+fn redis_calls(make: &Make<'_>) -> Vec<[Counter; 2]> {
+    let counter = |call: &RedisCall, outcome| {
+        make.counter(Name::RedisCalls, &[("call", call.as_str()), ("outcome", outcome)])
+    };
+    RedisCall::ALL.iter().map(|call| ["ok", "failed"].map(|outcome| counter(call, outcome))).collect()
+}
+
 impl Metrics {
     pub fn new(rooms: &RoomPolicies) -> Self {
         let recorder = recorder();
@@ -169,6 +178,8 @@ impl Metrics {
             signals: make.counter(Name::Signals, &[]),
             acks: make.counter(Name::Acks, &[]),
             ack_writes: make.counter(Name::AckWrites, &[]),
+            reads: make.counter(Name::Reads, &[]),
+            read_writes: make.counter(Name::ReadWrites, &[]),
             catch_ups: each!(CatchUps, "reason", CatchUpReason),
             holes: each!(Holes, "found_by", Hole),
             subscriptions: make.gauge(Name::Subscriptions, &[]),
@@ -181,14 +192,7 @@ impl Metrics {
             queued_bytes: make.gauge(Name::QueuedBytes, &[]),
             outbox_bytes: make.gauge(Name::OutboxBytes, &[]),
             full_queues: each!(FullQueues, "queue", Queue),
-            redis_calls: RedisCall::ALL
-                .iter()
-                .map(|call| {
-                    ["ok", "failed"].map(|outcome| {
-                        make.counter(Name::RedisCalls, &[("call", call.as_str()), ("outcome", outcome)])
-                    })
-                })
-                .collect(),
+            redis_calls: redis_calls(&make),
             redis_seconds: RedisCall::ALL
                 .iter()
                 .map(|call| make.histogram(Name::RedisSeconds, &[("call", call.as_str())]))

@@ -52,6 +52,8 @@ names! {
     Signals = "roomlog_signals_total", Counter, "Signals delivered to subscribers";
     Acks = "roomlog_acks_total", Counter, "Acknowledgements received from clients";
     AckWrites = "roomlog_ack_writes_total", Counter, "Positions written to Redis; each covers one or more acknowledgements";
+    Reads = "roomlog_reads_total", Counter, "Read positions received from clients";
+    ReadWrites = "roomlog_read_writes_total", Counter, "Read positions written to Redis; each covers one or more received from clients";
     CatchUps = "roomlog_catch_ups_total", Counter, "Number of times that a subscription started to catch up, by reason";
     Gaps = "roomlog_gaps_total", Counter, "Gaps reported to subscribers, by room class and reason";
     Holes = "roomlog_holes_total", Counter, "Missed notifications, repaired by reading the log, by how they were detected";

@@ -43,6 +43,7 @@ mod proxy;
 mod publish;
 mod rates;
 mod readme;
+mod reads;
 mod renewals;
 mod replica;
 mod rest;

@@ -201,6 +201,7 @@ impl Fields<'_> {
             },
             "publish" => Request::Publish { room: self.room()?, message: self.draft()? },
             "ack" => Request::Ack { room: self.room()?, id: parsed("id", &self.id)? },
+            "read" => Request::Read { room: self.room()?, id: parsed("id", &self.id)? },
             "history" => Request::History { room: self.room()?, range: self.range()?, limit: self.limit()? },
             "signal" => Request::Signal { room: self.room()?, signal: self.signal()? },
             "auth" => Request::Auth { token: required("token", &self.token, Field::text, TEXT)? },

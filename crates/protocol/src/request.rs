@@ -55,6 +55,13 @@ pub enum Request {
         /// The last id that is handled, together with all before it.
         id: MessageId,
     },
+    /// Notes how far the user has read a room.
+    Read {
+        /// The room.
+        room: RoomName,
+        /// The last message that the user has read, together with all before it.
+        id: MessageId,
+    },
     /// Reads a page of the log.
     History {
         /// The room to read.

@@ -14,14 +14,14 @@ use uuid::Uuid;
 use crate::auth::Claims;
 use crate::connections::Registry;
 use crate::http::extract::{Accept, Bearer, Body, Id, Query, Room};
-use crate::http::problem::Problem;
+use crate::http::problem::{ItemError, Problem};
 use crate::hub::send_queue::SendQueue;
 use crate::log::Appended;
 use crate::net::admission::Place;
 use crate::protocol::decode::{self, Drafts};
 use crate::protocol::frame::{HistoryPage, as_text};
 use crate::protocol::request::{Draft, Range};
-use crate::protocol::{ErrorCode, Failure, RoomName};
+use crate::protocol::{Failure, RoomName};
 use crate::service::Services;
 use crate::session::Shared;
 use crate::telemetry::Transport;
@@ -81,21 +81,8 @@ pub(crate) enum BatchItem {
     /// The message is not stored.
     Failed {
         /// The reason.
-        error: BatchError,
+        error: ItemError,
     },
-}
-
-/// The reason why a message of a batch was not stored.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct BatchError {
-    /// The protocol's code.
-    #[schema(value_type = String)]
-    code: ErrorCode,
-    /// The problem, and what to do about it.
-    message: String,
-    /// The number of milliseconds after which to try again, if that can help.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retry_after_ms: Option<u64>,
 }
 
 /// Publishes a message.
@@ -162,9 +149,7 @@ pub(crate) async fn publish_batch(
         };
         items.push(match stored {
             Ok(published) => BatchItem::Published(published),
-            Err(Failure { code, message, retry_after_ms }) => {
-                BatchItem::Failed { error: BatchError { code, message, retry_after_ms } }
-            }
+            Err(failure) => BatchItem::Failed { error: failure.into() },
         });
     }
     Ok(accept.reply(StatusCode::OK, &items))

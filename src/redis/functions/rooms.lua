@@ -8,7 +8,8 @@ local function delete(keys, args)
   local ms, seq, last = newest(log, of(log, 'head'))
   local window = window_at(now(), tonumber(args[1]), last)
   local subs = of(log, 'subs')
-  local names = { log, of(log, 'head'), subs, indexes(subs) }
+  local names = { log, of(log, 'head'), quiet_of(log), subs, indexes(subs) }
+  names[#names + 1], names[#names + 2] = reads_of(log)
   for at = window - 1, window do
     names[#names + 1] = of(log, 'keys:') .. whole(at)
   end
@@ -37,6 +38,7 @@ end
 local function delete_message(keys, args)
   if redis.call('XDEL', keys[1], args[1]) == 1 then
     local ms, seq = parts(args[1])
+    make_quiet(keys[1], seq)
     return cut_before(keys[1], id(ms, seq + 1))
   end
 end
@@ -74,6 +76,7 @@ local function trim(keys, args)
   first = first[1] and first[1][1] or ''
   if gone > 0 then
     cut_before(keys[1], first ~= '' and first or id(ms, seq + 1))
+    forget_reads_before(keys[1], first_seq(keys[1], seq))
   end
   return { gone, first, done }
 end
@@ -85,7 +88,7 @@ local function delete_if_empty(keys, args)
   local log, head, subs = keys[1], of(keys[1], 'head'), of(keys[1], 'subs')
   local untouched = id(newest(log, head)) == args[1]
   if untouched and redis.call('XLEN', log) == 0 and redis.call('HLEN', subs) == 0 then
-    redis.call('UNLINK', log, head, subs)
+    redis.call('UNLINK', log, head, quiet_of(log), subs, reads_of(log))
     return 1
   end
   return 0

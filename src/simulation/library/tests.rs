@@ -1,5 +1,7 @@
 //! Tests of single functions of the library, in situations that a schedule would rarely reach.
 
+mod reads;
+
 use super::*;
 
 struct Redis {

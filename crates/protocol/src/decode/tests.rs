@@ -75,6 +75,10 @@ fn each_op_is_understood() {
         Request::Ack { room: room(), id: "5-6".parse().unwrap() }
     );
     assert_eq!(
+        request(json!({"op": "read", "room": "chat", "id": "5-6"})),
+        Request::Read { room: room(), id: "5-6".parse().unwrap() }
+    );
+    assert_eq!(
         request(json!({"op": "history", "room": "chat"})),
         Request::History { room: room(), range: Range::Newest, limit: 100 }
     );
