@@ -237,6 +237,31 @@ describe("a durable reader beside an ordinary one", () => {
     expect(got.get(plain)).toEqual(range(3, 7));
   });
 
+  it("acknowledges everything, also after its handlers were so slow that it read the log by itself", async () => {
+    const { name } = await filled(1);
+    const client = connect("bob");
+    const plain = client.room<number>(name);
+    const durable = client.room<number>(name, { durable: "phone", since: "0", autoAck: true });
+    const fast = follow(plain);
+    const slow: number[] = [];
+    let release!: () => void;
+    const gate = new Promise<void>((resolve) => (release = resolve));
+    durable.on("message", async ({ data }) => {
+      await gate;
+      slow.push(data);
+    });
+    await until("both follow", () => plain.state === "live" && durable.position !== undefined);
+    const headers = { authorization: `Bearer ${token("ann")}`, "content-type": "application/json" };
+    const body = (from: number): string => JSON.stringify(range(from, from + 749).map((data) => ({ room: name, data })));
+    for (const from of [2, 752]) await fetch(`${server.url}/v1/messages`, { method: "POST", headers, body: body(from) });
+    await until("the fast one has all", () => fast.length === 1500);
+    release();
+    await until("the slow one has all", () => slow.length === 1501);
+    const newest = (await server.history(name)).at(-1)!.id;
+    await until("the server has the last acknowledgement", async () => (await server.position(name, "bob", "phone")) === newest);
+    expect(slow).toEqual(range(1, 1501));
+  });
+
   it("ends alone when another device takes the subscription", async () => {
     const { name, publish } = await filled(1);
     const client = connect("bob");

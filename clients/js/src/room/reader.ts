@@ -60,7 +60,8 @@ export class Reader implements Subscriber {
     const storedAs = (): string => readerName(room.name, room.options);
     this.positions = new Positions(room.context.positions, storedAs, (error) => this.failed(error));
     this.acks = new Acks(this.positions, (id) => {
-      if (this.#isJoined && this.options.durable) room.context.connection.tell("ack", { room: room.name, id });
+      const isHeld = this.options.durable !== undefined && this.isFollowing && subscription.cursor !== undefined;
+      if (isHeld) room.context.connection.tell("ack", { room: room.name, id });
     });
     this.#queue = new BoundedQueue<Item>(
       () => {
@@ -126,7 +127,6 @@ export class Reader implements Subscriber {
         positions.received = position;
         this.#enqueue({ kind: "moved", to: position });
       }
-      this.#isJoined = true;
       if (positions.acked !== undefined && compareIds(positions.acked, position) > 0) acks.flush();
     }
     this.#room.emit("started", position);
