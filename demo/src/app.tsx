@@ -5,6 +5,7 @@ import { RoomlogProvider } from "@roomlog/client/react";
 import { Login } from "./session/login.tsx";
 import { recall, remember, start } from "./session/session.ts";
 import type { Identity, Session } from "./session/session.ts";
+import { sentence } from "./ui/sentence.ts";
 import { Workspace } from "./workspace/workspace.tsx";
 
 export function App() {
@@ -19,7 +20,7 @@ export function App() {
     started.client.on("error", (error) => {
       // The state of the connection shows temporary errors. Only a closed client needs a new sign-in.
       if (started.client.state !== "closed") return;
-      setProblem(error.message);
+      setProblem(sentence(error.message));
       setIdentity(undefined);
     });
     setSession(started);

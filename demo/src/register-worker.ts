@@ -3,7 +3,11 @@
 export function registerWorker(): void {
   if (!("serviceWorker" in navigator)) return;
   addEventListener("load", () => {
-    navigator.serviceWorker.register(workerUrl()).catch((error: unknown) => console.warn("the page will not open offline:", error));
+    navigator.serviceWorker.register(workerUrl()).then(
+      // The browser looks for a new version by itself, but not at once. Without a network, there is none.
+      (registration) => registration.update().catch(() => {}),
+      (error: unknown) => console.warn("this page will not open offline:", error),
+    );
   });
 }
 

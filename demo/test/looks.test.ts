@@ -146,6 +146,17 @@ describe.each(LOOKS)("%s", (name, options) => {
   });
 });
 
+it("the first page of a development server passes axe, and gets a screenshot", async () => {
+  const looks = await arrive("first", { viewport: { width: 1280, height: 800 } });
+  const { page } = looks.person;
+  await page.goto(`http://127.0.0.1:${looks.person.network.port}/`);
+  await looks.person.signIn("newcomer");
+  await until("the tour is shown", async () => (await looks.person.at(".message").count()) >= 3);
+  expect(await page.title()).toBe("chat.general · Roomlog");
+  await looks.at("room");
+  expect(looks.violations).toEqual([]);
+});
+
 it("text from right to left passes axe, and gets a screenshot", async () => {
   const looks = await arrive("rtl", { viewport: { width: 1280, height: 800 } });
   const ann = looks.person;

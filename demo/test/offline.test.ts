@@ -28,15 +28,15 @@ afterAll(async () => {
 const isInstalled = (page: Page): Promise<unknown> =>
   until("the service worker is in charge", () => page.evaluate(async () => navigator.serviceWorker.controller !== null && (await caches.keys()).length > 0));
 
-/** The number of rows in a store of the browser. */
-const rowsIn = (page: Page, name: string, store: string): Promise<number> =>
-  page.evaluate(([name, store]) => new Promise<number>((resolve) => {
+/** Whether the browser has stored the messages of a room. */
+const isStored = (page: Page, user: string, room: string): Promise<boolean> =>
+  page.evaluate(([name, room]) => new Promise<boolean>((resolve) => {
     const opening = indexedDB.open(name!);
     opening.onsuccess = () => {
-      const counting = opening.result.transaction(store!).objectStore(store!).count();
-      counting.onsuccess = () => (opening.result.close(), resolve(counting.result));
+      const counting = opening.result.transaction("rooms").objectStore("rooms").count(room!);
+      counting.onsuccess = () => (opening.result.close(), resolve(counting.result > 0));
     };
-  }), [name, store]);
+  }), [`roomlog messages ${user}`, room]);
 
 describe("the page", () => {
   it("opens without a network, shows its messages, and sends what is written", async () => {
@@ -44,7 +44,7 @@ describe("the page", () => {
     const ann = await Person.in(browser, server, "ann", "tunnel");
     await ann.shows("three");
     await isInstalled(ann.page);
-    await until("the messages are stored", async () => (await rowsIn(ann.page, "roomlog messages ann", "rooms")) > 0);
+    await until("the messages are stored", () => isStored(ann.page, "ann", "tunnel"));
     await ann.page.goto("about:blank");
     ann.network.goOffline();
     await ann.visit("tunnel");
@@ -66,6 +66,7 @@ describe("the page", () => {
     await ann.write("kept");
     await until("it is sent", async () => (await ann.at(".message[data-state=sent]").count()) === 1);
     await isInstalled(ann.page);
+    await until("the messages are stored", () => isStored(ann.page, "ann", "again"));
     const tab = await ann.page.context().newPage();
     ann.network.goOffline();
     await tab.goto(ann.page.url());

@@ -2,6 +2,7 @@
 import type { ReactNode } from "react";
 import type { RoomlogError } from "@roomlog/client";
 import type { Connection } from "@roomlog/client/react";
+import { sentence } from "../ui/sentence.ts";
 
 /** There is no connection. Counts the seconds until the next attempt. */
 export function OfflineBanner({ error, retryIn, retry }: Connection) {
@@ -45,6 +46,3 @@ function explain({ code }: RoomlogError): string {
   if (code === "forbidden") return "You don't have access to this room.";
   return code === "deleted" ? "This room was deleted." : "You were disconnected from this room.";
 }
-
-/** The server's texts are clauses, without a capital letter and a full stop. */
-export const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;

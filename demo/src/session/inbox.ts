@@ -3,6 +3,7 @@
 import { useEffect } from "react";
 import { compareIds, isRoomName } from "@roomlog/client";
 import { useRoomlog } from "@roomlog/client/react";
+import { seqOf } from "../chat/timeline.ts";
 import { DIRECT, directRoom, inboxOf } from "./direct.ts";
 import type { JoinedRooms } from "./joined-rooms.ts";
 
@@ -19,8 +20,12 @@ export function useInbox(user: string, joined: JoinedRooms): void {
     return inbox.on("message", ({ id, from, type }) => {
       if (compareIds(id, localStorage.getItem(storageKey) ?? BEGINNING) <= 0) return;
       localStorage.setItem(storageKey, id);
-      const room = type === DIRECT ? directRoom(user, from) : inbox.name;
+      if (type !== DIRECT) return joined.join(inbox.name, BEGINNING);
+      const room = directRoom(user, from);
       if (room !== undefined) joined.join(room, BEGINNING);
+      // The conversation is news, its announcement is not, unless others wait before it.
+      const seen = joined.seen(inbox.name);
+      if (seen !== undefined && seqOf(id) === seqOf(seen) + 1) joined.markSeen(inbox.name, id);
     });
   }, [client, user, joined]);
 }
