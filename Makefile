@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 CARGO_TARGET_DIR ?= target
-export PATH := $(PATH):$(HOME)/.cargo/bin
+export PATH := $(PATH):$(HOME)/.cargo/bin:$(HOME)/go/bin
 
 # More arguments for the command that runs: make run ARGS="--listen 0.0.0.0:9000"
 ARGS ?=
@@ -90,8 +90,10 @@ test-docs: docs ## Build the documentation site, and check its links, search and
 	npm run build --prefix clients/js
 	ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" npm test --prefix site
 
-bench: cargo deps ## Compare with other servers for docs/benchmarks.md, about 30 minutes (BENCH="rooms …" for some runs)
+# Without Go, Centrifugo cannot be built; the page then says that it was not measured.
+bench: cargo deps ## Compare with other servers for docs/benchmarks.md, about 13 minutes (BENCH="rooms …" for some runs)
 	@scripts/install-deps.sh node nginx nats
+	-@scripts/install-deps.sh centrifugo
 	npm ci --prefix crates/bench/peers --no-fund --no-audit
 	cargo build --workspace --release --locked
 	@CARGO_TARGET_DIR="$(abspath $(CARGO_TARGET_DIR))" node crates/bench/run.mjs $(BENCH) $(ARGS); \

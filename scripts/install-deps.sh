@@ -8,6 +8,7 @@
 #   scripts/install-deps.sh strace   strace
 #   scripts/install-deps.sh wget     wget, for tests of the deployment
 #   scripts/install-deps.sh nats     nats-server, for tests and benchmarks
+#   scripts/install-deps.sh centrifugo  Centrifugo, for benchmarks; needs Go, and compiles for about four minutes
 #   scripts/install-deps.sh node     Node.js 20 or newer, with npm, for the JavaScript client, examples and benchmarks
 #   scripts/install-deps.sh chromium Chromium, or a Chrome, for tests of the JavaScript client
 #   scripts/install-deps.sh nginx    nginx with Nchan, for benchmarks and tests
@@ -27,6 +28,7 @@ OLDEST_NODE=20
 OLDEST_PYTHON=3.10
 CARGO_DENY=0.20.2
 MDBOOK=0.5.4
+CENTRIFUGO=6.9.1
 NCHAN=/usr/lib/nginx/modules/ngx_nchan_module.so
 
 say() { printf 'install-deps: %s\n' "$*" >&2; }
@@ -290,6 +292,15 @@ install_mdbook() {
     cargo install mdbook --version "$MDBOOK" --locked --no-default-features --features search --quiet >&2 || fail "mdbook was not installed"
 }
 
+# Go itself is not installed: Centrifugo needs a newer one than Debian has. Like Centrifugo's own releases, the program is told its version.
+install_centrifugo() {
+    centrifugo version 2>/dev/null | grep -q "v$CENTRIFUGO " && return 0
+    have go || fail "Centrifugo is built with Go, which is not on the PATH: see https://go.dev/doc/install"
+    say "installing Centrifugo $CENTRIFUGO into ~/go/bin"
+    GOBIN=$HOME/go/bin go install -ldflags "-X github.com/centrifugal/centrifugo/v6/internal/build.Version=$CENTRIFUGO" \
+        "github.com/centrifugal/centrifugo/v6@v$CENTRIFUGO" >&2 || fail "Centrifugo was not installed"
+}
+
 [ "$#" -gt 0 ] || set -- redis
 for what in "$@"; do
     case $what in
@@ -297,6 +308,7 @@ for what in "$@"; do
     valkey) install_valkey ;;
     curl | make | strace | wget) install_tool "$what" ;;
     nats) install_service nats-server ;;
+    centrifugo) install_centrifugo ;;
     prometheus | prometheus-redis-exporter) install_service "$what" ;;
     python) install_python ;;
     nginx) install_nginx ;;
@@ -308,6 +320,6 @@ for what in "$@"; do
     go) install_runtime go golang-go ;;
     php) install_runtime php php-cli ;;
     rails) install_rails ;;
-    *) say "usage: $0 [redis] [valkey] [curl] [make] [strace] [wget] [nats] [nginx] [prometheus] [prometheus-redis-exporter] [python] [node] [chromium] [cargo-deny] [mdbook] [caddy] [go] [php] [rails]"; exit 2 ;;
+    *) say "usage: $0 [redis] [valkey] [curl] [make] [strace] [wget] [nats] [centrifugo] [nginx] [prometheus] [prometheus-redis-exporter] [python] [node] [chromium] [cargo-deny] [mdbook] [caddy] [go] [php] [rails]"; exit 2 ;;
     esac
 done

@@ -1,79 +1,85 @@
-// Measures Roomlog beside its peers: every workload with all of them on one node, then those that ask for it on two, and
-// Roomlog alone with a Redis that has each message on its disk. `node crates/bench/run.mjs rooms fanout` does these only. What is
-// found goes to crates/bench/results and docs/benchmarks/*.svg; crates/bench/report.mjs makes the page. Options behind the names are those of
-// `roomlog-bench`, and replace what is said here: `node crates/bench/run.mjs rooms --duration 1s`.
+// Measures Roomlog beside its peers: each workload on one node, one of them on two, and Roomlog alone under special conditions.
+// `node crates/bench/run.mjs rooms fanout` does these runs only. Options behind the names are those of `roomlog-bench`, and replace
+// those below: `node crates/bench/run.mjs rooms --duration 10s`. The figures go to crates/bench/results; report.mjs makes the page.
 
 import { spawn, spawnSync } from "node:child_process";
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism, cpus, loadavg, release, totalmem } from "node:os";
 import { join, resolve } from "node:path";
 
-const root = join(import.meta.dirname, "../..");
+import { GROUPS, root } from "./results.mjs";
+
 const results = join(root, "crates/bench/results");
-const charts = join(root, "docs/benchmarks");
 const programs = resolve(root, process.env.CARGO_TARGET_DIR ?? "target", "release");
 const roomlog = join(programs, "roomlog");
 const generator = join(programs, "roomlog-bench");
 
-// How long and how often. All of it takes some 30 minutes on two cores.
-const LOAD = ["--duration", "4s", "--warmup", "1s"];
+// All of it takes some 13 minutes on two cores.
+const LOAD = ["--duration", "2s", "--warmup", "1s"];
+const ONCE = ["--repeats", "1"];
 const THRICE = ["--repeats", "3"];
-const TWICE = ["--repeats", "2"];
-const PEERS = readdirSync(join(root, "crates/bench/peers"), { withFileTypes: true })
-  .filter((entry) => entry.isDirectory() && entry.name !== "node_modules")
-  .map((entry) => entry.name);
-/** Those that keep what they confirm, as Roomlog does. */
-const STORING = ["socketio-streams", "ws-streams", "nchan", "nats-jetstream"].flatMap((name) => ["--peer", `crates/bench/peers/${name}`]);
-const BESIDE = [...PEERS.flatMap((name) => ["--peer", `crates/bench/peers/${name}`]), "--floor"];
+const peers = (names) => names.flatMap((name) => ["--peer", `crates/bench/peers/${name}`]);
+const BESIDE = [...peers(GROUPS.flatMap(([, , servers]) => servers).filter((name) => name !== "roomlog")), "--floor"];
 
-/** Each run: what it is called, and the arguments of `roomlog-bench`. */
+/** Each run: its name, and the arguments of `roomlog-bench`. */
 const RUNS = [
-  ["idle", ["idle", "--duration", "2s", ...TWICE, ...BESIDE]],
+  ["idle", ["idle", "--duration", "2s", ...ONCE, ...BESIDE]],
   ["fanout", ["fanout", ...LOAD, ...THRICE, ...BESIDE]],
   ["rooms", ["rooms", ...LOAD, ...THRICE, ...BESIDE]],
   ["publish", ["publish", ...LOAD, ...THRICE, ...BESIDE]],
-  ["storm", ["storm", ...TWICE, ...BESIDE]],
-  ["slow", ["slow", ...LOAD, ...TWICE, ...BESIDE]],
-  ["rooms-two-nodes", ["rooms", "--nodes", "2", ...LOAD, ...TWICE, ...BESIDE]],
-  ["publish-two-nodes", ["publish", "--nodes", "2", ...LOAD, ...TWICE, ...BESIDE]],
-  ["durable", ["durable", ...LOAD, ...THRICE, "--floor"]],
+  ["storm", ["storm", ...ONCE, ...BESIDE]],
+  ["slow", ["slow", ...LOAD, ...ONCE, ...BESIDE]],
+  ["rooms-two-nodes", ["rooms", "--nodes", "2", ...LOAD, ...ONCE, ...BESIDE]],
+  ["durable", ["durable", ...LOAD, ...THRICE]],
   ["burst", ["fanout", "--burst", "10", ...LOAD, ...THRICE, "--floor"]],
-  ["highest", ["rooms", "--highest", "--duration", "2s", "--warmup", "1s", "--repeats", "1", ...STORING, "--floor"]],
-  ["storm-10000", ["storm", "--members", "1000", "--repeats", "1"]],
-  ["replay", ["replay", ...TWICE]],
-  ["sweep", ["sweep", "--duration", "2s", "--warmup", "1s", "--repeats", "1", "--floor"]],
+  ["storm-10000", ["storm", "--members", "1000", ...ONCE]],
   ["rooms-on-disk", ["rooms", "--redis-fsync", "always", ...LOAD, ...THRICE]],
   ["publish-on-disk", ["publish", "--redis-fsync", "always", ...LOAD, ...THRICE]],
+  ["replay", ["replay", ...ONCE]],
+  ["sweep", ["sweep", "--duration", "1s", "--warmup", "1s", ...ONCE, "--floor"]],
+  ["highest", ["rooms", "--highest", ...LOAD, ...ONCE, ...peers(["ws-streams", "centrifugo"])]],
 ];
 
 const [asked, more] = split(process.argv.slice(2));
-const unknown = asked.filter((name) => !RUNS.some(([run, [workload]]) => name === run || name === workload));
+const unknown = asked.filter((name) => !RUNS.some(([run]) => name === run));
 if (unknown.length > 0) {
-  console.error(`${unknown.join(", ")}: there are ${RUNS.map(([name]) => name).join(", ")}`);
+  console.error(`unknown: ${unknown.join(", ")}. Known runs: ${RUNS.map(([name]) => name).join(", ")}`);
   process.exit(2);
 }
-const runs = RUNS.filter(([name, [workload]]) => asked.length === 0 || asked.includes(name) || asked.includes(workload));
+const runs = RUNS.filter(([name]) => asked.length === 0 || asked.includes(name));
 
 mkdirSync(results, { recursive: true });
-mkdirSync(charts, { recursive: true });
-writeFileSync(join(results, "machine.json"), JSON.stringify(machine(), null, 2));
+const about = machine();
+record("machine", about);
 let failed = false;
 for (const [index, [name, args]] of runs.entries()) {
   const all = [...without(args, more), "--spawn", ...more];
   console.error(`[${index + 1}/${runs.length}] ${name}: roomlog-bench ${all.join(" ")}`);
   const started = Date.now();
-  const { code, out } = await run([...all, "--json", "--plot", `docs/benchmarks/${name}.svg`]);
+  const { code, out } = await run([...all, "--json", ...(name === "sweep" ? ["--plot", "docs/benchmarks/sweep.svg"] : [])]);
   if (out) {
-    const found = { command: `roomlog-bench ${all.join(" ")}`, date: new Date(started).toISOString(), report: JSON.parse(out) };
-    writeFileSync(join(results, `${name}.json`), JSON.stringify(found, null, 2));
-    for (const { server, failed } of found.report.servers ?? []) if (failed) console.error(`    ${server}: ${failed}`);
+    const report = JSON.parse(out);
+    report.servers?.forEach(summarise);
+    report.sweep?.forEach(({ servers }) => servers.forEach(summarise));
+    record(name, { date: new Date(started).toISOString(), version: about.versions.roomlog, report });
+    for (const { server, failed } of report.servers ?? []) if (failed) console.error(`    ${server}: ${failed.split("\n")[0]}`);
   }
   console.error(`    ${Math.round((Date.now() - started) / 1000)} s${code === 0 ? "" : `, failed with ${code}`}`);
   failed ||= code !== 0;
 }
 process.exit(failed ? 1 : 0);
 
-/** The runs that were asked for, and behind the first option more of `roomlog-bench`'s. */
+/** Keeps the medians of a server, and the number of repeats. */
+function summarise(server) {
+  server.repeats = server.repeats.length;
+  delete server.ratios;
+}
+
+function record(name, value) {
+  writeFileSync(join(results, `${name}.json`), `${JSON.stringify(value, null, 1)}\n`);
+}
+
+/** The runs that were asked for, and the options of `roomlog-bench` behind them. */
 function split(args) {
   const first = args.findIndex((arg) => arg.startsWith("-"));
   return first < 0 ? [args, []] : [args.slice(0, first), args.slice(first)];
@@ -94,7 +100,7 @@ async function run(args) {
   });
 }
 
-/** What was measured, and on what. */
+/** The machine, and the versions of all servers. */
 function machine() {
   const first = (command, ...args) => {
     const { stdout, stderr } = spawnSync(command, args, { cwd: root, encoding: "utf8" });

@@ -1,5 +1,6 @@
 //! The floor: a server that only writes frames to sockets. It has no log, no tokens, and no order to keep
-//! between nodes. This is the minimum that any server needs, so others are measured as ratios to it.
+//! between nodes, so others are measured as ratios to it. It writes each message by itself: a server that
+//! writes several at once can need less.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
