@@ -300,11 +300,11 @@ async fn alerts_on_the_error_budget_and_on_missing_nodes_fire_for_their_cause() 
     // Only notifications bring messages from one node to the other, so all deliveries are live and measured.
     let (one, two) = (Server::on(&redis.url()).await, Server::with(&redis.url(), &NO_CHECKS).await);
     let prometheus = Prometheus::start(&[&one, &two], &[]).await;
-    let mut writer = Client::connect(&one, &everything("ann")).await;
-    let mut reader = Client::connect(&two, &everything("bob")).await;
-    reader.join("room").await;
     for alert in ["RoomlogErrorBudgetBurnsFast", "RoomlogErrorBudgetBurnsSlowly"] {
         within(Duration::from_secs(90), "all is well", async || prometheus.firing().await.is_empty()).await;
+        let mut writer = Client::connect(&one, &everything("ann")).await;
+        let mut reader = Client::connect(&two, &everything("bob")).await;
+        reader.join("room").await;
         writer.deliver("room", &mut reader).await;
         let usual = "roomlog_delivery_seconds_count > 0";
         eventually("a usual delivery was read", async || prometheus.value(usual).await.is_some()).await;
