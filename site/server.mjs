@@ -42,6 +42,8 @@ const children = new Set();
 /** Kills all programs, such as those of a test that failed. */
 export const endAll = () => children.forEach((child) => child.kill("SIGKILL"));
 process.once("exit", endAll);
+// The test runner ends files that take too long.
+process.once("SIGTERM", () => process.exit(1));
 
 /** Starts a program. `output` collects what it writes; `end` stops it. */
 export function start(program, args, options = {}) {
