@@ -19,7 +19,7 @@ RUNS ?= 200
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help bin run demo torture simulation test test-valkey test-js test-python test-demo python-venv docs docs-serve test-docs test-deploy up chat down bench bench-quick check build install deploy dashboards deny deps fuzz soak cargo
+.PHONY: help bin run demo torture simulation test test-valkey test-js test-python test-demo python-venv docs docs-serve test-docs test-deploy up chat down bench bench-quick check release build install deploy dashboards deny deps fuzz soak cargo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -88,6 +88,7 @@ docs-serve: docs ## Build the documentation site, and serve it on http://127.0.0
 test-docs: docs ## Build the documentation site, and check its links, search and looks, and the configuration and code that it shows
 	@scripts/install-deps.sh chromium nginx caddy
 	npm run build --prefix clients/js
+	node crates/bench/report.mjs --check
 	ROOMLOG_BIN="$(abspath $(ROOMLOG_BIN))" npm test --prefix site
 
 # Without Go, Centrifugo cannot be built; the page then says that it was not measured.
@@ -135,6 +136,9 @@ deny: cargo ## Check the licences and sources of all dependencies, and for banne
 bench-quick: cargo deps ## Compare the cost of messages with crates/bench/recorded.json, in less than three minutes
 	cargo build --workspace --release --locked
 	"$(CARGO_TARGET_DIR)/release/roomlog-bench" quick --spawn $(ARGS)
+
+release: cargo ## Build everything that a release uploads, in target/release-artifacts (TARGETS="x86_64-unknown-linux-gnu …")
+	TARGETS="$(TARGETS)" scripts/release.sh
 
 build: cargo ## Build the optimised binary
 	cargo build --release --locked

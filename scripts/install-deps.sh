@@ -14,6 +14,7 @@
 #   scripts/install-deps.sh nginx    nginx with Nchan, for benchmarks and tests
 #   scripts/install-deps.sh prometheus prometheus-redis-exporter    for tests of metrics and alerts
 #   scripts/install-deps.sh cargo-deny  cargo-deny, which checks dependencies; compiles for about two minutes
+#   scripts/install-deps.sh cargo-deb cargo-cyclonedx  for Debian packages and bills of materials; compile for about two minutes each
 #   scripts/install-deps.sh mdbook   mdBook, which builds the documentation site; compiles for about two minutes
 #   scripts/install-deps.sh caddy    Caddy, for tests of the documentation
 #   scripts/install-deps.sh go php rails    Go, PHP, and Ruby with Rails, for the examples that sign tokens
@@ -27,6 +28,8 @@ OLDEST=7
 OLDEST_NODE=20
 OLDEST_PYTHON=3.10
 CARGO_DENY=0.20.2
+CARGO_DEB=3.8.0
+CARGO_CYCLONEDX=0.5.9
 MDBOOK=0.5.4
 CENTRIFUGO=6.9.1
 NCHAN=/usr/lib/nginx/modules/ngx_nchan_module.so
@@ -280,16 +283,13 @@ install_rails() {
     suitable_rails || fail "Rails was not installed"
 }
 
-install_cargo_deny() {
-    [ "$(cargo deny --version 2>/dev/null)" = "cargo-deny $CARGO_DENY" ] && return 0
-    say "installing cargo-deny $CARGO_DENY"
-    cargo install cargo-deny --version "$CARGO_DENY" --locked --quiet >&2 || fail "cargo-deny was not installed"
-}
-
-install_mdbook() {
-    [ "$(mdbook --version 2>/dev/null)" = "mdbook v$MDBOOK" ] && return 0
-    say "installing mdbook $MDBOOK"
-    cargo install mdbook --version "$MDBOOK" --locked --no-default-features --features search --quiet >&2 || fail "mdbook was not installed"
+# install_cargo NAME VERSION [OPTION…]
+install_cargo() {
+    cargo install --list | grep -q "^$1 v$2:" && return 0
+    say "installing $1 $2"
+    name=$1 version=$2
+    shift 2
+    cargo install "$name" --version "$version" --locked --quiet "$@" >&2 || fail "$name was not installed"
 }
 
 # Go itself is not installed: Centrifugo needs a newer one than Debian has. Like Centrifugo's own releases, the program is told its version.
@@ -314,12 +314,14 @@ for what in "$@"; do
     nginx) install_nginx ;;
     node) install_node ;;
     chromium) install_chromium ;;
-    cargo-deny) install_cargo_deny ;;
-    mdbook) install_mdbook ;;
+    cargo-deny) install_cargo cargo-deny "$CARGO_DENY" ;;
+    cargo-deb) install_cargo cargo-deb "$CARGO_DEB" ;;
+    cargo-cyclonedx) install_cargo cargo-cyclonedx "$CARGO_CYCLONEDX" ;;
+    mdbook) install_cargo mdbook "$MDBOOK" --no-default-features --features search ;;
     caddy) install_service caddy ;;
     go) install_runtime go golang-go ;;
     php) install_runtime php php-cli ;;
     rails) install_rails ;;
-    *) say "usage: $0 [redis] [valkey] [curl] [make] [strace] [wget] [nats] [centrifugo] [nginx] [prometheus] [prometheus-redis-exporter] [python] [node] [chromium] [cargo-deny] [mdbook] [caddy] [go] [php] [rails]"; exit 2 ;;
+    *) say "usage: $0 [redis] [valkey] [curl] [make] [strace] [wget] [nats] [centrifugo] [nginx] [prometheus] [prometheus-redis-exporter] [python] [node] [chromium] [cargo-deny] [cargo-deb] [cargo-cyclonedx] [mdbook] [caddy] [go] [php] [rails]"; exit 2 ;;
     esac
 done

@@ -44,6 +44,7 @@ mod publish;
 mod rates;
 mod readme;
 mod reads;
+mod release;
 mod renewals;
 mod replica;
 mod rest;
