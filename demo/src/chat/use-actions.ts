@@ -3,6 +3,7 @@ import { useMemo } from "react";
 import type { RefObject } from "react";
 import { may } from "../session/grants.ts";
 import type { Session } from "../session/session.ts";
+import { copyText } from "../ui/copy.ts";
 import { useMenu } from "../ui/menu.tsx";
 import type { MenuItem } from "../ui/menu.tsx";
 import { sentence } from "../ui/sentence.ts";
@@ -27,7 +28,7 @@ export function useActions({ room, session, unsent, composer, onMessage, onFailu
   const openMenu = useMenu();
   const { onRetry, onCancel, onDiscard } = unsent;
   return useMemo(() => {
-    const copy = (text: string): void => void navigator.clipboard.writeText(text).catch(() => onFailure("The browser did not allow copying."));
+    const copy = (text: string): void => void copyText(text).catch(() => onFailure("The browser did not allow copying."));
     const onQuote = (message: Shown): void => composer.current!.insert(quote(message));
     const remove = (id: string): void => {
       session.deleteMessage(room, id).catch((error: Error) => onFailure(`The message was not deleted. ${sentence(error.message)}`));
