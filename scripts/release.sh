@@ -100,7 +100,7 @@ debian_package() {
     rm -rf "$target_dir/$1/release/share"
     cp -r "$work/root/usr/share" "$target_dir/$1/release/share"
     cargo deb --quiet --no-build --no-strip --locked --target "$1" --output "$artifacts/" >&2
-    package=$(ls "$artifacts"/roomlog_"$version"*_"$(dpkg_architecture "$1")".deb)
+    package=$(ls "$artifacts"/roomlog_"$version"_"$(dpkg_architecture "$1")".deb)
     dpkg-deb --contents "$package" >"$work/contents"
     for file in usr/bin/roomlog usr/lib/systemd/system/roomlog.service etc/roomlog/roomlog.toml etc/roomlog/secrets.env usr/share/man/man1/roomlog.1.gz \
         usr/share/bash-completion/completions/roomlog usr/share/zsh/vendor-completions/_roomlog \
