@@ -123,7 +123,7 @@ impl Core {
             )),
             acks: acks.clone(),
             heads,
-            reads: reads.clone(),
+            reads,
             history: History::new(store.clone(), hub.clone()),
             pusher: Pusher::new(store.clone(), limits, max_signal),
             rooms: Rooms::new(store.clone(), hub.clone()),
@@ -131,8 +131,6 @@ impl Core {
         let background = Background::new(stop.clone());
         let state = (acks, draining.clone());
         background.run("acknowledgements", state, |(acks, draining), stop| acks.run(draining, stop));
-        let state = (reads, draining.clone());
-        background.run("read positions", state, |(reads, draining), stop| reads.run(draining, stop));
         background.run("position checks", hub, Hub::check_positions);
         let shared = Shared {
             node: id,
@@ -185,6 +183,8 @@ impl Node {
         // A working node is ready from the start.
         probes.probe().await;
 
+        let reads = (shared.services.reads.clone(), shared.draining.clone());
+        background.run("read positions", reads, |(reads, draining), stop| reads.run(draining, stop));
         background.run("connection timers", registry.clone(), Registry::sweep);
         background.run("token keys", verifier, Verifier::refresh_loop);
         background.run("revocations", access.clone(), revocations::follow);

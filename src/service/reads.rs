@@ -27,6 +27,10 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Minimum time between two writes if a client waits for the result.
 const INTERVAL_AWAITED: Duration = Duration::from_millis(250);
 
+/// Time for which positions are gathered into one write. A node that stops while Redis is away also waits for
+/// it between attempts.
+const TICK: Duration = Duration::from_millis(25);
+
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Maximum number of rooms in one question about unread messages. Redis answers it in about 2 ms.
@@ -167,6 +171,7 @@ impl Reads {
                     last = Some(Instant::now());
                     let positions = self.gathered.lock().take();
                     tasks::spawn(self.clone().write(positions));
+                    tokio::time::sleep(TICK).await;
                 }
                 () = self.wake.notified() => {}
             }
