@@ -28,7 +28,7 @@ interface Request {
   settle?: (answer: unknown) => void;
 }
 
-/** A server with one room, and a connection to it on which nothing arrives by itself. */
+/** A server with one room, and a connection to it on which nothing arrives unasked. */
 class World {
   state: "open" | "waiting" = "open";
   readonly log: { id: string; deleted: boolean }[] = [];

@@ -237,7 +237,7 @@ describe("a durable reader beside an ordinary one", () => {
     expect(got.get(plain)).toEqual(range(3, 7));
   });
 
-  it("acknowledges everything, also after its handlers were so slow that it read the log by itself", async () => {
+  it("acknowledges everything, also after its handlers were so slow that it read the log on its own", async () => {
     const { name } = await filled(1);
     const client = connect("bob");
     const plain = client.room<number>(name);

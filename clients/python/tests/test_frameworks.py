@@ -17,7 +17,7 @@ APPS = Path(__file__).parent / "apps"
 
 @contextlib.contextmanager
 def running(*command, **environment):
-    """Runs a program until the end of the block, and checks that it then ends by itself."""
+    """Runs a program until the end of the block, and checks that it then ends without a signal."""
     env = {**os.environ, **environment}
     program = subprocess.Popen(
         [sys.executable, "-m", *map(str, command)], cwd=APPS, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT

@@ -1,5 +1,5 @@
 //! A client of a Roomlog server: publishing exactly once and following rooms over one connection that comes
-//! back by itself, and publishing, history and rooms over HTTP.
+//! back automatically, and publishing, history and rooms over HTTP.
 //!
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs)]

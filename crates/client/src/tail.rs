@@ -60,7 +60,7 @@ pub enum Event {
 }
 
 /// A followed room. Ask for the [`next`](Self::next) event in a loop. Up to 1000 events wait. If they are
-/// more, the subscription pauses and continues by itself, without a loss. Dropping a tail ends its
+/// more, the subscription pauses and continues automatically, without a loss. Dropping a tail ends its
 /// subscription.
 #[derive(Debug)]
 pub struct Tail {

@@ -117,7 +117,7 @@ export class Subscription {
     return this.#attempt.signal;
   }
 
-  /** Stops the server's delivery if all readers are full. Otherwise the full one will read the log by itself. */
+  /** Stops the server's delivery if all readers are full. Otherwise the full one will read the log on its own. */
   filled(): void {
     if (this.#active.length > 0) return;
     this.stop();

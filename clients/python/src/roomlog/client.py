@@ -25,7 +25,7 @@ class Roomlog:
     - `outbox_limit`: the number of messages that may wait to be confirmed.
     - `timing`: times that suit tests, or unusual networks.
 
-    Problems that resolve by themselves are logged by the logger `roomlog`. All methods belong to the thread of the event loop.
+    Problems that need no action are logged by the logger `roomlog`. All methods belong to the thread of the event loop.
     """
 
     def __init__(
