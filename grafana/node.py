@@ -122,9 +122,11 @@ def build():
         "Active rooms", "Rooms with subscribers. A node follows each of them once, however many subscribers it has.",
         worst_nodes(f"roomlog_active_rooms{{{NODE}}}")))
     page.with_panel(graph(
-        "Acknowledgements and signals per second",
-        "Acknowledgements are batched: nodes write far fewer positions than clients send.",
+        "Acknowledgements, read positions and signals per second",
+        "Acknowledgements and read positions are batched: nodes write far fewer than clients send.",
         [(f'sum({rate("roomlog_acks_total")})', "acknowledged"),
-         (f'sum({rate("roomlog_ack_writes_total")})', "positions written"),
+         (f'sum({rate("roomlog_ack_writes_total")})', "acknowledged positions written"),
+         (f'sum({rate("roomlog_reads_total")})', "read"),
+         (f'sum({rate("roomlog_read_writes_total")})', "read positions written"),
          (f'sum({rate("roomlog_signals_total")})', "signals delivered")], "ops"))
     return page
