@@ -4,6 +4,7 @@ import os
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
+
 from roomlog.server import sign_token
 
 

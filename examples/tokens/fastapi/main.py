@@ -3,8 +3,9 @@
 import os
 
 from fastapi import FastAPI, HTTPException, Request, Response
-from roomlog.server import sign_token
 from starlette.middleware.sessions import SessionMiddleware
+
+from roomlog.server import sign_token
 
 app = FastAPI()
 app.add_middleware(SessionMiddleware, secret_key=os.environ["SESSION_SECRET"])
