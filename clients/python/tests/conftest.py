@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from harness import Proxy, Relay, Server, token
+from harness import FAST, Proxy, Relay, Server, token
 
-from roomlog import Roomlog, Timing
-
-FAST = Timing(backoff_min=0.02, backoff_max=0.2, connect=3)
+from roomlog import Roomlog
 
 _numbers = itertools.count(1)
 

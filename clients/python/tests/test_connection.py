@@ -4,8 +4,7 @@ import asyncio
 import time
 
 import pytest
-from conftest import FAST
-from harness import Answers, Relay, Server, token, until
+from harness import FAST, Answers, Relay, Server, token, until
 
 from roomlog import Roomlog, RoomlogError, Timing
 

@@ -11,8 +11,7 @@ import random
 from http.client import HTTPException
 
 import pytest
-from conftest import FAST
-from harness import Proxy, Server, token, until
+from harness import FAST, Proxy, Server, token, until
 
 from roomlog import Gap, Roomlog, RoomlogError, SqliteOutbox
 

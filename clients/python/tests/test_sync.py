@@ -12,8 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import FAST
-from harness import token, wait_until
+from harness import FAST, token, wait_until
 
 from roomlog import Deleted, Gap, RoomlogError, Signal, SqliteOutbox
 from roomlog.sync import Roomlog
