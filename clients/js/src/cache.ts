@@ -2,7 +2,7 @@
 // `@roomlog/client/cache`.
 import type { Gap, StoredMessage } from "./protocol.js";
 
-/** What a room showed last. */
+/** The latest messages of a room, as a page showed them. */
 export interface CachedRoom {
   /** The newest ones, in order. */
   messages: StoredMessage[];

@@ -78,7 +78,7 @@ export class Connection extends Emitter<ConnectionEvents> {
   #welcome = false;
   #pingMs = 25_000;
   #retryAfterMs: number | undefined;
-  /** What the server said about the end of the present attempt or connection. */
+  /** The server's reason for ending the present attempt or connection. */
   #refusal: RoomlogError | undefined;
   #goodbye: RoomlogError | undefined;
   readonly #answers = new Answers();

@@ -16,7 +16,7 @@ const PAUSE_MS = 1000;
 export interface Subscriber {
   readonly options: RoomOptions;
   readonly positions: Positions;
-  /** Whether so many messages wait for its handlers that it takes no more. */
+  /** True while it takes no more, because too many messages wait for its handlers. */
   readonly isFull: boolean;
   /** The subscription has begun after `position`, where this reader had asked it to begin. */
   began(position: string): void;
@@ -196,7 +196,7 @@ export class Subscription {
     const { code, message, retryAfterMs } = error;
     if (code === "disconnected") return;
     if (isTemporary(error) || code === "internal") return this.#later(retryAfterMs);
-    // What the server refuses may be the start of this reader alone: the others begin without it.
+    // The server may refuse only the start of this reader: the others begin without it.
     this.#end(code === "forbidden" ? [...this.#readers] : [first], { room: this.#room, code, message });
   }
 
